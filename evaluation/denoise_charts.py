@@ -51,7 +51,7 @@ def _drawn(lines: Sequence[Line]) -> list[tuple[str, str, str]]:
 
 
 def margin_histogram(counts_2b: NDArray[np.int64], *, title: str) -> str:
-    """Margins of right and of wrong labels, each as a share of its own kind."""
+    """Margins of right and of wrong labels over their deviation, each as a share of its own kind."""
     svg: list[str] = []
     with axes_of(2.45, 2.1, svg) as axes:
         for counts, colour, name in zip(counts_2b, (RIGHT, WRONG), ("right label", "wrong label"), strict=True):
@@ -59,7 +59,7 @@ def margin_histogram(counts_2b: NDArray[np.int64], *, title: str) -> str:
             axes.stairs(share, HISTOGRAM_EDGES, fill=True, color=colour, alpha=0.45, label=name)
         axes.axvline(0, color="#888888", linewidth=1)
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel("margin of the labelled order")
+        axes.set_xlabel("margin / deviation", fontsize=9)
         axes.set_yticks([])
         axes.legend(fontsize=7, loc="upper left")
     return svg[0]

@@ -35,7 +35,7 @@ from rmkit.reliability.separation import auc, kept_precision
 if TYPE_CHECKING:
     from evaluation.denoise_methods import Outcome
 
-HISTOGRAM_EDGES = np.linspace(-6, 6, 49)
+HISTOGRAM_EDGES = np.linspace(-4, 4, 49)  # in deviations of the margins of an epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +179,11 @@ def _store(path: Path, outcome: Outcome, flips: NDArray[np.bool_], prior: float)
 
 
 def _histogram(margin_En: NDArray[np.float32] | None, right: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """[E, 2, bins]; what lies outside the edges counts in the outermost bins."""
+    """[E, 2, bins] of margins over their deviation; what lies outside the edges counts in the outermost bins."""
     if margin_En is None:
         return np.zeros((0, 2, len(HISTOGRAM_EDGES) - 1), dtype=np.int64)
-    inside = np.clip(margin_En, HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
+    deviation = np.maximum(np.nanstd(margin_En, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    inside = np.clip(margin_En / deviation, HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
     return np.array([[np.histogram(one[mask], HISTOGRAM_EDGES)[0] for mask in (right, ~right)] for one in inside])
 
 
@@ -208,12 +209,13 @@ def _folder(data: BenchData, head: HeadConfig, prior: float | None) -> Path:
 
 @functools.cache
 def _code() -> str:
-    """Digest of what computes a result: this room's methods, the reliability functions and torch."""
+    """Digest of what computes and stores a result: this file, the methods, the reliability functions and torch."""
     from importlib import metadata
 
     import rmkit.reliability as functions
 
-    places = [Path(__file__).with_name("denoise_methods.py"), *sorted(Path(functions.__path__[0]).glob("*.py"))]
+    here = Path(__file__)
+    places = [here, here.with_name("denoise_methods.py"), *sorted(Path(functions.__path__[0]).glob("*.py"))]
     return digest([*(path.read_text() for path in places), metadata.version("torch")])
 
 
