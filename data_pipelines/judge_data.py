@@ -17,13 +17,14 @@ from typing import Any
 
 from data_pipelines import judge_data_dpo, judge_data_sft, judge_data_spark, judge_data_verdicts
 from data_pipelines.judge_data_folder import DROPPED, Built, read_folder, read_lines, write_folder
-from data_pipelines.judge_data_items import Item, read_items
+from data_pipelines.judge_data_items import Item, asking, read_items
 from rmkit import console
 from rmkit.errors import DataError, UsageError
 from rmkit.examples import Example
 from rmkit.exports import SPLIT_NAMES, dataset_of, examples_of, export_folder
-from rmkit.judge import Judge, load_judge
-from rmkit.ledger import open_ledger
+from rmkit.generate.estimate import estimate
+from rmkit.judge import Judge, load_judge, report_lines
+from rmkit.ledger import Ledger, open_ledger
 
 STAGES = {
     "sft": "a teacher's replies, admitted only where it is right in both orders",
@@ -47,13 +48,16 @@ def main(argv: list[str]) -> int:
             "judged by them; drop them with a recipe, or add --allow-benchmark"
         )
     examples = _examples(folder, options.split, options.limit)
-    with _judges(options) as judges:
+    with open_ledger() as ledger, _judges(options, ledger) as judges:
+        if getattr(options, "dry_run", False):
+            console.emit(_estimated(options, judges[0], examples, ledger), as_json=options.json)
+            return 0
         built, facts = _built(options, judges, examples)
-        spent = _spent(judges)
-    if spent["budget_spent"]:
-        console.emit(spent | {"dropped": built.reasons}, as_json=options.json)
+        judging = judges[0].report()  # of several (spark) none is asked
+    if judging["budget_spent"]:
+        console.emit(judging | {"dropped": built.reasons}, as_json=options.json)
         return 1
-    facts |= {"dataset": dataset, "split": options.split, "read": len(examples), "spent": spent}
+    facts |= {"dataset": dataset, "split": options.split, "read": len(examples), "judging": judging}
     manifest = write_folder(options.output, built, judge=options.judge[0], stage=options.stage, **facts)
     _tell(manifest, options)
     return 0
@@ -81,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument("--allow-benchmark", action="store_true", help="although the data holds benchmark rows")
         stage.add_argument("--json", action="store_true", help=argparse.SUPPRESS, default=argparse.SUPPRESS)
         if name in ("sft", "dpo"):
+            stage.add_argument("--dry-run", action="store_true", help="count calls and estimate the cost; call nobody")
             stage.add_argument("--max-usd", type=float, help="stop before the calls could cost more")
             stage.add_argument("--max-tokens", type=int, help="stop before the calls could use more tokens")
     stages.choices["sft"].add_argument(
@@ -109,13 +114,27 @@ def _examples(folder: Path, split: str, limit: int | None) -> list[Example]:
 
 
 @contextlib.contextmanager
-def _judges(options: argparse.Namespace) -> Iterator[list[Judge]]:
+def _judges(options: argparse.Namespace, ledger: Ledger) -> Iterator[list[Judge]]:
     limits = {"max_usd": getattr(options, "max_usd", None), "max_tokens": getattr(options, "max_tokens", None)}
-    with open_ledger() as ledger, contextlib.ExitStack() as opened:
+    with contextlib.ExitStack() as opened:
         judges = [load_judge(path, ledger=ledger, **limits) for path in options.judge]
         for judge in judges:
             opened.callback(judge.close)
         yield judges
+
+
+def _estimated(
+    options: argparse.Namespace, judge: Judge, examples: Sequence[Example], ledger: Ledger
+) -> dict[str, Any]:
+    """What the stage would ask and cost."""
+    items, _ = read_items(examples)
+    if options.stage == "dpo":
+        items, _ = _failed(options.failed, items)
+        asked = judge_data_dpo.sampling(judge, samples=options.samples, temperature=options.temperature)
+    else:
+        asked = asking(judge, votes=1, orders=options.orders)
+    requests = (request for item in items for _, request in asked.requests(item.candidates))
+    return {"items": len(items)} | estimate(requests, judge.engine.generator, ledger)
 
 
 def _built(
@@ -161,24 +180,12 @@ def _failed(folder: Path, items: Sequence[Item]) -> tuple[list[Item], str]:
     return found, str(manifest["digest"])
 
 
-def _spent(judges: Sequence[Judge]) -> dict[str, Any]:
-    tallies = [judge.engine.tally for judge in judges]
-    return {
-        "paid_calls": sum(tally.calls for tally in tallies),
-        "found_in_ledger": sum(tally.cached for tally in tallies),
-        "failed_calls": sum(tally.failed for tally in tallies),
-        "tokens": sum(tally.prompt_tokens + tally.completion_tokens for tally in tallies),
-        "usd": round(sum(tally.usd for tally in tallies), 6),
-        "budget_spent": any(why.startswith("the budget of") for tally in tallies for why in tally.reasons),
-    }
-
-
 def _tell(manifest: Mapping[str, Any], options: argparse.Namespace) -> None:
     dropped = "; ".join(f"{count}: {reason}" for reason, count in manifest["dropped"].items()) or "nothing"
     lines = [
         f"rows     {manifest['rows']} from {manifest['items']} items ({manifest['read']} rows read)",
         f"dropped  {dropped}",
-        f"calls    {manifest['spent']['paid_calls']} paid, {manifest['spent']['found_in_ledger']} found in the ledger",
+        *(f"judge    {line}" for line in report_lines(manifest["judging"]) if manifest["judging"]["calls"]),
         f"digest   {manifest['digest']}",
         f"folder   {options.output}",
     ]

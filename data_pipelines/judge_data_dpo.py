@@ -18,9 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 
 from data_pipelines.judge_data_folder import Built, Dropped, Row
-from data_pipelines.judge_data_items import Item, Order, asking, by_hash, prompts_of, reply, right, unanswered
+from data_pipelines.judge_data_items import Item, Order, asking, prompts_of, reply, right, unanswered
 from rmkit.judge import Judge
 from rmkit.judge.model import Judged, Vote
+from rubrics.training_sets import balanced
 
 PAIRS_PER_ITEM = 2
 SURPLUS = "surplus of one verdict"
@@ -30,7 +31,7 @@ def contrasted(
     judge: Judge, items: Sequence[Item], *, skipped: Mapping[str, int], samples: int = 8, temperature: float = 1.0
 ) -> Built:
     """Right against wrong self-samples of `judge` on the items. Raises EndpointError where no call can be answered."""
-    asked = asking(judge, votes=samples, temperature=temperature, orders="both")
+    asked = sampling(judge, samples=samples, temperature=temperature)
     rows: list[Row] = []
     dropped: list[Dropped] = []
     for item, judged in zip(items, asked.judged(item.candidates for item in items), strict=True):
@@ -38,24 +39,19 @@ def contrasted(
         rows += found
         if not found:
             dropped.append({"id": item.id, "reason": _why(item, judged)})
-    kept, surplus = balanced(rows)
+    kept, surplus = without_surplus(rows)
     return Built(kept, [*dropped, *surplus], skipped)
 
 
-def balanced(rows: Sequence[Row]) -> tuple[list[Row], list[Dropped]]:
-    """As many rows of each verdict (those of the smaller hash, in the given order), and what was too many."""
-    verdicts = sorted({row["verdict"] for row in rows})
-    if len(verdicts) == 1:  # nothing to balance against
-        return [], [{"id": row["id"], "reason": SURPLUS, "verdict": row["verdict"]} for row in rows]
-    by_verdict = {v: [row for row in rows if row["verdict"] == v] for v in verdicts}
-    n = min(map(len, by_verdict.values()), default=0)
-    kept = {id(row) for found in by_verdict.values() for row in sorted(found, key=_key)[:n]}
-    surplus = [{"id": row["id"], "reason": SURPLUS, "verdict": row["verdict"]} for row in rows if id(row) not in kept]
-    return [row for row in rows if id(row) in kept], surplus
+def sampling(judge: Judge, *, samples: int, temperature: float) -> Judge:
+    """The judge as it is asked here: that many samples in each order."""
+    return asking(judge, votes=samples, temperature=temperature, orders="both")
 
 
-def _key(row: Row) -> str:
-    return by_hash(f"{row['id']} {row.get('order')} {row.get('samples')}")
+def without_surplus(rows: Sequence[Row]) -> tuple[list[Row], list[Dropped]]:
+    """As many rows of each verdict, and what was too many."""
+    kept, surplus = balanced(rows)
+    return kept, [{"id": row["id"], "reason": SURPLUS, "verdict": row["verdict"]} for row in surplus]
 
 
 def _pairs(judge: Judge, item: Item, judged: Judged) -> Iterator[Row]:

@@ -53,9 +53,11 @@ def _item(pair: Pair) -> Item:
 
 
 def asking(judge: Judge, **changes: Any) -> Judge:
-    """The same judge and engine with other settings; replies are parsed, because they become training text."""
+    """The same judge with other settings, counted together; replies are parsed: they become training text."""
     config = replace(judge.config, verdict="parse", **changes)
-    return Judge(config, judge.engine, prompt=judge.prompt)
+    asked = Judge(config, judge.engine, prompt=judge.prompt)
+    asked.tally = judge.tally
+    return asked
 
 
 def right(item: Item, vote: Vote) -> bool | None:

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data_pipelines.judge_data_dpo import SURPLUS, balanced
+from data_pipelines.judge_data_dpo import SURPLUS, without_surplus
 from data_pipelines.judge_data_folder import Built, Dropped, Row
 from data_pipelines.judge_data_items import as_dicts, by_hash, reply
 from rmkit.errors import UsageError
@@ -109,7 +109,7 @@ def recycled(
                 rows["reflection"].append(made)
             else:
                 dropped.append({"id": group.id, "reason": "nothing to reflect towards: no right rollout, no reference"})
-    rows["pointwise"], surplus = balanced(rows["pointwise"]) if rows["pointwise"] else ([], [])
+    rows["pointwise"], surplus = without_surplus(rows["pointwise"])
     for one in surplus:
         one["reason"] = f"{SURPLUS}: {one['verdict']}"
     return Built(_spread([row for found in rows.values() for row in found]), [*dropped, *surplus], skipped)

@@ -1,6 +1,7 @@
 """`rmkit rubrics`: write rubrics that explain preferences, keep those that reproduce them; run hard rules on a version.
 
-generate  rubrics.jsonl   every instance: rubric, verdicts, accuracy, why it was dropped
+generate  rubrics.jsonl   the rubrics that were kept, with their requests: `rmkit ingest` reads them
+          audit.jsonl     every instance: rubric, verdicts, accuracy, why it was dropped
           writer.jsonl    request -> rubric, for training a writer
           judge.jsonl     request, responses, rubric -> rationale and verdict, balanced, for training a judge
 check     how often the responses of a version keep each hard rule of a rubric file
@@ -10,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,12 +23,14 @@ from rmkit import console
 from rmkit.errors import DataError, StoreError
 from rmkit.examples import Example
 from rmkit.exports import dataset_of, examples_of, export_folder
-from rmkit.generate import Budget
-from rmkit.judge import Context, Judge, load_judge
+from rmkit.generate import Budget, Engine
+from rmkit.generate.estimate import CHARACTERS_PER_TOKEN, estimate
+from rmkit.generate.tally import spent
+from rmkit.judge import Context, Judge, load_judge, report_lines
 from rmkit.judge.prompt_file import PromptFile
-from rmkit.ledger import open_ledger
+from rmkit.ledger import Ledger, open_ledger
 from rmkit.types import Candidates
-from rubrics.contrastive import ContrastConfig, Instance, Outcome, contrast
+from rubrics.contrastive import ContrastConfig, Instance, Outcome, contrast, contrast_request
 from rubrics.criteria import criterion_object
 from rubrics.hard_rules import checked
 from rubrics.rubric_file import read_rubric, use
@@ -41,8 +46,8 @@ def main(argv: list[str]) -> int:
         console.emit(result, as_json=options.json, text=_rules_text(result))
         return 0
     result = _generate(options)
-    console.emit(result, as_json=options.json)
-    return int(not result["kept"])
+    console.emit(result, as_json=options.json, text=_generated_text(result))
+    return int(result.get("kept") == 0)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         "--tau", type=float, default=0.5, help="share of pairs that must come out right (default 0.5)"
     )
     generate.add_argument("--rewrites", type=int, default=0, help="further attempts at a dropped rubric (default 0)")
+    generate.add_argument("--dry-run", action="store_true", help="count calls and estimate the cost; call nobody")
     generate.add_argument("--max-usd", type=float, help="of writer and judge, each")
     generate.add_argument("--max-tokens", type=int, help="of writer and judge, each")
     check = actions.add_parser("check", help="how often the responses keep each hard rule")
@@ -79,31 +85,53 @@ def _generate(options: argparse.Namespace) -> dict[str, Any]:
         raise StoreError(f"{options.output} exists already; name a new folder")
     folder = export_folder(options.data)
     instances = _instances(examples_of(folder, options.split)[: options.limit])
+    dataset = dataset_of(folder)["ref"] or str(folder)
     config = ContrastConfig(tau=options.tau, rewrites=options.rewrites)
     limits = {"max_usd": options.max_usd, "max_tokens": options.max_tokens}
     with open_ledger() as ledger, open_writer(options.judge, ledger=ledger, budget=Budget(**limits)) as writer:
         judge = load_judge(options.judge, ledger=ledger, **limits)
         with judge.engine:
+            if options.dry_run:
+                return {"dataset": dataset} | _estimated(writer, judge, instances, config, ledger)
             outcomes = contrast(writer, judge, instances, config=config)
-            report = judge.tally.report()
-            usd = {"writer_usd": round(writer.tally.usd, 6), "judge_usd": round(judge.engine.tally.usd, 6)}
-            tokens = sum(e.tally.prompt_tokens + e.tally.completion_tokens for e in (writer, judge.engine))
-            teacher = balanced(list(judge_rows(judge, _outermost(judge, outcomes))))
-        names = {"writer": writer.generator.name, "judge": judge.info.fingerprint}
+            costs = {"writing": spent([writer.tally]), "judging": judge.report()}
+            if any(found["budget_spent"] for found in costs.values()):
+                return {"dataset": dataset, "instances": len(outcomes), "kept": 0} | costs  # the same command goes on
+            teacher = balanced(judge_rows(judge, _outermost(judge, outcomes)))[0]
+        names = {"dataset": dataset, "writer": writer.generator.name, "judge": judge.info.fingerprint}
     _write(options.output, outcomes, teacher, names)
-    kept = [outcome for outcome in outcomes if outcome.dropped is None]
+    return {"dataset": dataset} | _counted(outcomes) | costs | {"folder": str(options.output)}
+
+
+def _estimated(
+    writer: Engine, judge: Judge, instances: Sequence[Instance], config: ContrastConfig, ledger: Ledger
+) -> dict[str, Any]:
+    """What writer and judge would cost; the judge as if every rubric were valid and as long as allowed."""
+    longest = Context(rubric="?" * CHARACTERS_PER_TOKEN * config.max_tokens)
+    pairs = (
+        Candidates(found.prompt, pair)
+        for found in (i.candidates for i in instances)
+        for pair in combinations(found.completions, 2)
+    )
     return {
-        "dataset": dataset_of(folder)["ref"] or str(folder),
+        "instances": len(instances),
+        "writing": estimate((contrast_request(i, config=config) for i in instances), writer.generator, ledger),
+        "judging": estimate(
+            (r for pair in pairs for _, r in judge.requests(pair, longest)), judge.engine.generator, ledger
+        ),
+    }
+
+
+def _counted(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    kept = [outcome for outcome in outcomes if outcome.dropped is None]
+    judged = [outcome.accuracy for outcome in outcomes if outcome.accuracy is not None]
+    return {
         "instances": len(outcomes),
         "kept": len(kept),
         "dropped": dict(Counter(outcome.dropped for outcome in outcomes if outcome.dropped).most_common()),
+        "consistency": fmean(judged) if judged else None,
+        "judged": len(judged),
         "criteria_per_rubric": fmean(len(outcome.criteria) for outcome in kept) if kept else None,
-        "parse_rate": report["parse_rate"],
-        "swap_gap": report["swap_gap"],
-        "vote_splits": report["vote_splits"],
-        "tokens": tokens,
-        **usd,
-        "folder": options.output,
     }
 
 
@@ -138,14 +166,27 @@ def _outermost(judge: Judge, outcomes: Iterable[Outcome]) -> Iterable[tuple[str,
 
 
 def _write(folder: Path, outcomes: Sequence[Outcome], teacher: Sequence[Mapping[str, Any]], names: Any) -> None:
-    folder.mkdir(parents=True)
+    """All files, or no folder."""
+    temporary = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
     rows: dict[str, Iterable[Mapping[str, Any]]] = {
-        "rubrics.jsonl": [_outcome_row(outcome) | names for outcome in outcomes],
+        "rubrics.jsonl": [_rubric_row(outcome, names) for outcome in outcomes if outcome.dropped is None],
+        "audit.jsonl": [_outcome_row(outcome) | names for outcome in outcomes],
         "writer.jsonl": writer_rows(outcomes, PromptFile(WRITER_PROMPT)),
         "judge.jsonl": teacher,
     }
     for name, found in rows.items():
-        (folder / name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found))
+        (temporary / name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found))
+    temporary.rename(folder)
+
+
+def _rubric_row(outcome: Outcome, names: Mapping[str, str]) -> dict[str, Any]:
+    """A kept rubric in the form that `rmkit ingest` reads."""
+    prompt = [{"role": message.role, "content": message.content} for message in outcome.instance.candidates.prompt]
+    meta = {"instance": outcome.instance.id, "accuracy": outcome.accuracy, **names}
+    rubric = [criterion_object(criterion) for criterion in outcome.criteria]
+    return {"id": outcome.instance.id, "source": "rmkit rubrics", "prompt": prompt, "rubric": rubric, "meta": meta}
 
 
 def _outcome_row(outcome: Outcome) -> dict[str, Any]:
@@ -165,6 +206,21 @@ def _outcome_row(outcome: Outcome) -> dict[str, Any]:
             for comparison in outcome.comparisons
         ],
     }
+
+
+def _generated_text(result: Mapping[str, Any]) -> str:
+    """Aligned lines; the judge's report in the words that all commands share, the writer's bill as counts."""
+    lines = [f"{name.replace('_', ' '):<21}{value}" for name, value in result.items() if not isinstance(value, dict)]
+    lines += [f"dropped {count:>4}         {reason}" for reason, count in result.get("dropped", {}).items()]
+    for who in ("writing", "judging"):
+        found = result[who]
+        told = (
+            report_lines(found)
+            if "parse_rate" in found
+            else [f"{n.replace('_', ' ')}: {v}" for n, v in found.items() if v]
+        )
+        lines += [f"{who:<21}{line}" for line in told]
+    return "\n".join(lines)
 
 
 def _check(options: argparse.Namespace) -> dict[str, Any]:

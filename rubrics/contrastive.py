@@ -24,7 +24,7 @@ from rmkit.types import Candidates, Comparison
 from rubrics.criteria import Criterion
 from rubrics.validate import parse_reply, problems_of, rubric_text
 
-PROMPTS = Path(__file__).parent / "prompts"
+CONTRASTIVE_PROMPT = Path(__file__).parent / "prompts" / "contrastive_v1.jinja"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,6 @@ def contrast(
     instances: Sequence[Instance],
     *,
     config: ContrastConfig | None = None,
-    prompt: PromptFile | None = None,
 ) -> list[Outcome]:
     """One outcome per instance, in order. The judge must be pairwise.
 
@@ -85,11 +84,10 @@ def contrast(
     if judge.config.form != "pairwise":
         raise ConfigError(f"consistency is decided on pairs; the judge {judge.config.name} is {judge.config.form}")
     config = config or ContrastConfig()
-    prompt = prompt or PromptFile(PROMPTS / "contrastive_v1.jinja")
     outcomes = [Outcome(instance) for instance in instances]
     for attempt in range(1 + config.rewrites):
         open_ones = [outcome for outcome in outcomes if outcome.dropped]
-        requests = (_request(outcome.instance, prompt, config, attempt) for outcome in open_ones)
+        requests = (contrast_request(outcome.instance, config=config, attempt=attempt) for outcome in open_ones)
         for outcome, sample in zip(open_ones, writer.each(writer.sample, requests), strict=True):
             outcome.attempts += 1
             _write(outcome, sample)
@@ -97,10 +95,11 @@ def contrast(
     return outcomes
 
 
-def _request(instance: Instance, prompt: PromptFile, config: ContrastConfig, attempt: int) -> Request:
+def contrast_request(instance: Instance, *, config: ContrastConfig, attempt: int = 0) -> Request:
+    """What the writer is asked about an instance; `attempt` from 1 is a rewrite."""
     shown = Shown(responses=instance.candidates.completions)
     return Request(
-        prompt=prompt.render(instance.candidates.prompt, shown, settings={}),
+        prompt=PromptFile(CONTRASTIVE_PROMPT).render(instance.candidates.prompt, shown, settings={}),
         max_tokens=config.max_tokens,
         temperature=config.rewrite_temperature if attempt else 0.0,
         seed=attempt,

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rmkit.errors import ConfigError
 from rmkit.generate import Budget, Engine, Request, Sample
 from rmkit.generate.config import open_generator
+from rmkit.generate.tally import spent
 from rmkit.ids import content_hash, messages_json
 from rmkit.judge import Context, Judge, load_judge
 from rmkit.judge.config import read_writer
@@ -40,6 +42,10 @@ class RubricRewardModel:
         """End the threads and connections of writer and judge."""
         self._writer.close()
         self._judge.close()
+
+    def report(self) -> dict[str, Any]:
+        """As `Judge.report`; calls, tokens and cost are those of writer and judge together."""
+        return self._judge.tally.report() | spent([self._writer.tally, self._judge.engine.tally])
 
     def score(self, batch: Sequence[Candidates]) -> list[list[Score]]:
         """See `RewardModel`: win_logit over all pairs of a list."""

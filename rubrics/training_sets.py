@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from rmkit.ids import content_hash
+from rmkit.ids import canonical_json, content_hash
 from rmkit.judge import Judge, Judged
 from rmkit.judge.prompt_file import PromptFile, Shown
 from rmkit.types import Message
@@ -22,15 +22,15 @@ Row = dict[str, Any]
 
 
 def writer_rows(outcomes: Iterable[Outcome], prompt: PromptFile) -> Iterator[Row]:
-    """One row per kept rubric: {"id", "messages"}."""
+    """One row per kept rubric: {"id", "prompt", "completion"}."""
     for outcome in outcomes:
         if outcome.dropped is None:
             asked = prompt.render(outcome.instance.candidates.prompt, Shown(responses=()), settings={})
-            yield _row(outcome.instance.id, (*asked, Message("assistant", outcome.text)))
+            yield _row(outcome.instance.id, asked, outcome.text)
 
 
 def judge_rows(judge: Judge, judged: Iterable[tuple[str, Judged, str]]) -> Iterator[Row]:
-    """One row per vote that names the better response: {"id", "messages", "verdict"}.
+    """One row per vote that names the better response: the same and "verdict".
 
     Takes (id, judged pair with the better response first, rubric).
     """
@@ -42,21 +42,27 @@ def judge_rows(judge: Judge, judged: Iterable[tuple[str, Judged, str]]) -> Itera
                 continue
             shown = Shown(responses=tuple(found.candidates.completions[i] for i in vote.shown), rubric=rubric)
             asked = judge.prompt.render(found.candidates.prompt, shown, settings=settings)
-            row = _row(name, (*asked, Message("assistant", vote.sample.text)))
-            yield row | {"verdict": "A" if first else "B"}
+            yield _row(name, asked, vote.sample.text) | {"verdict": "A" if first else "B"}
 
 
-def balanced(rows: Sequence[Row]) -> list[Row]:
-    """As many rows with verdict A as with B, those of the smaller content hash kept, in the given order."""
-    by_verdict = {letter: [row for row in rows if row["verdict"] == letter] for letter in "AB"}
-    n = min(map(len, by_verdict.values()))
+def balanced(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
+    """As many rows of each verdict, those of the smaller hash, in the given order; and what was too many.
+
+    Where all rows have one verdict, all are too many: there is nothing to balance against.
+    """
+    given = list(rows)
+    by_verdict: dict[str, list[Row]] = {}
+    for row in given:
+        by_verdict.setdefault(row["verdict"], []).append(row)
+    n = min(map(len, by_verdict.values())) if len(by_verdict) > 1 else 0
     kept = {id(row) for found in by_verdict.values() for row in sorted(found, key=_hash)[:n]}
-    return [row for row in rows if id(row) in kept]
+    return [row for row in given if id(row) in kept], [row for row in given if id(row) not in kept]
 
 
 def _hash(row: Row) -> str:
-    return content_hash(f"{row['id']} {row['messages'][-1]['content']}")
+    return content_hash(canonical_json(row))
 
 
-def _row(name: str, messages: Sequence[Message]) -> Row:
-    return {"id": name, "messages": [{"role": m.role, "content": m.content} for m in messages]}
+def _row(name: str, prompt: Sequence[Message], reply: str) -> Row:
+    asked = [{"role": message.role, "content": message.content} for message in prompt]
+    return {"id": name, "prompt": asked, "completion": [{"role": "assistant", "content": reply}]}

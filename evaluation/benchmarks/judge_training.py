@@ -60,6 +60,8 @@ def main(argv: list[str]) -> int:
     options = made.parse_args(argv)
     if options.seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {options.seeds}")
+    if options.page:
+        options.page.parent.mkdir(parents=True, exist_ok=True)  # before the work: an unwritable place is told at once
     result = run(options.seeds, items=options.items, admission_items=options.admission_items)
     if options.page:
         judge_training_page.write(options.page, result, argv=argv)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from rmkit.errors import UsageError
 
+BUDGET_OF = "the budget of"  # how the reason of a call begins that the budget forbade
+
 
 class BudgetSpentError(Exception):
     """The next call could cost more than is left."""
@@ -59,7 +61,7 @@ class Budget:
             async with self._settled:
                 await self._settled.wait_for(lambda: self._fits(worst) or not self._n_under_way)
                 if not self._fits(worst):
-                    raise BudgetSpentError(f"the budget of {self.limit} is spent")
+                    raise BudgetSpentError(f"{BUDGET_OF} {self.limit} is spent")
         self._aside += worst
         self._n_under_way += 1
 

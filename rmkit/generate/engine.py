@@ -14,15 +14,16 @@ import random
 import threading
 import time
 import weakref
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
 from rmkit.errors import ConfigError, DataError, EndpointError
 from rmkit.generate.budget import Budget, BudgetSpentError, Cost
 from rmkit.generate.call_cache import CallCache
 from rmkit.generate.request import Generator, Refused, Request, Sample, Transient
+from rmkit.generate.tally import Tally
 from rmkit.ledger import Ledger
 
 Item = TypeVar("Item")
@@ -45,24 +46,6 @@ class Limits:
     def __post_init__(self) -> None:
         if self.concurrency < 1 or self.attempts < 1:
             raise ConfigError(f"concurrency and attempts must be at least 1, got {self.concurrency}, {self.attempts}")
-
-
-@dataclass(slots=True)
-class Tally:
-    """What an engine did. `calls` were answered and paid now, `cached` were found, `failed` got no answer."""
-
-    calls: int = 0
-    cached: int = 0
-    failed: int = 0
-    retries: int = 0
-    truncated: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    usd: float = 0.0
-    cached_tokens: int = 0
-    cached_usd: float = 0.0
-    perhaps_usd: float = 0.0  # worst case of attempts that broke off: counted against the budget, not in `usd`
-    reasons: Counter[str] = field(default_factory=Counter)
 
 
 class Engine:

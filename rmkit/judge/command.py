@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from rmkit import console
 from rmkit.errors import DataError, UsageError
 from rmkit.examples import Example
 from rmkit.exports import dataset_of, examples_of, export_folder
-from rmkit.generate.call_cache import KIND
+from rmkit.generate.estimate import estimate
 from rmkit.judge.judgment_events import judgment_event, record_judgments
 from rmkit.judge.model import Judge, Judged, load_judge
+from rmkit.judge.tally import report_lines
 from rmkit.ledger import Ledger, open_ledger
 
-CHARACTERS_PER_TOKEN = 4
 RECORD_AT_ONCE = 200
 
 
@@ -33,13 +33,14 @@ def main(argv: list[str]) -> int:
             result: dict[str, Any] = {"judge": judge.info.name, "fingerprint": judge.info.fingerprint}
             result |= {"prompt": judge.prompt.name, "dataset": dataset_of(folder)["ref"] or str(folder)}
             if options.dry_run:
-                result |= estimate(judge, examples, ledger)
+                requests = (request for example in examples for _, request in judge.requests(example.candidates))
+                result |= estimate(requests, judge.engine.generator, ledger) | {"dry_run": True}
             else:
                 result |= _run(judge, examples, ledger, output=options.output, record=options.record)
         finally:
             judge.close()
     console.emit(result, as_json=options.json, text=_text(result))
-    return int(bool(result.get("budget_spent")))
+    return int(not options.dry_run and result["judging"]["budget_spent"])
 
 
 def _parser() -> Any:
@@ -72,24 +73,6 @@ def _examples(folder: Path, split: str, limit: int | None) -> list[Example]:
     return found[:limit]
 
 
-def estimate(judge: Judge, examples: Iterable[Example], ledger: Ledger) -> dict[str, Any]:
-    """Calls, how many are paid already, and what the others take: about (4 characters a token), and at most (every
-    reply as long as allowed).
-    """
-    found = {"calls": 0, "paid_before": 0, "about_prompt_tokens": 0, "at_most_completion_tokens": 0}
-    for example in examples:
-        for _, request in judge.requests(example.candidates):
-            found["calls"] += 1
-            if ledger.record(KIND, request.key(judge.engine.generator.name)):
-                found["paid_before"] += 1
-                continue
-            found["about_prompt_tokens"] += request.characters // CHARACTERS_PER_TOKEN
-            found["at_most_completion_tokens"] += request.max_tokens
-    prices = judge.engine.generator.prices
-    usd = prices.usd(found["about_prompt_tokens"], found["at_most_completion_tokens"])
-    return found | {"at_most_about_usd": round(usd, 4), "dry_run": True}
-
-
 def _run(judge: Judge, examples: list[Example], ledger: Ledger, *, output: Path | None, record: bool) -> dict[str, Any]:
     recorded = unscored = 0
     judged = judge.judged(example.candidates for example in examples)
@@ -104,7 +87,7 @@ def _run(judge: Judge, examples: list[Example], ledger: Ledger, *, output: Path 
             if record:
                 events = [judgment_event(judge, found, unit=example.row["unit"]) for example, found in chunk]
                 recorded += record_judgments(ledger, [event for event in events if event])
-    return _report(judge) | {"unscored": unscored, "recorded": recorded if record else None}
+    return {"unscored": unscored, "recorded": recorded if record else None, "judging": judge.report()}
 
 
 @contextlib.contextmanager
@@ -134,36 +117,9 @@ def _line(judge: Judge, example: Example, judged: Judged) -> dict[str, Any]:
     return line | {"unscored": reason, "votes": votes, "rationale": judged.votes[0].sample.text}
 
 
-def _report(judge: Judge) -> dict[str, Any]:
-    """Parse rate, swap gap, votes and biases, with tokens and cost of this run and of what was found in the ledger."""
-    tally = judge.engine.tally
-    spent = {
-        "paid_calls": tally.calls,
-        "found_in_ledger": tally.cached,
-        "failed_calls": tally.failed,
-        "retries": tally.retries,
-        "truncated": tally.truncated,
-        "prompt_tokens": tally.prompt_tokens,
-        "completion_tokens": tally.completion_tokens,
-        "usd": round(tally.usd, 6),
-        "tokens_paid_before": tally.cached_tokens,
-        "usd_paid_before": round(tally.cached_usd, 6),
-        "usd_perhaps_billed_for_broken_calls": round(tally.perhaps_usd, 6),
-    }
-    budget_spent = any(reason.startswith("the budget of") for reason in tally.reasons)
-    return judge.tally.report() | spent | {"budget_spent": budget_spent}
-
-
 def _text(result: Mapping[str, Any]) -> str:
-    return "\n".join(_rows(result))
-
-
-def _rows(result: Mapping[str, Any]) -> Iterator[str]:
-    width = max(map(len, result))
-    for name, value in result.items():
-        if value is None or value is False or value == {}:
-            continue
-        shown = f"{value:.4g}" if isinstance(value, float) else value
-        if isinstance(value, dict):
-            shown = "; ".join(f"{key}: {count}" for key, count in value.items())
-        yield f"{name.replace('_', ' '):<{width}}  {shown}"
+    """Aligned lines; a judge's own report in the words that all commands share."""
+    shown = {name: value for name, value in result.items() if name != "judging" and value is not None}
+    width = max(map(len, shown))
+    lines = [f"{name.replace('_', ' '):<{width}}  {value}" for name, value in shown.items()]
+    return "\n".join([*lines, *report_lines(result["judging"])] if "judging" in result else lines)

@@ -18,10 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, pstdev
+from typing import Any
 
 from rmkit.errors import DataError
 from rmkit.generate import Budget, Engine, Request, Sample
 from rmkit.generate.config import open_generator
+from rmkit.generate.tally import spent
 from rmkit.ids import canonical_json, content_hash
 from rmkit.judge.config import JudgeConfig, read_judge
 from rmkit.judge.prompt_file import BUILT_IN, FOLDER, PromptFile, Shown
@@ -172,6 +174,10 @@ class Judge:
             request = self._request(item, what)
             made += [(shown, vote) for vote in request.samples(self.config.votes)]
         return made
+
+    def report(self) -> dict[str, Any]:
+        """What every report of a judge states about all it judged so far, JSON-ready (see `tally`)."""
+        return self.tally.report() | spent([self.engine.tally])
 
     def close(self) -> None:
         """End the engine's thread and connections."""

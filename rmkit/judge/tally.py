@@ -1,4 +1,4 @@
-"""What every judge report states: parse rate, label mass, swap gap, vote split, position and length bias.
+"""What every report of a judge states: parse rate, label mass, swap gap, vote split, position and length bias, cost.
 
 Sums only, so that a hundred thousand calls take no more memory than one.
 """
@@ -6,11 +6,11 @@ Sums only, so that a hundred thousand calls take no more memory than one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rmkit.types import Comparison
+from rmkit.types import Comparison, RewardModel
 
 if TYPE_CHECKING:
     from rmkit.judge.model import Judged, Vote
@@ -46,8 +46,8 @@ class JudgeTally:
     flips: Mean = field(default_factory=Mean)  # share of those whose orders name different winners
     first_slot: Mean = field(default_factory=Mean)  # mean probability of the response shown first
     longer: Mean = field(default_factory=Mean)  # share of decided pairs of unlike length won by the longer one
-    majority: Mean = field(default_factory=Mean)  # share of the votes of one order that agree with most
-    splits: Counter[str] = field(default_factory=Counter)  # votes for the first of a pair, as "4 of 5"
+    majority: Mean = field(default_factory=Mean)  # share of the votes on one question that agree with most
+    splits: Counter[str] = field(default_factory=Counter)  # votes per answer to one question, most first: "4 : 1"
 
     def add(self, judged: Judged) -> None:
         """Count one item."""
@@ -62,12 +62,15 @@ class JudgeTally:
                 self.read += 1
             if vote.reading.mass is not None:
                 self.mass.add(vote.reading.mass)
+        for votes in judged.by_order().values():
+            self._add_split([vote for vote in votes if not vote.reading.unread])
         if len(judged.candidates.completions) == 2 and all(len(vote.shown) == 2 for vote in judged.votes):
             self._add_pair(judged, judged.comparison())
 
     def _add_pair(self, judged: Judged, comparison: Comparison) -> None:
         for votes in judged.by_order().values():
-            self._add_votes([vote for vote in votes if not vote.reading.unread])
+            if any(not vote.reading.unread for vote in votes):
+                self.first_slot.add(_mean_first(votes))
         if comparison.unscored:
             return
         if comparison.swap_gap is not None:
@@ -78,14 +81,11 @@ class JudgeTally:
         if comparison.p_first != 0.5 and lengths[0] != lengths[1]:
             self.longer.add(float((comparison.p_first > 0.5) == (lengths[0] > lengths[1])))
 
-    def _add_votes(self, votes: Sequence[Vote]) -> None:
-        if not votes:
-            return
-        self.first_slot.add(_mean_first(votes))
+    def _add_split(self, votes: Sequence[Vote]) -> None:
         if len(votes) > 1:
-            wins = sum(vote.reading.values[0] > 0.5 for vote in votes)
-            self.splits[f"{wins} of {len(votes)}"] += 1
-            self.majority.add(max(wins, len(votes) - wins) / len(votes))
+            answers = Counter(map(_answer, votes)).most_common()
+            self.splits[" : ".join(str(count) for _, count in answers)] += 1
+            self.majority.add(answers[0][1] / len(votes))
 
     def report(self) -> dict[str, Any]:
         """JSON-ready; shares are None where nothing was counted. The parse rate is that of the replies that came."""
@@ -112,3 +112,41 @@ def _mean_first(votes: Sequence[Vote]) -> float:
     """Mean probability of the response shown first, over the votes that were read."""
     read = [vote.reading.values[0] for vote in votes if not vote.reading.unread]
     return sum(read) / len(read)
+
+
+def _answer(vote: Vote) -> tuple[int, ...]:
+    """What a vote says, without how sure it is: a level (yes is 1), or the rank of each response shown."""
+    values = vote.reading.values
+    return (round(values[0]),) if len(values) == 1 else tuple(sum(o > value for o in values) for value in values)
+
+
+def report_of(model: RewardModel) -> dict[str, Any] | None:
+    """What a judge has to report on all it judged since it was opened, None for other kinds of model."""
+    report = getattr(model, "report", None)
+    return dict(report()) if report else None
+
+
+def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """A judge's report in a few lines of text: how it could be read, where it leans, what it cost."""
+    unread = "".join(f"; {count} unread: {reason}" for reason, count in report["unread"].items())
+    yield f"{report['calls']} calls on {report['items']} items, parse rate {_percent(report['parse_rate'])}{unread}"
+    if report["pairs_in_both_orders"]:
+        yield (
+            f"swap gap {report['swap_gap']:.3f}, verdict turned with the order in {_percent(report['flip_rate'])} of "
+            f"{report['pairs_in_both_orders']} pairs"
+        )
+    if report["first_slot"] is not None:
+        longer = f"{_percent(report['longer_wins'])} of {report['pairs_of_unlike_length']} pairs"
+        yield f"first slot {report['first_slot']:.3f}, the longer response wins {longer}"
+    if report["vote_splits"]:
+        splits = ", ".join(f"{split} ({count})" for split, count in report["vote_splits"].items())
+        yield f"votes agree with their majority in {_percent(report['vote_majority'])}: {splits}"
+    tokens = report["prompt_tokens"] + report["completion_tokens"]
+    yield (
+        f"{report['paid_calls']} calls paid now: {tokens:,} tokens, ${report['usd']:.4f}; {report['found_in_ledger']} "
+        f"found in the ledger: {report['tokens_paid_before']:,} tokens, ${report['usd_paid_before']:.4f}"
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}%"

@@ -327,7 +327,7 @@ def test_the_command_builds_a_folder_that_names_its_version(
     assert judge_data.main(["orders", *asked, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     manifest = read_folder(tmp_path / "out")
-    assert (told["rows"], told["read"], told["spent"]["paid_calls"]) == (10, 5, 0)
+    assert (told["rows"], told["read"], told["judging"]["paid_calls"]) == (10, 5, 0)
     assert manifest["dataset"]["ref"] == "made@v1"
     assert manifest["judge"]["form"] == "pairwise"
     with pytest.raises(UsageError, match="exists already"):

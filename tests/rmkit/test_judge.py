@@ -115,7 +115,7 @@ def test_votes_are_averaged_and_their_split_told(judge_of: Any) -> None:
     [answer] = judge.compare([item("x", "y")])
     assert answer.p_first == pytest.approx(3 / 4)  # one vote could not be read
     report = judge.tally.report()
-    assert report["vote_splits"] == {"3 of 4": 1}
+    assert report["vote_splits"] == {"3 : 1": 1}
     assert report["vote_majority"] == pytest.approx(3 / 4)
     assert report["parse_rate"] == pytest.approx(4 / 5)
     assert report["unread"] == {"no verdict line": 1}

@@ -67,16 +67,18 @@ def test_the_report_tells_what_was_read_and_what_it_cost(
     output = tmp_path / "verdicts.jsonl"
     status, report = call(judge, export, "-o", output, capsys=capsys)
     assert status == 0
-    assert (report["items"], report["calls"], report["paid_calls"], report["parse_rate"]) == (20, 40, 40, 1.0)
-    assert (report["prompt_tokens"], report["completion_tokens"]) == (20_000, 4_000)
-    assert report["usd"] == pytest.approx(0.06)
-    assert (report["unscored"], report["swap_gap"], report["dataset"]) == (0, 0.0, "made@v1")
+    told = report["judging"]
+    assert (told["items"], told["calls"], told["paid_calls"], told["parse_rate"]) == (20, 40, 40, 1.0)
+    assert (told["prompt_tokens"], told["completion_tokens"]) == (20_000, 4_000)
+    assert told["usd"] == pytest.approx(0.06)
+    assert (report["unscored"], told["swap_gap"], report["dataset"]) == (0, 0.0, "made@v1")
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     rows = kind_rows(20)
     assert [line["id"] for line in lines] == [row["id"] for row in rows]
     assert [line["p_first"] for line in lines] == [row["p"][0] for row in rows]
     status, again = call(judge, export, capsys=capsys)
-    assert (again["paid_calls"], again["found_in_ledger"], again["usd"], again["usd_paid_before"]) == (0, 40, 0, 0.06)
+    told = again["judging"]
+    assert (told["paid_calls"], told["found_in_ledger"], told["usd"], told["usd_paid_before"]) == (0, 40, 0, 0.06)
 
 
 def test_a_dry_run_asks_nobody(
@@ -95,13 +97,13 @@ def test_a_spent_budget_is_status_one_and_the_next_run_goes_on(
 ) -> None:
     status, report = call(judge, export, "--max-usd", "0.02", capsys=capsys)
     assert status == 1
-    assert report["budget_spent"]
-    assert report["usd"] <= 0.02
+    assert report["judging"]["budget_spent"]
+    assert report["judging"]["usd"] <= 0.02
     assert 0 < report["unscored"] < 20
     status, rest = call(judge, export, capsys=capsys)
     assert status == 0
     assert endpoint.n_requests == 40
-    assert rest["found_in_ledger"] == report["paid_calls"]
+    assert rest["judging"]["found_in_ledger"] == report["judging"]["paid_calls"]
 
 
 def test_verdicts_stand_beside_peoples_votes(
@@ -130,7 +132,7 @@ def test_the_plain_text_names_the_numbers(
     capsys.readouterr()
     assert cli.call("judge", [str(judge), str(export), "--limit", "4"]) == 0
     shown = capsys.readouterr().out
-    for name in ("parse rate", "swap gap", "first slot", "longer wins", "prompt tokens", "usd"):
+    for name in ("parse rate", "swap gap", "first slot", "longer response wins", "tokens, $"):
         assert name in shown
 
 

@@ -252,14 +252,14 @@ def test_real_pairs_from_end_to_end(shared_data: Path, engine_of: Any, tmp_path:
     kept = [outcome for outcome in outcomes if outcome.dropped is None]
     rows_of_writer = list(writer_rows(outcomes, PromptFile(WRITER_PROMPT)))
     assert len(rows_of_writer) == len(kept)
-    assert rows_of_writer[0]["messages"][-1] == {"role": "assistant", "content": kept[0].text}
+    assert rows_of_writer[0]["completion"] == [{"role": "assistant", "content": kept[0].text}]
     under = [(outcome.instance.candidates, Context(rubric=outcome.text)) for outcome in kept]
     judged = zip((o.instance.id for o in kept), judge.judged_under(under), (o.text for o in kept), strict=True)
     rows_of_judge = list(judge_rows(judge, judged))
     assert len(rows_of_judge) == 2 * len(kept)  # both orders, all right
-    assert Counter(row["verdict"] for row in balanced(rows_of_judge)) == {"A": len(kept), "B": len(kept)}
-    assert all(row["messages"][-1]["content"].endswith(f"Verdict: {row['verdict']}") for row in rows_of_judge)
-    assert kept[0].text in rows_of_judge[0]["messages"][-2]["content"]
+    assert Counter(row["verdict"] for row in balanced(rows_of_judge)[0]) == {"A": len(kept), "B": len(kept)}
+    assert all(row["completion"][0]["content"].endswith(f"Verdict: {row['verdict']}") for row in rows_of_judge)
+    assert kept[0].text in rows_of_judge[0]["prompt"][-1]["content"]
     assert judge.tally.report()["parse_rate"] == 1.0
 
 

@@ -65,10 +65,13 @@ def test_rubrics_that_explain_the_label_are_kept_with_all_that_led_to_it(
     out = tmp_path / "out"
     assert cli.call("rubrics", ["generate", str(judge), str(export), "-o", str(out), "--json"]) == 0
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (report["instances"], report["kept"], report["parse_rate"], report["swap_gap"]) == (10, 8, 1.0, 0.0)
+    assert (report["instances"], report["kept"], report["judged"], report["consistency"]) == (10, 8, 10, 0.8)
+    assert (report["judging"]["parse_rate"], report["judging"]["swap_gap"]) == (1.0, 0.0)
     assert report["dropped"] == {"inconsistent: best against worst is decided against the label": 2}
-    assert (report["writer_usd"], report["judge_usd"]) == (pytest.approx(10 * 300e-6), pytest.approx(20 * 400e-6))
-    outcomes = lines(out / "rubrics.jsonl")
+    costs = [report[who]["usd"] for who in ("writing", "judging")]
+    assert costs == [pytest.approx(10 * 300e-6), pytest.approx(20 * 400e-6)]
+    assert [len(lines(out / "rubrics.jsonl")), len(lines(out / "audit.jsonl"))] == [8, 10]
+    outcomes = lines(out / "audit.jsonl")
     assert sum(outcome["dropped"] is None for outcome in outcomes) == 8
     assert outcomes[0]["rubric"][0]["check"] == {"rule": "max_words", "value": 5}
     assert outcomes[0]["verdicts"][0]["p_better"] == 1.0

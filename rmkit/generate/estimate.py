@@ -1,0 +1,28 @@
+"""What requests would cost, without asking anybody: the dry runs of all commands that call models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rmkit.generate.call_cache import KIND
+from rmkit.generate.request import Generator, Request
+from rmkit.ledger import Ledger
+
+CHARACTERS_PER_TOKEN = 4
+
+
+def estimate(requests: Iterable[Request], generator: Generator, ledger: Ledger) -> dict[str, Any]:
+    """JSON-ready: calls, how many of them are paid already, and what the others take: prompt tokens about (4 characters
+    a token), completion tokens and dollars at most (every reply as long as allowed).
+    """
+    found = {"calls": 0, "paid_before": 0, "about_prompt_tokens": 0, "at_most_completion_tokens": 0}
+    for request in requests:
+        found["calls"] += 1
+        if ledger.record(KIND, request.key(generator.name)):
+            found["paid_before"] += 1
+            continue
+        found["about_prompt_tokens"] += request.characters // CHARACTERS_PER_TOKEN
+        found["at_most_completion_tokens"] += request.max_tokens
+    usd = generator.prices.usd(found["about_prompt_tokens"], found["at_most_completion_tokens"])
+    return found | {"at_most_about_usd": round(usd, 4)}
