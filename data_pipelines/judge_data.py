@@ -23,7 +23,7 @@ from rmkit.errors import DataError, UsageError
 from rmkit.examples import Example
 from rmkit.exports import SPLIT_NAMES, dataset_of, examples_of, export_folder
 from rmkit.generate.estimate import estimate
-from rmkit.judge import Judge, load_judge, report_lines
+from rmkit.judge import Judge, judging_lines, load_judge
 from rmkit.ledger import Ledger, open_ledger
 
 STAGES = {
@@ -185,8 +185,8 @@ def _tell(manifest: Mapping[str, Any], options: argparse.Namespace) -> None:
     lines = [
         f"rows     {manifest['rows']} from {manifest['items']} items ({manifest['read']} rows read)",
         f"dropped  {dropped}",
-        *(f"judge    {line}" for line in report_lines(manifest["judging"]) if manifest["judging"]["calls"]),
         f"digest   {manifest['digest']}",
         f"folder   {options.output}",
+        *(judging_lines(manifest) if manifest["judging"]["calls"] else []),
     ]
     console.emit(dict(manifest) | {"path": str(options.output)}, as_json=options.json, text="\n".join(lines))

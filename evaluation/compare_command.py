@@ -12,6 +12,7 @@ from evaluation.suite_results import Evaluated
 from evaluation.suites.suite import Suite, load_suite
 from rmkit import console
 from rmkit.errors import UsageError
+from rmkit.judge.tally import judging_lines
 
 
 def main(argv: list[str]) -> int:
@@ -68,7 +69,7 @@ def against_first(suite: Suite, made: Sequence[Evaluated]) -> list[dict[str, Any
 
 
 def _named(one: Evaluated) -> dict[str, Any]:
-    return {key: one.result[key] for key in ("name", "kind", "fingerprint")}
+    return {key: one.result.get(key) for key in ("name", "kind", "fingerprint", "judging")}
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -83,6 +84,8 @@ def table(result: Mapping[str, Any]) -> str:
             f"{'only 1st':>8} {'only 2nd':>8} {'prompts':>7}"
         )
         lines += [_line(difference) for difference in one["differences"]]
+        for model in (result["first"], one["second"]):
+            lines += [f"  {model['name']},{line}" for line in judging_lines(model)]
     return "\n".join([*lines, "", "p: label swaps prompt by prompt; Holm: over all tests shown"])
 
 

@@ -20,6 +20,7 @@ from evaluation.stored_items import item_rows, store_items
 from evaluation.summary import compare, summarise
 from rmkit import console
 from rmkit.errors import DataError, UsageError
+from rmkit.judge.tally import judging_lines
 from rmkit.metrics.accuracy import TiePolicy
 from rmkit.models import load_model
 
@@ -105,6 +106,8 @@ def table(result: Mapping[str, Any]) -> str:
         "short, long: accuracy where the better response is the shorter, the longer. Fingerprints:",
         *(f"  {model['name']:<32} {model['fingerprint']}" for model in result["models"]),
     ]
+    for model in result["models"]:
+        lines += ["", f"{model['name']} is a judge:", *judged] if (judged := judging_lines(model)) else []
     if result["comparisons"]:
         lines += ["", "accuracy against the first model, on the pairs both scored (points, 95% interval):"]
         lines += [_comparison_line(comparison) for comparison in result["comparisons"]]

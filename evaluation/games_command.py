@@ -15,6 +15,7 @@ from evaluation.suites.load import load_items
 from evaluation.suites.suite import load_suite
 from rmkit import console
 from rmkit.errors import DataError, UsageError
+from rmkit.judge.tally import judging_lines, report_of
 from rmkit.types import Candidates, RewardModel
 
 KEYS = ("nash", "bradley_terry_best", "bradley_terry_softmax")
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> int:
     found = cycles({item.id: item.candidates for item in asked if item.candidates}, model)
     facts = {"suite": suite.name, "suite_hash": suite.hash(loaded.digests), "model": model.info.name}
     facts |= {"fingerprint": model.info.fingerprint, "command": f"rmkit probe cycles {shlex.join(argv)}"}
-    result = facts | found
+    result = facts | found | {"judging": report_of(model)}
     console.emit(result, as_json=options.json, text=table(result))
     return 0
 
@@ -97,4 +98,5 @@ def table(result: Mapping[str, Any]) -> str:
         row = [result["exploitability"][name][key] for key in KEYS]
         cells = ["-" if value is None else f"{value:.3f}" for value in row]
         lines.append(f"  {label:<16} {cells[0]:>6} {cells[1]:>11} {cells[2]:>18}")
-    return "\n".join([*lines, "  0.5: nothing beats it more often than not"])
+    lines.append("  0.5: nothing beats it more often than not")
+    return "\n".join([*lines, *judging_lines(result)])

@@ -17,6 +17,7 @@ from evaluation.suites.load import load_items
 from evaluation.suites.suite import load_suite
 from rmkit import console
 from rmkit.errors import DataError, UsageError
+from rmkit.judge.tally import judging_lines, report_of
 
 BEST_FIRST = ("pairs", "best_of", "rmbench", "judgebench")
 DEFAULT_LIMIT = 200
@@ -66,6 +67,7 @@ def main(argv: list[str]) -> int:
         "model": model.info.name,
         "fingerprint": model.info.fingerprint,
         "command": f"rmkit probe {shlex.join(argv)}",
+        "judging": report_of(model),
         **found,
     }
     console.emit(result, as_json=options.json, text=table(result))
@@ -89,4 +91,4 @@ def table(result: Mapping[str, Any]) -> str:
             f"  {name:<12} {must:>8} {rose['numerator']:>6} / {rose['denominator']:<4} {percent:>8} {between:>14} "
             f"{one['fell']:>6} {one['unchanged']:>6} {one['unscored']:>8} {mean:>17}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *judging_lines(result)])

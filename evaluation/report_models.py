@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation import charts
+from rmkit.judge.tally import judging_lines
 
 SUBSETS_SHOWN = 12
 FEW_FAMILIES = 20
@@ -48,6 +49,7 @@ def evaluation(result: Mapping[str, Any]) -> dict[str, Any]:
         "bootstraps over prompt families." + _caution(result["families"]),
         "forest": _forest(models),
         "models": [_model_row(model) for model in models],
+        "judges": {model["name"]: judged for model in models if (judged := judging_lines(model))},
         "paired": _paired(result["comparisons"]),
         "best": top["name"],
         "reliability": charts.reliability({model["name"]: _bins(model) for model in models if _bins(model)}),

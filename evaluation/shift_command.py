@@ -22,6 +22,7 @@ from evaluation.suites.suite import Suite, load_suite
 from rmkit import console
 from rmkit.errors import UsageError
 from rmkit.ids import messages_json
+from rmkit.judge.tally import judging_lines, report_of
 from rmkit.metrics.accuracy import TiePolicy
 from rmkit.models.scoring import stream_scores
 from rmkit.types import RewardModel, Score
@@ -98,6 +99,7 @@ def shift(
         found["cells"][name] |= {"data": data.source, "data_hash": suite.hash(data.digests)}
     models = {
         side: {"name": model.info.name, "kind": model.info.kind, "fingerprint": model.info.fingerprint}
+        | {"judging": report_of(model)}
         for side, model in zip(SIDES, (first, second), strict=True)
     }
     result: dict[str, Any] = without_nan(models | found | {"command": command})
@@ -184,6 +186,7 @@ def table(result: Mapping[str, Any]) -> str:
             f"first minus second out of distribution: mean {mean['points']:+.2f} {_between(mean)} points over "
             f"{', '.join(together['cells'])}; largest {largest['points']:+.2f} ({largest['cell']})"
         )
+    lines += [f"{result[side]['name']},{line}" for side in SIDES for line in judging_lines(result[side])]
     return "\n".join(
         [*lines, f"ties earn {result['ties']}; per token: the second model's reward by length; longer: a length rule"]
     )

@@ -17,6 +17,7 @@ from evaluation.suites.load import Loaded, load_items
 from evaluation.suites.suite import Suite, load_suite, names
 from rmkit import console
 from rmkit.errors import DataError, UsageError
+from rmkit.judge.tally import report_of
 from rmkit.models import load_model
 from rmkit.types import RewardModel
 
@@ -105,7 +106,7 @@ def evaluate_models(
     """
     if limit is not None and limit < 1:
         raise UsageError(f"--limit must be 1 or more, got {limit}")
-    if all(Path(name).is_file() for name in models):
+    if all(Path(name).is_file() and not name.endswith(".toml") for name in models):  # a .toml is a judge
         return _stored(suite, models, allow_changed=allow_changed, command=command)
     loaded = load_items(suite, data, allow_changed=allow_changed)
     opened = [open_model(name) for name in models]  # all of them first: a bad one costs no scoring
@@ -125,7 +126,7 @@ def _asked(
     header |= {"model": model.info.name, "fingerprint": model.info.fingerprint}
     with open_journal(folder, header, fresh=fresh) as journal:
         progress = run(model, suite, items, journal)
-        made = suite_results.evaluated(suite, items, journal.answers, model.info, progress)
+        made = suite_results.evaluated(suite, items, journal.answers, model.info, progress, judging=report_of(model))
         made.result["folder"] = str(folder)
         if limit is None and (progress.answered or not (folder / RESULT).exists()):
             made.result["run"] = suite_results.store(facts, model.info, items, journal.answers)

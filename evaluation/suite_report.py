@@ -15,6 +15,7 @@ from typing import Any
 from evaluation.model_index import model_index
 from rmkit import __version__
 from rmkit.errors import DataError, UsageError
+from rmkit.judge.tally import judging_lines
 
 
 def write_report(result: Mapping[str, Any], path: Path) -> None:
@@ -48,6 +49,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines += ["| measure | percent | 95% interval | right / of | ties | unscored | prompts |"]
         lines += ["| --- | ---: | --- | ---: | ---: | ---: | ---: |"]
         lines += ["| " + " | ".join(row) + " |" for row in rows(model)]
+        lines += ["", *(f"- {line.strip()}" for line in judging_lines(model))]
         lines += [""]
     return "\n".join(lines).rstrip()
 
@@ -98,7 +100,10 @@ def html(result: Mapping[str, Any]) -> str:
     return environment.get_template("suite_report.html.j2").render(
         result=result,
         identity=[line.replace("`", "") for line in identity(result)],
-        models=[{**model, "rows": rows(model), "charts": _charts(model)} for model in result["models"]],
+        models=[
+            {**model, "rows": rows(model), "charts": _charts(model), "judged": judging_lines(model)}
+            for model in result["models"]
+        ],
         overview=_overview(result),
         curves=_curves(result["models"]),
         version=__version__,

@@ -17,6 +17,7 @@ from evaluation.scoring import credit_table
 from evaluation.scoring.measures import measure_all
 from evaluation.suites.load import Loaded
 from evaluation.suites.suite import Suite
+from rmkit.judge.tally import judging_lines
 from rmkit.paths import warehouse_path
 from rmkit.types import ModelInfo
 from warehouse.runs import recorded_run
@@ -55,9 +56,10 @@ def evaluated(
     info: ModelInfo,
     progress: Progress | None = None,
     *,
+    judging: Mapping[str, Any] | None = None,
     resamples: int = 2000,
 ) -> Evaluated:
-    """One model's measures (declared ones and cells apart) and how the run went."""
+    """One model's measures (declared ones and cells apart), how the run went, and a judge's own report on it."""
     credits = credit_table(suite, items, answers)
     measured = measure_all(suite, credits, resamples=resamples)
     declared = {measure.name for measure in suite.measures}
@@ -82,6 +84,8 @@ def evaluated(
             "model_s": round(progress.model_s, 3),
             "latency_ms": None if math.isnan(latency) else round(latency, 3),
         }
+    if judging:
+        result["judging"] = dict(judging)
     return Evaluated(result, credits)
 
 
@@ -166,6 +170,7 @@ def _model_lines(model: Mapping[str, Any]) -> list[str]:
     lines = [head, columns]
     lines += [measure_line(value) for value in {**model["measures"], **model["cells"]}.values()]
     lines += [f"  unscored: {count} items, {reason}" for reason, count in model.get("unscored", {}).items()]
+    lines += judging_lines(model)
     return lines
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.held_out import HeldOut, Scored
+from rmkit.judge.tally import report_of
 from rmkit.metrics import (
     Interval,
     calibration,
@@ -46,6 +47,7 @@ def summarise(scored: Scored, held_out: HeldOut, *, ties: TiePolicy) -> dict[str
         "unscored": _unscored(scored),
         "mistakes": mistakes(scored.margin, held_out),
         "seconds": round(scored.seconds, 3),
+        "judging": report_of(scored.model),
     }
 
 

@@ -26,7 +26,7 @@ from rmkit.exports import dataset_of, examples_of, export_folder
 from rmkit.generate import Budget, Engine
 from rmkit.generate.estimate import CHARACTERS_PER_TOKEN, estimate
 from rmkit.generate.tally import spent
-from rmkit.judge import Context, Judge, load_judge, report_lines
+from rmkit.judge import Context, Judge, judging_lines, load_judge
 from rmkit.judge.prompt_file import PromptFile
 from rmkit.ledger import Ledger, open_ledger
 from rmkit.types import Candidates
@@ -213,14 +213,10 @@ def _generated_text(result: Mapping[str, Any]) -> str:
     lines = [f"{name.replace('_', ' '):<21}{value}" for name, value in result.items() if not isinstance(value, dict)]
     lines += [f"dropped {count:>4}         {reason}" for reason, count in result.get("dropped", {}).items()]
     for who in ("writing", "judging"):
-        found = result[who]
-        told = (
-            report_lines(found)
-            if "parse_rate" in found
-            else [f"{n.replace('_', ' ')}: {v}" for n, v in found.items() if v]
-        )
-        lines += [f"{who:<21}{line}" for line in told]
-    return "\n".join(lines)
+        if "parse_rate" not in result[who]:
+            counts = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in result[who].items() if value)
+            lines.append(f"  {who}: {counts}")
+    return "\n".join([*lines, *(judging_lines(result) if "parse_rate" in result["judging"] else [])])
 
 
 def _check(options: argparse.Namespace) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from rmkit.exports import dataset_of, examples_of, export_folder
 from rmkit.generate.estimate import estimate
 from rmkit.judge.judgment_events import judgment_event, record_judgments
 from rmkit.judge.model import Judge, Judged, load_judge
-from rmkit.judge.tally import report_lines
+from rmkit.judge.tally import judging_lines
 from rmkit.ledger import Ledger, open_ledger
 
 RECORD_AT_ONCE = 200
@@ -122,4 +122,4 @@ def _text(result: Mapping[str, Any]) -> str:
     shown = {name: value for name, value in result.items() if name != "judging" and value is not None}
     width = max(map(len, shown))
     lines = [f"{name.replace('_', ' '):<{width}}  {value}" for name, value in shown.items()]
-    return "\n".join([*lines, *report_lines(result["judging"])] if "judging" in result else lines)
+    return "\n".join([*lines, *judging_lines(result)])

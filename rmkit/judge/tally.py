@@ -148,5 +148,11 @@ def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
+def judging_lines(told: Mapping[str, Any]) -> list[str]:
+    """The report that a command's result holds under "judging" as text; nothing where it holds none."""
+    found = told.get("judging")
+    return [f"  judging: {line}" for line in report_lines(found)] if found else []
+
+
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}%"

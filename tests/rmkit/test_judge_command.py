@@ -146,3 +146,34 @@ def test_evaluation_takes_a_judge_like_any_other_model(
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     accuracy = {model["name"]: model["accuracy"] for model in found["models"]}
     assert accuracy["kind judge"]["value"] == 1.0
+    assert found["models"][0]["judging"]["parse_rate"] == 1.0
+    assert found["models"][0]["judging"]["usd"] > 0
+    assert found["models"][1]["judging"] is None
+
+
+@pytest.mark.parametrize("command", [["eval", "JUDGE"], ["compare", "JUDGE", "length"]])
+def test_every_command_that_asks_a_judge_says_how_that_went(
+    home: Path, judge: Path, tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = [{"role": "user", "content": "how are you?"}]
+    pairs = [
+        {
+            "id": f"p{i}",
+            "source": "made",
+            "prompt": told,
+            "chosen": f"thank you {i}",
+            "rejected": f"never {i}",
+            "meta": {},
+        }
+        for i in range(6)
+    ]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    argv = [str(judge) if word == "JUDGE" else word for word in command]
+    page = [] if command[0] != "eval" else ["-o", str(tmp_path / "page.html")]
+    capsys.readouterr()
+    assert cli.call(argv[0], [*argv[1:], "--suite", "pairs", "--data", str(data), *page]) == 0
+    shown = capsys.readouterr().out
+    for name in ("parse rate 100.0%", "swap gap", "verdict turned with the order", "tokens, $"):
+        assert name in shown
+        assert not page or name in (tmp_path / "page.html").read_text()
