@@ -84,7 +84,7 @@ def _generate(options: argparse.Namespace) -> dict[str, Any]:
     if options.output.exists():
         raise StoreError(f"{options.output} exists already; name a new folder")
     folder = export_folder(options.data)
-    instances = _instances(examples_of(folder, options.split)[: options.limit])
+    instances = instances_of(examples_of(folder, options.split)[: options.limit])
     dataset = dataset_of(folder)["ref"] or str(folder)
     config = ContrastConfig(tau=options.tau, rewrites=options.rewrites)
     limits = {"max_usd": options.max_usd, "max_tokens": options.max_tokens}
@@ -135,7 +135,7 @@ def _counted(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def _instances(examples: Sequence[Example]) -> list[Instance]:
+def instances_of(examples: Sequence[Example]) -> list[Instance]:
     """Rows whose responses have an order without ties, best first."""
     found = []
     for example in examples:

@@ -37,6 +37,10 @@ BENCHMARKS = {
         "evaluation.benchmarks.rubric_filter",
         "preference-label consistency: rule precision and held-out judge accuracy, before and after",
     ),
+    "rubric-pairs": (
+        "evaluation.benchmarks.rubric_pairs",
+        "contrastive rubrics from real pairs by a scripted writer and judge, killed and resumed",
+    ),
     "scoring": (
         "evaluation.benchmarks.scoring",
         "N completions a prompt: shared prompts beside the plain padded way",

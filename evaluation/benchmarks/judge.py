@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import signal
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.benchmarks.judging_page import write_section
+from evaluation.benchmarks.kill_resume import kill_and_resume
 from evaluation.benchmarks.scripted_endpoint import Reply, ScriptedEndpoint
 from rmkit.console import emit, parser, progress
 from rmkit.generate import Engine, Limits
@@ -170,7 +170,6 @@ def _resident_mb() -> float:
 
 def _kills(options: Any) -> dict[str, Any]:
     """Kill and resume until a run ends; what was asked more often than once, and whether its answer had been stored."""
-    draw = random.Random(0)
     asked: Counter[str] = Counter()
 
     def script(body: dict[str, Any]) -> Reply:
@@ -179,33 +178,13 @@ def _kills(options: Any) -> dict[str, Any]:
             asked[messages] += 1
         return Reply(text=f"{messages}\nVerdict: A", delay_s=options.latency_ms / 1000)
 
-    paid_twice = kills = 0
     with tempfile.TemporaryDirectory() as folder, ScriptedEndpoint(script, keep=False) as endpoint:
         ledger = str(Path(folder) / "ledger.sqlite")
         command = _command(endpoint.base_url, ledger, options.kill_calls, options)
-        while True:
-            stored, before = _stored(ledger), asked.copy()
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-            if kills < options.kills:
-                while asked == before and process.poll() is None:  # it is on its way
-                    time.sleep(0.01)
-                time.sleep(draw.uniform(0.05, 0.4))
-                process.send_signal(signal.SIGKILL)
-                kills += process.wait() == -signal.SIGKILL
-            out = process.communicate()[0]
-            again = {text for text in before if asked[text] > before[text]}
-            paid_twice += len(again & stored)
-            if process.returncode == 0:
-                break
-    last = json.loads(out.splitlines()[-1])
-    return {
-        "kills": kills,
-        "calls_needed": len(asked),
-        "calls_made": sum(asked.values()),
-        "asked_again_after_loss_in_flight": sum(asked.values()) - len(asked),
-        "in_flight_or_being_written_at_most": 2 * kills * options.concurrency,
-        "stored_answers_paid_again": paid_twice,
-        "last_run_found_in_ledger": last["found_in_ledger"],
+        counts, out = kill_and_resume(command, asked, lambda: _stored(ledger), kills=options.kills)
+    return counts | {
+        "in_flight_or_being_written_at_most": 2 * counts["kills"] * options.concurrency,
+        "last_run_found_in_ledger": json.loads(out.splitlines()[-1])["found_in_ledger"],
     }
 
 
