@@ -93,6 +93,20 @@ class Items:
             evidence=json.loads(row["evidence"]) if row["evidence"] else {},
         )
 
+    def lengths(self, number: int) -> list[int]:
+        """Characters of each response, without reading the rest of the item."""
+        responses = self._cell(number, "responses") or ()
+        return [sum(len(turn["content"]) for turn in json.loads(text)) for text in responses]
+
+    def gold(self, number: int) -> Mapping[str, Any] | None:
+        """The known answer alone."""
+        told = self._cell(number, "gold")
+        return json.loads(told) if told else None
+
+    def _cell(self, number: int, name: str) -> Any:
+        part = bisect.bisect_right(self._ends, number)
+        return self._parts[part][name][number - (self._ends[part - 1] if part else 0)].as_py()
+
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of all items, without touching the texts."""
         return pa.chunked_array(

@@ -1,24 +1,25 @@
 """How well people agree, and how each of them works: skill, speed, bias; every share with its count and interval.
 
-Shares have Wilson intervals (95%). Skill is the probability of the true verdict under a Dawid-Skene fit over the items
-that two or more people judged (data_pipelines.steps.dawid_skene). Biases are shares minus one half: 0 is none, and only
-clear verdicts count.
+Shares have Wilson intervals (95%; Wilson 1927). Skill is the probability of the true verdict under a Dawid-Skene fit
+over the items that two or more people judged (data_pipelines.steps.dawid_skene). Biases are shares minus one half: 0 is
+none, and only clear verdicts count.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.stats import binomtest
 
 from data_pipelines.steps import dawid_skene
 from data_pipelines.steps.agreement import alpha_interval
 from data_pipelines.steps.votes import FIRST, SECOND, TIE, Votes
 
-CONFIDENCE = 0.95
+Z = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,9 @@ class Share:
     def interval(self) -> tuple[float, float]:
         if not self.n:
             return float("nan"), float("nan")
-        found = binomtest(self.right, self.n).proportion_ci(CONFIDENCE, method="wilson")
-        return float(found.low), float(found.high)
+        middle = (self.right + Z**2 / 2) / (self.n + Z**2)
+        half = Z / (self.n + Z**2) * math.sqrt(self.right * (self.n - self.right) / self.n + Z**2 / 4)
+        return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +89,16 @@ class PersonReport:
 def agreement(work: pl.DataFrame) -> Agreement:
     """Agreement on the items' own answers; gold and repeats are left out."""
     answers = _counted(work)
-    same = total = 0
-    for group in answers.group_by("item").agg("answer").filter(pl.col("answer").list.len() > 1)["answer"].to_list():
-        _, sizes = np.unique(group, return_counts=True)
-        same += int((sizes * (sizes - 1) // 2).sum())
-        total += len(group) * (len(group) - 1) // 2
-    counts = _votes(answers).counts()
-    alpha, low, high = alpha_interval(counts)
-    items = answers.group_by("item").len().filter(pl.col("len") > 1).height
-    return Agreement(alpha, (low, high), items, Share(same, total))
+    alpha, low, high = alpha_interval(_votes(answers).counts())
+    of_item = answers.group_by("item").len()["len"]
+    alike = answers.group_by("item", "answer").len()["len"]
+    return Agreement(alpha, (low, high), int((of_item > 1).sum()), Share(_pairs(alike), _pairs(of_item)))
+
+
+def _pairs(sizes: pl.Series) -> int:
+    """How many pairs of answers there are within groups of these sizes."""
+    counts = sizes.cast(pl.Int64)
+    return int((counts * (counts - 1) // 2).sum())
 
 
 def people_reports(work: pl.DataFrame) -> list[PersonReport]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
+import pkgutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from labeling_ui import studio
+from labeling_ui import pages, studio
+from labeling_ui.project import projects
 from labeling_ui.studio import Studio
 from rmkit.errors import MissingExtraError, RmkitError, UsageError
 from rmkit.ledger import Ledger
@@ -65,6 +68,17 @@ def merging(ledger: Ledger, *, every_s: float = MERGE_EVERY_S) -> Iterator[None]
         thread.join(timeout=30)
 
 
+def warm(here: Studio) -> None:
+    """Load what the first visitor would wait for: the pages' modules, every project's items and answers."""
+    for module in pkgutil.iter_modules(pages.__path__, f"{pages.__name__}."):
+        importlib.import_module(module.name)
+    for project in projects(here.ledger):
+        try:
+            here.work(project.name).frame()
+        except (RmkitError, OSError) as error:
+            log.warning("project %s cannot be opened: %s", project.name, error)
+
+
 def serve(ledger: Ledger, *, host: str = "127.0.0.1", port: int = 8501) -> None:
     """Serve until interrupted. Raises UsageError where others could reach it and nobody has an account."""
     import uvicorn
@@ -75,5 +89,6 @@ def serve(ledger: Ledger, *, host: str = "127.0.0.1", port: int = 8501) -> None:
         raise UsageError(f"{host} is open to others and there is no account yet; first: rmkit label people add NAME")
     logging.getLogger("streamlit").setLevel(logging.WARNING)
     app = application(ledger)
+    threading.Thread(target=warm, args=(studio.current(),), name="label-warm", daemon=True).start()
     with merging(ledger):
         uvicorn.run(app, host=host, port=port, log_level="warning")

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from labeling_ui.items import Item, Items
+from labeling_ui.items import Items
 from rmkit.ledger import Ledger
 from rmkit.types import Event
 from warehouse.payloads import KINDS
@@ -62,16 +62,16 @@ class Work:
             self._seq = recorded.seq
             extra = recorded.event.payload.get("extra") or {}
             if extra.get("project") == self._project:
-                rows.append(_row(recorded.event, extra, self._items[extra["item"]]))
+                rows.append(_row(recorded.event, extra, self._items))
         if rows:
             self._frame = self._frame.vstack(pl.DataFrame(rows, schema=SCHEMA))
 
 
-def _row(event: Event, extra: Mapping[str, Any], item: Item) -> dict[str, Any]:
+def _row(event: Event, extra: Mapping[str, Any], items: Items) -> dict[str, Any]:
     told = event.payload
     ranks, shown = told.get("ranks"), told.get("shown_order")
     better = _better(ranks)
-    lengths = [sum(len(turn.content) for turn in response) for response in item.responses]
+    lengths = [] if better is None else items.lengths(extra["item"])
     uneven = len(lengths) == 2 and lengths[0] != lengths[1]
     fields = ("ranks", "scores", "step_labels", "spans", "edit", "value")
     return {
@@ -85,7 +85,7 @@ def _row(event: Event, extra: Mapping[str, Any], item: Item) -> dict[str, Any]:
         "answer": str([told.get(name) for name in fields]),
         "chose_first_shown": None if better is None or not shown else shown[0] == better,
         "chose_longer": None if better is None or not uneven else lengths[better] == max(lengths),
-        "gold_right": gold_right(item, told),
+        "gold_right": gold_right(items.gold(extra["item"]), told),
         "active_s": _seconds(told.get("active_ms")),
         "wall_s": _seconds(told.get("wall_ms")),
         "reason": told.get("rationale"),
@@ -93,10 +93,10 @@ def _row(event: Event, extra: Mapping[str, Any], item: Item) -> dict[str, Any]:
     }
 
 
-def gold_right(item: Item, payload: Mapping[str, Any]) -> bool | None:
-    """Whether a judgment agrees with the item's known answer; None where it says nothing that could be compared."""
+def gold_right(gold: Mapping[str, Any] | None, payload: Mapping[str, Any]) -> bool | None:
+    """Whether a judgment agrees with the known answer; None where it says nothing that could be compared."""
     for field in ("ranks", "step_labels"):
-        known, told = (item.gold or {}).get(field), payload.get(field)
+        known, told = (gold or {}).get(field), payload.get(field)
         if known is not None and told is not None:
             return list(known) == list(told)
     return None
