@@ -12,6 +12,10 @@ Terry 1952):
 
 AdamW; training stops after `patience` epochs without a lower validation log loss, and the best epoch's weights are
 kept.
+
+A head of rank k > 0 judges two responses at once (Zhang et al., Beyond Bradley-Terry, arXiv:2410.02197): it has 1 + 2k
+outputs s, u, v, and m = s_1 - s_2 + sum_k (u_1 v_2 - v_1 u_2), which changes its sign when the two change places and
+can go round, as no difference of scores can. Rank 0 is the line above.
 """
 
 from __future__ import annotations
@@ -71,13 +75,15 @@ class HeadConfig:
 
 
 class HeadShape(NamedTuple):
-    """A head's hidden units (0: linear) and whether it reads the length."""
+    """A head's hidden units (0: linear), whether it reads the length, and its rank (0: a score)."""
 
     hidden: int
     length: bool
+    rank: int = 0
 
     def __str__(self) -> str:
-        return (f"hidden {self.hidden}" if self.hidden else "linear") + (" with length" if self.length else "")
+        rank = f", rank {self.rank}" if self.rank else ""
+        return (f"hidden {self.hidden}" if self.hidden else "linear") + (" with length" if self.length else "") + rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,16 @@ def head_scores(features: Features, weights: Weights) -> torch.Tensor:
     return torch.nn.functional.linear(inputs, weights["out"])
 
 
+def preference_margin(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """[n] margins from the outputs [n] or [n, 1 + 2 rank] of the two responses; exchanged, they change sign."""
+    if first.ndim == 1:
+        return first - second
+    rank = first.shape[1] // 2
+    u_1, v_1 = first[:, 1 : 1 + rank], first[:, 1 + rank :]
+    u_2, v_2 = second[:, 1 : 1 + rank], second[:, 1 + rank :]
+    return first[:, 0] - second[:, 0] + (u_1 * v_2 - v_1 * u_2).sum(1)
+
+
 def train_head(
     train: PairFeatures,
     validation: PairFeatures,
@@ -137,7 +153,7 @@ def train_head(
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    weights = _initial(n_inputs(train.vectors.shape[1], length=shape.length), shape.hidden, generator)
+    weights = _initial(n_inputs(train.vectors.shape[1], length=shape.length), shape, generator)
     optimizer = torch.optim.AdamW(
         list(weights.values()),
         lr=config.hidden_lr if shape.hidden else config.linear_lr,
@@ -169,14 +185,19 @@ def pair_margins(features: PairFeatures, weights: Weights) -> NDArray[np.float64
         return np.concatenate([_margin(features, weights, part).double().numpy() for part in parts])
 
 
-def check_shapes(weights: Weights, width: int, *, where: str) -> None:
-    """Raises ModelError unless these are a linear or one-layer head's weights on features of `width` components."""
+def check_shapes(weights: Weights, width: int, *, where: str, paired: bool = False) -> None:
+    """Raises ModelError unless these are a linear or one-layer head's weights on features of `width` components; of
+    any rank where `paired`, else of rank 0."""
     from rmkit.errors import ModelError
 
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-    units = shapes.get("out", (0,))[0]
+    *outputs, units = shapes.get("out", (0,))
+    rank_fits = not outputs or (paired and len(outputs) == 1 and outputs[0] % 2 == 1)
+    layer = {name: shape for name, shape in shapes.items() if name != "out"}
     for inputs in (n_inputs(width, length=False), n_inputs(width, length=True)):
-        if shapes in ({"out": (inputs,)}, {"out": (units,), "hidden": (units, inputs), "hidden_bias": (units,)}):
+        if rank_fits and (
+            (not layer and units == inputs) or layer == {"hidden": (units, inputs), "hidden_bias": (units,)}
+        ):
             return
     raise ModelError(
         f"{where}: the head has arrays {shapes}, expected a linear or one-layer head on "
@@ -194,17 +215,23 @@ def _step(train: PairFeatures, weights: Weights, optimizer: Any, index: NDArray[
     optimizer.step()
 
 
-def _initial(inputs: int, hidden: int, generator: Any) -> Weights:
-    """A linear head starts at zero (its loss is convex), a hidden layer with variance 1 / inputs."""
+def _initial(inputs: int, shape: HeadShape, generator: Any) -> Weights:
+    """A linear head starts at zero (its loss is convex), a hidden layer with variance 1 / inputs.
+
+    The u and v of a rank start small, but not at zero, where they would have no gradient.
+    """
     import torch
 
-    if not hidden:
-        return {"out": torch.zeros(inputs, requires_grad=True)}
-    made = {
-        "hidden": torch.randn(hidden, inputs, generator=generator) / inputs**0.5,
-        "hidden_bias": torch.zeros(hidden),
-        "out": torch.randn(hidden, generator=generator) / hidden**0.5,
-    }
+    made, width = {}, shape.hidden or inputs
+    if shape.hidden:
+        made["hidden"] = torch.randn(shape.hidden, inputs, generator=generator) / inputs**0.5
+        made["hidden_bias"] = torch.zeros(shape.hidden)
+        made["out"] = torch.randn(shape.hidden, generator=generator) / shape.hidden**0.5
+    else:
+        made["out"] = torch.zeros(inputs)
+    if shape.rank:
+        turning = 0.1 * torch.randn(2 * shape.rank, width, generator=generator) / width**0.5
+        made["out"] = torch.cat([made["out"][None], turning])
     return {name: weight.requires_grad_() for name, weight in made.items()}
 
 
@@ -217,4 +244,4 @@ def _margin(features: PairFeatures, weights: Weights, index: Sequence[int] | NDA
         prompts, responses = (torch.from_numpy(features.vectors[at]).float() for at in (prompt, rows))
         return Features(prompts, responses, torch.from_numpy(features.log_length[rows]))
 
-    return head_scores(read(first), weights) - head_scores(read(second), weights)
+    return preference_margin(head_scores(read(first), weights), head_scores(read(second), weights))
