@@ -69,7 +69,7 @@ class Desk:
         with self._lock:
             now = time.time()
             held = [self._renewed(hold, now) for hold in self._holds.of(person.name) if not hold.event and hold.until]
-            while len(held) < ahead and (hold := self._next(person.name, now)) is not None:
+            while len(held) < ahead and (hold := self._next(person.name, time.time())) is not None:
                 held.append(hold)
             return held[:ahead]
 

@@ -56,7 +56,8 @@ class Holds:
         self._versions: dict[str, int] = {}
         self._of_rater: dict[str, dict[str, None]] = {}
         self._unanswered: dict[str, None] = {}
-        for record in ledger.records(KIND, prefix=f"{project}/"):
+        stored = ledger.records(KIND, prefix=f"{project}/")
+        for record in sorted(stored, key=lambda record: record.value["opened"]):
             self._remember(_hold(record.key.removeprefix(f"{project}/"), record.value), record.version)
 
     def __iter__(self) -> Iterator[Hold]:
@@ -66,7 +67,7 @@ class Holds:
         return self._holds.get(key)
 
     def of(self, rater: str) -> list[Hold]:
-        """This person's holds, in the order in which they were first taken."""
+        """This person's holds, in the order in which they were taken, after a restart too."""
         return [self._holds[key] for key in self._of_rater.get(rater, ())]
 
     def unanswered(self) -> list[Hold]:
