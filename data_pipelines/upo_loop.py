@@ -27,9 +27,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_pipelines.replies import sampled_replies
 from data_pipelines.upo_policy import PolicyConfig, PolicyPair, train_policy
 from rmkit.errors import ConfigError, DataError
-from rmkit.generate import Engine, Request
+from rmkit.generate import Request
 from rmkit.generate.local import LocalGenerator
 from rmkit.ids import content_hash, messages_json
 from rmkit.ledger import Ledger
@@ -178,27 +179,25 @@ def _round(
 def sample(
     generator: LocalGenerator, prompts: Sequence[Conversation], config: LoopConfig, number: int, ledger: Ledger
 ) -> tuple[list[Candidates], int]:
-    """Distinct replies per prompt (prompts with fewer than two are left out), and how many samples failed."""
+    """Distinct replies per prompt (prompts with fewer than two are left out), and how many samples gave no text."""
     requests = [
-        request
-        for at, prompt in enumerate(prompts)
-        for request in Request(
+        Request(
             prompt=prompt,
             max_tokens=config.max_tokens,
             temperature=config.temperature,
             seed=1_000_000 * number + 1000 * at + config.seed,
-        ).samples(config.samples)
+        )
+        for at, prompt in enumerate(prompts)
     ]
-    with Engine(generator, ledger=ledger, purpose=f"upo round {number}") as engine:
-        answers = iter(engine.samples(requests))
-    groups, failed = [], 0
-    for prompt in prompts:
-        drawn = [next(answers) for _ in range(config.samples)]
-        failed += sum(one.error is not None for one in drawn)
-        texts = dict.fromkeys(one.text for one in drawn if one.error is None and one.text.strip())
-        if len(texts) >= 2:
-            replies = tuple(Completion((Message("assistant", text),), source=generator.name) for text in texts)
-            groups.append(Candidates(prompt, replies))
+    drawn = sampled_replies(generator, requests, config.samples, ledger=ledger, purpose=f"upo round {number}")
+    groups = [
+        Candidates(
+            prompt, tuple(Completion((Message("assistant", text),), source=generator.name) for text in one.texts)
+        )
+        for prompt, one in zip(prompts, drawn, strict=True)
+        if len(one.texts) >= 2
+    ]
+    failed = sum(len(one.errors) for one in drawn)
     return groups, failed
 
 

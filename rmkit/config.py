@@ -52,7 +52,7 @@ def _required(field: dataclasses.Field[Any]) -> bool:
 
 
 def _checked(value: Any, hint: Any, *, where: str) -> Any:
-    """The value as the hint wants it: int for float, list for tuple; ConfigError otherwise."""
+    """The value as the hint wants it: int for float, list for tuple, table for config; ConfigError otherwise."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         inner = next(argument for argument in arguments if argument is not type(None))
@@ -68,4 +68,6 @@ def _checked(value: Any, hint: Any, *, where: str) -> Any:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        return build(kind, value, where=where)
     raise ConfigError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {value!r}")

@@ -15,13 +15,14 @@ import pyarrow as pa
 from rmkit.errors import DataError
 from warehouse.identity import example_hash_sql
 from warehouse.sql import run
-from warehouse.stage import chunks, staged, store_units
+from warehouse.stage import chunks, staged, store_generators, store_units
 
 ROWS = "stored_rows"
 
-# A column that a frame may have beside EXAMPLE_SCHEMA: [N] where each response stands in the row's `unit`, from 0; null
-# where the order is the same.
+# A column that a frame may have beside EXAMPLE_SCHEMA: [N] where each response stands in the row's `unit`, from 0, or NEW
+# where the unit does not have it; null where the order is the same.
 PARENT_ORDER = pa.field("parent_order", pa.list_(pa.int32()))
+NEW = -1
 
 # UNIT_SCHEMA's columns out of EXAMPLE_SCHEMA's; the others are carried along untouched. `line` counts the frame's rows.
 _AS_UNITS = """
@@ -54,11 +55,12 @@ UPDATE unit SET parent_unit_id = l.parent_id, parent_order = l.parent_order FROM
 WHERE unit.unit_id = l.unit_id
 """
 
-_ORIGINS = """
+_ORIGINS = f"""
 INSERT INTO unit_source
 WITH named AS (SELECT map(list(model), list(gen_id)) AS ids FROM generator)
 SELECT l.unit_id, source_id, line, source_row, subset, split, license,
-    CASE WHEN len(gen_ids) = len(parent_order)
+    CASE WHEN list_contains(parent_order, {NEW}) THEN list_transform(generators, lambda g: named.ids[g])
+         WHEN len(gen_ids) = len(parent_order)
          THEN list_select(gen_ids, list_transform(parent_order, lambda spot: spot + 1))
          WHEN gen_ids IS NOT NULL THEN list_transform(generators, lambda g: named.ids[g]) END, meta
 FROM lineage l JOIN unit_source s ON s.unit_id = l.parent_id, named
@@ -123,6 +125,8 @@ def _store_chunk(connection: duckdb.DuckDBPyConnection, *, first: int) -> None:
         store_units(connection)
     run(connection, _LINEAGE)
     run(connection, _PARENTS)
+    if run(connection, "SELECT 1 FROM lineage WHERE list_contains(parent_order, ?) LIMIT 1", [NEW]):
+        store_generators(connection)
     run(connection, _ORIGINS)
     run(connection, _FAMILIES)
     run(connection, _LABELS)

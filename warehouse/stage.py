@@ -184,8 +184,13 @@ def store_units(connection: duckdb.DuckDBPyConnection) -> int:
 
 def store_origins(connection: duckdb.DuckDBPyConnection, source_id: int) -> None:
     """Record which lines of the source the staged units come from, and who wrote their responses."""
-    run(connection, _NEW_GENERATORS)
+    store_generators(connection)
     run(connection, _ORIGINS, [source_id])
+
+
+def store_generators(connection: duckdb.DuckDBPyConnection) -> None:
+    """Number the authors of the staged responses that are not known yet."""
+    run(connection, _NEW_GENERATORS)
 
 
 def _number(connection: duckdb.DuckDBPyConnection, table: str) -> None:

@@ -21,11 +21,11 @@ VOTE_STRUCT = pa.struct(
     ]
 )
 
-# [unit] with each unit it came from and, per response, its place there (from 0).
+# [unit] with each unit it came from and, per response, its place there (from 0; -1 where that unit does not have it).
 _ORIGIN = """
 SELECT unit_id, parent_unit_id AS origin_id, parent_order AS place FROM unit WHERE parent_unit_id IS NOT NULL
 UNION ALL
-SELECT o.unit_id, u.parent_unit_id, list_transform(o.place, lambda spot: u.parent_order[spot + 1])
+SELECT o.unit_id, u.parent_unit_id, list_transform(o.place, lambda spot: coalesce(u.parent_order[spot + 1], -1))
 FROM origin o JOIN unit u ON u.unit_id = o.origin_id WHERE u.parent_unit_id IS NOT NULL
 """
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from data_pipelines.steps import DROPPED, Context, StepResult
-from data_pipelines.steps.responses import narrowed, rewards_of
+from data_pipelines.steps import Context, StepResult
+from data_pipelines.steps.responses import narrowed, ranks_of, result_of, rewards_of, scored_label
 from rmkit.errors import ConfigError
 
 
@@ -38,10 +38,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         if len(best) == len(rewards):
             kept.append(row)
             continue
-        values = [rewards[at] for at in best]
-        ranks = [len({other for other in values if other > value}) for value in values] if len(best) > 1 else None
-        kept.append(narrowed(row, best, ranks=ranks))
+        ranks = ranks_of([rewards[at] for at in best]) if len(best) > 1 else None
+        kept.append(narrowed(row, best, ranks=ranks, **scored_label(row, config.aspect)))
     facts = {"responses": sum(len(row["responses"]) for row in kept)}
-    return StepResult(
-        pl.DataFrame(kept, schema=frame.schema), pl.DataFrame(dropped, schema=DROPPED, orient="row"), facts
-    )
+    return result_of(frame, kept, dropped, facts)

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
-from data_pipelines.steps import DROPPED, Context, StepResult
-from data_pipelines.steps.responses import narrowed, rewards_of
+from data_pipelines.steps import Context, StepResult
+from data_pipelines.steps.responses import narrowed, result_of, rewards_of, scored_label
 
 How = Literal["best_worst", "best_random", "halves"]
 
@@ -44,13 +44,14 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         better, worse = _drawn(rewards, row["unit"], config)
         first = better < worse
         gap = rewards[better] - rewards[worse]
-        label = {"p": [float(first), float(not first)], "ranks": [int(not first), int(first)], "margin": gap}
+        label: dict[str, Any] = {
+            "p": [float(first), float(not first)],
+            "ranks": [int(not first), int(first)],
+            "margin": gap,
+        }
+        label |= scored_label(row, config.aspect)
         kept.append(narrowed(row, [better, worse], **label))
-    return StepResult(
-        pl.DataFrame(kept, schema=frame.schema),
-        pl.DataFrame(dropped, schema=DROPPED, orient="row"),
-        {"pairs": len(kept)},
-    )
+    return result_of(frame, kept, dropped, {"pairs": len(kept)})
 
 
 def _drawn(rewards: list[float], unit: str, config: Config) -> tuple[int, int]:

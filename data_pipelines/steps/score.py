@@ -11,11 +11,10 @@ from typing import Any
 
 import polars as pl
 
-from data_pipelines.steps import DROPPED, Context, StepResult
+from data_pipelines.steps import Context, StepResult
+from data_pipelines.steps.responses import SCORED, ranks_of, result_of
 from rmkit.errors import ConfigError
 from rmkit.examples import Example
-
-METHOD = "scored"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +50,11 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         values = [one.value for one in scores]
         others = [one for one in row["scores"] or [] if one["aspect"] != aspect]
         said = [{"response": at, "aspect": aspect, "value": value} for at, value in enumerate(values)]
-        ranks = [len({other for other in values if other > value}) for value in values]
-        label = {"ranks": ranks, "p": None, "margin": None, "method": METHOD} if config.label else {}
+        label = (
+            {"ranks": ranks_of(values), "p": None, "margin": None, "method": SCORED, "n_votes": 0}
+            if config.label
+            else {}
+        )
         kept.append(row | {"scores": [*others, *said]} | label)
     facts = {"aspect": aspect, "fingerprint": model.info.fingerprint, "scored": len(kept)}
-    return StepResult(
-        pl.DataFrame(kept, schema=frame.schema), pl.DataFrame(dropped, schema=DROPPED, orient="row"), facts
-    )
+    return result_of(frame, kept, dropped, facts)

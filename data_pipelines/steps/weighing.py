@@ -120,37 +120,40 @@ def weighed(
     """The step's result. Raises ConfigError where soft labels are wanted of a method that has none."""
     if action == "soft_label" and verdicts.soft_label is None:
         raise ConfigError(f'{verdicts.method} estimates no soft label; action = "drop" or "weight"')
-    told = pl.DataFrame(
-        {
-            "id": list(verdicts.ids),
-            "_weight": np.round(verdicts.weight, DIGITS),
-            "_right": np.round(_right(verdicts), DIGITS),
-            "reason": list(verdicts.reason),
-            "evidence": _evidence(verdicts),
-        },
-        schema={
-            "id": pl.String,
-            "_weight": pl.Float64,
-            "_right": pl.Float64,
-            "reason": pl.String,
-            "evidence": pl.String,
-        },
-    )
+    told = _told(verdicts)
     joined = frame.join(told, on="id", how="left", maintain_order="left")
     out = (pl.col("_weight") == 0).fill_null(value=False) if action == "drop" else pl.lit(value=False)
     dropped = joined.filter(out).select(DROPPED.names())
     kept = joined.filter(~out).with_columns(_weights() if action != "soft_label" else _soft_labels(verdicts.method))
-    summary = {
-        "method": verdicts.method,
-        "action": action,
-        "judged": len(told),
-        "not_judged": len(frame) - len(told),
-        "reasons": verdicts.reasons,
-        "mean_weight": round(float(verdicts.weight.mean()), 4) if len(told) else None,
-        **dict(verdicts.facts),
-        **dict(facts or {}),
-    }
+    summary = {"action": action, "not_judged": len(frame) - len(told)} | _summary(verdicts) | dict(facts or {})
     return StepResult(kept.select(frame.columns).cast(frame.schema), dropped, summary, _records(verdicts, told, audit))
+
+
+def audited(result: StepResult, verdicts: Verdicts) -> StepResult:
+    """The result of a step that did itself what the verdicts say, with their facts and the audit of all rows."""
+    return result._replace(facts=_summary(verdicts) | result.facts, records=_records(verdicts, _told(verdicts), None))
+
+
+def _summary(verdicts: Verdicts) -> dict[str, Any]:
+    return {
+        "method": verdicts.method,
+        "judged": len(verdicts.ids),
+        "reasons": verdicts.reasons,
+        "mean_weight": round(float(verdicts.weight.mean()), 4) if verdicts.ids else None,
+        **verdicts.facts,
+    }
+
+
+def _told(verdicts: Verdicts) -> pl.DataFrame:
+    """One row per judged row: its weight, the probability that its label is right, reason and evidence."""
+    columns = {
+        "id": (list(verdicts.ids), pl.String),
+        "_weight": (np.round(verdicts.weight, DIGITS), pl.Float64),
+        "_right": (np.round(_right(verdicts), DIGITS), pl.Float64),
+        "reason": (list(verdicts.reason), pl.String),
+        "evidence": (_evidence(verdicts), pl.String),
+    }
+    return pl.DataFrame({name: pl.Series(values, dtype=kind) for name, (values, kind) in columns.items()})
 
 
 def _weights() -> list[pl.Expr]:
