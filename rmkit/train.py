@@ -22,8 +22,10 @@ from rmkit.exports import dataset_of, export_folder, model_folder, split_pairs
 from rmkit.metrics import calibration, fit_temperature, pair_accuracy
 from rmkit.metrics.calibration import sigmoid
 from rmkit.models import load_model
-from rmkit.models.artefact import build_artefact, building, seal, told
+from rmkit.models.artefact import build_artefact, building
+from rmkit.models.golden import seal
 from rmkit.pairs import Pair, column
+from rmkit.training.told import told
 
 MIN_TRAIN, MIN_VALIDATION = 20, 5
 

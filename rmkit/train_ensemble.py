@@ -14,10 +14,11 @@ from rmkit.errors import ModelError, UsageError
 from rmkit.exports import dataset_of, export_folder, model_folder, split_pairs
 from rmkit.metrics import fit_temperature
 from rmkit.models import find_model, load_model
-from rmkit.models.artefact import building, told
+from rmkit.models.artefact import building
 from rmkit.models.ensemble import EnsembleConfig, Rule, combined, standardisation, write_ensemble
 from rmkit.pairs import Pair, column
 from rmkit.train import MIN_VALIDATION, validation_facts
+from rmkit.training.told import told
 from rmkit.types import RewardModel
 
 

@@ -142,23 +142,28 @@ class RewardModel(Protocol):
         ...
 
 
+def bradley_terry(first: float, second: float) -> float:
+    """P(first is better) of two rewards on the logit, log_ratio or win_logit scale."""
+    return sigmoid(first - second)
+
+
 def compare_by_score(
-    score: Callable[[Sequence[Candidates]], list[list[Score]]], batch: Sequence[Candidates]
+    score: Callable[[Sequence[Candidates]], list[list[Score]]],
+    batch: Sequence[Candidates],
+    *,
+    p_first: Callable[[float, float], float] = bradley_terry,
 ) -> list[Comparison]:
-    """Comparisons of a model that can only score, by the Bradley-Terry link sigmoid(r_first - r_second).
-
-    Only meaningful on the logit, log_ratio and win_logit scales.
-    """
-    return [_bradley_terry(pair) for pair in score(batch)]
+    """Comparisons of a model that can only score; `p_first` makes a probability of the two values."""
+    return [_compared(pair, p_first) for pair in score(batch)]
 
 
-def _bradley_terry(pair: Sequence[Score]) -> Comparison:
+def _compared(pair: Sequence[Score], p_first: Callable[[float, float], float]) -> Comparison:
     if len(pair) != 2:
         raise ValueError(f"a comparison takes two completions, got {len(pair)}")
     first, second = pair
     if reason := first.unscored or second.unscored:
         return Comparison.failed(reason)
-    return Comparison(p_first=sigmoid(first.value - second.value))
+    return Comparison(p_first(first.value, second.value))
 
 
 def score_by_comparison(

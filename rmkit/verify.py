@@ -9,8 +9,9 @@ from typing import Any
 from rmkit import console
 from rmkit.errors import ModelError, UsageError
 from rmkit.models import find_model, load_raw
-from rmkit.models.artefact import Artefact, check_fingerprint, open_artefact, replay
+from rmkit.models.artefact import Artefact, check_fingerprint, open_artefact
 from rmkit.models.calibrated import read_calibration
+from rmkit.models.golden import replay
 from rmkit.models.model_card import CALIBRATION
 
 
@@ -93,7 +94,7 @@ class _Opened:
     def ids(self) -> str | None:
         if not hasattr(self.model, "chat"):
             return None
-        from rmkit.models.explicit_artefact import verify_ids
+        from rmkit.models.transformer_artefact import verify_ids
 
         verify_ids(self.folder, self.model)
         return "the golden texts become the same ids"

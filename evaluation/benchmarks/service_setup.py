@@ -49,7 +49,7 @@ def write_model(folder: Path, *, layers: int, hidden: int) -> Path:
     from transformers import AutoModelForSequenceClassification, Qwen3Config
 
     from rmkit.chat import Chat, TruncationPolicy
-    from rmkit.models import explicit_artefact
+    from rmkit.models import explicit
 
     tokenizer = _tokenizer()
     torch.manual_seed(0)
@@ -70,7 +70,7 @@ def write_model(folder: Path, *, layers: int, hidden: int) -> Path:
         model.score.weight.mul_(20)  # scores that differ visibly
     folder.mkdir(parents=True)
     chat = Chat(tokenizer, TruncationPolicy(max_tokens=4096, response_reserve_tokens=2048))
-    explicit_artefact.save(folder, model=model, chat=chat, facts={"name": "service-benchmark"})
+    explicit.save(folder, model=model, chat=chat, facts={"name": "service-benchmark"})
     return folder
 
 

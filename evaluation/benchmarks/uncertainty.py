@@ -92,19 +92,23 @@ def _explicit_cases(options: Any) -> dict[str, tuple[Way, Way]]:
     rows, read = _rows(options.items), Spread()
 
     def with_std() -> list[float]:
-        return [read.score(outputs).value for row in thinned.rewards(rows) for outputs in row]
+        return [read.score(output).value for row in _outputs(thinned, rows) for [output] in row]
 
     def passes() -> Any:
         whole.module.train()
-        return [whole.rewards(rows) for _ in range(options.passes)]
+        return [_outputs(whole, rows) for _ in range(options.passes)]
 
     def once() -> list[float]:
-        return [value for row in plain.rewards(rows) for value in row]
+        return [value for row in _outputs(plain, rows) for [value] in row]
 
     off = max(abs(a - b) for a, b in zip(once(), with_std(), strict=True))
     if off > 1e-5:
         raise ModelError(f"head dropout moved a score by {off:.1e}; the two ways do not measure the same thing")
     return {"explicit, head dropout": (once, with_std), "explicit, model dropout": (once, passes)}
+
+
+def _outputs(model: Any, rows: Any) -> Any:
+    return model.module.outputs(rows, max_tokens=model.max_tokens)
 
 
 def _engine(size: str) -> Any:

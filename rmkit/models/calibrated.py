@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,8 +28,7 @@ from rmkit.ids import canonical_json, content_hash
 from rmkit.metrics.calibration import sigmoid
 from rmkit.metrics.isotonic import Isotonic
 from rmkit.models.model_card import CALIBRATION, write_card
-from rmkit.models.scoring import stream_scores
-from rmkit.types import Candidates, Comparison, ModelInfo, RewardModel, Score
+from rmkit.types import Candidates, Comparison, ModelInfo, RewardModel, Score, compare_by_score
 
 Method = Literal["temperature", "isotonic"]
 
@@ -135,26 +134,14 @@ class CalibratedModel:
         """[P][N] raw scores, with `normalised` where a scale is stored."""
         return [self._normalised(row) for row in self.model.score(batch)]
 
-    def score_stream(self, items: Iterable[Candidates], *, window: int = 512) -> Iterator[list[Score]]:
-        """Scores of any number of items in their order."""
-        return (self._normalised(row) for row in stream_scores(self.model, items, window=window))
-
     def compare(self, batch: Sequence[Candidates]) -> list[Comparison]:
         """[P] probabilities through the stored link; the model's own where none is stored."""
         if (link := self.calibration.link) is None:
             return self.model.compare(batch)
-        return [_compared(pair, link) for pair in self.model.score(batch)]
+        return compare_by_score(self.model.score, batch, p_first=lambda a, b: float(link([a - b])[0]))
 
     def _normalised(self, row: Sequence[Score]) -> list[Score]:
         scale: Callable[[float], float] | None = self.calibration.normalisation
         if scale is None:
             return list(row)
         return [one if one.unscored else replace(one, normalised=scale(one.value)) for one in row]
-
-
-def _compared(pair: Sequence[Score], link: Link) -> Comparison:
-    if len(pair) != 2:
-        raise ValueError(f"a comparison takes two completions, got {len(pair)}")
-    if reason := pair[0].unscored or pair[1].unscored:
-        return Comparison.failed(reason)
-    return Comparison(float(link([pair[0].value - pair[1].value])[0]))

@@ -22,7 +22,6 @@ only. Other explicit members cost a pass each.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -35,10 +34,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit import __version__
 from rmkit.errors import ConfigError, ModelError
-from rmkit.ids import file_sha256
-from rmkit.models import artefact
+from rmkit.models import artefact, golden
 from rmkit.models.model_card import CALIBRATION
 from rmkit.types import Candidates, Comparison, RewardModel, Score, compare_by_score
 
@@ -210,8 +207,6 @@ def write_ensemble(
         )
     cards = [f"{MEMBERS}/{number}/{artefact.CARD}" for number in range(len(members))]
     card = {
-        "format": 1,
-        "rmkit": __version__,
         "model": "ensemble",
         "kind": "ensemble",
         "scale": scale,
@@ -219,11 +214,9 @@ def write_ensemble(
         "temperature": temperature,
         **facts,
         "config": asdict(config),
-        "files": {name: file_sha256(folder / name) for name in cards},
     }
-    card["fingerprint"] = artefact.fingerprint(card)
-    (folder / artefact.CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    artefact.seal(folder, load(folder, check=False))
+    artefact.sign(folder, card, bound=cards)
+    golden.seal(folder, load(folder, check=False))
 
 
 def _link_or_copy(source: str, target: str) -> str:
@@ -248,7 +241,7 @@ def load(folder: Path, *, check: bool = True, **options: Any) -> EnsembleModel:
         raise ModelError(f"{folder}: its members are {', '.join(found)}, {artefact.CARD} says {settings.members}")
     model = EnsembleModel(opened, settings, members, temperature=float(card["temperature"]))
     if check:
-        artefact.verify(opened, model)
+        golden.verify(opened, model)
     return model
 
 

@@ -21,7 +21,8 @@ from rmkit import console
 from rmkit.config import build
 from rmkit.errors import ModelError
 from rmkit.features import Encoder, EncoderConfig, Text, single_threaded
-from rmkit.models.artefact import Artefact, open_artefact, verify
+from rmkit.models import golden
+from rmkit.models.artefact import Artefact, open_artefact
 from rmkit.models.frozen_head import (
     Features,
     HeadConfig,
@@ -176,5 +177,5 @@ def load(folder: Path, *, check: bool = True) -> FrozenModel:
     artefact = open_artefact(folder)
     model = FrozenModel(artefact)
     if check:
-        verify(artefact, model)
+        golden.verify(artefact, model)
     return model

@@ -47,21 +47,14 @@ class PolicyModule(RewardModule):
         super().__init__(model, packed=packed, share=share)
         self._check_logits()
 
-    def responses(
-        self, rows: Sequence[Sequence[Ids]], starts: Sequence[Sequence[int]], *, reference: Tensor | None = None
-    ) -> ResponseBatch:
-        """[B][N] id sequences whose responses begin at the token `starts` [B][N], as one batch."""
-        begin = [[max(1, start) for start in row] for row in starts]
-        flat = [(ids, at) for row, begins in zip(rows, begin, strict=True) for ids, at in zip(row, begins, strict=True)]
-        reads = [
-            [tuple(range(at - 1, len(ids) - 1)) for ids, at in zip(row, begins, strict=True)]
-            for row, begins in zip(rows, begin, strict=True)
-        ]
-        labels = torch.tensor([token for ids, at in flat for token in ids[at:]], device=self.classifier.device)
-        sizes = tuple(len(ids) - at for ids, at in flat)
-        return ResponseBatch(self.collate(rows, reads=reads), labels, sizes, reference)
+    def collate(self, rows: Sequence[Sequence[Ids]], *, reads: Sequence[Sequence[Ids]] | None = None) -> Any:
+        """[B][N] id sequences as one ResponseBatch; `reads` [B][N] are those of `response_reads`."""
+        assert reads is not None
+        flat = [(ids, of) for row, read in zip(rows, reads, strict=True) for ids, of in zip(row, read, strict=True)]
+        labels = torch.tensor([ids[at + 1] for ids, of in flat for at in of], device=self.classifier.device)
+        sizes = tuple(len(of) for _, of in flat)
+        return ResponseBatch(super().collate(rows, reads=reads), labels, sizes)
 
-    @torch.inference_mode()
     def token_log_probs(
         self,
         rows: Sequence[Sequence[Ids]],
@@ -69,17 +62,9 @@ class PolicyModule(RewardModule):
         *,
         max_tokens: int,
         precision: Precision = "fp32",
-    ) -> list[list[tuple[float, ...]]]:
-        """[B][N][T] log-probabilities of every response's tokens; at most `max_tokens` tokens go through together."""
-        found: list[list[tuple[float, ...]]] = [[] for _ in rows]
-        device = self.classifier.device.type
-        for numbers in self.plan(rows, max_tokens=max_tokens):
-            batch = self.responses([rows[number] for number in numbers], [starts[number] for number in numbers])
-            with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
-                parts = iter(PolicyModule.forward(self, batch).split_with_sizes(list(batch.sizes)))
-            for number in numbers:
-                found[number] = [tuple(next(parts).tolist()) for _ in rows[number]]
-        return found
+    ) -> list[list[list[float]]]:
+        """[B][N][T] log-probabilities of the tokens of every response, which begins at the token `starts` [B][N]."""
+        return self.outputs(rows, reads=response_reads(rows, starts), max_tokens=max_tokens, precision=precision)
 
     def forward(self, batch: Any) -> Tensor:
         """[R] fp32 log-probabilities of the response tokens, in order."""
@@ -102,7 +87,7 @@ class PolicyModule(RewardModule):
         """On a few tokens: are these the logits that the model itself gives?"""
         was_training, ids = self.training, (1, 2, 3, 4, 5)
         self.eval()
-        batch = self.responses([[ids]], [[1]])
+        batch = PolicyModule.collate(self, [[ids]], reads=response_reads([[ids]], [[1]]))
         mask = {"attention_mask": batch.tokens.attention_mask} if isinstance(batch.tokens, Padded) else {}
         layout = {"layout": batch.tokens.layout} if isinstance(batch.tokens, Packed) else {}
         own = self.classifier(input_ids=batch.tokens.input_ids, use_cache=False, **mask, **layout).logits[0, :-1]
@@ -114,6 +99,14 @@ class PolicyModule(RewardModule):
                 f"{type(self.classifier).__name__} changes its logits behind the vocabulary head (log-probabilities "
                 f"differ by {gap:.1e}), which implicit rewards cannot follow yet; take another base model"
             )
+
+
+def response_reads(rows: Sequence[Sequence[Ids]], starts: Sequence[Sequence[int]]) -> list[list[Ids]]:
+    """[B][N] the tokens whose logits predict the response's, which begins at the token `starts` [B][N]."""
+    return [
+        [tuple(range(max(1, start) - 1, len(ids) - 1)) for ids, start in zip(row, begin, strict=True)]
+        for row, begin in zip(rows, starts, strict=True)
+    ]
 
 
 def response_sums(token_R: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -30,7 +30,7 @@ def token_rewards(model: ImplicitRewardModel, batch: Sequence[Candidates]) -> li
     """[P][N] the rewards of every token of the response in order, or why there are none."""
     encoded = [[_placed(model, item, completion) for completion in item.completions] for item in batch]
     rows = [[one for one in row if isinstance(one, Encoded)] for row in encoded]
-    found = iter([one for row in model.log_probs([row for row in rows if row]) for one in row])
+    found = iter([one for row in model.fitting([row for row in rows if row]) for one in row])
     made: list[list[list[TokenReward] | str]] = []
     for item, row in zip(batch, encoded, strict=True):
         made.append([])

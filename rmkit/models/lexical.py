@@ -24,7 +24,8 @@ from rmkit.config import build
 from rmkit.errors import ConfigError, ModelError
 from rmkit.metrics import log_loss
 from rmkit.metrics.calibration import sigmoid
-from rmkit.models.artefact import Artefact, open_artefact, verify
+from rmkit.models import golden
+from rmkit.models.artefact import Artefact, open_artefact
 from rmkit.models.scoring import Item, prompt_text, score_each
 from rmkit.pairs import Pair, column
 from rmkit.types import Candidates, Comparison, Score, compare_by_score
@@ -176,5 +177,5 @@ def load(folder: Path, *, check: bool = True) -> LexicalModel:
     artefact = open_artefact(folder)
     model = LexicalModel(artefact)
     if check:
-        verify(artefact, model)
+        golden.verify(artefact, model)
     return model

@@ -6,13 +6,16 @@ completion's `step_ends`; a completion without them is split behind each `step_s
 and what came before it; an encoder reads the whole solution, later steps included.
 
 For independent events P(first right | exactly one is) has the odds ratio of the two values, which `compare` returns.
+
+    config.json, model.safetensors, tokenizer files   what `AutoModelForTokenClassification` loads: one logit a token
+    reward_model.json   as every transformer's (`transformer_artefact`), with the reduction and the step separator
+    golden.jsonl        holds step tokens and step probabilities too
 """
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,21 +25,20 @@ import torch
 from rmkit.chat import Chat, Encoded
 from rmkit.errors import DataError
 from rmkit.losses.process import Reduction, reduce_steps
-from rmkit.models.artefact import Precision
-from rmkit.models.packing import Ids
+from rmkit.models.golden import PROBES
 from rmkit.models.reward_module import RewardModule
-from rmkit.models.scoring import WINDOW, stream_scores
-from rmkit.types import Candidates, Comparison, Completion, ModelInfo, Score, sigmoid
-
-log = logging.getLogger(__name__)
+from rmkit.models.scoring import NO_TEXT
+from rmkit.models.transformer import TransformerModel
+from rmkit.models.transformer_artefact import complete, open_with_chat, store, verified
+from rmkit.types import Candidates, Completion, ModelInfo, Score, sigmoid
 
 REDUCTIONS: tuple[Reduction, ...] = ("min", "last", "product", "mean")
+CLASSIFIER = "AutoModelForTokenClassification"
+REWARD_INDEX = "the token with the last visible character of each step"
 
-Read = tuple[Ids, Ids]  # ids of a completion behind its prompt, and the tokens that end its steps
 
-
-class ProcessRewardModel:
-    """A module over a classifier of tokens, with its chat. `max_tokens` is the budget of one forward pass."""
+class ProcessRewardModel(TransformerModel):
+    """A module over a classifier of tokens, with its chat; `options` are those of TransformerModel."""
 
     def __init__(
         self,
@@ -46,87 +48,31 @@ class ProcessRewardModel:
         *,
         reduction: Reduction = "min",
         step_separator: str = "\n\n",
-        max_tokens: int = 8192,
-        precision: Precision = "fp32",
+        **options: Any,
     ) -> None:
+        super().__init__(chat, info, **options)
         self.module = module.eval()
-        self.chat = chat
-        self.info = info
         self.reduction: Reduction = reduction
         self.step_separator = step_separator
-        self.max_tokens = max_tokens
-        self.precision = precision
 
-    def score(self, batch: Sequence[Candidates]) -> list[list[Score]]:
-        """[P] Candidates -> [P][N] Score, probabilities; a completion that cannot be scored whole says why."""
-        return [row for at in range(0, len(batch), WINDOW) for row in self._score_window(batch[at : at + WINDOW])]
-
-    def score_stream(self, items: Iterable[Candidates], *, window: int = WINDOW) -> Iterator[list[Score]]:
-        """Scores of any number of items in their order, holding no more than `window` items at a time."""
-        return stream_scores(self, items, window=window)
-
-    def compare(self, batch: Sequence[Candidates]) -> list[Comparison]:
-        """[P] Candidates of two -> [P] sigmoid(logit(first) - logit(second))."""
-        return [compared(pair) for pair in self.score(batch)]
-
-    def golden_scores(self, batch: Sequence[Candidates], *, precision: Precision = "fp32") -> list[list[Score]]:
-        """Scores in one precision, as the golden ones of it were stored."""
-        kept, self.precision = self.precision, precision
-        try:
-            return self.score(batch)
-        finally:
-            self.precision = kept
-
-    def _score_window(self, items: Sequence[Candidates]) -> list[list[Score]]:
-        encoded = [[self._encode(item, completion) for completion in item.completions] for item in items]
-        rows = [[(one.ids, one.step_index) for one in row if isinstance(one, Encoded)] for row in encoded]
-        logits = iter([steps for row in self.step_logits([row for row in rows if row]) for steps in row])
-        return [
-            [
-                step_score(next(logits), reduction=self.reduction)
-                if isinstance(one, Encoded)
-                else Score.failed(str(one))
-                for one in row
-            ]
-            for row in encoded
-        ]
-
-    def _encode(self, item: Candidates, completion: Completion) -> Encoded | Exception:
-        """Ids and step tokens, or why there are none: whatever one item provokes must not lose the batch."""
-        try:
-            stepped = in_steps(completion, separator=self.step_separator)
-            encoded = self.chat.encode(item.prompt, stepped)
-        except Exception as error:
-            log.warning("item not encoded: %s", error)
-            return error
+    def place(self, item: Candidates, completion: Completion) -> Encoded:
+        stepped = in_steps(completion, separator=self.step_separator)
+        encoded = super().place(item, stepped)
         if (n := len(stepped.step_ends)) > len(encoded.step_index):
-            return DataError(f"only {len(encoded.step_index)} of {n} steps fit into the token limit; raise max_tokens")
+            raise DataError(f"only {len(encoded.step_index)} of {n} steps fit into the token limit; raise max_tokens")
         return encoded
 
-    def step_logits(self, rows: Sequence[Sequence[Read]]) -> list[list[list[float]]]:
-        """[P][N][S] logits in order. Running out of memory halves the token budget and goes on."""
-        while True:
-            try:
-                return self._step_logits(rows)
-            except torch.OutOfMemoryError:
-                if self.max_tokens <= max(sum(len(ids) for ids, _ in row) for row in rows):
-                    raise
-                self.max_tokens //= 2
-                log.warning("out of memory: going on with %d tokens a batch", self.max_tokens)
+    def outputs(self, rows: Sequence[Sequence[Encoded]]) -> list[list[list[float]]]:
+        """[P][N][S] logits of the steps."""
+        ids = [[one.ids for one in row] for row in rows]
+        reads = [[one.step_index for one in row] for row in rows]
+        return self.module.outputs(ids, reads=reads, max_tokens=self.max_tokens, precision=self.precision)
 
-    @torch.inference_mode()
-    def _step_logits(self, rows: Sequence[Sequence[Read]]) -> list[list[list[float]]]:
-        found: list[list[list[float]]] = [[] for _ in rows]
-        ids = [[one for one, _ in row] for row in rows]
-        reads = [[index for _, index in row] for row in rows]
-        device = self.module.classifier.device.type
-        for numbers in self.module.plan(ids, max_tokens=self.max_tokens):
-            batch = self.module.collate([ids[n] for n in numbers], reads=[reads[n] for n in numbers])
-            with torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-                values = iter(self.module(batch).tolist())
-            for number in numbers:
-                found[number] = [[next(values) for _ in index] for index in reads[number]]
-        return found
+    def read(self, output: Sequence[float], encoded: Encoded) -> Score:
+        return step_score(output, reduction=self.reduction)
+
+    def p_first(self, first: float, second: float) -> float:
+        return p_first_right(first, second)
 
 
 def in_steps(completion: Completion, *, separator: str) -> Completion:
@@ -134,7 +80,7 @@ def in_steps(completion: Completion, *, separator: str) -> Completion:
     any assistant text."""
     text = completion.text
     if not text.strip():
-        raise DataError("the completion has no assistant text")
+        raise DataError(NO_TEXT)
     if completion.step_ends:
         return completion
     ends: list[int] = []
@@ -157,18 +103,45 @@ def step_score(logits: Sequence[float], *, reduction: Reduction) -> Score:
     return Score(aspects[reduction], steps=tuple(sigmoid(logit) for logit in logits), aspects=aspects)
 
 
-def compared(pair: Sequence[Score]) -> Comparison:
+def p_first_right(first: float, second: float) -> float:
     """The odds ratio of two values that are probabilities (clipped to [1e-9, 1 - 1e-9])."""
-    if len(pair) != 2:
-        raise ValueError(f"a comparison takes two completions, got {len(pair)}")
-    if reason := pair[0].unscored or pair[1].unscored:
-        return Comparison.failed(reason)
-    first, second = (min(max(score.value, 1e-9), 1 - 1e-9) for score in pair)
-    return Comparison(sigmoid(math.log(first / (1 - first)) - math.log(second / (1 - second))))
+    a, b = (min(max(value, 1e-9), 1 - 1e-9) for value in (first, second))
+    return sigmoid(math.log(a / (1 - a)) - math.log(b / (1 - b)))
+
+
+def probes(separator: str) -> list[tuple[str, str]]:
+    """Texts of one step, and texts of several."""
+    worked = ("She has 3 boxes of 4 pens.", "That is 3 * 4 = 12 pens.", "Two are lost, so 12 - 2 = 10 remain.")
+    wrong = ("She has 3 boxes of 4 pens.", "That is 3 + 4 = 7 pens.", "7 - 2 = 5 remain.")
+    question = "Ann has 3 boxes of 4 pens and loses 2. How many remain?"
+    return [*PROBES, *((question, separator.join(steps)) for steps in (worked, wrong))]
+
+
+def save(
+    folder: Path, *, model: Any, chat: Chat, facts: Mapping[str, Any], reduction: Reduction, step_separator: str
+) -> None:
+    """Write a token classifier (not wrapped by peft) into an existing empty folder, with its golden scores."""
+    model.config.id2label, model.config.label2id = {0: "right"}, {"right": 0}
+    store(
+        folder,
+        {"": model},
+        chat,
+        kind="process",
+        scale="probability",
+        values={"reward_index": REWARD_INDEX, "reduction": reduction, "step_separator": step_separator},
+        facts=facts,
+        load=load,
+        probes=probes(step_separator),
+    )
 
 
 def load(folder: str | Path, *, check: bool = True, device: str | None = None, **options: Any) -> ProcessRewardModel:
-    """The model in an artefact folder (see `process_artefact`), its golden scores replayed unless told otherwise."""
-    from rmkit.models import process_artefact
+    """The model in an artefact folder, its golden scores replayed unless told otherwise (see `transformer_artefact`).
 
-    return process_artefact.load(Path(folder), check=check, device=device, **options)
+    `options` go to the model (max_tokens, precision); `device` defaults to a GPU where there is one.
+    """
+    opened, chat = open_with_chat(Path(folder))
+    config = opened.card["config"]
+    module = RewardModule(complete(CLASSIFIER, folder, device=device, num_labels=1))
+    steps = {"reduction": config["reduction"], "step_separator": config["step_separator"]}
+    return verified(opened, ProcessRewardModel(module, chat, opened.info, **steps, **options), check=check)

@@ -12,11 +12,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rmkit.models.artefact import Precision
 from rmkit.models.batching import micro_batches
 from rmkit.models.packing import Ids, Packed, Padded, pack, packed_tokens, pad
 from rmkit.models.shared_attention import unsupported
@@ -70,6 +72,29 @@ class RewardModule(nn.Module):
             return pack(rows, share=self.share, reads=reads).to(self.classifier.device)
         pad_id = self.classifier.config.get_text_config().pad_token_id
         return pad(rows, pad_id=pad_id, reads=reads).to(self.classifier.device)
+
+    @torch.inference_mode()
+    def outputs(
+        self,
+        rows: Sequence[Sequence[Ids]],
+        *,
+        max_tokens: int,
+        reads: Sequence[Sequence[Ids]] | None = None,
+        precision: Precision = "fp32",
+    ) -> list[list[list[Any]]]:
+        """[P][N] per sequence what stands at the tokens read, by default its last alone: fp32 numbers, or a list of
+        them from a head with A > 1 labels. At most `max_tokens` tokens go through together, padding included."""
+        found: list[list[list[Any]]] = [[] for _ in rows]
+        device = self.classifier.device.type
+        for numbers in self.plan(rows, max_tokens=max_tokens):
+            read = None if reads is None else [reads[number] for number in numbers]
+            batch = self.collate([rows[number] for number in numbers], reads=read)
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
+                values = iter(self(batch).tolist())
+            for number in numbers:
+                sizes = [1] * len(rows[number]) if reads is None else map(len, reads[number])
+                found[number] = [list(islice(values, size)) for size in sizes]
+        return found
 
     def forward(self, batch: Packed | Padded) -> Tensor:
         """[R] fp32 rewards at all tokens read, in order; [R, A] from a head with A > 1 labels."""

@@ -15,6 +15,7 @@ from rmkit.types import Candidates, Completion, Conversation, RewardModel, Score
 
 Item = tuple[Conversation, Completion]
 
+NO_TEXT = "the completion has no assistant text"
 WINDOW = 512  # items that go to a model together: bounds memory, and how far a result may lag behind its input
 
 
@@ -48,7 +49,7 @@ def score_outputs(
 def _each(batch: Sequence[Candidates], values: Callable[[list[Item]], Any], read: Callable[[Any], Any]) -> Any:
     flat = [(candidates.prompt, completion) for candidates in batch for completion in candidates.completions]
     present = [index for index, (_, completion) in enumerate(flat) if completion.text.strip()]
-    scores: list[Any] = [Score.failed("the completion has no assistant text")] * len(flat)
+    scores: list[Any] = [Score.failed(NO_TEXT)] * len(flat)
     if present:
         for index, found in zip(present, values([flat[i] for i in present]).tolist(), strict=True):
             scores[index] = read(found)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any, NamedTuple
 
-from rmkit.models.artefact import PROBES
-from rmkit.types import Candidates, Completion, Message, RewardModel, Score
+from rmkit.models.golden import PROBES, asked
+from rmkit.types import RewardModel, Score
 
 
 class Exactness(NamedTuple):
@@ -28,10 +28,7 @@ class Exactness(NamedTuple):
 
 def exactness(model: RewardModel) -> Exactness:
     """Of a pointwise model. Probes that it cannot score are left out."""
-    items = [
-        Candidates((Message("user", prompt),), (Completion((Message("assistant", response),)),))
-        for prompt, response in PROBES
-    ]
+    items = [asked(*probe) for probe in PROBES]
     together = model.score(items)
     alone = [model.score([item])[0] for item in items]
     golden: Any = getattr(model, "golden_scores", None)

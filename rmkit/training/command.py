@@ -189,7 +189,7 @@ def _with_reference(module: Any, rows: dict[str, Any], settings: ImplicitConfig)
 
 
 def _save(folder: Path, module: Any, chat: Any, settings: ExplicitConfig, facts: Mapping[str, Any]) -> None:
-    from rmkit.models import explicit_artefact, process_artefact
+    from rmkit.models import explicit, process
     from rmkit.training.model import plain
     from rmkit.training.validation import with_cuts
 
@@ -198,7 +198,7 @@ def _save(folder: Path, module: Any, chat: Any, settings: ExplicitConfig, facts:
 
         implicit.save(folder, module, chat, settings, facts)
     elif settings.objective == "process":
-        process_artefact.save(
+        process.save(
             folder,
             model=plain(module),
             chat=chat,
@@ -208,7 +208,7 @@ def _save(folder: Path, module: Any, chat: Any, settings: ExplicitConfig, facts:
         )
     else:
         head = with_cuts(module.rating_head, module) if module.rating_head else None
-        explicit_artefact.save(folder, model=plain(module), chat=chat, facts=facts, head=head)
+        explicit.save(folder, model=plain(module), chat=chat, facts=facts, head=head)
 
 
 def _versions() -> dict[str, str]:
@@ -218,8 +218,7 @@ def _versions() -> dict[str, str]:
 
 
 def _text(result: Mapping[str, Any]) -> str:
-    from rmkit.models.artefact import told
-    from rmkit.training.told import told_labels
+    from rmkit.training.told import told, told_labels
 
     training = result["training"]
     rows = f"{training['rows']['train']} train rows, {training['rows']['validation']} validation rows"

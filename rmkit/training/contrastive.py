@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from rmkit import console
+from rmkit.errors import ModelError
 from rmkit.models import find_model, load_model
-from rmkit.models.artefact import building
+from rmkit.models.artefact import building, open_artefact
 
 
 def main(argv: list[str]) -> int:
@@ -27,11 +28,44 @@ def main(argv: list[str]) -> int:
 
 def contrastive(normal: str, reverse: str, *, output: Path | None = None) -> dict[str, str]:
     """Store and reload the contrastive model: its path and fingerprint. Raises ModelError where the two do not fit."""
-    from rmkit.models.implicit_artefact import contrast
-
     first, second = find_model(normal), find_model(reverse)
     target = output or first.with_name(f"{first.name}-contrastive")
     with building(target) as folder:
-        contrast(folder, normal=first, reverse=second, name=target.name)
+        _contrast(folder, normal=first, reverse=second, name=target.name)
         info = load_model(folder).info
     return {"path": str(target), "fingerprint": info.fingerprint}
+
+
+def _contrast(folder: Path, *, normal: Path, reverse: Path, name: str) -> None:
+    """Write the contrastive model of two artefacts into an existing empty folder: the normal policy against the reverse
+    one, which was trained on the swapped pairs. Raises ModelError unless both start from the same reference and share
+    tokenizer, template, truncation and beta."""
+    from rmkit.models import implicit
+    from rmkit.models.transformer_artefact import open_with_chat
+
+    cards = [open_artefact(place).card for place in (normal, reverse)]
+    for place, card in zip((normal, reverse), cards, strict=True):
+        if card["model"] != "implicit":
+            raise ModelError(f"{place} is a {card['model']} model; two implicit ones are contrasted")
+    kept = [{key: value for key, value in card["config"].items() if key != "per_token"} for card in cards]
+    if kept[0] != kept[1]:
+        raise ModelError(f"{normal} and {reverse} differ in tokenizer, template, truncation or beta; train them alike")
+    weights = [{n: h for n, h in card["files"].items() if n.startswith(f"{implicit.REFERENCE}/")} for card in cards]
+    if weights[0] != weights[1]:
+        raise ModelError(f"{normal} and {reverse} were trained from different references; their rewards do not compare")
+    config = cards[0]["config"]
+    facts = {
+        "name": name,
+        "dataset": cards[0].get("dataset"),
+        "seed": cards[0].get("seed"),
+        "training": {"contrast": [card["fingerprint"] for card in cards]},
+    }
+    implicit.save(
+        folder,
+        policy=implicit.causal(normal),
+        reference=implicit.causal(reverse),
+        chat=open_with_chat(normal)[1],
+        facts=facts,
+        beta=config["beta"],
+        per_token=config["per_token"],
+    )

@@ -23,9 +23,8 @@ from rmkit import console, paths
 from rmkit.chat import Chat, TruncationPolicy, ensure_pad
 from rmkit.errors import ConfigError, DataError, ModelError
 from rmkit.feature_cache import FeatureCache
-from rmkit.models import implicit_artefact
-from rmkit.models.implicit_artefact import causal
-from rmkit.models.implicit_policy import PolicyModule, response_sums
+from rmkit.models import implicit
+from rmkit.models.implicit_policy import PolicyModule, response_reads, response_sums
 from rmkit.models.packing import Ids
 from rmkit.training.config import ImplicitConfig
 from rmkit.training.data import TrainingRow
@@ -51,7 +50,7 @@ class ImplicitModule(PolicyModule):
         reference = [self.known[ids][1] for row in rows for ids in row]
         reference_K = torch.tensor(reference, device=self.classifier.device)
         starts = [[self.known[ids][0] for ids in row] for row in rows]
-        return self.responses(rows, starts, reference=reference_K)
+        return replace(super().collate(rows, reads=response_reads(rows, starts)), reference=reference_K)
 
     def forward(self, batch: Any) -> Tensor:
         """[K] implicit rewards."""
@@ -103,7 +102,7 @@ def build(config: ImplicitConfig) -> tuple[ImplicitModule, Chat]:
 def _loaded(name: str, config: ImplicitConfig) -> tuple[Any, Chat]:
     from transformers import AutoTokenizer
 
-    model = causal(name)
+    model = implicit.causal(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
@@ -210,7 +209,7 @@ def weights_digest(model: Any) -> str:
 
 def save(folder: Path, module: Any, chat: Chat, config: ImplicitConfig, facts: Mapping[str, Any]) -> None:
     """The artefact of a trained policy (adapters merged in) and its reference."""
-    implicit_artefact.save(
+    implicit.save(
         folder,
         policy=plain(module),
         reference=reference_model(config),

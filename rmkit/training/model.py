@@ -8,10 +8,10 @@ from torch import nn
 
 from rmkit.chat import Chat, TruncationPolicy, ensure_pad
 from rmkit.errors import ConfigError, MissingExtraError, ModelError
-from rmkit.models.explicit_artefact import classifier
-from rmkit.models.process_artefact import token_classifier
+from rmkit.models import explicit, process
 from rmkit.models.rating_head import RatingHead
 from rmkit.models.reward_module import RewardModule
+from rmkit.models.transformer_artefact import pretrained
 from rmkit.training.config import ExplicitConfig
 
 
@@ -57,10 +57,8 @@ def _loaded(config: ExplicitConfig, head: RatingHead | None, **options: Any) -> 
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(config.model)
-        if config.objective == "process":
-            model, _ = token_classifier(config.model, **options)
-        else:
-            model, _ = classifier(config.model, labels=len(head.aspects) if head else 1, **options)
+        auto = process.CLASSIFIER if config.objective == "process" else explicit.CLASSIFIER
+        model, _ = pretrained(auto, config.model, num_labels=len(head.aspects) if head else 1, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{config.model} cannot be loaded with a score head and a tokenizer: {error}") from error
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)

@@ -161,7 +161,7 @@ def _stored(
 ) -> dict[str, Any]:
     """Both models as artefacts TARGET/A and TARGET/B, and what they reach on the validation pairs."""
     from rmkit.metrics import fit_temperature
-    from rmkit.models import artefact, explicit_artefact
+    from rmkit.models import artefact, explicit
     from rmkit.training.model import plain
     from rmkit.training.validation import validate
 
@@ -179,7 +179,7 @@ def _stored(
                 "validation": found.facts,
                 "training": {"settings": asdict(settings), "review": said["review"], "noise": said["noise"]},
             }
-            explicit_artefact.save(temporary, model=plain(module), chat=chat, facts=facts)
+            explicit.save(temporary, model=plain(module), chat=chat, facts=facts)
         told[name] = {"path": str(target / name), "accuracy": found.facts["accuracy"]["value"]}
     mean = sum(margin / margin.std() for margin in margins)
     right = ((mean > 0) == (found.p > 0.5))[found.p != 0.5]

@@ -1,9 +1,27 @@
-"""What a training command says at its end about models of ratings, reactions and steps."""
+"""What a training command says at its end: of preferences, and of ratings, reactions and steps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+
+def told(card: Mapping[str, Any], *, rows: str, more: Sequence[str] = ()) -> str:
+    """What a training command says at its end: where the model is, what it saw, how it did on validation."""
+    validation = card["validation"]
+    accuracy, interval = validation["accuracy"], validation["accuracy"]["interval"]
+    between = f" [{100 * interval['low']:.1f}, {100 * interval['high']:.1f}]" if interval else ""
+    return "\n".join(
+        [
+            f"model        {card['path']}",
+            f"fingerprint  {card['fingerprint']}",
+            f"data         {card['dataset']['ref']} ({rows})",
+            f"validation   accuracy {100 * accuracy['value']:.1f}%{between}, log loss {validation['log_loss']:.3f}, "
+            f"ECE {validation['ece']:.3f}, temperature {card['temperature']:.2f}",
+            *more,
+            f"next         rmkit eval {card['path']} length --data {card['dataset']['ref'] or 'DATA'}",
+        ]
+    )
 
 
 def told_labels(result: Mapping[str, Any], *, rows: str, more: Sequence[str] = ()) -> str:

@@ -18,6 +18,7 @@ from rmkit.metrics.calibration import sigmoid
 from rmkit.metrics.isotonic import fit_isotonic
 from rmkit.models import load_model
 from rmkit.models.calibrated import CalibratedModel
+from rmkit.models.scoring import stream_scores
 from rmkit.types import Candidates, Completion, Message
 from tests.exports import kind_rows, write_export
 
@@ -137,7 +138,7 @@ def test_normalised_scores_are_served_beside_raw_ones(
     assert max(z) > 1.5  # the clip was needed
     assert model.info == raw.info
     assert isinstance(model, CalibratedModel)
-    assert [row[:3] for row in model.score_stream(iter(batch), window=1)] == [scores[:3]]
+    assert [row[:3] for row in stream_scores(model, iter(batch), window=1)] == [scores[:3]]
     assert "Normalised score" in (folder / "README.md").read_text()
 
 

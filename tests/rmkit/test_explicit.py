@@ -18,10 +18,11 @@ torch = pytest.importorskip("torch")
 from rmkit.chat import Chat, TruncationPolicy  # noqa: E402
 from rmkit.errors import ModelError  # noqa: E402
 from rmkit.ids import file_sha256  # noqa: E402
-from rmkit.models import explicit_artefact  # noqa: E402
+from rmkit.models import explicit  # noqa: E402
 from rmkit.models.dropout import head_of  # noqa: E402
 from rmkit.models.explicit import ExplicitRewardModel, load  # noqa: E402
 from rmkit.models.reward_module import RewardModule  # noqa: E402
+from rmkit.models.scoring import stream_scores  # noqa: E402
 from rmkit.types import Candidates, Completion, Message, ModelInfo, RewardModel, Score  # noqa: E402
 
 Make = Callable[..., Any]
@@ -114,7 +115,7 @@ def test_a_stream_is_read_and_answered_window_by_window(engine: Make) -> None:
             taken.append(number)
             yield item
 
-    stream = model.score_stream(feed(), window=4)
+    stream = stream_scores(model, feed(), window=4)
     first = next(stream)
     assert taken == [0, 1, 2, 3]
     assert values([first, *stream]) == pytest.approx(values(model.score(batch)), abs=1e-5)
@@ -185,7 +186,7 @@ def test_compare_uses_the_temperature(engine: Make) -> None:
 
 def saved(model: ExplicitRewardModel, folder: Path) -> Path:
     folder.mkdir()
-    explicit_artefact.save(
+    explicit.save(
         folder,
         model=model.module.classifier,
         chat=model.chat,

@@ -22,8 +22,7 @@ from rmkit.errors import ConfigError, ModelError  # noqa: E402
 from rmkit.examples import EXAMPLE_SCHEMA  # noqa: E402
 from rmkit.ids import assistant_message, user_message  # noqa: E402
 from rmkit.models import load_model  # noqa: E402
-from rmkit.models.implicit import ImplicitRewardModel  # noqa: E402
-from rmkit.models.implicit_artefact import causal  # noqa: E402
+from rmkit.models.implicit import ImplicitRewardModel, causal  # noqa: E402
 from rmkit.models.implicit_policy import PolicyModule  # noqa: E402
 from rmkit.models.implicit_tokens import token_rewards  # noqa: E402
 from rmkit.training import command, implicit  # noqa: E402

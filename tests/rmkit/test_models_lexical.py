@@ -16,7 +16,7 @@ from rmkit import train
 from rmkit.errors import ConfigError, ModelError
 from rmkit.examples import Example
 from rmkit.ids import canonical_json, file_sha256
-from rmkit.models import artefact, lexical, load_model
+from rmkit.models import artefact, golden, lexical, load_model
 from rmkit.models.length import LengthModel
 from rmkit.pairs import Pair, column, read_pairs
 from rmkit.types import Candidates, Completion, Message, RewardModel
@@ -127,7 +127,7 @@ def test_saving_twice_gives_the_same_bytes_and_fingerprint(tmp_path: Path) -> No
     data = write_export(tmp_path / "data", kind_rows(60))
     one, two = (train.train("lexical", str(data), output=tmp_path / name / "model") for name in ("a", "b"))
     assert one["fingerprint"] == two["fingerprint"]
-    for name in (artefact.WEIGHTS, artefact.GOLDEN):
+    for name in (artefact.WEIGHTS, golden.GOLDEN):
         assert (tmp_path / "a/model" / name).read_bytes() == (tmp_path / "b/model" / name).read_bytes()
 
 
@@ -140,7 +140,7 @@ def edit_card(**changes: Any) -> Callable[[Path], None]:
 
 
 def edit_golden(folder: Path) -> None:
-    path = folder / artefact.GOLDEN
+    path = folder / golden.GOLDEN
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[2]["score"] += 1e-3
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -170,8 +170,8 @@ def lose_arrays(folder: Path) -> None:
     ("harm", "message"),
     [
         (lambda folder: (folder / artefact.WEIGHTS).unlink(), "weights.npz is missing"),
-        (lambda folder: (folder / artefact.GOLDEN).unlink(), "golden.jsonl cannot be read"),
-        (lambda folder: (folder / artefact.GOLDEN).write_text(""), "golden.jsonl is empty"),
+        (lambda folder: (folder / golden.GOLDEN).unlink(), "golden.jsonl cannot be read"),
+        (lambda folder: (folder / golden.GOLDEN).write_text(""), "golden.jsonl is empty"),
         (lambda folder: (folder / artefact.CARD).unlink(), "not a reward model"),
         (lambda folder: (folder / artefact.CARD).write_text("{"), "cannot be read"),
         (edit_golden, "golden score differs"),

@@ -17,7 +17,7 @@ import httpx  # noqa: E402
 
 from rmkit.chat import Chat, TruncationPolicy  # noqa: E402
 from rmkit.errors import ModelError  # noqa: E402
-from rmkit.models import explicit_artefact, load_model  # noqa: E402
+from rmkit.models import explicit, load_model  # noqa: E402
 from rmkit.models.explicit import ExplicitRewardModel  # noqa: E402
 from rmkit.serve import vllm_backend  # noqa: E402
 from rmkit.serve.app import create_app  # noqa: E402
@@ -39,7 +39,7 @@ def folder(tiny_model: Make, make_tokenizer: Make, chatml: str, tmp_path_factory
     made = tmp_path_factory.mktemp("serve") / "model"
     made.mkdir()
     chat = Chat(tokenizer, TruncationPolicy(max_tokens=200, response_reserve_tokens=100))
-    explicit_artefact.save(made, model=model, chat=chat, facts={"name": "tiny"})
+    explicit.save(made, model=model, chat=chat, facts={"name": "tiny"})
     return made
 
 
@@ -127,7 +127,7 @@ class Behind(httpx.BaseTransport):
         self.asked.append(asked)
         if self.status != 200:
             return httpx.Response(self.status, json={"error": {"message": "busy"}})
-        logits = [self.model.rewards([[tuple(ids)]])[0][0] for ids in asked["input"]]
+        logits = [self.model.module.outputs([[tuple(ids)]], max_tokens=8192)[0][0][0] for ids in asked["input"]]
         squash = self.squash or asked.get("use_activation", True)
         rows = [{"index": n, "probs": [1 / (1 + 2.718281828**-x) if squash else x]} for n, x in enumerate(logits)]
         return httpx.Response(200, json={"data": rows[::-1]})  # in any order

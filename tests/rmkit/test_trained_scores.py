@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from rmkit.models import explicit_artefact, load_model  # noqa: E402
+from rmkit.models import explicit, load_model  # noqa: E402
 from rmkit.models.explicit import ExplicitRewardModel  # noqa: E402
 from rmkit.models.reward_module import RewardModule  # noqa: E402
 from rmkit.training import command  # noqa: E402
@@ -37,14 +37,14 @@ def test_trained_scores_are_the_same_everywhere(
 
     batch = [Candidates((Message("user", PROMPT),), tuple(Completion((Message("assistant", a),)) for a in ANSWERS))]
     in_memory: list[float] = []
-    save = explicit_artefact.save
+    save = explicit.save
 
     def save_and_score(folder: Path, *, model: Any, chat: Any, **more: Any) -> None:
         engine = ExplicitRewardModel(RewardModule(model), chat, ModelInfo("m", "explicit", "logit", True, "0"))
         in_memory.extend(score.value for score in engine.score(batch)[0])
         save(folder, model=model, chat=chat, **more)
 
-    monkeypatch.setattr(explicit_artefact, "save", save_and_score)
+    monkeypatch.setattr(explicit, "save", save_and_score)
     path = command.train(str(data), settings(base_model(family)), output=tmp_path / "model")["path"]
     assert max(in_memory) - min(in_memory) > 0.01
 

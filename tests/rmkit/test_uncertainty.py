@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 from rmkit import train, train_ensemble, verify  # noqa: E402
 from rmkit.chat import Chat, TruncationPolicy  # noqa: E402
 from rmkit.errors import ConfigError, ModelError, UsageError  # noqa: E402
-from rmkit.models import explicit_artefact, load_model  # noqa: E402
+from rmkit.models import explicit, load_model  # noqa: E402
 from rmkit.models.dropout import ModelDropout, head_of, thinned, with_dropout  # noqa: E402
 from rmkit.models.ensemble import EnsembleModel, combined, shared_trunk  # noqa: E402
 from rmkit.models.explicit import ExplicitRewardModel  # noqa: E402
@@ -236,7 +236,7 @@ def test_bf16_golden_scores_are_kept_and_replayed(engine: Make, tmp_path: Path) 
     model = engine()
     folder = tmp_path / "model"
     folder.mkdir()
-    explicit_artefact.save(folder, model=model.module.classifier, chat=model.chat, facts={"name": "m"})
+    explicit.save(folder, model=model.module.classifier, chat=model.chat, facts={"name": "m"})
     rows = [json.loads(line) for line in (folder / "golden.jsonl").read_text().splitlines()]
     assert all(math.isfinite(row["score_bf16"]) for row in rows)
     assert any(row["score_bf16"] != row["score"] for row in rows)
