@@ -92,3 +92,9 @@ def file_sha256(path: Path) -> str:
     """Hex SHA-256 of a file's bytes, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def model_digest(folder: Path) -> str:
+    """Hex SHA-256 over names and contents of a language model's weights, configurations and chat template."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".jinja"))
+    return digest([f"{path.name} {file_sha256(path)}" for path in files])

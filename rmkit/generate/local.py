@@ -16,7 +16,7 @@ from rmkit.chat_template import as_template_dict
 from rmkit.errors import ModelError
 from rmkit.generate.batches import Batches, Outcome
 from rmkit.generate.request import KEPT_LOGPROBS, Prices, Refused, Request, Sample, TokenLogprobs
-from rmkit.ids import content_hash, messages_json
+from rmkit.ids import content_hash, messages_json, model_digest
 
 
 class LocalGenerator:
@@ -162,16 +162,13 @@ def load_local(folder: Path, *, batch_size: int = 16, device: str | None = None)
     """The generator of a saved causal model. Raises ModelError where the folder holds none."""
     import transformers
 
-    from rmkit.ids import digest, file_sha256
-
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise ModelError(f"{folder} is no causal language model with its tokenizer: {reason}") from error
-    weights = sorted(path for path in Path(folder).iterdir() if path.suffix in (".safetensors", ".json", ".jinja"))
-    identity = digest([f"{path.name} {file_sha256(path)}" for path in weights])[:16]
+    identity = model_digest(Path(folder))[:16]
     target = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return LocalGenerator(
         model.to(target), tokenizer, name=f"local:{Path(folder).name}:{identity}", batch_size=batch_size

@@ -1,21 +1,26 @@
 """vLLM in this process: its own batching, no HTTP. Needs a GPU and the package `vllm`, which rmkit does not install.
 
-Not tested here: written after vLLM's documented interface (`LLM.chat`, `SamplingParams`).
+Written after the signatures of vLLM 0.11 and later (`LLM.chat`, `SamplingParams`, `StructuredOutputsParams`,
+`RequestOutput`) and tested against a stand-in that has them; it has not run on a GPU yet. A server (`vllm serve`, back
+end `endpoint`) is the way that is tested with real HTTP.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rmkit.chat_template import as_template_dict
 from rmkit.errors import UsageError
 from rmkit.generate.batches import Batches, Outcome
-from rmkit.generate.request import KEPT_LOGPROBS, Prices, Request, Sample, TokenLogprobs
+from rmkit.generate.request import KEPT_LOGPROBS, Prices, Refused, Request, Sample, TokenLogprobs
+from rmkit.ids import model_digest
 
 
 class VllmGenerator:
-    """A model that vLLM loads by name or path; `options` go to `vllm.LLM`."""
+    """A model that vLLM loads by name or path; `options` go to `vllm.LLM` and belong to its identity in the cache."""
 
     prices = Prices()
 
@@ -26,24 +31,35 @@ class VllmGenerator:
             raise UsageError(
                 "vllm is not installed; run: pip install vllm, or serve the model and use base_url"
             ) from error
-        self.name = f"vllm:{model}"
+        settings = json.dumps(options, sort_keys=True, default=str) if options else ""
+        weights = f":{model_digest(Path(model))[:16]}" if Path(model).is_dir() else ""
+        self.name = f"vllm:{model}{weights}{settings}"
         self._vllm = vllm
         self._llm = vllm.LLM(model=model, **options)
         self._batches = Batches(self._answers, size=batch_size)
 
     async def sample(self, request: Request) -> Sample:
-        """See `Generator`."""
+        """See `Generator`. Raises Refused for what vLLM does not take, such as a prompt longer than its context."""
         return await self._batches.sample(request)
 
     async def close(self) -> None:
         await self._batches.close()
 
     def _answers(self, requests: Sequence[Request]) -> list[Outcome]:
+        """vLLM refuses a batch for one request it does not take: then they are asked one by one."""
         messages = [[as_template_dict(message) for message in request.prompt] for request in requests]
-        outputs = self._llm.chat(messages, [self._parameters(request) for request in requests], use_tqdm=False)
-        return [_sample(output) for output in outputs]
+        try:
+            parameters = [self._parameters(request) for request in requests]
+            return [_sample(output) for output in self._llm.chat(messages, parameters, use_tqdm=False)]
+        except ValueError as error:
+            if len(requests) == 1:
+                return [Refused(" ".join(str(error).split())[:200])]
+            return [outcome for request in requests for outcome in self._answers([request])]
 
     def _parameters(self, request: Request) -> Any:
+        schema = {}
+        if request.schema:
+            schema["structured_outputs"] = self._vllm.sampling_params.StructuredOutputsParams(json=dict(request.schema))
         return self._vllm.SamplingParams(
             max_tokens=request.max_tokens,
             temperature=request.temperature,
@@ -51,6 +67,7 @@ class VllmGenerator:
             seed=request.seed if request.temperature > 0 else None,
             stop=list(request.stop) or None,
             logprobs=request.top_logprobs or None,
+            **schema,
         )
 
 
@@ -60,7 +77,7 @@ def _sample(output: Any) -> Sample:
     return Sample(
         text=made.text,
         finish="length" if made.finish_reason == "length" else "stop",
-        prompt_tokens=len(output.prompt_token_ids),
+        prompt_tokens=len(output.prompt_token_ids or ()),
         completion_tokens=len(made.token_ids),
         logprobs=tuple(
             TokenLogprobs(
