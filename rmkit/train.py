@@ -32,6 +32,7 @@ MIN_TRAIN, MIN_VALIDATION = 20, 5
 KINDS = {
     "lexical": "hashed n-grams, logistic regression: seconds, no torch",
     "frozen": "frozen encoder features and a small head: a minute, needs the train extra",
+    "pairwise": "frozen encoder features and a head that sees both responses: preferences that no score can order",
     "explicit": "fine-tune a transformer with a scalar head: needs the train extra, wants a GPU",
     "process": "fine-tune a transformer that scores every step: as explicit, on rows with step labels",
     "peers": "two fine-tuned transformers that select training pairs for each other, for noisy labels",
@@ -67,7 +68,7 @@ def main(argv: list[str]) -> int:
             return int(importlib.import_module("data_pipelines.judge_training").main(rest))  # by name: it imports trl
         case "ensemble":
             return int(importlib.import_module("rmkit.train_ensemble").main(rest))
-        case "lexical" | "frozen":
+        case "lexical" | "frozen" | "pairwise":
             return _train_small(kind, rest)
         case "-h" | "--help":
             print("usage: rmkit train KIND --data NAME@VERSION ...        rmkit train KIND --help shows options\n")
@@ -90,7 +91,7 @@ def _train_small(kind: str, argv: list[str]) -> int:
     parser.add_argument("--allow-benchmark", action="store_true", help="train although the data holds benchmark rows")
     if kind == "frozen":
         parser.add_argument(
-            "--denoise", default="", metavar="METHOD", help="peer, self, mean or cross_fit: weigh pairs"
+            "--denoise", default="", metavar="METHOD", help="weigh pairs: peer, self, mean, cross_fit, confident, gap, upo, upo_smoothed"
         )
         parser.add_argument("--noise", type=float, help="share of wrong labels to expect (default: estimated)")
     options = parser.parse_args(argv)
@@ -119,9 +120,9 @@ def train(
     denoise: str = "",
     noise: float | None = None,
 ) -> dict[str, Any]:
-    """Train, store and reload a `lexical` or `frozen` model; its path, facts and validation numbers.
+    """Train, store and reload a `lexical`, `frozen` or `pairwise` model; its path, facts and validation numbers.
 
-    `denoise` weighs the train pairs of a frozen model first (rmkit.training.peer_review_frozen).
+    `denoise` weighs the train pairs of a frozen model first (rmkit.training.denoised).
 
     Raises DataError where a split is missing or too small or holds benchmark rows, ConfigError for unknown `values`.
     """
@@ -146,8 +147,8 @@ def train(
             "model": kind,
             "name": target.name,
             "kind": "explicit",
-            "scale": "logit",
-            "pointwise": True,
+            "scale": "win_logit" if kind == "pairwise" else "logit",
+            "pointwise": kind != "pairwise",
             "config": dict(trained.config),
             "temperature": temperature,
             "encoder": trained.encoder,
@@ -170,7 +171,7 @@ def train(
 
 
 def _trainer(kind: str) -> Callable[[Sequence[Pair], Sequence[Pair], Mapping[str, Any], int], Trained]:
-    return {"lexical": _lexical, "frozen": _frozen}[kind]
+    return {"lexical": _lexical, "frozen": _frozen, "pairwise": _pairwise}[kind]
 
 
 def _lexical(train: Sequence[Pair], validation: Sequence[Pair], values: Mapping[str, Any], seed: int) -> Trained:
@@ -186,7 +187,18 @@ def _lexical(train: Sequence[Pair], validation: Sequence[Pair], values: Mapping[
 def _frozen(train: Sequence[Pair], validation: Sequence[Pair], values: Mapping[str, Any], seed: int) -> Trained:
     from rmkit.models import frozen
 
-    settings = config.build(frozen.FrozenConfig, values, where="train frozen")
+    return _encoded(train, validation, config.build(frozen.FrozenConfig, values, where="train frozen"), seed)
+
+
+def _pairwise(train: Sequence[Pair], validation: Sequence[Pair], values: Mapping[str, Any], seed: int) -> Trained:
+    from rmkit.models import pairwise
+
+    return _encoded(train, validation, config.build(pairwise.PairwiseConfig, values, where="train pairwise"), seed)
+
+
+def _encoded(train: Sequence[Pair], validation: Sequence[Pair], settings: Any, seed: int) -> Trained:
+    from rmkit.models import frozen
+
     fitted = frozen.fit(train, validation, settings, seed=seed)
     encoder = {"name": settings.encoder, "fingerprint": fitted.encoder.fingerprint, "sha256": fitted.encoder.sha256}
     resolved = asdict(settings) | {"dtype": fitted.encoder.dtype}  # "auto" would depend on the machine
@@ -197,7 +209,7 @@ def _denoised(
     pairs: Sequence[Pair], values: Mapping[str, Any], *, method: str, noise: float | None, seed: int
 ) -> tuple[list[Pair], Mapping[str, Any]]:
     from rmkit.models import frozen
-    from rmkit.training.peer_review_frozen import denoised
+    from rmkit.training.denoised import denoised
 
     encoder = config.build(frozen.FrozenConfig, values, where="train frozen")
     return denoised(pairs, method=method, noise=noise, encoder=encoder, seed=seed)

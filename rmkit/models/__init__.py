@@ -3,6 +3,7 @@
 length    the built-in baseline: the longer response is better
 lexical   hashed n-grams, logistic regression (needs scikit-learn only)
 frozen    a frozen encoder's features and a small head (needs the train extra)
+pairwise  the same with a head that sees both responses of a pair (needs the train extra)
 explicit  a transformer with a scalar head (needs the train extra)
 process   a transformer that scores every step of a solution (needs the train extra)
 implicit  a policy against its reference, by log-probabilities (needs the train extra)
@@ -27,6 +28,7 @@ from rmkit.types import RewardModel
 LOADERS = {
     "lexical": "rmkit.models.lexical:load",
     "frozen": "rmkit.models.frozen:load",
+    "pairwise": "rmkit.models.pairwise:load",
     "explicit": "rmkit.models.explicit:load",
     "process": "rmkit.models.process:load",
     "implicit": "rmkit.models.implicit:load",

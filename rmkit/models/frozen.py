@@ -112,11 +112,11 @@ def response_of(item: Item) -> Text:
 class FrozenModel:
     """A trained head on its frozen encoder. Pointwise; scores are calibrated logits."""
 
-    def __init__(self, artefact: Artefact) -> None:
+    def __init__(self, artefact: Artefact, *, config: FrozenConfig | None = None, paired: bool = False) -> None:
         import torch
 
         self.info = artefact.info
-        config = build(FrozenConfig, artefact.card["config"], where=str(artefact.folder))
+        config = config or build(FrozenConfig, artefact.card["config"], where=str(artefact.folder))
         self._encoder = Encoder(config)
         expected = (artefact.card.get("encoder") or {}).get("fingerprint")
         if self._encoder.fingerprint != expected:
@@ -126,7 +126,7 @@ class FrozenModel:
             )
         self._temperature = float(artefact.card["temperature"])
         self._weights = {name: torch.from_numpy(array) for name, array in artefact.weights().items()}
-        check_shapes(self._weights, self._encoder.width, where=str(artefact.folder))
+        check_shapes(self._weights, self._encoder.width, where=str(artefact.folder), paired=paired)
 
     def score(self, batch: Sequence[Candidates]) -> list[list[Score]]:
         return score_each(batch, self._values)
@@ -149,11 +149,15 @@ class FrozenModel:
 
     def rewards(self, features: Features) -> NDArray[np.float64]:
         """[n] calibrated rewards; [n, heads] from several output rows."""
+        rewards: NDArray[np.float64] = self.outputs(features).double().numpy()
+        return rewards / self._temperature
+
+    def outputs(self, features: Features) -> torch.Tensor:
+        """What the head gives before calibration, shaped as `rewards`."""
         import torch
 
         with torch.no_grad():
-            rewards: NDArray[np.float64] = head_scores(features, self._weights).double().numpy()
-        return rewards / self._temperature
+            return head_scores(features, self._weights)
 
     def features(self, items: list[Item], *, exactly: bool = False) -> Features:
         """fp32 features of the items' prompts and responses: rounded, from the cache, or exactly, past it."""
