@@ -56,6 +56,8 @@ class Holds:
         self._versions: dict[str, int] = {}
         self._of_rater: dict[str, dict[str, None]] = {}
         self._unanswered: dict[str, None] = {}
+        self._answered_by: dict[str, dict[str, None]] = {}
+        self.tally = Tally()
         stored = ledger.records(KIND, prefix=f"{project}/")
         for record in sorted(stored, key=lambda record: record.value["opened"]):
             self._remember(_hold(record.key.removeprefix(f"{project}/"), record.value), record.version)
@@ -73,6 +75,10 @@ class Holds:
     def unanswered(self) -> list[Hold]:
         """Holds without an answer, open ones and those whose lease ran out."""
         return [self._holds[key] for key in self._unanswered]
+
+    def answered_by(self, rater: str) -> Reversible[Hold]:
+        """This person's answered holds, the newest answer last."""
+        return _Lookup(self._holds, self._answered_by.get(rater, {}))
 
     def is_free(self, key: str, now: float) -> bool:
         """Whether the slot was never taken, or its lease ran out."""

@@ -46,16 +46,29 @@ def application(ledger: Ledger) -> Any:
     return App(PAGES, routes=routes())
 
 
+def _merge(ledger: Ledger) -> int:
+    """The seq up to which nothing is left to merge, -1 where something must be tried again.
+
+    The warehouse is let go of between batches: a page that reads it waits for one of them, not for all.
+    """
+    while True:
+        with open_warehouse(wait_s=1.0) as connection:
+            report = sync(connection, ledger, max_batches=1)
+        if not report.behind:
+            return -1 if report.n_waiting else report.cursor
+
+
 @contextlib.contextmanager
 def merging(ledger: Ledger, *, every_s: float = MERGE_EVERY_S) -> Iterator[None]:
     """While the block runs, new events go to the warehouse now and then; a busy warehouse gets them the next time."""
     ended = threading.Event()
 
     def work() -> None:
+        settled = -1
         while not ended.wait(every_s):
             try:
-                with open_warehouse(wait_s=1.0) as connection:
-                    sync(connection, ledger)
+                if ledger.last_seq() != settled:
+                    settled = _merge(ledger)
             except RmkitError as error:
                 log.info("not merged this time: %s", error)
 

@@ -57,7 +57,14 @@ BENCHMARKS = {
         "evaluation.benchmarks.crossval",
         "a frozen encoder on people's preferences, cross-validated, beside length and people",
     ),
-    "studio": ("labeling_ui.load_test", "annotators over HTTP while the labeling studio is killed and restarted"),
+    "studio": (
+        "labeling_ui.benchmarks.load",
+        "annotators over HTTP and in browsers while the labeling studio is killed and restarted",
+    ),
+    "studio-scale": (
+        "labeling_ui.benchmarks.scale",
+        "the labeling studio on 100k items: time to open each page, memory over a long use",
+    ),
     "implicit": ("evaluation.benchmarks.implicit", "explicit against implicit reward models where wording shifts"),
     "process": ("evaluation.benchmarks.process", "a process model beside length and lexical baselines, by problem"),
 }

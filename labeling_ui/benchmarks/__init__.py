@@ -1,0 +1,1 @@
+"""Benchmarks of the studio as a running server: `rmkit bench studio` and `rmkit bench studio-scale`."""
