@@ -23,7 +23,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipelines.steps.uncertainty import cross_fitted_uncertainty, estimator_like
 from rmkit.reliability.confident_learning import confident_filter
 from rmkit.reliability.crm import collaborate
 from rmkit.reliability.cross_fit import cross_fitted_margins
@@ -31,6 +30,7 @@ from rmkit.reliability.ensemble import combine, reward_scale
 from rmkit.reliability.feature_pairs import FeaturePairs
 from rmkit.reliability.head_training import HeadConfig, fit_heads
 from rmkit.reliability.mpo import split_by_gap
+from rmkit.reliability.pair_estimator import EstimatorConfig, cross_fitted_uncertainty
 from rmkit.reliability.peer_review import ReviewConfig
 from rmkit.reliability.stacked_heads import StackedHeads, Table, score, score_margins
 from rmkit.reliability.uncertainty import Uncertainty
@@ -124,7 +124,8 @@ def out_of_fold(task: Task) -> Floats:
 def estimated(task: Task) -> Uncertainty:
     """Passes of cross-fitted dropout estimators."""
     groups = task.train.rows[:, 0].tolist()
-    return cross_fitted_uncertainty(task.train, groups, estimator=estimator_like(task.head), seed=task.seed)
+    like = EstimatorConfig(hidden=task.head.hidden, lr=task.head.lr, weight_decay=task.head.weight_decay)
+    return cross_fitted_uncertainty(task.train, groups, config=like, seed=task.seed)
 
 
 def cross_fitted(task: Task) -> Outcome:

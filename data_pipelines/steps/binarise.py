@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from data_pipelines.steps import Context, StepResult
-from data_pipelines.steps.responses import narrowed, result_of, rewards_of, scored_label
+from data_pipelines.steps.responses import as_pair, result_of, rewards_of, scored_label
 
 How = Literal["best_worst", "best_random", "halves"]
 
@@ -35,22 +35,14 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     kept, dropped = [], []
     for row in frame.to_dicts():
         rewards = rewards_of(row, config.aspect)
-        why = "not every response has a score" if rewards is None else None
-        if rewards is not None and (len(rewards) < 2 or min(rewards) == max(rewards)):
-            why = "no two responses with different scores"
-        if rewards is None or why:
-            dropped.append((row["id"], why, None))
+        if rewards is None:
+            dropped.append((row["id"], "not every response has a score", None))
+            continue
+        if len(rewards) < 2 or min(rewards) == max(rewards):
+            dropped.append((row["id"], "no two responses with different scores", None))
             continue
         better, worse = _drawn(rewards, row["unit"], config)
-        first = better < worse
-        gap = rewards[better] - rewards[worse]
-        label: dict[str, Any] = {
-            "p": [float(first), float(not first)],
-            "ranks": [int(not first), int(first)],
-            "margin": gap,
-        }
-        label |= scored_label(row, config.aspect)
-        kept.append(narrowed(row, [better, worse], **label))
+        kept.append(as_pair(row, better, worse, rewards) | scored_label(row, config.aspect))
     return result_of(frame, kept, dropped, {"pairs": len(kept)})
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from data_pipelines.steps import Context, StepResult
-from data_pipelines.steps.responses import narrowed, result_of, rewards_of
+from data_pipelines.steps.responses import as_pair, result_of, rewards_of
 from data_pipelines.steps.weighing import weighed
 from rmkit.errors import ConfigError
 from rmkit.reliability.cream import How, consistency
@@ -44,10 +44,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         if best < 0:
             dropped.append((name, why, None))
             continue
-        first = best < worst
-        label = {"p": [float(first), float(not first)], "ranks": [int(not first), int(first)], "n_votes": 0}
-        gap = current[name][best] - current[name][worst]
-        kept.append(narrowed(rows[name], [best, worst], **label, margin=gap))
+        kept.append(as_pair(rows[name], best, worst, current[name]) | {"n_votes": 0})
     pairs = result_of(frame, kept, sorted(dropped), {})
     softened = weighed(pairs.kept, found.verdicts, action="soft_label")
     return softened._replace(dropped=pairs.dropped)

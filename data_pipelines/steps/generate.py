@@ -59,7 +59,9 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     wanted = [row for row in rows if row["id"] not in again]
     author, replies = _replies([row["prompt"] for row in wanted], config)
     kept = []
-    dropped = [(row["id"], "its prompt was sampled for another row", None) for row in rows if row["id"] in again]
+    dropped: list[tuple[str, str, str | None]] = [
+        (row["id"], "its prompt was sampled for another row", None) for row in rows if row["id"] in again
+    ]
     for row, one in zip(wanted, replies, strict=True):
         if one.texts:
             texts = [assistant_message(text) for text in one.texts]

@@ -48,7 +48,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     ids, reward_PN = [row["id"] for row in rows], _padded(rows, config.aspect)
     strategy, r_squared = _strategy(rows, reward_PN, config)
     weight_PN = kept_weights(ids, reward_PN, strategy=strategy, seed=config.seed)
-    some = (weight_PN > 0).any(axis=1)
+    some = np.asarray((weight_PN > 0).any(axis=1))
     verdicts = Verdicts(
         method="policy_filter",
         ids=tuple(ids),

@@ -17,7 +17,14 @@ from warehouse.rewrite import NEW
 
 KINDS = {1: "single", 2: "pair"}
 SCORED = "scored"  # the method of a label that rewards decided
-UNLABELLED = {"step_ends": None, "step_labels": None, "p": None, "ranks": None, "margin": None, "votes": []}
+UNLABELLED: dict[str, Any] = {
+    "step_ends": None,
+    "step_labels": None,
+    "p": None,
+    "ranks": None,
+    "margin": None,
+    "votes": [],
+}
 
 
 def narrowed(row: Mapping[str, Any], positions: Sequence[int], **label: Any) -> dict[str, Any]:
@@ -34,6 +41,13 @@ def narrowed(row: Mapping[str, Any], positions: Sequence[int], **label: Any) -> 
         "scores": scores or None,
     }
     return made | UNLABELLED | label
+
+
+def as_pair(row: Mapping[str, Any], better: int, worse: int, rewards: Sequence[float]) -> dict[str, Any]:
+    """The row with these two responses, the first of them preferred; the margin is the difference of their rewards."""
+    first = better < worse
+    label = {"p": [float(first), float(not first)], "ranks": [int(not first), int(first)]}
+    return narrowed(row, [better, worse], **label, margin=rewards[better] - rewards[worse])
 
 
 def widened(row: Mapping[str, Any], texts: Sequence[str], *, author: str, keep_given: bool) -> dict[str, Any]:

@@ -8,21 +8,16 @@ instead (rmkit.reliability.upo). Mean probability and margin did as well as BALD
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
 from data_pipelines.steps import Context, StepResult
 from data_pipelines.steps.weighing import WeighingConfig, family_of, feature_pairs, part_of, weighed
 from rmkit.errors import ConfigError
-from rmkit.reliability.cross_fit import cross_fitted_margins, fold_of
-from rmkit.reliability.feature_pairs import FeaturePairs
+from rmkit.reliability.cross_fit import cross_fitted_margins
 from rmkit.reliability.head_training import HeadConfig
-from rmkit.reliability.pair_estimator import EstimatorConfig, PairEstimator
-from rmkit.reliability.uncertainty import Uncertainty
+from rmkit.reliability.pair_estimator import EstimatorConfig, cross_fitted_uncertainty
 from rmkit.reliability.upo import UpoConfig, select_certain
 
 
@@ -53,25 +48,6 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     head, family = part_of(config, HeadConfig), family_of(frame, pairs)
     margin = cross_fitted_margins(pairs, head=head, folds=config.folds, groups=family, seed=config.seed)
     estimator = config.estimator()
-    passes = cross_fitted_uncertainty(pairs, family, estimator=estimator, folds=config.folds, seed=config.seed)
+    passes = cross_fitted_uncertainty(pairs, family, config=estimator, folds=config.folds, seed=config.seed)
     found = select_certain(pairs.ids, passes, margin=margin, config=part_of(config, UpoConfig), seed=config.seed)
     return weighed(frame, found, action=config.action)
-
-
-def cross_fitted_uncertainty(
-    pairs: FeaturePairs, groups: Sequence[object], *, estimator: EstimatorConfig, folds: int = 5, seed: int = 0
-) -> Uncertainty:
-    """Every pair judged by an estimator that has not seen its group."""
-    fold_n = fold_of(groups, folds=folds, seed=seed)
-    passes = np.full((estimator.passes, len(pairs)), np.nan)
-    for fold in range(folds):
-        judged = fold_n == fold
-        fitted = PairEstimator(pairs.width, estimator, seed=seed * folds + fold).fit(pairs.take(~judged))
-        passes[:, judged] = fitted.uncertainty(pairs.take(judged)).passes
-    return Uncertainty(passes)
-
-
-def estimator_like(head: HeadConfig, **values: Any) -> EstimatorConfig:
-    """An estimator of the heads' size and learning rate."""
-    known = {field.name for field in fields(EstimatorConfig)} & {"hidden", "lr", "weight_decay"}
-    return EstimatorConfig(**{name: getattr(head, name) for name in known}, **values)

@@ -146,7 +146,7 @@ def _summary(verdicts: Verdicts) -> dict[str, Any]:
 
 def _told(verdicts: Verdicts) -> pl.DataFrame:
     """One row per judged row: its weight, the probability that its label is right, reason and evidence."""
-    columns = {
+    columns: dict[str, tuple[Any, Any]] = {
         "id": (list(verdicts.ids), pl.String),
         "_weight": (np.round(verdicts.weight, DIGITS), pl.Float64),
         "_right": (np.round(_right(verdicts), DIGITS), pl.Float64),

@@ -13,6 +13,7 @@ Sun et al., arXiv:2409.11212.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from rmkit.errors import ConfigError
+from rmkit.reliability.cross_fit import fold_of
 from rmkit.reliability.feature_pairs import FeaturePairs
 from rmkit.reliability.uncertainty import Uncertainty
 from rmkit.reliability.verdicts import Floats, check_enough
@@ -123,6 +125,25 @@ class PairEstimator:
         inputs = torch.stack([_inputs(prompt, chosen, rejected), _inputs(prompt, rejected, chosen)])
         hidden: Tensor = torch.relu(inputs @ self.weights["hidden"] + self.weights["hidden_bias"])
         return hidden
+
+
+def cross_fitted_uncertainty(
+    pairs: FeaturePairs,
+    groups: Sequence[object],
+    *,
+    config: EstimatorConfig | None = None,
+    folds: int = 5,
+    seed: int = 0,
+) -> Uncertainty:
+    """Every pair judged by an estimator that has not seen its group."""
+    config = config or EstimatorConfig()
+    fold_n = fold_of(groups, folds=folds, seed=seed)
+    passes = np.full((config.passes, len(pairs)), np.nan)
+    for fold in range(folds):
+        judged = fold_n == fold
+        fitted = PairEstimator(pairs.width, config, seed=seed * folds + fold).fit(pairs.take(~judged))
+        passes[:, judged] = fitted.uncertainty(pairs.take(judged)).passes
+    return Uncertainty(passes)
 
 
 def _inputs(prompt: Tensor, a: Tensor, b: Tensor) -> Tensor:

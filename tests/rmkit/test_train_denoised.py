@@ -16,7 +16,7 @@ from rmkit.errors import ConfigError
 from rmkit.examples import Example
 from rmkit.features import EncoderConfig, single_threaded
 from rmkit.pairs import Pair, read_pairs
-from rmkit.training.peer_review_frozen import denoised
+from rmkit.training.denoised import METHODS, denoised
 from tests.exports import kind_rows, write_export
 from tests.rmkit.tiny_encoder import write_tiny_encoder
 
@@ -69,10 +69,34 @@ def test_weights_multiply_and_ties_stay(encoder: Path, home: Path) -> None:
     assert facts["left_out"] == len(pairs) - len(kept)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_makes_the_labels_better(method: str, encoder: Path, home: Path) -> None:
+    if method == "confident":
+        pytest.importorskip("cleanlab")
+    rows, wrong = noisy_rows(240)
+    pairs = read_pairs(Example(row) for row in rows if row["split"] == "train")[0]
+    config = EncoderConfig(encoder=str(encoder), max_tokens=32, dtype="fp32")
+    kept, facts = denoised(pairs, method=method, noise=0.25, encoder=config, seed=0)
+    assert facts["left_out"] == len(pairs) - len(kept)
+    given = sum(pair.id in wrong for pair in pairs) / len(pairs)
+    if method == "upo_smoothed":
+        sure: dict[bool, list[float]] = {True: [], False: []}
+        for pair, before in zip(kept, pairs, strict=True):
+            assert (pair.p >= 0.5) == (before.p > 0.5) or pair.p == 0.5
+            sure[pair.id in wrong].append(max(pair.p, 1 - pair.p))
+        assert sum(sure[True]) / len(sure[True]) < sum(sure[False]) / len(sure[False]) - 0.005
+        return
+    left = sum(pair.weight for pair in kept if pair.id in wrong) / sum(pair.weight for pair in kept)
+    assert left < 0.5 * given
+    assert all(reason for reason in facts["reasons"])
+
+
 def test_bad_settings_are_told(encoder: Path, home: Path) -> None:
     pairs = read_pairs(Example(row) for row in kind_rows(60))[0]
     config = EncoderConfig(encoder=str(encoder), max_tokens=32, dtype="fp32")
-    with pytest.raises(ConfigError, match="expected one of peer, self, mean, cross_fit, got 'pear'"):
+    with pytest.raises(
+        ConfigError, match="expected one of peer, self, mean, cross_fit, confident, gap, upo, upo_smoothed, got 'pear'"
+    ):
         denoised(pairs, method="pear", noise=0.1, encoder=config, seed=0)
     with pytest.raises(ConfigError, match=r"in \[0, 0.5\)"):
         denoised(pairs, method="peer", noise=0.7, encoder=config, seed=0)
