@@ -90,9 +90,8 @@ def _train_small(kind: str, argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--allow-benchmark", action="store_true", help="train although the data holds benchmark rows")
     if kind == "frozen":
-        parser.add_argument(
-            "--denoise", default="", metavar="METHOD", help="weigh pairs: peer, self, mean, cross_fit, confident, gap, upo, upo_smoothed"
-        )
+        methods = "peer, self, mean, cross_fit, confident, gap, upo, upo_smoothed"
+        parser.add_argument("--denoise", default="", metavar="METHOD", help=f"weigh the train pairs: {methods}")
         parser.add_argument("--noise", type=float, help="share of wrong labels to expect (default: estimated)")
     options = parser.parse_args(argv)
     result = train(

@@ -70,7 +70,7 @@ def denoised(
             passes = cross_fitted_uncertainty(made, families, seed=seed)
             verdicts = select_certain(made.ids, passes, margin=crossed().evidence["margin"], seed=seed)
         case _:
-            review = ReviewConfig(selector=method)  # type: ignore[arg-type]
+            review = ReviewConfig(selector=method)
             verdicts = collaborate(made, noise=prior.value, review=review, seed=seed).verdicts
     kept = _softened(pairs, verdicts) if method == "upo_smoothed" else _weighed(pairs, verdicts)
     facts = {"method": method, "noise": asdict(prior), "pairs": len(pairs), "left_out": len(pairs) - len(kept)}
