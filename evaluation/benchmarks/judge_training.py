@@ -10,6 +10,8 @@ pairs of words that no training item held:
 
     both orders   share of pairs judged rightly in (a, b) and in (b, a)   a consistent guess 1/2, coins 1/4, a slot 0
     one order     share of calls judged rightly                            chance 1/2
+
+SPARK: one model trained on yes/no items and pairs recycled from verified rollouts (judge_training_spark).
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from data_pipelines.judge_data_folder import Built, write_folder
 from data_pipelines.judge_data_items import right
 from data_pipelines.judge_training import judge_toml, train
 from data_pipelines.judge_training_config import JudgeTrainingConfig
-from evaluation.benchmarks import judge_training_admission, judge_training_page
+from evaluation.benchmarks import judge_training_admission, judge_training_page, judge_training_spark
 from evaluation.benchmarks.judge_training_world import Teacher, World, made_world, write_base, write_judge
 from rmkit import console
 from rmkit.errors import UsageError
@@ -73,15 +75,19 @@ def run(seeds: int, *, items: int = 400, admission_items: int = 10000) -> dict[s
     """Admission table and one entry per seed and arm."""
     from transformers.utils import logging
 
-    found: dict[str, Any] = {"items": items, "admission": judge_training_admission.run(admission_items), "runs": []}
+    found: dict[str, Any] = {"items": items, "admission": judge_training_admission.run(admission_items)}
+    found |= {"runs": [], "spark": []}
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.disable_progress_bar()
-    with console.progress("judges", 2 * seeds) as advance:
+    with console.progress("judges", 3 * seeds) as advance:
         for seed in range(seeds):
             for permuted in (False, True):
                 with tempfile.TemporaryDirectory() as folder:
                     found["runs"].append(one_seed(Path(folder), seed, items=items, permuted=permuted))
                 advance(1)
+            with tempfile.TemporaryDirectory() as folder:
+                found["spark"].append(judge_training_spark.one_seed(Path(folder), seed, settings=SFT))
+            advance(1)
     return found
 
 

@@ -27,7 +27,8 @@ As a control, SFT and DPO run with the training labels permuted. Everything runs
 
 def text(result: Mapping[str, Any]) -> str:
     """Both tables and a line per claim, as Markdown."""
-    return "\n".join([*_admission(result["admission"]), "", *_training(result), "", *_claims(result)])
+    parts = (_admission(result["admission"]), _training(result), _claims(result), _spark(result["spark"]))
+    return "\n\n".join("\n".join(lines) for lines in parts)
 
 
 def _admission(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -66,6 +67,29 @@ def _training(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _spark(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        f"Share right in % on rollouts that no group held, mean over {len(runs)} seeds (smallest to largest).",
+        "",
+        "| asked | right | 95% interval over seeds | prior |",
+        "| --- | --- | --- | --- |",
+    ]
+    asked = {"yes_no": "yes or no, one rollout", "one_order": "a pair, one order", "both_orders": "a pair, both orders"}
+    for key, name in asked.items():
+        values = [100 * run[key] for run in runs]
+        lines.append(f"| {name} | {_cell(values)} | {_between(values)} | 50 |")
+    rows = [f"{fmean(run['rows'][task] for run in runs):.0f} {task}" for task in runs[0]["rows"]]
+    first = fmean(run["right_first"] for run in runs)
+    return [*lines, "", f"Trained on {' and '.join(rows)} items; the right rollout stood first in {100 * first:.1f}%."]
+
+
+def _between(values: Sequence[float]) -> str:
+    if len(values) < 2:
+        return "-"
+    found = interval(values)
+    return f"{found['low']:.1f} to {found['high']:.1f}"
+
+
 def _values(result: Mapping[str, Any], stage: str, permuted: bool, group: str, measure: str) -> list[float]:
     runs = [run for run in result["runs"] if run["permuted"] == permuted and stage in run["stages"]]
     return [100 * run["stages"][stage][group][measure] for run in runs]
@@ -85,6 +109,8 @@ def _claims(result: Mapping[str, Any]) -> list[str]:
         gain = interval([b - a for a, b in zip(before, after, strict=True)])
         between = f"{gain['low']:+.1f} to {gain['high']:+.1f}"
         lines.append(f"DPO after SFT: {gain['mean']:+.1f} points in both orders (95% interval over seeds {between}).")
+    guessed = _values(result, "dpo", True, "all", "one_order")
+    lines.append(f"With permuted labels, one order: {_cell(guessed)}, 95% interval over seeds {_between(guessed)}.")
     for run in true:
         if grpo := run["stages"].get("grpo"):
             first, last = fmean(grpo["reward"][:5]), fmean(grpo["reward"][-5:])
@@ -165,6 +191,14 @@ def write(page: Path, result: Mapping[str, Any], *, argv: Sequence[str]) -> None
         f"![accuracy by stage, and GRPO's reward]({picture.name})",
         "",
         *(f"- {line}" for line in _claims(result)),
+        "",
+        "## Recycled rollouts (SPARK)",
+        "",
+        "The same tiny model, trained by SFT on items that `judge-data spark` makes of verified rollouts: 400 groups",
+        "of four, of every difficulty, the reflection items left out (their prompt is longer than this model reads). The",
+        "prior, and a guess that keeps to itself when the order is turned, is right in one half.",
+        "",
+        *_spark(result["spark"]),
         "",
         f"Python {platform.python_version()}, {versions}; {result['items']} training items, "
         f"{result['runs'][0]['held_out']} held-out pairs a seed.",

@@ -34,6 +34,7 @@ PROMPT = (
 JUDGE = """\
 [judge]
 name = "planted"
+form = "{form}"
 prompt = "prompt.jinja"
 max_tokens = 4
 verdict = "parse"
@@ -112,22 +113,22 @@ class Teacher:
         return None
 
 
-def write_judge(folder: Path) -> Path:
+def write_judge(folder: Path, *, form: str = "pairwise") -> Path:
     """The judge's TOML beside its prompt."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "prompt.jinja").write_text(PROMPT)
-    (folder / "judge.toml").write_text(JUDGE)
+    (folder / "judge.toml").write_text(JUDGE.format(form=form))
     return folder / "judge.toml"
 
 
-def write_base(folder: Path, *, seed: int, hidden: int = 64, layers: int = 2) -> Path:
-    """An untrained causal model of some 100k weights, one token a word, with its tokenizer."""
+def write_base(folder: Path, *, seed: int, more: tuple[str, ...] = (), hidden: int = 64, layers: int = 2) -> Path:
+    """An untrained causal model of some 100k weights, one token a word (`more` besides), with its tokenizer."""
     import torch
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     special = ["<|pad|>", "<|end|>", "<|unk|>", "<|system|>", "<|user|>", "<|assistant|>"]
-    words = [*special, *WORDS, *FILLER, "which", "Verdict", ":", "A", "B", "response", "-", "<", ">", "</"]
+    words = [*special, *WORDS, *FILLER, "which", "Verdict", ":", "A", "B", "response", "-", "<", ">", "</", *more]
     tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="<|unk|>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     fast = transformers.PreTrainedTokenizerFast(

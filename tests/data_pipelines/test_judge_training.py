@@ -22,6 +22,7 @@ from data_pipelines.judge_training_trainers import together, trainer_of, usable 
 from evaluation.benchmarks import judge_training as bench  # noqa: E402
 from evaluation.benchmarks import judge_training_admission as admission  # noqa: E402
 from evaluation.benchmarks import judge_training_page as page  # noqa: E402
+from evaluation.benchmarks import judge_training_spark as spark  # noqa: E402
 from evaluation.benchmarks.judge_training_world import made_world, words_of, write_base, write_judge  # noqa: E402
 from rmkit import cli  # noqa: E402
 from rmkit.errors import ConfigError, DataError, ModelError, UsageError  # noqa: E402
@@ -246,11 +247,19 @@ def test_the_page_tells_both_tables(tmp_path: Path) -> None:
         for seed in range(2)
         for permuted in (False, True)
     ]
-    result = {"items": 400, "runs": runs, "admission": [admission.measured(50, "first slot", "both")]}
+    recycled = [
+        {"seed": seed, "rows": {"pairwise": 170, "pointwise": 230}, "right_first": 0.5, "yes_no": 0.9 + seed / 20}
+        | {"one_order": 0.9, "both_orders": 0.8}
+        for seed in range(2)
+    ]
+    lucky = [admission.measured(50, "first slot", "both")]
+    result = {"items": 400, "runs": runs, "admission": lucky, "spark": recycled}
     page.write(tmp_path / "judge_training.md", result, argv=["--seeds", "2"])
     text = (tmp_path / "judge_training.md").read_text()
     assert "| true | SFT | 60.0 (60 to 60)" in text
     assert "| permuted | SFT, then DPO | 100.0" in text
+    assert "| yes or no, one rollout | 92.5 (90 to 95)" in text
+    assert "With permuted labels, one order: 100.0" in text
     assert "both-order reward 0.25 in the first five of 10 steps, 1.00 in the last five" in text
     assert (tmp_path / "judge_training.png").stat().st_size > 5000
 
@@ -266,6 +275,15 @@ def test_sft_then_dpo_learn_the_planted_preference_and_permuted_labels_teach_not
     assert sum(reward[-5:]) > sum(reward[:5]) + 1
     permuted = bench.one_seed(tmp_path / "permuted", 0, permuted=True)["stages"]
     assert 0.3 < permuted["dpo"]["all"]["one_order"] < 0.7
+
+
+@pytest.mark.slow
+def test_a_judge_trained_on_recycled_rollouts_beats_the_prior(tmp_path: Path) -> None:
+    found = spark.one_seed(tmp_path, 1, settings=bench.SFT)
+    assert 0.48 < found["right_first"] < 0.52
+    assert found["yes_no"] > 0.75
+    assert found["one_order"] > 0.75
+    assert found["both_orders"] > 0.6
 
 
 def test_trainer_of_is_what_the_stage_says(tiny: Path, tmp_path: Path) -> None:
