@@ -1,8 +1,8 @@
 """SPARK's check (B15): does a judge that was trained on recycled rollouts judge better than the prior?
 
 The world of `judge_training_world`, as a policy would see it: groups of four rollouts to one prompt, each a filler and
-a word, which a verifier calls right where the word is good. `judge_data_spark` makes yes/no items and pairs of them; one
-SFT run on both trains one model. A quarter of the rollout texts occurs in no group; on these it is asked for
+a word, which a verifier calls right where the word is good. `judge_data_spark` makes yes/no items and pairs of them;
+one SFT run on both trains one model. A quarter of the rollout texts occurs in no group; on these it is asked for
 yes or no, and for the better of a right and a wrong one in both orders. The prior, and any guess, is right in one half.
 """
 
