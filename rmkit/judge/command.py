@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,27 @@ from rmkit import console
 from rmkit.errors import DataError, UsageError
 from rmkit.examples import Example
 from rmkit.exports import dataset_of, examples_of, export_folder
+from rmkit.generate.call_cache import bill
 from rmkit.generate.estimate import estimate
+from rmkit.judge.config import third_table
 from rmkit.judge.judgment_events import judgment_event, record_judgments
-from rmkit.judge.model import Judge, Judged, load_judge
+from rmkit.judge.model import Context, Judge, Judged, load_judge
 from rmkit.judge.tally import judging_lines
 from rmkit.ledger import Ledger, open_ledger
+from rmkit.types import Candidates
 
 RECORD_AT_ONCE = 200
 
 
 def main(argv: list[str]) -> int:
     """Status 1 where the budget ended before the data."""
+    if argv[:1] == ["bill"]:
+        return _bill(argv[1:])
     options = _parser().parse_args(argv)
+    if table := third_table(options.judge):
+        raise UsageError(
+            f"{options.judge} has a table [{table}], which makes it a model; use it with rmkit eval or score"
+        )
     with open_ledger() as ledger:
         judge = load_judge(options.judge, ledger=ledger, max_usd=options.max_usd, max_tokens=options.max_tokens)
         try:
@@ -32,15 +42,32 @@ def main(argv: list[str]) -> int:
             examples = _examples(folder, options.split, options.limit)
             result: dict[str, Any] = {"judge": judge.info.name, "fingerprint": judge.info.fingerprint}
             result |= {"prompt": judge.prompt.name, "dataset": dataset_of(folder)["ref"] or str(folder)}
+            asked = [(example.candidates, _context(example, judge)) for example in examples]
+            result |= {"rows": len(asked), "with_rubric": sum(bool(context.rubric) for _, context in asked)}
+            result |= {"with_reference": sum(bool(context.reference) for _, context in asked)}
             if options.dry_run:
-                requests = (request for example in examples for _, request in judge.requests(example.candidates))
+                requests = (request for item, context in asked for _, request in judge.requests(item, context))
                 result |= estimate(requests, judge.engine.generator, ledger) | {"dry_run": True}
             else:
-                result |= _run(judge, examples, ledger, output=options.output, record=options.record)
+                result |= _run(judge, examples, asked, ledger, output=options.output, record=options.record)
         finally:
             judge.close()
     console.emit(result, as_json=options.json, text=_text(result))
     return int(not options.dry_run and result["judging"]["budget_spent"])
+
+
+def _bill(argv: list[str]) -> int:
+    """Every call that was ever paid, by model and purpose."""
+    made = console.parser("judge bill", "What all calls in the ledger cost, dearest first.", examples=["judge bill"])
+    options = made.parse_args(argv)
+    with open_ledger() as ledger:
+        rows = bill(ledger)
+    lines = [f"{'usd':>10} {'calls':>8} {'prompt tokens':>14} {'completion':>11}  purpose, model"]
+    for row in rows:
+        counts = f"{row['usd']:>10.4f} {row['calls']:>8,} {row['prompt_tokens']:>14,} {row['completion_tokens']:>11,}"
+        lines.append(f"{counts}  {row['purpose']}, {row['generator']}")
+    console.emit({"bill": rows}, as_json=options.json, text="\n".join(lines) if rows else "no call was made yet")
+    return 0
 
 
 def _parser() -> Any:
@@ -50,6 +77,7 @@ def _parser() -> Any:
         examples=[
             "judge judge.toml hh@v2 --split test --dry-run",
             "judge judge.toml hh@v2 --split test --max-usd 2 --record -o verdicts.jsonl",
+            "judge bill",
         ],
     )
     made.add_argument("judge", type=Path, help="the judge's TOML file")
@@ -73,10 +101,23 @@ def _examples(folder: Path, split: str, limit: int | None) -> list[Example]:
     return found[:limit]
 
 
-def _run(judge: Judge, examples: list[Example], ledger: Ledger, *, output: Path | None, record: bool) -> dict[str, Any]:
+def _context(example: Example, judge: Judge) -> Context:
+    """The row's own rubric and reference answer; rubrics stand above this package, so they are loaded by name."""
+    found: Context = importlib.import_module("rubrics.row_context").context_of(example.row, rubric=judge.config.rubric)
+    return found
+
+
+def _run(
+    judge: Judge,
+    examples: Sequence[Example],
+    asked: Sequence[tuple[Candidates, Context]],
+    ledger: Ledger,
+    *,
+    output: Path | None,
+    record: bool,
+) -> dict[str, Any]:
     recorded = unscored = 0
-    judged = judge.judged(example.candidates for example in examples)
-    pairs = zip(examples, judged, strict=True)
+    pairs = zip(examples, judge.judged_under(asked), strict=True)
     with console.progress("judging", len(examples)) as advance, _lines(output) as write:
         while chunk := list(islice(pairs, RECORD_AT_ONCE)):
             for example, found in chunk:

@@ -10,6 +10,8 @@ from rmkit.config import build, read_toml
 from rmkit.errors import ConfigError
 from rmkit.generate.config import GeneratorConfig
 
+MODULES = {"writer": "rubrics.rubric_rm", "rubric": "rubrics.clause_model"}  # third table -> what loads such a model
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeConfig:
@@ -17,8 +19,8 @@ class JudgeConfig:
 
     `prompt` names a Jinja file of yours, relative to the TOML; empty takes the built-in one of the form. `orders` both
     asks every pair or list in two opposite orders, given only as it comes (for benchmarks that swap themselves).
-    `verdict` auto reads log-probabilities where the server gives them and parses otherwise. `rubric` is a text (or a
-    path to one) that every item is judged by.
+    `verdict` auto reads log-probabilities where the server gives them and parses otherwise. `rubric` is a text that
+    every item is judged by.
     """
 
     name: str
@@ -51,11 +53,12 @@ class JudgeConfig:
 def read_judge(path: Path) -> tuple[JudgeConfig, GeneratorConfig]:
     """The judge and its generator from a TOML file with the tables [judge] and [generator].
 
-    A third table, [writer], names the model that writes rubrics (see `rubrics`). Raises ConfigError naming the file and
+    A third table makes more of it: [writer] names the model that writes rubrics, [rubric] the file whose criteria are
+    asked one by one (see `rubrics`). Raises ConfigError naming the file and
     the key that is wrong.
     """
     tables = read_toml(path)
-    if unknown := sorted(set(tables) - {"judge", "generator", "writer"}):
+    if unknown := sorted(set(tables) - {"judge", "generator", *MODULES}):
         raise ConfigError(f"{path}: unknown {', '.join(unknown)}; a judge has the tables [judge] and [generator]")
     for table in ("judge", "generator"):
         if not isinstance(tables.get(table), dict):
@@ -72,7 +75,17 @@ def _beside(path: Path, config: GeneratorConfig) -> GeneratorConfig:
     return replace(config, model=str(folder.resolve())) if config.backend != "endpoint" and folder.is_dir() else config
 
 
+def third_table(path: Path) -> str | None:
+    """The name of the table beside [judge] and [generator], None where there is none. Raises ConfigError for two."""
+    found = [table for table in MODULES if table in read_toml(path)]
+    if len(found) > 1:
+        raise ConfigError(
+            f"{path}: either [writer] or [rubric]: rubrics are written for each request, or stand in a file"
+        )
+    return found[0] if found else None
+
+
 def read_writer(path: Path) -> GeneratorConfig | None:
     """The generator of the table [writer], None where there is none. Raises ConfigError as `read_judge`."""
     table = read_toml(path).get("writer")
-    return None if table is None else build(GeneratorConfig, table, where=f"{path} [writer]")
+    return None if table is None else _beside(path, build(GeneratorConfig, table, where=f"{path} [writer]"))

@@ -76,13 +76,13 @@ def load_raw(folder: Path, *, check: bool = True, **options: Any) -> RewardModel
 
 
 def _judge_of(path: Path) -> RewardModel:
-    """The judge of a TOML, or rubric writer and judge where it has the table [writer]."""
-    from rmkit.judge.config import read_writer
+    """The judge of a TOML, or what its table [writer] or [rubric] makes of it."""
+    from rmkit.judge.config import MODULES, third_table
     from rmkit.judge.model import load_judge
 
-    if read_writer(path) is None:
+    if (table := third_table(path)) is None:
         return load_judge(path)
-    loaded: RewardModel = importlib.import_module("rubrics.rubric_rm").load(path)  # by name: rubrics stand above
+    loaded: RewardModel = importlib.import_module(MODULES[table]).load(path)  # by name: rubrics stand above
     return loaded
 
 

@@ -76,9 +76,30 @@ def test_the_report_tells_what_was_read_and_what_it_cost(
     rows = kind_rows(20)
     assert [line["id"] for line in lines] == [row["id"] for row in rows]
     assert [line["p_first"] for line in lines] == [row["p"][0] for row in rows]
+    assert cli.call("judge", ["bill"]) == 0
+    assert "0.0600       40         20,000       4,000  judge kind judge, m at" in capsys.readouterr().out
     status, again = call(judge, export, capsys=capsys)
     told = again["judging"]
     assert (told["paid_calls"], told["found_in_ledger"], told["usd"], told["usd_paid_before"]) == (0, 40, 0, 0.06)
+
+
+def test_a_row_is_judged_by_its_own_rubric_and_reference(
+    home: Path, judge: Path, endpoint: ScriptedEndpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = kind_rows(3)
+    rows[0] |= {"rubric": json.dumps([{"criterion": "Is it about eggs?", "levels": {"1": "no", "5": "yes"}}])}
+    rows[1] |= {"meta": json.dumps({"reference_answer": "the answer is 42"})}
+    export = write_export(tmp_path / "own", rows)
+    _, report = call(judge, export, capsys=capsys)
+    assert (report["rows"], report["with_rubric"], report["with_reference"]) == (3, 1, 1)
+    asked = [body["messages"][-1]["content"] for body in endpoint.bodies]
+    assert sum("1. Is it about eggs?\n   1: no\n   5: yes" in text for text in asked) == 2  # both orders
+    assert sum("the answer is 42" in text and "reference" in text for text in asked) == 2
+    judge.write_text(judge.read_text().replace("[generator]", 'rubric = "Only music counts."\n[generator]'))
+    call(judge, export, "--limit", 1, capsys=capsys)
+    text = endpoint.bodies[-1]["messages"][-1]["content"]
+    assert "Only music counts." in text
+    assert "eggs?" not in text
 
 
 def test_a_dry_run_asks_nobody(

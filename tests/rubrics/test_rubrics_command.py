@@ -14,7 +14,8 @@ pytest.importorskip("aiohttp")
 from evaluation.benchmarks import rubric_filter
 from evaluation.benchmarks.scripted_endpoint import Reply, ScriptedEndpoint
 from rmkit import cli
-from rmkit.errors import ConfigError, DataError
+from rmkit.errors import ConfigError, DataError, UsageError
+from rmkit.exports import examples_of
 from rmkit.models import load_model
 from tests.exports import row, write_export
 
@@ -82,13 +83,55 @@ def test_rubrics_that_explain_the_label_are_kept_with_all_that_led_to_it(
 
 
 def test_a_toml_with_a_writer_is_a_model_that_writes_its_own_rubrics(home: Path, judge: Path, export: Path) -> None:
-    from rmkit.exports import examples_of
-
     model = load_model(judge)
     pairs = [example.candidates for example in examples_of(export, "all")[:10]]
     assert [answer.p_first for answer in model.compare(pairs)] == [1.0] * 10
     assert model.info.kind == "generative"
     model.close()  # type: ignore[attr-defined]
+
+
+def test_a_rubric_file_is_a_model_that_asks_clause_by_clause(
+    home: Path, export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def clause(asked: dict[str, Any]) -> Reply:
+        text = asked["messages"][-1]["content"]
+        return Reply(text=f"Verdict: {'yes' if 'this one' in text.split('The requirement')[0] else 'no'}")
+
+    (tmp_path / "short.toml").write_text(
+        'name = "short"\nversion = 1\n[[criteria]]\ncriterion = "At most five words."\ntag = "hard_rule"\n'
+        'check = {rule = "max_words", value = 5}\n[[criteria]]\ncriterion = "Does it say which one?"\n'
+    )
+    path = tmp_path / "clauses.toml"
+    with ScriptedEndpoint(clause) as endpoint:
+        path.write_text(
+            '[judge]\nname = "by clause"\nform = "yes_no"\nverdict = "parse"\n[rubric]\nfile = "short.toml"\n'
+            f'rule = "weighted"\n[generator]\nmodel = "m"\nbase_url = "{endpoint.base_url}"\n'
+        )
+        model = load_model(path)
+        [[short, long]] = model.score([examples_of(export, "all")[0].candidates])
+        assert (short.value, short.aspects) == (0.5, {"1": 1.0, "2": 0.0})
+        assert (long.value, long.aspects) == (0.5, {"1": 0.0, "2": 1.0})
+        assert endpoint.n_requests == 2  # the hard rule asked nobody
+        gated = path.read_text().replace('"weighted"', '"gated"')
+        path.write_text(gated)
+        other = load_model(path)
+        [[short, long]] = other.score([examples_of(export, "all")[0].candidates])
+        assert (short.value, long.value) == (0.0, 0.0)  # the other criterion fails, the hard rule is broken
+        assert endpoint.n_requests == 2
+        assert other.info.fingerprint != model.info.fingerprint
+        assert cli.call("eval", [str(path), "--data", str(export), "--split", "all"]) == 0
+        assert "parse rate 100.0%" in capsys.readouterr().out
+        path.write_text(gated + '[writer]\nmodel = "w"\n')
+        with pytest.raises(ConfigError, match=r"either \[writer\] or \[rubric\]"):
+            load_model(path)
+        path.write_text(gated.replace('"short.toml"', '"none.toml"'))
+        with pytest.raises(ConfigError, match=r"none\.toml"):
+            load_model(path)
+        path.write_text(gated)
+        with pytest.raises(UsageError, match="use it with rmkit eval"):
+            cli.call("judge", [str(path), str(export)])
+        for one in (model, other):
+            one.close()  # type: ignore[attr-defined]
 
 
 def test_without_a_writer_nothing_is_generated(home: Path, judge: Path, export: Path, tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""A rubric file as a reward model: a judge's TOML with a third table, [rubric].
+
+    [judge]                        [rubric]
+    name = "helpful, by clause"    file = "helpful.toml"     # beside this TOML
+    form = "yes_no"                rule = "gated"            # weighted | gated | product
+
+Every criterion is asked on its own (`clauses`), hard rules run as code, and the score is their aggregate in [0, 1];
+`aspects` holds each criterion by its number. A response none of whose criteria could be scored is unscored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rmkit.config import build, read_toml
+from rmkit.ids import content_hash
+from rmkit.judge import Judge, load_judge
+from rmkit.ledger import Ledger, open_ledger
+from rmkit.types import Candidates, Comparison, Score, compare_by_score
+from rubrics.clauses import score_clauses
+from rubrics.rubric_file import Rubric, read_rubric, use
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RubricConfig:
+    """`file` relative to the TOML; `rule` as in `aggregate` (normalised needs a group, so no single score has it)."""
+
+    file: str
+    rule: Literal["weighted", "gated", "product"] = "gated"
+
+
+class ClauseRewardModel:
+    """A pointwise reward model. The judge must be of the form yes_no."""
+
+    def __init__(
+        self, judge: Judge, rubric: Rubric, *, rule: Literal["weighted", "gated", "product"] = "gated"
+    ) -> None:
+        self._judge = judge
+        self._rubric = rubric
+        self._rule = rule
+        fingerprint = content_hash(" ".join([judge.info.fingerprint, rubric.hash, rule]))
+        self.info = replace(judge.info, scale="rating", pointwise=True, fingerprint=fingerprint)
+
+    def score(self, batch: Sequence[Candidates]) -> list[list[Score]]:
+        """See `RewardModel`."""
+        rows = score_clauses(self._judge, [(item, self._rubric.criteria) for item in batch], rule=self._rule)
+        return [[clauses.score for clauses in row] for row in rows]
+
+    def compare(self, batch: Sequence[Candidates]) -> list[Comparison]:
+        """See `RewardModel`: by value; equal is a tie."""
+        return compare_by_score(self.score, batch, p_first=lambda a, b: (1 + (a > b) - (a < b)) / 2)
+
+    def report(self) -> dict[str, Any]:
+        """As `Judge.report`."""
+        return self._judge.report()
+
+    def close(self) -> None:
+        """End the judge's thread and connections."""
+        self._judge.close()
+
+
+def load(path: Path, *, ledger: Ledger | None = None) -> ClauseRewardModel:
+    """The model of a judge's TOML with the table [rubric]; the rubric's first use is recorded in the ledger.
+
+    Raises ConfigError where TOML or rubric file are wrong, or where the file was changed after it had been used.
+    """
+    ledger = ledger or open_ledger()
+    config = build(RubricConfig, read_toml(path)["rubric"], where=f"{path} [rubric]")
+    rubric = read_rubric(path.parent / config.file)
+    use(rubric, ledger)
+    return ClauseRewardModel(load_judge(path, ledger=ledger), rubric, rule=config.rule)

@@ -1,0 +1,24 @@
+"""What a row of a dataset is judged by, where the row itself says so: its rubric, its reference answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rmkit.judge import Context
+from rubrics.criteria import parse_rubric
+from rubrics.validate import rubric_text
+
+REFERENCES = ("reference", "reference_answer")  # in a row's meta
+
+
+def context_of(row: Mapping[str, Any], *, rubric: str = "") -> Context:
+    """The context of a row of EXAMPLE_SCHEMA. A judge's own `rubric` comes before the row's.
+
+    Raises DataError for a rubric that cannot be read.
+    """
+    own = rubric_text(parse_rubric(json.loads(row["rubric"]))) if row["rubric"] and not rubric else ""
+    meta = json.loads(row["meta"] or "{}")
+    reference = next((text for name in REFERENCES if isinstance(text := meta.get(name), str) and text.strip()), "")
+    return Context(rubric=rubric or own, reference=reference)
