@@ -2,7 +2,8 @@
 
 The task: answers that affirm are better, among words that say nothing; a share of the training labels is turned around,
 validation labels are right. The models are made from a config (5 million parameters, byte-level tokens, random
-weights), so nothing is downloaded. `standard` is the same two models trained on all pairs (noise prior 0).
+weights), so nothing is downloaded. `standard` is the same two models trained on all pairs (noise prior 0). With `--kind
+implicit` the models are policies under DPO, whose reference is where they started.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from rmkit import console
 from rmkit.examples import EXAMPLE_SCHEMA, MANIFEST
 from rmkit.ids import assistant_message, content_hash, user_message
-from rmkit.training.config import ExplicitConfig
+from rmkit.training.config import ExplicitConfig, ImplicitConfig
 from rmkit.training.peer_review_command import train_peers
 
 WORDS = (
@@ -53,6 +54,7 @@ def main(argv: list[str]) -> int:
         "Peer review with two fine-tuned causal models of 5M parameters on a planted task, beside plain training.",
         examples=["denoise full-form --seeds 3", "denoise full-form --pairs 400 --epochs 4 --rate 0.2"],
     )
+    parser.add_argument("--kind", choices=("explicit", "implicit"), default="explicit", help="scalar heads, or DPO")
     parser.add_argument("--pairs", type=int, default=400, help="training pairs (default 400)")
     parser.add_argument("--rate", type=float, default=0.4, help="share of wrong training labels (default 0.4)")
     parser.add_argument("--epochs", type=int, default=5)
@@ -75,7 +77,7 @@ def _one(options: Any, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         right = planted(Path(folder) / "data", pairs=options.pairs, rate=options.rate, seed=seed)
         parameters = causal_model(Path(folder) / "base", hidden=options.hidden, seed=seed)
-        settings = ExplicitConfig(
+        settings = (ImplicitConfig if options.kind == "implicit" else ExplicitConfig)(
             model=str(Path(folder) / "base"),
             learning_rate=2e-3 if options.lora_rank else 3e-4,
             lora_rank=options.lora_rank,

@@ -37,12 +37,15 @@ NO_DIVERSITY = 0.98  # Jaccard of the two pools above which one model would do
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewConfig:
-    """How pairs are selected; see the file's docstring. `window_batches` is the curriculum's shuffling window."""
+    """How pairs are selected; see the file's docstring. `window_batches` is the curriculum's shuffling window.
+
+    A warm-up of less than an epoch is for runs of one epoch in scope batch: 0.15 is the first 15% of the steps.
+    """
 
     scope: Scope = "global"
     selector: Selector = "peer"
     curriculum: bool = False
-    warmup_epochs: int = 1
+    warmup_epochs: float = 1
     ramp_epochs: int = 2
     window_batches: int = 4
 

@@ -1,21 +1,23 @@
 """Collaborative reward modeling in full: two fine-tuned models select training pairs for each other.
 
-The rule is `rmkit.reliability.peer_review`'s. Both models train side by side in one Trainer on the same batches; a row
-that is not in a model's pool adds nothing to that model's loss, which is the mean over its *kept* rows.
+The rule is `rmkit.reliability.peer_review`'s. Both models train side by side in one Trainer, each on its own pool in an
+order of its own, cut into as many parts as an epoch has steps; a step's loss is the mean over a model's *kept* rows.
 
     global   after every epoch both models score all pairs in eval mode; the next epoch's pools follow (the default)
-    batch    within every step both models score the step's rows first and each keeps its share of them
+    batch    within every step both models score the rows of both first, and each model's batch is cut to its share
 
 With LoRA both adapters sit on one frozen trunk, held in memory once. Gradients are clipped model by model, so that the
-two touch each other through the selection alone. Selection and audit are part of every checkpoint, and margins depend
-on weights alone: a run that was killed and resumed equals an unbroken one.
+two touch each other through the selection alone. Selection and audit are part of every checkpoint; orders depend on
+(seed, epoch, model) and margins on weights: a run that was killed and resumed equals an unbroken one.
 
-`margins` may be replaced: DPO's implicit reward (beta times the log-ratio difference) in place of a score difference
-makes this peer review of implicit models; the loss is Bradley-Terry on whatever margin it gives.
+The models may be policies (`rmkit.training.implicit`), whose rewards are beta times log-ratios to one frozen reference:
+Bradley-Terry on them is DPO, and this is peer review of implicit reward models. Policies that start from the same
+weights differ by their orders alone.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,9 +34,9 @@ from transformers.trainer_utils import get_last_checkpoint
 from rmkit.errors import ConfigError, DataError
 from rmkit.models.reward_module import RewardModule
 from rmkit.reliability.peer_review import (
-    MODELS,
     ReviewConfig,
     Selection,
+    curriculum_order,
     everything,
     keep_in_batch,
     keep_ratio,
@@ -48,9 +50,8 @@ from rmkit.training.config import ExplicitConfig
 from rmkit.training.data import TrainingRow
 from rmkit.training.trainer import RewardTrainer
 
-Margins = Callable[[Any, Sequence[TrainingRow]], Tensor]
 WEIGHTS, REVIEW = "peers.safetensors", "peer_review.npz"
-OBJECTIVES = ("bradley_terry", "soft_label")
+OBJECTIVES = ("bradley_terry", "dpo", "soft_label")
 
 
 def reward_margins(module: Any, rows: Sequence[TrainingRow]) -> Tensor:
@@ -106,34 +107,49 @@ class PeerTrainer(RewardTrainer):
         noise: float,
         rows: Sequence[TrainingRow],
         truth: Flags | None = None,
-        margins: Margins = reward_margins,
         on_step: Callable[[float], None] | None = None,
     ) -> None:
-        _check(config, review, rows, arguments)
+        _check(config, review, rows, arguments, noise=noise)
         super().__init__(peers, arguments, config=config, rows=rows, on_step=on_step)  # type: ignore[arg-type]
-        self.review, self.noise, self.margins = review, check_noise(noise), margins
-        self.rows = list(rows)
+        self.review, self.noise, self.rows = review, check_noise(noise), list(rows)
+        self.steps_per_epoch = math.ceil(len(self.rows) / config.rows_per_step)
         self.history = AuditLog(review.selector, [row.id for row in rows], truth=truth)
         self.tie_order = tie_order([row.id for row in rows])
-        self.position = {row.id: at for at, row in enumerate(rows)}
         self.selection = everything(np.ones(len(rows), dtype=bool))
+        self.parts: list[list[NDArray[np.int64]]] = []
         self.add_callback(_Epochs(self))
 
     def audit(self) -> ReviewAudit:
         return self.history.audit()
 
     def begin_epoch(self) -> None:
-        """The pools of the epoch that begins; in scope batch they fill as its steps go by."""
+        """The pools of the epoch that begins, and their parts by step; in scope batch they fill as its steps go by."""
         epoch = len(self.history)
+        self.selection = self._selected(epoch)
+        reviewed = self.review.scope == "global" and self.selection.selected_by[0] != "all"
+        everyone = np.arange(len(self.rows))
+        pools = [np.flatnonzero(kept) if reviewed else everyone for kept in self.selection.kept]
+        orders = [self._order(pool, epoch, model, sort=reviewed) for model, pool in enumerate(pools)]
+        self.parts = [np.array_split(order, self.steps_per_epoch) for order in orders]
+
+    def _order(self, pool: NDArray[np.int64], epoch: int, model: int, *, sort: bool) -> NDArray[np.int64]:
+        draw = np.random.default_rng([self.config.seed, epoch, model])
+        if not (sort and self.review.curriculum):
+            return draw.permutation(pool)
+        mean = self.history.last_margin.astype(np.float64).mean(axis=0)
+        return curriculum_order(
+            mean, pool, window=self.review.window_batches * self.config.rows_per_step, generator=draw
+        )
+
+    def _selected(self, epoch: int) -> Selection:
         nobody = np.zeros((2, len(self.rows)), dtype=bool)
-        if epoch < self.review.warmup_epochs or (self.review.scope == "global" and not epoch):
-            self.selection = everything(np.ones(len(self.rows), dtype=bool))
-        elif self.review.scope == "batch":
+        if self.review.scope == "batch" and epoch + 1 > self.review.warmup_epochs:
             names = reviewing(np.zeros((2, 1)), self.review.selector)[1]
-            self.selection = Selection(nobody, np.full(nobody.shape, -1), names)
-        else:
-            ratio = keep_ratio(epoch, self.noise, self.review)
-            self.selection = select(self.history.last_margin, ratio, tie_order=self.tie_order, config=self.review)
+            return Selection(nobody, np.full(nobody.shape, -1), names)
+        if epoch < max(1, self.review.warmup_epochs):
+            return everything(np.ones(len(self.rows), dtype=bool))
+        ratio = keep_ratio(epoch, self.noise, self.review)
+        return select(self.history.last_margin, ratio, tie_order=self.tie_order, config=self.review)
 
     def end_epoch(self) -> None:
         """Score all pairs with both models and record the epoch."""
@@ -150,32 +166,34 @@ class PeerTrainer(RewardTrainer):
         module.eval()
         margin = np.empty(len(rows), dtype=np.float32)
         for batch in self.model.plan([row.ids for row in rows], max_tokens=self.batch_tokens):
-            margin[batch] = self.margins(module, [rows[at] for at in batch]).float().cpu().numpy()
+            margin[batch] = reward_margins(module, [rows[at] for at in batch]).float().cpu().numpy()
         module.train(training)
         return margin
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Gradients of both models from their kept rows of the step; the mean of their losses."""
         model.train()
-        rows = inputs["step"].rows
-        kept_2B = self._kept(rows)
+        at = self.state.global_step % self.steps_per_epoch
+        kept = self._kept([parts[at] for parts in self.parts])
         losses = [
-            self._learn(module, [row for row, mine in zip(rows, kept, strict=True) if mine])
-            for module, kept in zip(self.model.both, kept_2B, strict=True)
+            self._learn(module, [self.rows[row] for row in mine])
+            for module, mine in zip(self.model.both, kept, strict=True)
         ]
         return torch.stack(losses).mean()
 
-    def _kept(self, rows: Sequence[TrainingRow]) -> Flags:
-        """[2, B] which rows of the step each model learns from."""
-        index = np.array([self.position[row.id] for row in rows])
-        if self.review.scope == "batch" and len(self.history) >= self.review.warmup_epochs:
-            margin = np.stack([self._scored(module, rows) for module in self.model.both])
+    def _kept(self, batches: Sequence[NDArray[np.int64]]) -> Sequence[NDArray[np.int64]]:
+        """What each model learns from of its own batch in this step."""
+        done = self.state.global_step / self.steps_per_epoch
+        if self.review.scope == "global" or self.selection.selected_by[0] == "all":
+            return batches
+        ratio, kept = keep_ratio(done, self.noise, self.review), []
+        for model, batch in enumerate(batches):
+            margin = np.stack([self._scored(module, [self.rows[row] for row in batch]) for module in self.model.both])
             deciding, _ = reviewing(margin, self.review.selector)
-            ratio = keep_ratio(len(self.history), self.noise, self.review)
-            order = np.broadcast_to(self.tie_order[index], deciding.shape)
-            kept, rank = keep_in_batch(deciding, ratio, tie_order_KB=order)
-            self.selection.kept[:, index], self.selection.rank[:, index] = kept, rank
-        return self.selection.kept[:, index]
+            mask, rank = keep_in_batch(deciding[model][None], ratio, tie_order_KB=self.tie_order[batch][None])
+            self.selection.kept[model, batch], self.selection.rank[model, batch] = mask[0], rank[0]
+            kept.append(batch[mask[0]])
+        return kept
 
     def _learn(self, module: RewardModule, rows: Sequence[TrainingRow]) -> Tensor:
         """Gradients of the mean loss over the rows, clipped; the loss."""
@@ -191,9 +209,9 @@ class PeerTrainer(RewardTrainer):
         return total
 
     def _losses(self, module: RewardModule, rows: Sequence[TrainingRow]) -> Tensor:
-        margin = self.margins(module, rows)
+        margin = reward_margins(module, rows)
         weight = margin.new_tensor([row.weight for row in rows])
-        if self.config.objective == "bradley_terry":
+        if self.config.objective != "soft_label":
             return weight * softplus(-margin)
         sure = margin.new_tensor([max(row.preferences[0].p, 1 - row.preferences[0].p) for row in rows])
         return weight * (sure * softplus(-margin) + (1 - sure) * softplus(margin))
@@ -229,12 +247,20 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]
 
 
 def _check(
-    config: ExplicitConfig, review: ReviewConfig, rows: Sequence[TrainingRow], arguments: TrainingArguments
+    config: ExplicitConfig,
+    review: ReviewConfig,
+    rows: Sequence[TrainingRow],
+    arguments: TrainingArguments,
+    *,
+    noise: float,
 ) -> None:
     if config.objective not in OBJECTIVES:
         raise ConfigError(f"peer review trains with one of {', '.join(OBJECTIVES)}, got {config.objective}")
-    if review.curriculum:
-        raise ConfigError("the curriculum belongs to the fast form; the full form draws its steps at random")
+    if noise and review.scope == "global" and config.epochs <= max(1, review.warmup_epochs):
+        raise ConfigError(
+            f"{config.epochs:g} epochs end before the first selection, which needs the margins after the warm-up of "
+            f"{max(1, review.warmup_epochs):g}; take more epochs, or scope batch with warmup_epochs = 0.15"
+        )
     if review.scope == "batch" and arguments.save_strategy != "epoch":
         raise ConfigError("scope 'batch' is saved at the ends of epochs only, where its pools are complete")
     if arguments.world_size > 1:
@@ -272,6 +298,3 @@ def last_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint of a run that holds both models and the review; None where there is none."""
     found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     return found if found and (Path(found) / WEIGHTS).is_file() else None
-
-
-NAMES = dict(zip(MODELS, ("first", "second"), strict=True))

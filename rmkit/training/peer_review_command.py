@@ -17,7 +17,7 @@ from rmkit import console, paths
 from rmkit.errors import ConfigError, MissingExtraError, UsageError
 from rmkit.exports import dataset_of, export_folder, model_folder
 from rmkit.reliability.peer_review import ReviewConfig
-from rmkit.training.config import ExplicitConfig
+from rmkit.training.config import ExplicitConfig, ImplicitConfig
 
 AUDIT = "audit.parquet"
 
@@ -26,14 +26,23 @@ def main(argv: list[str]) -> int:
     parser = console.parser(
         "train peers",
         "Fine-tune two transformers that select training pairs for each other, on data with wrong labels.",
-        examples=["train peers --data hh@v2 --model Qwen/Qwen3-0.6B --noise 0.3 --set lora_rank=16 --set epochs=3"],
+        examples=[
+            "train peers --data hh@v2 --model Qwen/Qwen3-0.6B --noise 0.3 --set lora_rank=16 --set epochs=3",
+            "train peers --kind implicit --data hh@v2 --model Qwen/Qwen3-0.6B --noise 0.3 --set epochs=3",
+        ],
+    )
+    parser.add_argument(
+        "--kind", choices=("explicit", "implicit"), default="explicit", help="scalar heads, or policies under DPO"
     )
     parser.add_argument("--data", required=True, help="dataset version NAME@VERSION, or an export folder")
     parser.add_argument("--model", help="Hugging Face id or folder of a causal or encoder model")
     parser.add_argument("--noise", type=float, required=True, help="share of wrong labels to expect, in [0, 0.5)")
     parser.add_argument("--scope", choices=("global", "batch"), default="global", help="select by epoch or by batch")
     parser.add_argument("--selector", choices=("peer", "self", "mean"), default="peer", help="whose margins decide")
-    parser.add_argument("--config", type=Path, help="TOML with any option of ExplicitConfig")
+    parser.add_argument("--warmup-epochs", type=float, default=1.0, help="epochs on all pairs (scope batch: 0.15, say)")
+    parser.add_argument("--ramp-epochs", type=int, default=2, help="epochs until the share kept is 1 - noise")
+    parser.add_argument("--curriculum", action="store_true", help="scope global: walk each pool from easy to hard")
+    parser.add_argument("--config", type=Path, help="TOML with any option of ExplicitConfig or ImplicitConfig")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one option, over the TOML")
     parser.add_argument("--seed", type=int, help="as --set seed=N")
     parser.add_argument("-o", "--output", type=Path, help="folder of models A and B and the audit")
@@ -42,12 +51,18 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     from rmkit.training.settings import read_settings
 
-    settings = read_settings(options.config, options.set, kind="peers", model=options.model, seed=options.seed)
+    settings = read_settings(options.config, options.set, kind=options.kind, model=options.model, seed=options.seed)
     result = train_peers(
         options.data,
         settings,
         noise=options.noise,
-        review=ReviewConfig(scope=options.scope, selector=options.selector),
+        review=ReviewConfig(
+            scope=options.scope,
+            selector=options.selector,
+            curriculum=options.curriculum,
+            warmup_epochs=options.warmup_epochs,
+            ramp_epochs=options.ramp_epochs,
+        ),
         output=options.output,
         resume=options.resume,
         restart=options.restart,
@@ -79,6 +94,8 @@ def train_peers(
 ) -> dict[str, Any]:
     """Train both models; folders of A and B, the audit's file and facts per epoch, and accuracy of A, B and their mean.
 
+    Policies (ImplicitConfig) share one reference, whose log-probabilities are computed once.
+
     Raises DataError below 50 pairs, ConfigError for a noise prior outside [0, 0.5), UsageError where an interrupted run
     stands in the way.
     """
@@ -89,7 +106,7 @@ def train_peers(
     import pyarrow.parquet as pq
 
     from rmkit.reliability.verdicts import check_noise
-    from rmkit.training.model import build
+    from rmkit.training import implicit
     from rmkit.training.peer_review import Peers, PeerTrainer
     from rmkit.training.run import arguments as trainer_arguments
     from rmkit.training.run import steps
@@ -102,9 +119,11 @@ def train_peers(
     run = paths.home() / "runs" / f"peers-{target.name}"
     said = {"settings": asdict(settings), "review": asdict(review), "noise": noise, "dataset": dataset_of(folder)}
     checkpoint = _begin(run, said, resume=resume, restart=restart)
-    first, chat = build(settings)
-    second, _ = build(replace(settings, seed=settings.seed + 1))
+    first, second, chat = build_peers(settings)
     rows, skipped = read_splits(folder, chat, settings)
+    if isinstance(settings, ImplicitConfig):
+        implicit.add_reference(first, rows, settings)
+        second.known = first.known
     arguments = trainer_arguments(settings, n_rows=len(rows["train"]), run=run)
     for name, value in _EPOCHS.items():
         setattr(arguments, name, value)
@@ -125,6 +144,19 @@ def train_peers(
     pq.write_table(audit.table(), target / AUDIT)
     shutil.rmtree(run, ignore_errors=True)
     return result | {"audit": str(target / AUDIT), "seconds": round(time.monotonic() - start, 2)}
+
+
+def build_peers(settings: ExplicitConfig) -> tuple[Any, Any, Any]:
+    """Models A and B, which differ in their seed, and their chat."""
+    from rmkit.training import implicit, model
+
+    if isinstance(settings, ImplicitConfig):
+        if settings.reverse:
+            raise ConfigError("reverse exchanges better and worse; train peers without it")
+        first, chat = implicit.build(settings)
+        return first, implicit.build(replace(settings, seed=settings.seed + 1))[0], chat
+    first, chat = model.build(settings)
+    return first, model.build(replace(settings, seed=settings.seed + 1))[0], chat
 
 
 # The Trainer's defaults for one model do not fit two: the last epoch counts, and pools are complete at ends of epochs.
@@ -162,6 +194,7 @@ def _stored(
     """Both models as artefacts TARGET/A and TARGET/B, and what they reach on the validation pairs."""
     from rmkit.metrics import fit_temperature
     from rmkit.models import artefact, explicit
+    from rmkit.training import implicit
     from rmkit.training.model import plain
     from rmkit.training.validation import validate
 
@@ -179,7 +212,10 @@ def _stored(
                 "validation": found.facts,
                 "training": {"settings": asdict(settings), "review": said["review"], "noise": said["noise"]},
             }
-            explicit.save(temporary, model=plain(module), chat=chat, facts=facts)
+            if isinstance(settings, ImplicitConfig):
+                implicit.save(temporary, module, chat, settings, facts)
+            else:
+                explicit.save(temporary, model=plain(module), chat=chat, facts=facts)
         told[name] = {"path": str(target / name), "accuracy": found.facts["accuracy"]["value"]}
     mean = sum(margin / margin.std() for margin in margins)
     right = ((mean > 0) == (found.p > 0.5))[found.p != 0.5]

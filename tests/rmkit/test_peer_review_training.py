@@ -24,9 +24,8 @@ from rmkit.reliability.peer_review import ReviewConfig  # noqa: E402
 from rmkit.reliability.review_audit import ReviewAudit  # noqa: E402
 from rmkit.training.config import ExplicitConfig  # noqa: E402
 from rmkit.training.data import TrainingRow, read_rows  # noqa: E402
-from rmkit.training.model import build  # noqa: E402
 from rmkit.training.peer_review import Peers, PeerTrainer, last_checkpoint, reward_margins  # noqa: E402
-from rmkit.training.peer_review_command import _EPOCHS, train_peers  # noqa: E402
+from rmkit.training.peer_review_command import _EPOCHS, build_peers, train_peers  # noqa: E402
 from rmkit.training.run import arguments as trainer_arguments  # noqa: E402
 from tests.exports import row, write_export  # noqa: E402
 
@@ -86,10 +85,7 @@ def make(
     **more: Any,
 ) -> tuple[PeerTrainer, list[TrainingRow], Chat]:
     folder, right = data
-    from dataclasses import replace
-
-    first, chat = build(config)
-    second, _ = build(replace(config, seed=config.seed + 1))
+    first, second, chat = build_peers(config)
     rows, _ = read_rows(read_examples(folder, split="train"), chat, objective=config.objective)
     arguments = trainer_arguments(config, n_rows=len(rows), run=run)
     for name, value in {**_EPOCHS, **more}.items():
@@ -169,11 +165,11 @@ def test_a_step_moves_each_model_as_if_it_were_alone_with_its_kept_rows(
     checkpoint: str, data: Any, tmp_path: Path
 ) -> None:
     trainer, _, _ = make(settings(checkpoint), data, tmp_path)
-    rows = trainer.rows[:8]
-    trainer.selection.kept[0, :3] = False
-    trainer.selection.kept[1, 5:] = False
-    trainer.training_step(trainer.model, {"step": type("Rows", (), {"rows": rows})()})
-    for module, kept in zip(trainer.model.both, (rows[3:], rows[:5]), strict=True):
+    rows = trainer.rows[:10]
+    trainer.parts = [[np.arange(3, 8)], [np.arange(5)]]
+    trainer.steps_per_epoch = 1
+    trainer.training_step(trainer.model, {})
+    for module, kept in zip(trainer.model.both, (rows[3:8], rows[:5]), strict=True):
         got = [p.grad.clone() for p in module.parameters() if p.grad is not None]
         module.zero_grad()
         torch.nn.functional.softplus(-reward_margins(module, kept)).mean().backward()
@@ -210,17 +206,6 @@ def test_selection_within_each_batch(checkpoint: str, data: Any, tmp_path: Path)
     assert accuracy(trainer, held_out) > 0.8
 
 
-@pytest.mark.slow
-def test_another_margin_makes_it_peer_review_of_implicit_models(checkpoint: str, data: Any, tmp_path: Path) -> None:
-    """A stand-in for DPO: half of the reward is the margin that is selected by and learned from."""
-    trainer, _, _ = make(settings(checkpoint, epochs=2.0), data, tmp_path)
-    plain = trainer.all_margins()
-    trainer.margins = lambda module, rows: 0.5 * reward_margins(module, rows)
-    assert np.allclose(trainer.all_margins(), 0.5 * plain, atol=1e-6)
-    trainer.train()
-    assert (trainer.audit().epochs[-1].auc or (0, 0))[0] > 0.5
-
-
 def test_the_command_stores_both_models_and_the_audit(checkpoint: str, data: Any, home: Path, tmp_path: Path) -> None:
     result = train_peers(str(data[0]), settings(checkpoint), noise=RATE, output=tmp_path / "peers")
     assert result["mean_accuracy"] > 0.9
@@ -238,9 +223,11 @@ def test_the_command_stores_both_models_and_the_audit(checkpoint: str, data: Any
 def test_bad_input_is_told(checkpoint: str, data: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"in \[0, 0.5\)"):
         train_peers(str(data[0]), settings(checkpoint), noise=0.5)
-    with pytest.raises(ConfigError, match="curriculum belongs to the fast form"):
-        make(settings(checkpoint), data, tmp_path, review=ReviewConfig(curriculum=True))
-    with pytest.raises(ConfigError, match="one of bradley_terry, soft_label, got focal"):
+    with pytest.raises(ConfigError, match="late batches train on wrong labels"):
+        train_peers(str(data[0]), settings(checkpoint), noise=0.4, review=ReviewConfig(curriculum=True, scope="batch"))
+    with pytest.raises(ConfigError, match="1 epochs end before the first selection"):
+        make(settings(checkpoint, epochs=1.0), data, tmp_path)
+    with pytest.raises(ConfigError, match="one of bradley_terry, dpo, soft_label, got focal"):
         make(settings(checkpoint, objective="focal"), data, tmp_path)
     few = write_export(tmp_path / "few", flipped_rows(40, rate=0.2)[0])
     with pytest.raises(DataError, match="40 usable training pairs, at least 50"):
