@@ -27,7 +27,7 @@ from rmkit.errors import ConflictError, DataError, UsageError
 from rmkit.ids import content_hash
 from rmkit.ledger import Ledger
 from rmkit.types import Conversation, Event
-from warehouse.payloads import read_payload
+from warehouse.payloads import KINDS, read_payload
 
 DRAFT, PAUSE = "draft", "label_pause"
 REPEAT_AFTER = 10  # own answers before one of them may come again
@@ -37,14 +37,19 @@ _EVENTS = uuid.UUID("0b3d8f5c-4e0e-4d5b-9a3e-2f7a6f1f6c02")
 class Desk:
     """One project's work, shared by all threads of a process."""
 
-    def __init__(self, ledger: Ledger, project: str, *, task: TaskDefinition, items: Items) -> None:
+    def __init__(
+        self, ledger: Ledger, project: str, *, task: TaskDefinition, items: Items, weights: NDArray[Any] | None = None
+    ) -> None:
+        """`weights` [n] decide what is drawn first (see `order`); None draws all items alike."""
         self.project, self.task, self.items = project, task, items
         self._ledger = ledger
         self._lock = threading.RLock()
+        self._seq = ledger.last_seq()
+        self._look_again: set[str] = set()
         self._holds = Holds(ledger, project)
         self._gold = np.flatnonzero(items.column("gold").is_valid().to_numpy())
         self._mend()
-        self.draw(np.ones(len(items)))
+        self.draw(np.ones(len(items)) if weights is None else weights)
 
     def draw(self, weights: NDArray[Any]) -> None:
         """Put the items not yet given out into a new order, drawn by these weights (see `order`)."""
@@ -68,10 +73,12 @@ class Desk:
             raise UsageError(f"{person.name} has not passed the quiz of {self.project} yet; take it on the page")
         with self._lock:
             now = time.time()
-            held = [self._renewed(hold, now) for hold in self._holds.of(person.name) if not hold.event and hold.until]
+            mine = [hold for hold in self._holds.unanswered() if hold.rater == person.name and hold.until]
+            mine.sort(key=lambda hold: hold.revision == 0)  # what was taken back comes first
+            held = [self._renewed(hold, now) for hold in mine[:ahead]]
             while len(held) < ahead and (hold := self._next(person.name, time.time())) is not None:
                 held.append(hold)
-            return held[:ahead]
+            return held
 
     def _renewed(self, hold: Hold, now: float) -> Hold:
         """The hold with a fresh lease where it ran out and nobody else has taken the item."""
@@ -144,11 +151,14 @@ class Desk:
         found = self._ledger.record(DRAFT, self._draft_key(self._held(person, key)))
         return dict(found.value) if found else {}
 
-    def history(self, person: Person) -> list[Hold]:
-        """The person's answered holds, newest first."""
+    def n_answered(self, person: Person) -> int:
+        """How many answers the person has given."""
+        return self._holds.n_answered(person.name)
+
+    def history(self, person: Person, *, limit: int | None = None) -> list[Hold]:
+        """The person's answered holds, newest answer first."""
         with self._lock:
-            mine = [hold for hold in self._holds.of(person.name) if hold.event]
-        return sorted(mine, key=lambda hold: -hold.opened)
+            return self._holds.latest_answered(person.name, limit)
 
     def shown(self, hold: Hold) -> list[Conversation]:
         """The item's responses in the order in which this person sees them."""
@@ -165,18 +175,35 @@ class Desk:
     def progress(self) -> dict[str, int]:
         """Answers wanted, given and at work now, items with all their answers; gold and repeats are counted apart."""
         with self._lock:
-            answered = self.answered()
-            at_work = [hold for hold in open_now(self._holds) if hold.counts]
-        done = np.bincount([hold.item for hold in answered if hold.counts], minlength=len(self.items))
-        n_items = len(self.items) - len(self._gold)
-        return {
-            "items": n_items,
-            "wanted": n_items * self.task.overlap,
-            "answered": int(done.sum()),
-            "at_work": len(at_work),
-            "complete": int((done >= self.task.overlap).sum()),
-            "gold_and_repeats": sum(not hold.counts for hold in answered),
-        }
+            self._follow()
+            at_work = sum(hold.counts for hold in open_now(self._holds))
+            tally, n_items = self._holds.tally, len(self.items) - len(self._gold)
+            return {
+                "items": n_items,
+                "wanted": n_items * self.task.overlap,
+                "answered": tally.answered,
+                "at_work": at_work,
+                "complete": tally.complete(self.task.overlap),
+                "gold_and_repeats": tally.apart,
+            }
+
+    def _follow(self) -> None:
+        """Take in what other processes have answered and undone since the last look.
+
+        They write the event first and the hold a moment later, so each hold is read again at the look after next.
+        """
+        changed: set[str] = set()
+        for recorded in self._ledger.events(self._seq, kinds=KINDS):
+            self._seq = recorded.seq
+            extra = recorded.event.payload.get("extra") or {}
+            if extra.get("project") == self.project:
+                key = f"{extra['item']:07d}/{extra['slot']}"
+                hold = self._holds.get(key)
+                if hold is None or hold.event != str(recorded.event.id):
+                    changed.add(key)
+        for key in changed | self._look_again:
+            self._holds.reload(key)
+        self._look_again = changed
 
     def pause(self, lead: Person, name: str, *, paused: bool = True, reason: str) -> None:
         """Give this person nothing more (or let them go on); who did it and why stays in the ledger for good."""

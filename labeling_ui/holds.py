@@ -7,8 +7,10 @@ of repeats belong to one person and do not count. An open hold ends with an answ
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from rmkit.ledger import Ledger
@@ -76,9 +78,13 @@ class Holds:
         """Holds without an answer, open ones and those whose lease ran out."""
         return [self._holds[key] for key in self._unanswered]
 
-    def answered_by(self, rater: str) -> Reversible[Hold]:
-        """This person's answered holds, the newest answer last."""
-        return _Lookup(self._holds, self._answered_by.get(rater, {}))
+    def n_answered(self, rater: str) -> int:
+        """How many of this person's holds have an answer."""
+        return len(self._answered_by.get(rater, ()))
+
+    def latest_answered(self, rater: str, n: int | None = None) -> list[Hold]:
+        """This person's `n` last answered holds (None: all), the newest answer first."""
+        return [self._holds[key] for key in islice(reversed(self._answered_by.get(rater, {})), n)]
 
     def is_free(self, key: str, now: float) -> bool:
         """Whether the slot was never taken, or its lease ran out."""
@@ -103,15 +109,46 @@ class Holds:
         return self._holds.get(key)
 
     def _remember(self, hold: Hold, version: int) -> None:
-        before = self._holds.get(hold.key)
-        if before is not None and before.rater != hold.rater:
-            self._of_rater[before.rater].pop(hold.key, None)
+        if (before := self._holds.get(hold.key)) is not None:
+            self._forget(before, is_passed_on=before.rater != hold.rater)
         self._of_rater.setdefault(hold.rater, {})[hold.key] = None
         if hold.event is None:
             self._unanswered[hold.key] = None
         else:
             self._unanswered.pop(hold.key, None)
+            self._answered_by.setdefault(hold.rater, {})[hold.key] = None
+            self.tally.add(hold, 1)
         self._holds[hold.key], self._versions[hold.key] = hold, version
+
+    def _forget(self, hold: Hold, *, is_passed_on: bool) -> None:
+        if is_passed_on:
+            self._of_rater[hold.rater].pop(hold.key, None)
+        if hold.event is not None:
+            self._answered_by[hold.rater].pop(hold.key, None)
+            self.tally.add(hold, -1)
+
+
+class Tally:
+    """How many answers there are, kept up to date one at a time: `answered` in items' own slots, `apart` elsewhere."""
+
+    def __init__(self) -> None:
+        self.answered = self.apart = 0
+        self._of_item: Counter[int] = Counter()
+        self._items: Counter[int] = Counter()  # how many items have so many answers
+
+    def add(self, hold: Hold, change: int) -> None:
+        """One answer more (1) or less (-1)."""
+        if not hold.counts:
+            self.apart += change
+            return
+        self.answered += change
+        self._items[self._of_item[hold.item]] -= 1
+        self._of_item[hold.item] += change
+        self._items[self._of_item[hold.item]] += 1
+
+    def complete(self, overlap: int) -> int:
+        """Items with at least so many answers."""
+        return sum(items for answers, items in self._items.items() if answers >= overlap)
 
 
 def _hold(key: str, value: Mapping[str, Any]) -> Hold:

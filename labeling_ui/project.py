@@ -48,10 +48,7 @@ class Project:
     def desk(self, ledger: Ledger) -> Desk:
         """The project's desk in this process; open one and share it."""
         items = Items(self.folder)
-        desk = Desk(ledger, self.name, task=self.task, items=items)
-        if (weights := read_weights(self.folder, items)) is not None:
-            desk.draw(weights)
-        return desk
+        return Desk(ledger, self.name, task=self.task, items=items, weights=read_weights(self.folder, items))
 
 
 def create_project(ledger: Ledger, name: str, *, task: TaskDefinition, data: str, gold: str | None = None) -> Project:

@@ -40,6 +40,8 @@ def application(ledger: Ledger) -> Any:
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
         "server.maxUploadSize": 50,  # MB
+        "server.fileWatcherType": "none",
+        "runner.postScriptGC": False,  # a full collection after every run would hold back what the run has drawn
     }.items():
         config.set_option(option, value)
     studio.use(Studio(ledger))

@@ -11,6 +11,7 @@ import re
 
 import streamlit as st
 
+from labeling_ui.differences import differences
 from rmkit.types import Conversation, Message
 
 _FENCE = re.compile(r"(^```.*?^```[^\n]*$|^```.*\Z)", re.MULTILINE | re.DOTALL)
@@ -51,14 +52,38 @@ def show_conversation(turns: Conversation, *, plain: bool = False) -> None:
                 show_turn(turn, plain=plain)
 
 
-def show_response(turns: Conversation, *, plain: bool = False) -> None:
-    """A response without a bubble: its last turn in full, tool turns folded."""
+def show_response(turns: Conversation, *, name: str | None = None, plain: bool = False) -> None:
+    """A response without a bubble, under its name: its last turn in full, tool turns folded."""
+    if name:
+        st.caption(name)
     for turn in turns:
         if turn.role == "assistant":
             show_turn(turn, plain=plain)
         else:
             with st.expander(f"{turn.role} message", icon=AVATARS.get(turn.role)):
                 show_text(turn.content, plain=True)
+
+
+def show_differences(first: Conversation, second: Conversation, *, names: tuple[str, str]) -> None:
+    """Two responses side by side as they are written, with the words marked that stand only in one of them."""
+    show_marked(*(_assistant(turns) for turns in (first, second)), names=names)
+
+
+def show_marked(first: str, second: str, *, names: tuple[str, str]) -> None:
+    """Two texts side by side, with the words marked that stand only in one of them."""
+    found = differences(first, second)
+    st.caption(
+        f":orange-background[only in {names[0]}] :blue-background[only in {names[1]}] "
+        f"{100 * found.same:.0f}% of the words are the same"
+    )
+    for name, text, column in zip(names, (found.first, found.second), st.columns(2), strict=True):
+        with column, st.container(border=True):
+            st.caption(name)
+            st.markdown(text, anchors=False)
+
+
+def _assistant(turns: Conversation) -> str:
+    return "\n\n".join(turn.content for turn in turns if turn.role == "assistant")
 
 
 def show_turn(turn: Message, *, plain: bool) -> None:

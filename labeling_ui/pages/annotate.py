@@ -1,8 +1,13 @@
-"""Annotate: one item after the other, by keyboard."""
+"""Annotate: one item after the other, by keyboard.
+
+A key runs this page's fragment once: its callback writes the answer, then the fragment draws the next item, which this
+person holds already. One more is fetched after that, while the person reads.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
@@ -11,90 +16,114 @@ from labeling_ui import studio
 from labeling_ui.answers import Answer
 from labeling_ui.desk import Desk
 from labeling_ui.evidence import votes_on
-from labeling_ui.forms import NAMES, form
+from labeling_ui.forms import NAMES, Sheet, form
 from labeling_ui.holds import Hold
 from labeling_ui.pages import quiz
 from labeling_ui.pages.choose import choose_project
 from labeling_ui.pages.warehouse_view import reading
-from labeling_ui.people import Person
-from labeling_ui.texts import show_conversation, show_response
+from labeling_ui.people import Person, by_name
+from labeling_ui.texts import show_conversation, show_differences, show_response
 from rmkit.errors import RmkitError
 
 IDLE_S = 30.0  # a longer gap between two interactions is not work
 AHEAD = 2
+PACE_OVER = 20  # answers
 
 
 def page() -> None:
-    """Run on every interaction."""
-    person: Person = st.session_state["person"]
+    """Run when the page is opened; keys run only the fragment."""
     name = choose_project()
     if name is None:
         return
     desk = studio.current().desk(name)
-    if not quiz.passed(desk, person):
+    if not quiz.passed(desk, st.session_state["person"]):
         return
+    if desk.task.guidelines:
+        with st.sidebar.expander("Guidelines", icon=":material/menu_book:"):
+            st.markdown(desk.task.guidelines)
+    _work(name)
+
+
+@st.fragment
+def _work(project: str) -> None:
+    desk = studio.current().desk(project)
+    if refused := st.session_state.pop("refused", None):
+        st.error(refused)
     try:
-        held = desk.open(person, ahead=AHEAD)
+        person = _person()
+        held = desk.open(person)
     except RmkitError as error:
         st.warning(str(error))
         return
-    _sidebar(desk, person)
-    if not held:
+    _progress(desk, person)
+    if held:
+        _item(desk, person, held[0])
+        desk.open(person, ahead=AHEAD)
+    else:
         st.success("Nothing left for you here. Thank you!")
-        return
-    _item(desk, person, held[0])
+        _undo(desk, person)
 
 
-def _sidebar(desk: Desk, person: Person) -> None:
-    done = desk.progress()
-    mine = desk.history(person)
-    with st.sidebar:
-        st.progress(done["answered"] / max(done["wanted"], 1), text=f"{done['answered']} of {done['wanted']} answers")
-        st.caption(f"You: {len(mine)} answers{_pace(mine)}")
-        plain = st.toggle("Show plain text", key="plain", help="every character as it is, without formatting")
-        if desk.task.guidelines:
-            with st.expander("Guidelines", icon=":material/menu_book:"):
-                st.markdown(desk.task.guidelines)
-        if mine and st.button("Undo the last answer", shortcut="U", key="undo", icon=":material/undo:"):
-            desk.undo(person, mine[0].key)
-            st.rerun()
-    st.session_state["is_plain"] = plain
+def _person() -> Person:
+    """The person as their account is now: it may have ended, or have another role, since the page was opened."""
+    return by_name(studio.current().ledger, st.session_state["person"].name)
+
+
+def _progress(desk: Desk, person: Person) -> None:
+    done, mine = desk.progress(), desk.n_answered(person)
+    text = (
+        f"{done['answered']} of {done['wanted']} answers, {mine} by you{_pace(desk.history(person, limit=PACE_OVER))}"
+    )
+    st.progress(min(done["answered"] / max(done["wanted"], 1), 1.0), text=text)
 
 
 def _pace(mine: list[Hold]) -> str:
-    recent = [hold.opened for hold in mine[:20]]
-    if len(recent) < 3 or recent[0] - recent[-1] <= 0:
-        return ""
-    return f", {60 * (len(recent) - 1) / (recent[0] - recent[-1]):.1f} a minute lately"
+    """Answers a minute over the last ones; nothing where they lie too close together or too far apart to say."""
+    spent = mine[0].opened - mine[-1].opened if len(mine) > 2 else 0.0
+    return f", {60 * (len(mine) - 1) / spent:.1f} a minute lately" if spent > 1 else ""
 
 
 def _item(desk: Desk, person: Person, hold: Hold) -> None:
-    task, item, plain = desk.task, desk.items[hold.item], bool(st.session_state.get("is_plain"))
-    active = _active_s(hold.key)
+    task, item = desk.task, desk.items[hold.item]
+    plain = bool(st.session_state.get("is_plain"))
+    _clock(hold)
     st.subheader(task.question, anchor=False)
-    if task.warning and not _accepted(task.warning, hold):
-        if st.button("Skip this one", shortcut="S"):
-            _send(desk, person, hold, Answer(verdict="skip", reason="warned content"), active)
+    if task.warning and st.session_state.get("agreed") != hold.key:
+        _warn(desk, hold)
         return
     show_conversation(item.prompt, plain=plain)
     shown = desk.shown(hold)
     if task.kind != "steps":
-        for place, column in enumerate(st.columns(len(shown)) if shown else []):
-            with column, st.container(border=True):
-                if len(shown) > 1:
-                    st.markdown(f"**{NAMES[place]}**")
-                show_response(shown[place], plain=plain)
+        if len(shown) == 2 and st.session_state.get("is_compared"):
+            show_differences(*shown, names=("A", "B"))
+        else:
+            _responses(shown, plain=plain)
     if task.kind == "adjudication":
         _votes(desk, hold)
-    draft = desk.draft(person, hold.key)
 
     def keep(name: str, value: Any) -> None:
         desk.keep_draft(person, hold.key, {**desk.draft(person, hold.key), name: value})
 
-    answer = form(task, item, shown, key=f"{hold.key}-{hold.revision}", draft=draft, keep=keep)
-    answer = _set_aside(task.bad_item_reasons, hold) or answer
-    if answer is not None:
-        _send(desk, person, hold, answer, active)
+    sheet = Sheet(
+        key=f"{hold.key}-{hold.revision}",
+        draft=desk.draft(person, hold.key),
+        keep=lambda name, value: _refusable(lambda: keep(name, value)),
+        send=lambda answer: _send(desk, hold, answer),
+    )
+    form(task, item, shown, sheet)
+    with st.container(horizontal=True):
+        _undo(desk, person)
+        if len(shown) == 2:
+            _switch("Differences", "is_compared", "D")
+        _switch("Plain text", "is_plain", "P")
+        st.space("stretch")
+        _set_aside(task.bad_item_reasons, desk, hold)
+
+
+def _responses(shown: list[Any], *, plain: bool) -> None:
+    for place, column in enumerate(st.columns(len(shown)) if shown else []):
+        with column, st.container(border=True):
+            show_response(shown[place], name=NAMES[place] if len(shown) > 1 else None, plain=plain)
 
 
 def _votes(desk: Desk, hold: Hold) -> None:
@@ -112,48 +141,75 @@ def _votes(desk: Desk, hold: Hold) -> None:
             st.json(dict(item.evidence))
 
 
-def _set_aside(reasons: tuple[str, ...], hold: Hold) -> Answer | None:
-    with st.container(horizontal=True, horizontal_alignment="right"):
-        if st.button("Skip", shortcut="S", key=f"skip-{hold.key}", type="tertiary"):
-            return Answer(verdict="skip")
-        with st.popover("Something is wrong with this item", type="tertiary"):
-            for reason in reasons:
-                if st.button(reason, key=f"bad-{reason}-{hold.key}"):
-                    return Answer(verdict="bad_item", reason=reason)
-    return None
+def _undo(desk: Desk, person: Person) -> None:
+    last = desk.history(person, limit=1)
+
+    def undo() -> None:
+        _refusable(lambda: desk.undo(_person(), last[0].key))
+
+    st.button(
+        "Undo", shortcut="U", key="undo", type="tertiary", icon=":material/undo:", disabled=not last, on_click=undo
+    )
 
 
-def _send(desk: Desk, person: Person, hold: Hold, answer: Answer, active_s: float) -> None:
+def _switch(label: str, name: str, shortcut: str) -> None:
+    """A button that turns a way of showing texts on and off, for all items to come."""
+    is_on, key = bool(st.session_state.get(name)), f"{name}-switch"
+
+    def turn() -> None:
+        st.session_state[name] = not is_on
+
+    icon = ":material/check_box:" if is_on else ":material/check_box_outline_blank:"
+    st.button(label, shortcut=shortcut, key=key, type="tertiary", icon=icon, on_click=turn)
+
+
+def _set_aside(reasons: tuple[str, ...], desk: Desk, hold: Hold) -> None:
+    def skip() -> None:
+        _send(desk, hold, Answer(verdict="skip"))
+
+    def bad() -> None:
+        _send(desk, hold, Answer(verdict="bad_item", reason=st.session_state[menu]))
+
+    menu = f"bad-{hold.key}"
+    st.button("Skip", shortcut="S", key=f"skip-{hold.key}", type="tertiary", icon=":material/skip_next:", on_click=skip)
+    st.menu_button("Something is wrong", reasons, key=menu, type="tertiary", icon=":material/flag:", on_click=bad)
+
+
+def _warn(desk: Desk, hold: Hold) -> None:
+    """The warning, before the item is shown, and two ways on."""
+
+    def agree() -> None:
+        st.session_state["agreed"] = hold.key
+
+    def skip() -> None:
+        _send(desk, hold, Answer(verdict="skip", reason="warned content"))
+
+    st.warning(desk.task.warning)
+    with st.container(horizontal=True):
+        st.button("Show it", shortcut="Enter", key=f"show-{hold.key}", type="primary", on_click=agree)
+        st.button("Skip this one", shortcut="S", key=f"skip-{hold.key}", on_click=skip)
+
+
+def _send(desk: Desk, hold: Hold, answer: Answer) -> None:
+    active_s, wall_s = _clock(hold)
+    times = {"active_ms": int(1000 * active_s), "wall_ms": int(1000 * wall_s)}
+    _refusable(lambda: desk.submit(_person(), hold.key, answer, **times))
+
+
+def _refusable(write: Callable[[], Any]) -> None:
+    """Do it; what is refused is told above the item."""
     try:
-        desk.submit(
-            person,
-            hold.key,
-            answer,
-            active_ms=int(1000 * active_s),
-            wall_ms=int(1000 * (time.time() - st.session_state[f"shown-{hold.key}"])),
-        )
+        write()
     except RmkitError as error:
-        st.error(str(error))
-        return
-    st.rerun()
+        st.session_state["refused"] = str(error)
 
 
-def _active_s(key: str) -> float:
-    """Seconds of work on this item so far: the gaps between interactions, each counted up to IDLE_S."""
-    now = time.time()
-    st.session_state.setdefault(f"shown-{key}", now)
-    last, active = st.session_state.get(f"active-{key}", (now, 0.0))
+def _clock(hold: Hold) -> tuple[float, float]:
+    """(seconds of work, seconds) since this item was first shown; work counts each gap up to IDLE_S."""
+    now, which = time.time(), f"{hold.key}-{hold.revision}"
+    key, shown, last, active = st.session_state.get("clock", ("", now, now, 0.0))
+    if key != which:
+        shown, last, active = now, now, 0.0
     active += min(now - last, IDLE_S)
-    st.session_state[f"active-{key}"] = now, active
-    return float(active)
-
-
-def _accepted(warning: str, hold: Hold) -> bool:
-    """Whether this person has agreed, for this item, to see what the task warns of."""
-    if st.session_state.get(f"agreed-{hold.key}"):
-        return True
-    st.warning(warning)
-    if st.button("Show it", shortcut="Enter", type="primary"):
-        st.session_state[f"agreed-{hold.key}"] = True
-        st.rerun()
-    return False
+    st.session_state["clock"] = which, shown, now, active
+    return active, now - shown

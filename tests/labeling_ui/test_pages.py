@@ -11,7 +11,7 @@ import pytest
 from labeling_ui import studio
 from labeling_ui.answers import Answer
 from labeling_ui.definition import Question
-from labeling_ui.people import Person
+from labeling_ui.people import Person, add_person
 from labeling_ui.project import Project
 from labeling_ui.server import merging
 from labeling_ui.studio import Studio
@@ -31,6 +31,7 @@ def opened(ledger: Ledger) -> Iterator[Open]:
     studio.use(Studio(ledger))
 
     def open_(module: str, person: Person = ANNA) -> streamlit_testing.AppTest:
+        add_person(ledger, person.name, role=person.role)
         script = f"from labeling_ui.pages import {module}\n{module}.page()"
         app = streamlit_testing.AppTest.from_string(script, default_timeout=30)
         app.session_state["person"] = person
@@ -69,7 +70,7 @@ def test_one_press_writes_one_judgment_and_shows_the_next_item(
     assert recorded.event.actor == "anna"
     assert recorded.event.payload["strength"] == 3.0
     assert recorded.event.payload["ranks"][recorded.event.payload["shown_order"][0]] == 0
-    app = _press(app, "Undo the last answer")
+    app = _press(app, "Undo")
     assert _texts(app) == before
 
 
