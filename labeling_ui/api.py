@@ -39,7 +39,7 @@ Handler = Callable[[Request, Person, dict[str, Any]], Any]
 
 
 def routes() -> list[Route]:
-    """The API's routes and /enter, which turns a token into a cookie."""
+    """The API's routes, /enter, which turns a token into a cookie, and /leave, which takes the cookie away."""
     project = "/api/projects/{project}"
     key = "/{item}/{slot}"
     return [
@@ -50,6 +50,7 @@ def routes() -> list[Route]:
         Route(f"{project}/release{key}", _guarded(_release), methods=["POST"]),
         Route(f"{project}/drafts{key}", _guarded(_draft), methods=["PUT"]),
         Route("/enter", _enter, methods=["GET", "POST"]),
+        Route("/leave", _leave),
     ]
 
 
@@ -156,4 +157,10 @@ async def _enter(request: Request) -> Response:
     response = RedirectResponse("/", status_code=303)
     secure = request.url.scheme == "https"
     response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure, max_age=30 * 86400)
+    return response
+
+
+async def _leave(request: Request) -> Response:
+    response = RedirectResponse("/", status_code=303)
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=request.url.scheme == "https")
     return response

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import streamlit as st
 
-from labeling_ui import studio
-from labeling_ui.api import COOKIE
+from labeling_ui import sign_in, studio
 from labeling_ui.pages import annotate, datasets, explorer, models, my_work, project_page, rubrics_page, settings
-from labeling_ui.people import ForbiddenError, Person, by_name, by_token
+from labeling_ui.people import Person
 
 
 def main() -> None:
     """Run by Streamlit on every interaction."""
     st.set_page_config(page_title="rmkit studio", page_icon=":material/rate_review:", layout="wide")
-    person = _person()
+    person = sign_in.person(studio.current().ledger)
     if person is None:
-        _ask_for_token()
         return
     st.session_state["person"] = person
-    st.navigation(_pages(person)).run()
+    chosen = st.navigation(_pages(person))
+    sign_in.way_out(person)
+    chosen.run()
 
 
 def _pages(person: Person) -> dict[str, list[st.Page]]:
@@ -39,24 +39,6 @@ def _pages(person: Person) -> dict[str, list[st.Page]]:
     if person.may("admin"):
         found["Admin"] = [st.Page(settings.page, title="Settings", icon=":material/settings:", url_path="settings")]
     return found
-
-
-def _person() -> Person | None:
-    ledger = studio.current().ledger
-    try:
-        if token := st.context.cookies.get(COOKIE):
-            return by_token(ledger, token)
-        if st.user.get("is_logged_in"):
-            return by_name(ledger, str(st.user.get("email")))
-    except ForbiddenError as error:
-        st.error(str(error))
-    return None
-
-
-def _ask_for_token() -> None:
-    st.title("rmkit studio")
-    st.write("Your lead gives you a link, or a token to enter here.")
-    st.link_button("Enter a token", "/enter")
 
 
 main()

@@ -13,13 +13,16 @@ import httpx
 
 
 class Server:
-    """The studio over the home folder, on a free port of loopback; `down_s` holds how long each restart took."""
+    """The studio over the home folder, on a free port of loopback; `down_s` holds how long each restart took.
 
-    def __init__(self, home: Path) -> None:
+    `folder` is where it runs and looks for Streamlit's own settings (default: here).
+    """
+
+    def __init__(self, home: Path, *, folder: Path | None = None) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
-        self._home = home
+        self._home, self._folder = home, folder
         self.down_s: list[float] = []
 
     @property
@@ -30,7 +33,7 @@ class Server:
         """Returns when the API answers."""
         command = [sys.executable, "-m", "rmkit", "label", "serve", "--port", str(self.port)]
         environment = {**os.environ, "RMKIT_HOME": str(self._home), "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(command, env=environment, cwd=self._folder, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             try:
