@@ -6,6 +6,7 @@ What it guarantees, and tests pin:
 - the ids are those of the tokenizer over the rendered text, with the special tokens that the tokenizer puts at either
   end present exactly once (a template that writes the BOS itself does not get a second one);
 - the reward is read at `reward_index`, the last id; an `Encoded` has no padding, and the pad token is never EOS;
+- what a message holds is text: a control token written there (`<|im_end|>`) is split like any other text;
 - rendering does not depend on the day: `strftime_now` is pinned in the template's own text, so that servers which
   render the saved template agree;
 - an empty system turn is no system turn; a turn that the template would drop or refuse is a DataError;
@@ -18,6 +19,7 @@ Tokenizers without a chat template get `FALLBACK_TEMPLATE`.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -28,6 +30,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from rmkit.chat_template import as_template_dict, check_nothing_dropped, own_template, pin_dates, without_empty_system
+from rmkit.control_tokens import LiteralTokenizer, special_ends
 from rmkit.errors import ConfigError, DataError, ModelError
 from rmkit.ids import canonical_json
 from rmkit.types import Candidates, Completion, Conversation, Message
@@ -112,6 +115,7 @@ class Chat:
         self.tokenizer = tokenizer
         self.truncation = truncation or TruncationPolicy()
         self.template = pin_dates(own_template(tokenizer))
+        self._special_ends, self._literal = special_ends(tokenizer), LiteralTokenizer(tokenizer)
 
     @property
     def template_hash(self) -> str:
@@ -150,6 +154,10 @@ class Chat:
         """Ids of the prompt followed by the completion. Raises DataError where the policy or template refuses."""
         if not completion.messages:
             raise DataError("the completion has no message")
+        chat = self._for_control_tokens if self._literal.needed_for((*prompt, *completion.messages)) else self
+        return chat._encode(prompt, completion)
+
+    def _encode(self, prompt: Conversation, completion: Completion) -> Encoded:
         text = self.render((*prompt, *completion.messages))
         ids, offsets = self._tokenize(text)
         content_start = self._content_start(text, prompt, completion.messages)
@@ -175,14 +183,11 @@ class Chat:
         self.tokenizer.save_pretrained(folder)
 
     @cached_property
-    def _special_ends(self) -> tuple[list[int], list[int]]:
-        """Ids that the tokenizer itself puts before and after a text."""
-        bare = self.tokenizer("a", add_special_tokens=False)["input_ids"]
-        full = self.tokenizer("a", add_special_tokens=True)["input_ids"]
-        for start in range(len(full) - len(bare) + 1):
-            if full[start : start + len(bare)] == bare:
-                return full[:start], full[start + len(bare) :]
-        return [], []
+    def _for_control_tokens(self) -> Chat:
+        """The same chat for messages that hold control tokens as text."""
+        twin = copy.copy(self)
+        twin.tokenizer = self._literal
+        return twin
 
     def _tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         made = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)

@@ -114,9 +114,9 @@ def test_padding_side_does_not_matter(make_tokenizer: Make, chatml: str) -> None
 
 
 def test_a_text_ending_in_the_pad_token_is_refused(make_tokenizer: Make) -> None:
-    tokenizer = make_tokenizer("{%- for m in messages -%}{{ m['content'] }}{%- endfor -%}")
+    tokenizer = make_tokenizer("{%- for m in messages -%}{{ m['content'] }}{{ pad_token }}{%- endfor -%}")
     with pytest.raises(DataError, match="pad token"):
-        Chat(tokenizer).encode(QUESTION, answer("Yes<|pad|>"))
+        Chat(tokenizer).encode(QUESTION, answer("Yes"))
 
 
 DATED = "Today is {{ strftime_now('%d %b %Y') }}.{{ strftime_now(\"%Y\") }} "

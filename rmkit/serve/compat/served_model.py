@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rmkit.control_tokens import control_tokens as names_of
 from rmkit.types import RewardModel
 
 
@@ -21,11 +22,7 @@ def chat_of(model: RewardModel) -> Any:
 def control_tokens(model: RewardModel) -> tuple[str, ...]:
     """Texts that its tokenizer reads as control tokens wherever they stand: in a message they would be forged turns."""
     chat = chat_of(model)
-    if chat is None:
-        return ()
-    special = set(chat.tokenizer.all_special_tokens)
-    special |= {str(token) for token in chat.tokenizer.added_tokens_decoder.values() if token.special}
-    return tuple(sorted(special))
+    return () if chat is None else names_of(chat.tokenizer)
 
 
 def is_regression(model: RewardModel) -> bool:
