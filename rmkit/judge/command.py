@@ -27,7 +27,7 @@ RECORD_AT_ONCE = 200
 
 
 def main(argv: list[str]) -> int:
-    """Status 1 where the budget ended before the data."""
+    """Status 1 where the budget ended before the data, or where no verdict could be read."""
     if argv[:1] == ["bill"]:
         return _bill(argv[1:])
     options = _parser().parse_args(argv)
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
         finally:
             judge.close()
     console.emit(result, as_json=options.json, text=_text(result))
-    return int(not options.dry_run and result["judging"]["budget_spent"])
+    return int(not options.dry_run and (result["judging"]["budget_spent"] or result["unscored"] == result["rows"]))
 
 
 def _bill(argv: list[str]) -> int:
@@ -161,6 +161,7 @@ def _line(judge: Judge, example: Example, judged: Judged) -> dict[str, Any]:
 def _text(result: Mapping[str, Any]) -> str:
     """Aligned lines; a judge's own report in the words that all commands share."""
     shown = {name: value for name, value in result.items() if name != "judging" and value is not None}
+    shown = {name: f"{value:,}" if type(value) is int else value for name, value in shown.items()}
     width = max(map(len, shown))
     lines = [f"{name.replace('_', ' '):<{width}}  {value}" for name, value in shown.items()]
     return "\n".join([*lines, *judging_lines(result)])

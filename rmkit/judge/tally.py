@@ -40,7 +40,8 @@ class JudgeTally:
     calls: int = 0
     unanswered: int = 0  # refused, given up, out of budget
     read: int = 0
-    unread: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)  # by kind of reason
+    first: dict[str, str] = field(default_factory=dict)  # kind -> the whole reason of the first one
     mass: Mean = field(default_factory=Mean)
     swap_gap: Mean = field(default_factory=Mean)  # over pairs read in both orders
     flips: Mean = field(default_factory=Mean)  # share of those whose orders name different winners
@@ -57,7 +58,9 @@ class JudgeTally:
             if vote.sample.error:
                 self.unanswered += 1
             if vote.reading.unread:
-                self.unread[vote.reading.unread.split(":")[0]] += 1
+                kind = vote.reading.unread.split(":")[0]
+                self.unread[kind] += 1
+                self.first.setdefault(kind, vote.reading.unread)
             else:
                 self.read += 1
             if vote.reading.mass is not None:
@@ -88,14 +91,17 @@ class JudgeTally:
             self.majority.add(answers[0][1] / len(votes))
 
     def report(self) -> dict[str, Any]:
-        """JSON-ready; shares are None where nothing was counted. The parse rate is that of the replies that came."""
+        """JSON-ready; shares are None where nothing was counted. The parse rate is that of the replies that came.
+
+        Under `unread` each kind of reason stands with the words of its first case: what the server said, say.
+        """
         replies = self.calls - self.unanswered
         return {
             "items": self.items,
             "calls": self.calls,
             "replies": replies,
             "parse_rate": self.read / replies if replies else None,
-            "unread": dict(self.unread.most_common()),
+            "unread": {self.first[kind]: count for kind, count in self.unread.most_common()},
             "label_mass": self.mass.value,
             "swap_gap": self.swap_gap.value,
             "flip_rate": self.flips.value,

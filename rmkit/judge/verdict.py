@@ -39,7 +39,7 @@ def said_in(sample: Sample, word: str) -> tuple[str, str | None]:
     if sample.error:
         return "", sample.error
     if sample.finish == "length":
-        return "", "reply cut off at max_tokens"
+        return "", "reply cut off: raise max_tokens"
     if sample.finish == "filter":
         return "", "reply filtered or refused"
     lines = _lines(sample.text, word)
