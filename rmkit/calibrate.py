@@ -40,73 +40,54 @@ Numbers = NDArray[np.float64]
 
 def main(argv: list[str]) -> int:
     """`rmkit calibrate`."""
-    parser = console.parser(
+    parser = _parser(
         "calibrate",
         "Fit margin -> probability on held-out pairs: temperature and isotonic, both reported, the better one stored.",
         examples=["calibrate models/hh-explicit --data hh@v2", "calibrate hh@prod --data hh@v2 --method isotonic"],
     )
-    _shared(parser)
     parser.add_argument(
         "--method",
         choices=("best", "temperature", "isotonic", "none"),
         default="best",
         help="what to store: the best by cross-fitted log loss (default), one of the two, or none (take it away)",
     )
-    options = parser.parse_args(argv)
-    folder, model = _raw(options.model)
-    result = calibrate(
-        folder,
-        model,
-        options.data,
-        split=options.split,
-        method=options.method,
-        command=f"rmkit calibrate {shlex.join(argv)}",
-    )
-    console.emit(result, as_json=options.json, text=_calibrated_text(result))
-    return 0
+    return _run(parser, argv, calibrate, _calibrated_text)
 
 
 def normalise_main(argv: list[str]) -> int:
     """`rmkit normalise`."""
-    parser = console.parser(
+    parser = _parser(
         "normalise",
         "Store mean and scale of a model's scores on a reference set: it then serves raw and normalised scores.",
         examples=["normalise models/hh-explicit --data hh@v2", "normalise hh@prod --data hh@v2 --clip 5"],
     )
-    _shared(parser)
     parser.add_argument(
         "--clip", type=float, help="keep normalised scores within plus or minus this (default: no limit)"
     )
-    options = parser.parse_args(argv)
-    if options.clip is not None and not options.clip > 0:
-        raise UsageError(f"--clip takes a positive number, got {options.clip}")
-    folder, model = _raw(options.model)
-    result = normalise(
-        folder,
-        model,
-        options.data,
-        split=options.split,
-        clip=options.clip,
-        command=f"rmkit normalise {shlex.join(argv)}",
-    )
-    console.emit(result, as_json=options.json, text=_normalised_text(result))
-    return 0
+    return _run(parser, argv, normalise, _normalised_text)
 
 
-def _shared(parser: Any) -> None:
+def _parser(name: str, summary: str, *, examples: Sequence[str]) -> Any:
+    parser = console.parser(name, summary, examples=examples)
     parser.add_argument("model", help="artefact folder, name under $RMKIT_HOME/models, or NAME@ALIAS")
     parser.add_argument("--data", required=True, help="dataset version NAME@VERSION, or an export folder")
     parser.add_argument("--split", default="validation", help="held-out split to use (default validation)")
+    return parser
 
 
-def _raw(name: str) -> tuple[Path, RewardModel]:
+def _run(parser: Any, argv: list[str], fit: Callable[..., dict[str, Any]], text: Callable[[Any], str]) -> int:
+    """Fit to the model that the arguments name; what stands in them besides goes to `fit`."""
+    options = vars(parser.parse_args(argv))
+    name, as_json = options.pop("model"), options.pop("json")
     if name == "length":
         raise UsageError("the length rule is no artefact; there is no place to store anything beside it")
     folder = find_model(name)
     model = load_raw(folder)
     if not model.info.pointwise:
         raise UsageError(f"{model.info.name} scores responses relative to each other, which has no scale to calibrate")
-    return folder, model
+    result = fit(folder, model, **options, command=f"{parser.prog} {shlex.join(argv)}")
+    console.emit(result, as_json=as_json, text=text(result))
+    return 0
 
 
 def calibrate(
@@ -117,8 +98,7 @@ def calibrate(
     if method == "none":
         write_calibration(folder, replace(stored, link=None, link_facts=None))
         return {"path": str(folder), "method": "none"}
-    source = export_folder(data)
-    pairs, skipped = split_pairs(source, split, at_least=MIN_PAIRS)
+    pairs, told = _held_out(data, split, command)
     batch = [pair.candidates for pair in pairs]
     margin = np.array([first.value - second.value for first, second in model.score(batch)])
     own = np.array([one.p_first for one in model.compare(batch)])
@@ -129,20 +109,25 @@ def calibrate(
     judged = judge(margin, own, pairs)
     chosen = min(judged, key=lambda name: judged[name]["log_loss"]["value"]) if method == "best" else method
     link = FITS[chosen](margin, pairs) if chosen in FITS else None
-    facts = {
-        "data": f"{dataset_of(source)['ref'] or source.name}, {split} split",
-        "digest": dataset_of(source)["digest"],
+    facts = told | {
         "pairs": len(pairs),
         "unscored": int(np.isnan(margin).sum()),
-        "skipped": skipped,
         "families": len({pair.family for pair in pairs}),
         "folds": FOLDS,
         "cross_fitted": judged,
-        "command": command,
     }
     write_calibration(folder, replace(stored, link=link, link_facts=facts if link else None))
-    told = asdict(link) if link else None
-    return {"path": str(folder), "fingerprint": model.info.fingerprint, "method": chosen, "link": told, **facts}
+    made = {"method": chosen, "link": asdict(link) if link else None}
+    return {"path": str(folder), "fingerprint": model.info.fingerprint, **made, **facts}
+
+
+def _held_out(data: str, split: str, command: str) -> tuple[list[Pair], dict[str, Any]]:
+    """The pairs to fit on, and what is to be told of them."""
+    source = export_folder(data)
+    pairs, skipped = split_pairs(source, split, at_least=MIN_PAIRS)
+    dataset = dataset_of(source)
+    name = f"{dataset['ref'] or source.name}, {split} split"
+    return pairs, {"data": name, "digest": dataset["digest"], "skipped": skipped, "command": command}
 
 
 def _temperature(margin: Numbers, pairs: Sequence[Pair]) -> Link:
@@ -224,9 +209,10 @@ def normalise(
     folder: Path, model: RewardModel, data: str, *, split: str, clip: float | None = None, command: str = ""
 ) -> dict[str, Any]:
     """Measure and store mean and scale over all responses of the split."""
+    if clip is not None and not clip > 0:
+        raise UsageError(f"--clip takes a positive number, got {clip}")
     stored = read_calibration(folder, model.info.fingerprint)
-    source = export_folder(data)
-    pairs, skipped = split_pairs(source, split, at_least=MIN_PAIRS)
+    pairs, told = _held_out(data, split, command)
     scores = _distinct_scores(model, pairs)
     values = np.array([value for value in scores if np.isfinite(value)])
     mean, scale = standardisation(scores)
@@ -234,15 +220,7 @@ def normalise(
         raise DataError(f"{model.info.name} gives every response of the {split} split the score {mean:g}")
     normalisation = Normalisation(mean=mean, scale=scale, clip=clip)
     beyond = 0.0 if clip is None else float(np.mean(np.abs((values - mean) / scale) > clip))
-    facts = {
-        "data": f"{dataset_of(source)['ref'] or source.name}, {split} split",
-        "digest": dataset_of(source)["digest"],
-        "responses": len(scores),
-        "unscored": len(scores) - len(values),
-        "skipped": skipped,
-        "clipped_share": beyond,
-        "command": command,
-    }
+    facts = told | {"responses": len(scores), "unscored": len(scores) - len(values), "clipped_share": beyond}
     write_calibration(folder, replace(stored, normalisation=normalisation, normalisation_facts=facts))
     return {"path": str(folder), "fingerprint": model.info.fingerprint, **asdict(normalisation), **facts}
 

@@ -27,8 +27,8 @@ LARGE_BYTES = 100_000  # bodies from here on are read off the event loop
 
 @dataclass(frozen=True, slots=True)
 class ReadFor:
-    """Reads what is meant for one model. `control` are the tokens that must not stand in a message: the model's own
-    tokenizer would take them for turns, whatever the policy's template made of them.
+    """Reads what is meant for one model. `control` are the model's own control tokens: where one stands in a message,
+    turns were not told apart, whatever the policy's template made of them.
     """
 
     model: RewardModel

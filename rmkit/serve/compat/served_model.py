@@ -20,7 +20,7 @@ def chat_of(model: RewardModel) -> Any:
 
 
 def control_tokens(model: RewardModel) -> tuple[str, ...]:
-    """Texts that its tokenizer reads as control tokens wherever they stand: in a message they would be forged turns."""
+    """Texts of its tokenizer's control tokens: in a message that was read out of text, a sign of turns not told apart."""
     chat = chat_of(model)
     return () if chat is None else names_of(chat.tokenizer)
 
