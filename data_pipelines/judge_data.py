@@ -5,6 +5,7 @@ dpo       right against wrong samples of the SFT judge, on what the teacher fail
 verdicts  verdict tokens from labels alone (GenRM)
 orders    prompts in both orders with the right letter, for GRPO's consistency reward
 spark     verified rollouts recycled into judge items
+rubrics   rubrics and verdicts of `rmkit rubrics generate`, for a rubric writer or a judge under rubrics
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from data_pipelines import judge_data_dpo, judge_data_sft, judge_data_spark, judge_data_verdicts
 from data_pipelines.judge_data_folder import DROPPED, Built, read_folder, read_lines, write_folder
 from data_pipelines.judge_data_items import Item, asking, read_items
+from data_pipelines.judge_data_rubrics import read_rubrics
 from rmkit import console
 from rmkit.errors import DataError, UsageError
 from rmkit.examples import Example
@@ -25,6 +27,7 @@ from rmkit.exports import SPLIT_NAMES, dataset_of, examples_of, export_folder
 from rmkit.generate.estimate import estimate
 from rmkit.judge import Judge, judging_lines, load_judge
 from rmkit.ledger import Ledger, open_ledger
+from rubrics.rubric_rm import WRITER_PROMPT
 
 STAGES = {
     "sft": "a teacher's replies, admitted only where it is right in both orders",
@@ -32,6 +35,7 @@ STAGES = {
     "verdicts": "verdict tokens from labels alone (GenRM)",
     "orders": "prompts in both orders, for GRPO's consistency reward",
     "spark": "verified rollouts (scores 1 and 0) recycled into judge items",
+    "rubrics": "rubrics and verdicts of rmkit rubrics generate, for a writer or a judge",
 }
 
 
@@ -40,6 +44,8 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     if options.output.exists():
         raise UsageError(f"{options.output} exists already; judge data is never overwritten, name a new folder with -o")
+    if options.stage == "rubrics":
+        return _of_rubrics(options)
     folder = export_folder(options.data)
     dataset = dataset_of(folder)
     if dataset["benchmark_rows"] and not options.allow_benchmark:
@@ -78,12 +84,16 @@ def _parser() -> argparse.ArgumentParser:
     for name, summary in STAGES.items():
         stage = stages.add_parser(name, help=summary, description=summary)
         stage.add_argument("judge", type=Path, nargs="+" if name == "spark" else 1, help="the judge's TOML file")
-        stage.add_argument("data", help="dataset version NAME@VERSION, or an export folder")
+        of = "a folder of rmkit rubrics generate" if name == "rubrics" else "NAME@VERSION, or an export folder"
+        stage.add_argument("data", help=of)
         stage.add_argument("-o", "--output", type=Path, required=True, help="a new folder")
+        stage.add_argument("--json", action="store_true", help=argparse.SUPPRESS, default=argparse.SUPPRESS)
+        if name == "rubrics":
+            stage.add_argument("--part", choices=("writer", "judge"), required=True)
+            continue
         stage.add_argument("--split", default="train", help="default: train; all takes every row")
         stage.add_argument("--limit", type=int, help="the first so many rows")
         stage.add_argument("--allow-benchmark", action="store_true", help="although the data holds benchmark rows")
-        stage.add_argument("--json", action="store_true", help=argparse.SUPPRESS, default=argparse.SUPPRESS)
         if name in ("sft", "dpo"):
             stage.add_argument("--dry-run", action="store_true", help="count calls and estimate the cost; call nobody")
             stage.add_argument("--max-usd", type=float, help="stop before the calls could cost more")
@@ -102,6 +112,19 @@ def _parser() -> argparse.ArgumentParser:
     spark.add_argument("--aspect", default="score", help="rating that says 1 (right) or 0 (wrong); default score")
     spark.add_argument("--no-reflection", dest="reflection", action="store_false")
     return made
+
+
+def _of_rubrics(options: argparse.Namespace) -> int:
+    built, dataset = read_rubrics(Path(options.data), part=options.part)
+    prompt = WRITER_PROMPT if options.part == "writer" else None
+    facts = {
+        "dataset": {"ref": dataset},
+        "settings": {"part": options.part},
+        "read": len(built.rows) + len(built.dropped),
+    }
+    manifest = write_folder(options.output, built, judge=options.judge[0], prompt=prompt, stage="rubrics", **facts)
+    _tell(manifest, options)
+    return 0
 
 
 def _examples(folder: Path, split: str, limit: int | None) -> list[Example]:
@@ -187,6 +210,6 @@ def _tell(manifest: Mapping[str, Any], options: argparse.Namespace) -> None:
         f"dropped  {dropped}",
         f"digest   {manifest['digest']}",
         f"folder   {options.output}",
-        *(judging_lines(manifest) if manifest["judging"]["calls"] else []),
+        *(judging_lines(manifest) if manifest.get("judging", {}).get("calls") else []),
     ]
     console.emit(dict(manifest) | {"path": str(options.output)}, as_json=options.json, text="\n".join(lines))

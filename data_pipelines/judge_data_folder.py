@@ -55,8 +55,13 @@ def prompt_path(judge: Path) -> Path:
     return judge.parent / config.prompt if config.prompt else FOLDER / BUILT_IN[config.form]
 
 
-def write_folder(target: Path, built: Built, *, judge: Path, **facts: Any) -> dict[str, Any]:
-    """Write the folder whole or not at all; its manifest. StoreError where `target` exists, DataError for no rows."""
+def write_folder(
+    target: Path, built: Built, *, judge: Path, prompt: Path | None = None, **facts: Any
+) -> dict[str, Any]:
+    """Write the folder whole or not at all; its manifest. StoreError where `target` exists, DataError for no rows.
+
+    `prompt` is that of a model which is no judge; then the manifest names none.
+    """
     if target.exists():
         raise StoreError(f"{target} exists already; judge data is never overwritten, name a new folder with -o")
     if not built.rows:
@@ -67,8 +72,8 @@ def write_folder(target: Path, built: Built, *, judge: Path, **facts: Any) -> di
     try:
         _lines(folder / ROWS, built.rows)
         _lines(folder / DROPPED, built.dropped)
-        shutil.copyfile(prompt_path(judge), folder / PROMPT)
-        config = asdict(read_judge(judge)[0])
+        shutil.copyfile(prompt or prompt_path(judge), folder / PROMPT)
+        config = None if prompt else asdict(read_judge(judge)[0])
         manifest = {
             "format": FORMAT,
             "digest": digest(sorted(map(canonical_json, built.rows))),

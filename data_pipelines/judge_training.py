@@ -2,7 +2,8 @@
 
 The result is a folder that holds the model in transformers' form and
 
-    judge.toml            the judge itself: `rmkit eval FOLDER/judge.toml ...`, like every reward model
+    judge.toml            the judge itself: `rmkit eval FOLDER/judge.toml ...`, like every reward model (a rubric
+                          writer has none: name its folder in the table [writer] of a judge's TOML)
     prompt.jinja          what it was trained to be asked with
     judge_training.json   stage, settings, base with the hash of its weights, data (digest, dataset, parents), losses
 """
@@ -94,9 +95,11 @@ def train(stage: Stage, data: Path, *, base: str, output: Path, settings: JudgeT
             "versions": {name: version(name) for name in ("torch", "transformers", "trl")},
         }
         (folder / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-        (folder / JUDGE).write_text(judge_toml(output.name, manifest["judge"]))
-        read_judge(folder / JUDGE)
-    return {"path": str(output), "judge": str(output / JUDGE), "sha256": weights_sha256(output), **facts}
+        if manifest["judge"]:
+            (folder / JUDGE).write_text(judge_toml(output.name, manifest["judge"]))
+            read_judge(folder / JUDGE)
+    judge = str(output / JUDGE) if manifest["judge"] else None
+    return {"path": str(output), "judge": judge, "sha256": weights_sha256(output), **facts}
 
 
 def _trained(stage: Stage, model: Any, tokenizer: Any, rows: Sequence[Row], settings: JudgeTrainingConfig) -> Any:
@@ -179,12 +182,18 @@ def _text(result: Mapping[str, Any]) -> str:
     first, last = result["log"][0], result["log"][-1]
     moved = [f"{key} {first[key]:.3f} -> {last[key]:.3f}" for key in LOGGED if key in first and key in last]
     dropped = "; ".join(f"{count}: {reason}" for reason, count in result["dropped"].items()) or "none"
+    judge = result["judge"]
+    use = (
+        f"rmkit eval {judge} --data NAME@VERSION"
+        if judge
+        else f'[writer] backend = "local", model = "{result["path"]}"'
+    )
     return "\n".join(
         [
-            f"judge    {result['judge']}",
+            f"model    {judge or result['path']}",
             f"rows     {result['rows']} (dropped {dropped})",
             f"steps    {result['steps']} in {result['seconds']:.1f} s; first and last: {', '.join(moved)}",
             f"data     {result['data']['digest']} from {(result['data']['dataset'] or {}).get('ref')}",
-            f"try it   rmkit eval {result['judge']} --data NAME@VERSION",
+            f"try it   {use}",
         ]
     )

@@ -27,6 +27,7 @@ from evaluation.benchmarks.judge_training_world import made_world, words_of, wri
 from rmkit import cli  # noqa: E402
 from rmkit.errors import ConfigError, DataError, ModelError, UsageError  # noqa: E402
 from rmkit.models import load_model  # noqa: E402
+from rubrics.rubric_rm import WRITER_PROMPT  # noqa: E402
 
 
 @pytest.mark.parametrize(
@@ -262,6 +263,33 @@ def test_the_page_tells_both_tables(tmp_path: Path) -> None:
     assert "With permuted labels, one order: 100.0" in text
     assert "both-order reward 0.25 in the first five of 10 steps, 1.00 in the last five" in text
     assert (tmp_path / "judge_training.png").stat().st_size > 5000
+
+
+def test_a_rubric_writer_is_trained_like_a_judge_and_serves_as_one_half_of_a_model(
+    tiny: Path, tmp_path: Path, home: Path
+) -> None:
+    rows = [
+        {
+            "id": "i",
+            "prompt": [{"role": "user", "content": "near"}],
+            "completion": [{"role": "assistant", "content": "amber"}],
+        }
+    ]
+    data = tmp_path / "writer-data"
+    write_folder(
+        data, Built(rows * 4, [], {}), judge=tiny / "asked" / "judge.toml", prompt=WRITER_PROMPT, stage="rubrics"
+    )
+    result = train(
+        "sft", data, base=str(tiny / "base"), output=tmp_path / "writer", settings=JudgeTrainingConfig(**QUICK)
+    )
+    assert result["judge"] is None
+    assert not (tmp_path / "writer" / "judge.toml").exists()
+    toml = tmp_path / "judge.toml"
+    text = (tiny / "asked" / "judge.toml").read_text().replace('prompt = "prompt.jinja"\n', "")
+    toml.write_text(text + '\n[writer]\nbackend = "local"\nmodel = "writer"\n')
+    model = load_model(toml)
+    [answer] = model.compare([made_world(0).train[0].candidates])
+    assert str(answer.unscored).startswith("no rubric: ")  # two steps teach nothing, but it was asked
 
 
 @pytest.mark.slow

@@ -78,6 +78,16 @@ def test_rubrics_that_explain_the_label_are_kept_with_all_that_led_to_it(
     assert outcomes[0]["verdicts"][0]["p_better"] == 1.0
     assert len(lines(out / "writer.jsonl")) == 8
     assert [r["verdict"] for r in lines(out / "judge.jsonl")].count("A") == 8
+    for part in ("writer", "judge"):
+        made = tmp_path / f"{part}-data"
+        assert cli.call("judge-data", ["rubrics", str(judge), str(out), "--part", part, "-o", str(made)]) == 0
+        manifest = json.loads((made / "manifest.json").read_text())
+        assert manifest["rows"] == {"writer": 8, "judge": 16}[part]
+        assert manifest["dropped"] == report["dropped"]
+        assert (manifest["judge"] is None) == (part == "writer")
+        assert set(lines(made / "data.jsonl")[0]) >= {"id", "prompt", "completion"}
+    with pytest.raises(DataError, match="rmkit rubrics generate"):
+        cli.call("judge-data", ["rubrics", str(judge), str(export), "--part", "judge", "-o", str(tmp_path / "x")])
     with pytest.raises(Exception, match="exists already"):
         cli.call("rubrics", ["generate", str(judge), str(export), "-o", str(out)])
 
