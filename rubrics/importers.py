@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from rmkit.errors import DataError
@@ -114,24 +115,21 @@ def _healthbench(row: Row) -> tuple[Conversation, tuple[Criterion, ...]]:
 
 def _house(row: Row) -> tuple[Conversation, tuple[Criterion, ...]]:
     prompt = tuple(Message(_text(turn, "role"), _text(turn, "content")) for turn in _list(row, "prompt"))
+    return prompt, house_criteria(row)
+
+
+def house_criteria(row: Row) -> tuple[Criterion, ...]:
+    """The criteria under `rubric`, each weight times its `dimension_weight`. Raises DataError."""
     criteria = []
     for item in _list(row, "rubric"):
         share = _number(item, "dimension_weight") if "dimension_weight" in item else 1.0
         criterion = parse_criterion({key: value for key, value in item.items() if key != "dimension_weight"})
         criteria.append(_scaled(criterion, share))
-    return prompt, tuple(criteria)
+    return tuple(criteria)
 
 
 def _scaled(criterion: Criterion, share: float) -> Criterion:
-    return Criterion(
-        criterion=criterion.criterion,
-        levels=criterion.levels,
-        weight=criterion.weight * share,
-        dimension=criterion.dimension,
-        tag=criterion.tag,
-        explanation=criterion.explanation,
-        check=criterion.check,
-    )
+    return replace(criterion, weight=round(criterion.weight * share, 12))  # 0.7 * 0.6 is no number to store
 
 
 def _text(row: Row, name: str) -> str:

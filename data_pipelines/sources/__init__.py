@@ -15,6 +15,7 @@ from data_pipelines.sources import (
     label_studio,
     nectar,
     prm800k,
+    published_rubrics,
     shp,
     trl,
     ultrafeedback,
@@ -84,6 +85,12 @@ SOURCES = (
         "helpsteer3-principle", "context, response, principle, fulfilment", helpsteer.is_principle, helpsteer.principle
     ),
     Source("helpsteer3-feedback", "context, response, feedback", helpsteer.is_feedback, helpsteer.feedback),
+    Source(
+        "published-rubrics",
+        "BiGGen-Bench, FLASK, DeepResearch Bench, HealthBench rubrics",
+        published_rubrics.matches,
+        published_rubrics.units,
+    ),
     Source("shp", "history, human_ref_A, human_ref_B, labels", shp.matches, shp.pairs),
     Source("nectar", "prompt, answers with rank and model", nectar.matches, nectar.lists),
     Source("webgpt", "question, answer_0, answer_1, score_0, score_1", webgpt.matches, webgpt.pairs),

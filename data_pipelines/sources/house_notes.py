@@ -27,7 +27,8 @@ from data_pipelines.sources.build import (
 )
 from data_pipelines.sources.house import common, is_house, origin
 from rmkit.errors import DataError
-from rubrics.criteria import Criterion, parse_criterion, rubric_json
+from rubrics.criteria import rubric_json
+from rubrics.importers import house_criteria
 
 
 def is_rubric(row: Row) -> bool:
@@ -54,19 +55,10 @@ def rubrics(row: Row) -> Iterator[Unit]:
     shares = {item["dimension"]: item["dimension_weight"] for item in items if "dimension_weight" in item}
     more = {"dimension_weights": shares} if shares else {}
     try:
-        rubric = rubric_json(_criterion(item) for item in items)
+        rubric = rubric_json(house_criteria(row))
     except DataError as error:
         raise UnusableRowError(str(error)) from None
     yield unit(field(row, "prompt"), [], kind="rubric", rubric=rubric, **common(row, "rubric", **more))
-
-
-def _criterion(item: Mapping[str, Any]) -> Criterion:
-    share = item.get("dimension_weight", 1)
-    weight = item.get("weight", 1)
-    if not isinstance(share, int | float) or not isinstance(weight, int | float):
-        raise UnusableRowError("the weight of a criterion is not a number")
-    value = {key: part for key, part in item.items() if key not in ("dimension_weight", "weight")}
-    return parse_criterion(value | {"weight": round(share * weight, 12)})
 
 
 def edits(row: Row) -> Iterator[Unit]:

@@ -209,6 +209,14 @@ EXAMPLES: dict[str, Mapping[str, Any]] = {
         "response": "Red.",
         "feedback": ["The response is mostly helpful.", "Fine."],
     },
+    "published-rubrics": {
+        "id": "b1",
+        "capability": "planning",
+        "system_prompt": "You plan.",
+        "input": "Plan a day.",
+        "reference_answer": "Rest.",
+        "score_rubric": {"criteria": "Is it feasible?"} | {f"score{i}_description": f"level {i}" for i in range(1, 6)},
+    },
     "shp": {
         "post_id": "p1",
         "domain": "askculinary_train",
@@ -329,6 +337,7 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "helpsteer3-edit": ({"edited_response": None}, "missing field edited_response"),
     "helpsteer3-principle": ({"fulfilment": "Partly"}, "not Yes or No"),
     "helpsteer3-feedback": ({"context": []}, "empty prompt"),
+    "published-rubrics": ({"score_rubric": {"criteria": "x"}}, "score1_description must be a text"),
     "shp": ({"labels": 2}, "labels is not 0 or 1"),
     "nectar": ({"answers": [{"answer": "Red.", "model": "m", "rank": None}]}, "missing field rank"),
     "webgpt": ({"score_0": float("nan")}, "score is NaN"),
