@@ -21,7 +21,7 @@ from warehouse.sync import sync
 
 log = logging.getLogger(__name__)
 
-PAGES = Path(__file__).with_name("app.py")
+SCRIPT = Path(pages.__file__).with_name("app.py")  # no folder `pages` beside it: Streamlit would take that for its own
 MERGE_EVERY_S = 20.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -45,7 +45,7 @@ def application(ledger: Ledger) -> Any:
     }.items():
         config.set_option(option, value)
     studio.use(Studio(ledger))
-    return App(PAGES, routes=routes())
+    return App(SCRIPT, routes=routes())
 
 
 def _merge(ledger: Ledger) -> int:

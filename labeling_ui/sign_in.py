@@ -11,6 +11,7 @@ from streamlit.errors import StreamlitSecretNotFoundError
 
 from labeling_ui.api import COOKIE
 from labeling_ui.people import ForbiddenError, Person, by_name, by_token
+from labeling_ui.texts import harmless
 from rmkit.ledger import Ledger
 
 
@@ -23,7 +24,7 @@ def person(ledger: Ledger) -> Person | None:
         if st.user.get("is_logged_in"):
             return by_name(ledger, _address())
     except ForbiddenError as error:
-        st.error(str(error))
+        st.error(harmless(str(error)))
     _way_in()
     return None
 
@@ -31,7 +32,7 @@ def person(ledger: Ledger) -> Person | None:
 def way_out(person: Person) -> None:
     """In the sidebar: who is signed in, and how to leave."""
     with st.sidebar.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{person.name}, {person.role}")
+        st.caption(f"{harmless(person.name)}, {person.role}")
         if st.context.cookies.get(COOKIE):
             st.html('<a href="/leave" target="_self">Sign out</a>')
         else:

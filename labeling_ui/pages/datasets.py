@@ -6,6 +6,7 @@ import polars as pl
 import streamlit as st
 
 from labeling_ui.pages.warehouse_view import reading
+from labeling_ui.texts import harmless
 from warehouse.diff import diff
 from warehouse.history import all_datasets, one_dataset
 from warehouse.versions import resolve
@@ -25,9 +26,10 @@ def page() -> None:
         told = one_dataset(connection, name)
         versions = told["versions"]
         table = pl.DataFrame(versions, infer_schema_length=None)
-        st.dataframe(table.with_columns(pl.col("digest").str.slice(0, 12)).select(SHOWN), hide_index=True)
+        table = table.with_columns(pl.col("digest").str.slice(0, 12)).select(SHOWN)
+        st.dataframe(table, hide_index=True, column_config={"ref": "version", "n_rows": "rows"})
         if told["tags"]:
-            st.caption("tags: " + ", ".join(f"{tag} is {ref}" for tag, ref in told["tags"].items()))
+            st.caption(harmless("tags: " + ", ".join(f"{tag} is {ref}" for tag, ref in told["tags"].items())))
         st.code(f"rmkit export {name} --format trl", language="sh")
         numbers = [f"v{one['number']}" for one in versions]
         if len(numbers) < 2:

@@ -18,9 +18,9 @@ from warehouse.why import why
 PAGE_ROWS = 50
 
 _FOUND = """
-SELECT left(json_extract_string(p.messages, '$[#-1].content'), 160) AS prompt, u.kind, m.split,
-    round(100 * e.p[1]) AS first_percent, e.n_votes AS votes, m.weight, p.family_id AS family,
-    replace(e.h::VARCHAR, '-', '') AS id
+SELECT left(json_extract_string(p.messages, '$[#-1].content'), 160) AS prompt, u.kind, coalesce(m.split, '') AS split,
+    round(100 * e.p[1])::INTEGER AS first, e.n_votes AS votes, m.weight, replace(e.h::VARCHAR, '-', '') AS id,
+    count(*) OVER () AS total
 FROM {members} m JOIN example e USING (example_id) JOIN unit u USING (unit_id) JOIN prompt p USING (prompt_id)
 WHERE ($split IS NULL OR m.split = $split) AND ($kind IS NULL OR u.kind = $kind)
 AND ($text IS NULL OR contains(lower(p.messages), lower($text)) OR EXISTS (
@@ -42,12 +42,23 @@ def page() -> None:
         if rows.is_empty():
             st.info("No row fits. Loosen a filter.")
             return
-        chosen = st.dataframe(rows, hide_index=True, on_select="rerun", selection_mode="single-row", key="rows")
+        st.caption(
+            f"{rows['total'][0]:,} rows, {PAGE_ROWS} a page. Choose one to read it with all that is known about it."
+        )
+        chosen = st.dataframe(
+            rows.drop("total"),
+            hide_index=True,
+            on_select="rerun",
+            selection_mode="single-row",
+            key="rows",
+            column_config={
+                "prompt": st.column_config.TextColumn(width="large"),
+                "first": st.column_config.NumberColumn("first is better", format="%d%%"),
+            },
+        )
         picked = chosen.selection.rows
         if picked:
             _row(why(connection, rows["id"][picked[0]]))
-        else:
-            st.caption("Choose a row to read it with everything that is known about it.")
 
 
 def _search(connection: duckdb.DuckDBPyConnection, names: list[str]) -> pl.DataFrame:
@@ -56,9 +67,10 @@ def _search(connection: duckdb.DuckDBPyConnection, names: list[str]) -> pl.DataF
     split = second.selectbox("Split", ["train", "validation", "test"], index=None, placeholder="any")
     kind = third.selectbox("Kind", ["pair", "list", "single", "steps", "rubric"], index=None, placeholder="any")
     text = fourth.text_input("Contains", placeholder="text in prompt or responses")
-    unsure = st.toggle("Only labels that people are split on")
+    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
+        unsure = st.toggle("Only labels that people are split on")
+        page = int(st.number_input("Page", min_value=1, value=1, step=1, width=160))
     version_id = resolve(connection, str(ref))
-    page = int(st.number_input("Page", min_value=1, value=1, step=1))
     given: dict[str, Any] = {"split": split, "kind": kind, "text": text or None, "sureness": 0.5 if unsure else None}
     given |= {"limit": PAGE_ROWS, "offset": (page - 1) * PAGE_ROWS}
     return pl.DataFrame(connection.sql(_FOUND.format(members=members(connection, version_id)), params=given).pl())

@@ -22,8 +22,8 @@ def page() -> None:
     st.header("Leaderboard", anchor=False)
     try:
         boards = leaderboards(paths.home() / "runs" / "eval")
-    except DataError as error:
-        st.info(str(error), icon=":material/lightbulb:")
+    except DataError:
+        st.info("No result yet. Make one: `rmkit eval MODEL --suite NAME`", icon=":material/lightbulb:")
         return
     for board in boards:
         _board(board)

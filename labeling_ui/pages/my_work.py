@@ -13,7 +13,7 @@ from labeling_ui.people import Person
 from labeling_ui.quality import Share, people_reports
 from labeling_ui.texts import harmless, show_text
 
-SHOWN = 50
+SHOWN = 20  # at a time: each one is drawn with its texts
 
 
 def page() -> None:
@@ -32,17 +32,22 @@ def page() -> None:
     _figures(mine)
     _per_day(mine)
     st.subheader("Answers, newest first", anchor=False)
-    for hold in desk.history(person)[:SHOWN]:
+    history = desk.history(person)
+    shown = st.session_state.setdefault("my-work-shown", SHOWN)
+    for hold in history[:shown]:
         _answer(desk, person, hold, mine)
+    if len(history) > shown and st.button("Show older ones", type="tertiary"):
+        st.session_state["my-work-shown"] = shown + SHOWN
+        st.rerun()
 
 
 def _figures(mine: pl.DataFrame) -> None:
     (report,) = people_reports(mine)
     answers, gold, same, seconds = st.columns(4)
     answers.metric("answers", report.answers, help=f"{report.skipped} skipped, {report.bad_items} set aside")
-    gold.metric("right on known items", percent(report.gold), help=counted(report.gold))
-    same.metric("repeats answered alike", percent(report.repeated_same), help=counted(report.repeated_same))
-    seconds.metric("seconds an answer (median)", "" if report.active_s is None else f"{report.active_s:.1f}")
+    gold.metric("known items", percent(report.gold), help=counted(report.gold))
+    same.metric("repeats alike", percent(report.repeated_same), help=counted(report.repeated_same))
+    seconds.metric("seconds", "" if report.active_s is None else f"{report.active_s:.1f}", help="median of an answer")
 
 
 def _per_day(mine: pl.DataFrame) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import altair as alt
 import polars as pl
 import streamlit as st
@@ -14,6 +17,7 @@ from labeling_ui.pages.my_work import counted, percent
 from labeling_ui.people import Person
 from labeling_ui.project import Project, add_queued
 from labeling_ui.quality import Agreement, PersonReport, agreement, people_reports
+from labeling_ui.texts import harmless
 from rmkit.errors import RmkitError
 
 
@@ -22,13 +26,13 @@ def page() -> None:
     person: Person = st.session_state["person"]
     name = choose_project()
     if name is None:
+        st.header("Project", anchor=False)
         return
     here = studio.current()
     project, desk, work = here.project(name), here.desk(name), here.work(name).frame()
     st.header(name, anchor=False)
-    st.caption(
-        f"{project.task.title} · {project.data} · {project.task.overlap} people an item · task {project.task.id[:8]}"
-    )
+    task = project.task
+    st.caption(f"{harmless(task.title)} · {project.data} · {task.overlap} people an item · task {task.id[:8]}")
     _progress(desk, work)
     if work.is_empty():
         st.info("No answers yet. Give people their links: `rmkit label people add NAME`", icon=":material/lightbulb:")
@@ -45,15 +49,31 @@ def _progress(desk: Desk, work: pl.DataFrame) -> None:
     st.progress(done["answered"] / max(done["wanted"], 1))
     cells = st.columns(4)
     cells[0].metric(f"answers of {done['wanted']}", done["answered"])
-    cells[1].metric(f"complete of {done['items']} items", done["complete"])
+    cells[1].metric(f"complete of {done['items']}", done["complete"])
     cells[2].metric("at work now", done["at_work"])
-    cells[3].metric("known and repeated", done["gold_and_repeats"])
+    cells[3].metric("known, repeated", done["gold_and_repeats"])
     if work.height > 1:
-        hours = work.group_by(pl.col("time").dt.truncate("1h").alias("hour"), "rater").agg(answers=pl.len())
-        st.altair_chart(
-            alt.Chart(hours).mark_bar().encode(x=alt.X("hour:T", title=None), y="answers:Q", color="rater:N"),
-            height=200,
-        )
+        _pace(work)
+
+
+def _pace(work: pl.DataFrame) -> None:
+    """Answers of each person, in steps that suit how long the work has gone on."""
+    spent: Any = work["time"].max() - work["time"].min()  # type: ignore[operator]
+    every, step = _steps(spent / timedelta(hours=1))
+    counts = work.group_by(pl.col("time").dt.truncate(every), "rater").agg(answers=pl.len())
+    time = alt.X("time:T", title=None, timeUnit=step)
+    who = alt.Color("rater:N", title=None)
+    chart = alt.Chart(counts).mark_bar().encode(x=time, y=alt.Y("sum(answers):Q", title="answers"), color=who)
+    st.altair_chart(chart, height=200)
+
+
+def _steps(hours: float) -> tuple[str, alt.TimeUnitParams]:
+    """How finely to count, and the bars; the browser sums hours into days, as it knows where days begin."""
+    if hours < 4:
+        return "5m", alt.TimeUnitParams(unit="yearmonthdatehoursminutes", step=5)
+    if hours < 100:
+        return "1h", alt.TimeUnitParams(unit="yearmonthdatehours")
+    return "1h", alt.TimeUnitParams(unit="yearmonthdate")
 
 
 def _agreement(found: Agreement) -> None:
@@ -145,7 +165,7 @@ def _versions(project: Project, person: Person) -> None:
             try:
                 made = commit_labels(studio.current().ledger, project, person)
             except RmkitError as error:
-                st.error(str(error))
+                st.error(harmless(str(error)))
             else:
                 ref = made.version.ref
                 st.success(f"{ref}: {made.version.n_rows} rows. Next: `rmkit train frozen --data {ref}`")

@@ -23,13 +23,18 @@ GROUP BY r.rubric_id, r.criteria ORDER BY used DESC, r.rubric_id LIMIT $limit OF
 def page() -> None:
     """Run on every interaction."""
     st.header("Rubrics", anchor=False)
-    text = st.text_input("Contains", placeholder="text in a criterion")
-    page = int(st.number_input("Page", min_value=1, value=1, step=1))
-    given = {"text": text or None, "limit": PAGE_ROWS, "offset": (page - 1) * PAGE_ROWS}
     with reading() as connection:
+        [(count,)] = connection.execute("SELECT count(*) FROM rubric").fetchall()
+        if not count:
+            st.info("No rubric yet. Import some with: `rmkit ingest FILE`", icon=":material/lightbulb:")
+            return
+        contains, number = st.columns([4, 1])
+        text = contains.text_input("Contains", placeholder="text in a criterion")
+        page = int(number.number_input("Page", min_value=1, value=1, step=1))
+        given = {"text": text or None, "limit": PAGE_ROWS, "offset": (page - 1) * PAGE_ROWS}
         found = connection.execute(_FOUND, given).fetchall()
     if not found:
-        st.info("No rubric here. Import some with: `rmkit ingest FILE`", icon=":material/lightbulb:")
+        st.info("No rubric on this page with this text.")
     for criteria, used, prompt in found:
         rubric = parse_rubric(json.loads(criteria))
         title = f"{len(rubric)} criteria, used by {used} units"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import get_args
+from urllib.parse import urlsplit
 
 import streamlit as st
 
 from labeling_ui import studio
 from labeling_ui.people import Person, Role, add_person, people, remove_person
+from labeling_ui.texts import harmless
 from rmkit.errors import RmkitError
 
 
@@ -37,7 +39,13 @@ def _add(person: Person, name: str, role: Role | None) -> None:
         person.require("admin", "add a person")
         token = add_person(studio.current().ledger, name.strip(), role=role or "annotator")
     except RmkitError as error:
-        st.error(str(error))
+        st.error(harmless(str(error)))
         return
-    st.success(f"{name} is {role}. The link below opens the studio for them; it is shown this once.")
-    st.code(f"/enter?token={token}", language=None)
+    st.success(f"{harmless(name)} is {role}. The link below opens the studio for them; it is shown this once.")
+    st.code(f"{_address()}/enter?token={token}", language=None)
+
+
+def _address() -> str:
+    """Where this studio is, as the admin's browser knows it."""
+    told = urlsplit(st.context.url or "")
+    return f"{told.scheme}://{told.netloc}" if told.netloc else ""

@@ -41,4 +41,5 @@ def _pages(person: Person) -> dict[str, list[st.Page]]:
     return found
 
 
-main()
+if __name__ == "__main__":
+    main()
