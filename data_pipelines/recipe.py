@@ -114,7 +114,10 @@ def run_recipe(recipe: Recipe, data: str, *, out: str | None = None) -> dict[str
         version_id = resolve(connection, data)
         version = get(connection, version_id)
         frame = as_frame(checkout(connection, version_id, votes=True))
-        context = Context(benchmarks=_benchmarks(connection) if _needs_benchmarks(recipe) else Context().benchmarks)
+        context = Context(
+            benchmarks=_benchmarks(connection) if _needs_benchmarks(recipe) else Context().benchmarks,
+            gold={ref: as_frame(checkout(connection, resolve(connection, ref))) for ref in _gold(recipe)},
+        )
     if not len(frame):
         raise DataError(f"{version.ref} has no rows to run {recipe.name} on")
     kept, done = run_steps(frame, recipe.steps, context=context, given=version.digest)
@@ -127,6 +130,11 @@ def run_recipe(recipe: Recipe, data: str, *, out: str | None = None) -> dict[str
 
 def _needs_benchmarks(recipe: Recipe) -> bool:
     return any(name == "contamination" for name, _ in recipe.steps)
+
+
+def _gold(recipe: Recipe) -> list[str]:
+    """The versions with known labels that its steps name."""
+    return sorted({ref for _, config in recipe.steps if (ref := getattr(config, "gold", ""))})
 
 
 def _benchmarks(connection: Any) -> pl.DataFrame:

@@ -1,9 +1,9 @@
 """Running steps so that a kill loses at most the step under way.
 
 Each finished step leaves a folder $RMKIT_HOME/runs/KEY with what it dropped, its facts and the frame it kept. KEY is a
-digest of the input (version, rows and votes), of the benchmarks, of the step's and all earlier steps' configs and of
-the steps' source code, so a changed recipe, version or rmkit never picks up an old result. A folder appears by one
-rename and is complete or absent. Only the newest kept frame is stored; the folders go once the version is committed.
+digest of the input (version, rows and votes), of benchmarks and gold labels, of the step's and all earlier steps'
+configs and of the steps' source code, so a changed recipe, version or rmkit never picks up an old result. A folder
+appears by one rename and is complete or absent. Only the newest kept frame is stored; the folders go once the version is committed.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _folder(key: str) -> Path:
 
 def _keys(frame: pl.DataFrame, steps: Sequence[tuple[str, Any]], context: Context, given: str) -> list[str]:
     """One key per step, each depending on all before it."""
-    key = digest([given, _content(frame), _content(context.benchmarks), _code()])
+    key = digest([given, *map(_content, (frame, context.benchmarks, *context.gold.values())), _code()])
     keys = []
     for name, config in steps:
         key = digest([key, name, json.dumps(asdict(config), sort_keys=True)])

@@ -60,6 +60,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--hidden", type=int, default=320, help="hidden size; 320 makes 5M parameters")
+    parser.add_argument("--lr", type=float, help="learning rate (default 3e-4; with adapters 2e-3)")
+    parser.add_argument("--beta", type=float, default=1.0, help="of implicit rewards (default 1)")
     parser.add_argument("--lora-rank", type=int, default=0, help="two adapters on one frozen trunk instead")
     parser.add_argument("-o", "--output", type=Path, help="also write the table as Markdown")
     options = parser.parse_args(argv)
@@ -77,17 +79,19 @@ def _one(options: Any, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         right = planted(Path(folder) / "data", pairs=options.pairs, rate=options.rate, seed=seed)
         parameters = causal_model(Path(folder) / "base", hidden=options.hidden, seed=seed)
-        settings = (ImplicitConfig if options.kind == "implicit" else ExplicitConfig)(
-            model=str(Path(folder) / "base"),
-            learning_rate=2e-3 if options.lora_rank else 3e-4,
-            lora_rank=options.lora_rank,
-            epochs=float(options.epochs),
-            rows_per_step=16,
-            batch_tokens=2048,
-            max_tokens=256,
-            response_reserve_tokens=128,
-            seed=seed,
-        )
+        values: dict[str, Any] = {
+            "model": str(Path(folder) / "base"),
+            "learning_rate": options.lr or (2e-3 if options.lora_rank else 3e-4),
+            "lora_rank": options.lora_rank,
+            "epochs": float(options.epochs),
+            "rows_per_step": 16,
+            "batch_tokens": 2048,
+            "max_tokens": 256,
+            "response_reserve_tokens": 128,
+            "seed": seed,
+        }
+        implicit = options.kind == "implicit"
+        settings = ImplicitConfig(**values, beta=options.beta) if implicit else ExplicitConfig(**values)
         arms = {
             name: train_peers(
                 str(Path(folder) / "data"), settings, noise=noise, output=Path(folder) / name, restart=True

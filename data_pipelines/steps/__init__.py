@@ -67,13 +67,15 @@ class StepResult(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a step may need besides its frame: the benchmarks (name, source_row, prompt, responses) of the warehouse."""
+    """What a step may need besides its frame: the benchmarks (name, source_row, prompt, responses) of the warehouse,
+    and the versions that steps name as `gold`, by that name."""
 
     benchmarks: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(
             schema={"name": pl.String, "source_row": pl.String, "prompt": pl.String, "responses": pl.List(pl.String)}
         )
     )
+    gold: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 
 
 def as_frame(checkout: pa.Table) -> pl.DataFrame:

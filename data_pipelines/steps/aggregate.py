@@ -1,8 +1,8 @@
 """Aggregate several annotators' votes into one soft label per row: the distribution is kept, never only the majority.
 
-Methods, each in a module of its own: `majority` (vote shares), `dawid_skene` (a confusion matrix per rater), `mace` (a
-competence per rater). The label is p = [P(first) + P(tie) / 2, P(second) + P(tie) / 2], its `n_votes` the votes behind
-it, its ranks follow from p.
+Methods, each in a module of its own: `majority` (vote shares), `reliability` (shares weighed by each rater's agreement
+with the others), `dawid_skene` (a confusion matrix per rater), `mace` (a competence per rater). The label is
+p = [P(first) + P(tie) / 2, P(second) + P(tie) / 2], its `n_votes` the votes behind it, its ranks follow from p.
 
 Skill is learned only from rows on which two or more raters voted: where a rater stands alone, the model would find the
 rater in perfect agreement with the label made from that one vote. A single vote by a rater whose skill is known is
@@ -21,16 +21,20 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.steps import Context, StepResult, dawid_skene, mace, majority, partition
+from data_pipelines.steps import Context, StepResult, dawid_skene, mace, majority, partition, reliability
 from data_pipelines.steps.votes import FIRST, SECOND, TIE, Votes, pair_votes
 from rmkit.errors import ConfigError
+from rmkit.reliability.annotators import Few
 
-Method = Literal["majority", "dawid_skene", "mace"]
+Method = Literal["majority", "reliability", "dawid_skene", "mace"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
+    """`few` says what method reliability does with raters of fewer than two comparable votes."""
+
     method: Method = "dawid_skene"
+    few: Few = "refuse"
     symmetric: bool = True
     smoothing: float = 4.0
     min_margin: float = 0.0
@@ -49,11 +53,17 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     shared = votes.only(n_votes[votes.row] >= 2)
     prior, confusion = _fit(shared, config)
     known = np.isin(np.arange(len(votes.raters)), shared.rater)
-    truth = majority.posterior(votes) if config.method == "majority" else dawid_skene.posterior(votes, prior, confusion)
-    labelled = n_votes >= 2
-    labelled[votes.row[(n_votes[votes.row] == 1) & known[votes.rater]]] = True
-    if config.method == "majority":
-        labelled = n_votes >= 1
+    match config.method:
+        case "majority":
+            truth = majority.posterior(votes)
+            labelled = n_votes >= 1
+        case "reliability":
+            truth = reliability.posterior(votes, few=config.few)
+            labelled = ~np.isnan(truth[:, FIRST])
+        case _:
+            truth = dawid_skene.posterior(votes, prior, confusion)
+            labelled = n_votes >= 2
+            labelled[votes.row[(n_votes[votes.row] == 1) & known[votes.rater]]] = True
     relabelled = _with_label(frame, truth[:, FIRST] + truth[:, TIE] / 2, labelled, n_votes, config.method)
     margin = (2 * pl.col("p").list.first() - 1).abs()
     unclear = (pl.col("responses").list.len() == 2) & (margin.round(9) < config.min_margin)

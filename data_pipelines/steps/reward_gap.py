@@ -15,7 +15,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from data_pipelines.steps import Context, StepResult
-from data_pipelines.steps.weighing import WeighingConfig, family_of, feature_pairs, judged_pairs, part_of, weighed
+from data_pipelines.steps.weighing import (
+    WeighingConfig,
+    by_label,
+    family_of,
+    feature_pairs,
+    judged_pairs,
+    part_of,
+    weighed,
+)
 from rmkit.errors import ConfigError
 from rmkit.reliability.head_training import HeadConfig
 from rmkit.reliability.verdicts import Verdicts
@@ -55,10 +63,10 @@ def model_margins(frame: pl.DataFrame, config: Config) -> tuple[tuple[str, ...],
     from rmkit.models import load_model
 
     pairs = judged_pairs(frame, config.splits)
-    scores = load_model(config.model).score([pair.candidates for pair in pairs])
-    first, second = (np.array([one[side].value for one in scores]) for side in (0, 1))
-    sign = np.array([1.0 if pair.p > 0.5 else -1.0 for pair in pairs])
-    return tuple(pair.example for pair in pairs), sign * (first - second)
+    scores = by_label(pairs, load_model(config.model).score([pair.candidates for pair in pairs]))
+    return tuple(pair.example for pair in pairs), np.array(
+        [chosen.value - rejected.value for chosen, rejected in scores]
+    )
 
 
 def _cross_fitted(frame: pl.DataFrame, config: Config) -> tuple[tuple[str, ...], NDArray[np.float64]]:

@@ -4,27 +4,43 @@ Estimators with dropout (rmkit.reliability.pair_estimator) are trained on K - 1 
 remaining one in both orders, T passes each; margins come from cross-fitted reward heads. `selector`: lowest BALD,
 highest mean probability, largest margin, or drawn by (1 - BALD)^mu as printed. `action` soft_label trains on 1 - alpha
 instead (rmkit.reliability.upo). Mean probability and margin did as well as BALD in our measurements.
+
+`model` names a fine-tuned reward model that judges instead: T passes with dropout in all its layers; its margin is the
+same in both orders. It must not have been trained on these labels.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from data_pipelines.steps import Context, StepResult
-from data_pipelines.steps.weighing import WeighingConfig, family_of, feature_pairs, part_of, weighed
+from data_pipelines.steps.weighing import (
+    WeighingConfig,
+    by_label,
+    family_of,
+    feature_pairs,
+    judged_pairs,
+    part_of,
+    weighed,
+)
 from rmkit.errors import ConfigError
 from rmkit.reliability.cross_fit import cross_fitted_margins
 from rmkit.reliability.head_training import HeadConfig
 from rmkit.reliability.pair_estimator import EstimatorConfig, cross_fitted_uncertainty
+from rmkit.reliability.uncertainty import Uncertainty, from_scores
 from rmkit.reliability.upo import UpoConfig, select_certain
+from rmkit.reliability.verdicts import check_enough
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(HeadConfig, UpoConfig, WeighingConfig):
     """`hidden`, `lr`, `batch_pairs` and `epochs` are the reward heads'; the estimator takes the first two as well."""
 
+    model: str = ""
     folds: int = 5
     passes: int = 10
     estimator_dropout: float = 0.1
@@ -44,10 +60,37 @@ class Config(HeadConfig, UpoConfig, WeighingConfig):
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """The surest rows, or all with soft labels; all T probabilities of every pair are in the audit."""
+    ids, margin, passes = _of_model(frame, config) if config.model else _cross_fitted(frame, config)
+    found = select_certain(ids, passes, margin=margin, config=part_of(config, UpoConfig), seed=config.seed)
+    return weighed(frame, found, action=config.action)
+
+
+Judged = tuple[tuple[str, ...], NDArray[np.float64], Uncertainty]
+
+
+def _cross_fitted(frame: pl.DataFrame, config: Config) -> Judged:
+    """Ids, margins and passes by heads and estimators on frozen features that have not seen the pair's family."""
     pairs = feature_pairs(frame, config)
     head, family = part_of(config, HeadConfig), family_of(frame, pairs)
     margin = cross_fitted_margins(pairs, head=head, folds=config.folds, groups=family, seed=config.seed)
     estimator = config.estimator()
     passes = cross_fitted_uncertainty(pairs, family, config=estimator, folds=config.folds, seed=config.seed)
-    found = select_certain(pairs.ids, passes, margin=margin, config=part_of(config, UpoConfig), seed=config.seed)
-    return weighed(frame, found, action=config.action)
+    return pairs.ids, margin, passes
+
+
+def _of_model(frame: pl.DataFrame, config: Config) -> Judged:
+    """The same by one reward model, whole, with dropout. Raises UsageError for a model that cannot drop."""
+    from rmkit.models import load_model
+    from rmkit.models.dropout import ModelDropout, with_dropout
+
+    pairs = judged_pairs(frame, config.splits)
+    check_enough(len(pairs), what="pairs with a winner")
+    asked = [pair.candidates for pair in pairs]
+    model = load_model(config.model)
+    plain = by_label(pairs, model.score(asked))
+    rate, passes = config.estimator_dropout, config.passes
+    dropping = with_dropout(model, rate=rate, passes=passes, where="model", seed=config.seed)
+    assert isinstance(dropping, ModelDropout)
+    draws = [by_label(pairs, one) for one in dropping.draws(asked)]
+    margin = np.array([chosen.value - rejected.value for chosen, rejected in plain])
+    return tuple(pair.example for pair in pairs), margin, from_scores(draws)

@@ -15,7 +15,7 @@ last bit makes no new version.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeVar
 
@@ -33,6 +33,7 @@ from rmkit.reliability.feature_pairs import FeaturePairs, oriented
 from rmkit.reliability.head_training import HeadConfig
 from rmkit.reliability.noise_prior import NoisePrior
 from rmkit.reliability.verdicts import Verdicts
+from rmkit.types import Score
 from warehouse.reliability import AUDIT
 
 Action = Literal["drop", "weight", "soft_label"]
@@ -61,6 +62,11 @@ def judged_pairs(frame: pl.DataFrame, splits: tuple[str, ...]) -> list[Pair]:
     rows = frame.filter(there & pair).drop("votes", "parent_order", strict=False)
     found, _ = read_pairs(Example(row) for row in rows.iter_rows(named=True))
     return [one for one in found if one.p != 0.5]
+
+
+def by_label(pairs: Sequence[Pair], scores: Sequence[Sequence[Score]]) -> list[tuple[Score, Score]]:
+    """Each pair's scores, the response that the label prefers first."""
+    return [(two[0], two[1]) if pair.p > 0.5 else (two[1], two[0]) for pair, two in zip(pairs, scores, strict=True)]
 
 
 def feature_pairs(frame: pl.DataFrame, config: WeighingConfig) -> FeaturePairs:
@@ -102,6 +108,20 @@ def estimated_noise(frame: pl.DataFrame, pairs: FeaturePairs, head: HeadConfig, 
 
     family = family_of(frame, pairs)
     return from_margins(cross_fitted_margins(pairs, head=head, groups=family, seed=seed), groups=family, seed=seed)
+
+
+def agreement_with(gold: pl.DataFrame, frame: pl.DataFrame, ids: Sequence[str]) -> NDArray[np.bool_]:
+    """For the pairs (ids of the frame) that gold has too, with a winner: whether both prefer the same response."""
+
+    def winners(rows: pl.DataFrame) -> dict[tuple[str, frozenset[str]], str]:
+        pairs = rows.filter((pl.col("kind") == "pair") & (pl.col("p").list.first() != pl.col("p").list.last()))
+        return {
+            (prompt, frozenset(responses)): responses[0 if p[0] > p[1] else 1]
+            for prompt, responses, p in pairs.select("prompt", "responses", "p").iter_rows()
+        }
+
+    known, ours = winners(gold), winners(frame.filter(pl.col("id").is_in(list(ids))))
+    return np.array([known[pair] == winner for pair, winner in ours.items() if pair in known], dtype=bool)
 
 
 def noise_facts(prior: NoisePrior) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Literal
 from rmkit.errors import DataError
 
 MIN_VOTES = 2
+Few = Literal["refuse", "average"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,7 @@ class Reliability:
         return max(0.0, 2 * self.value[annotator] - 1)
 
 
-def annotator_reliability(
-    votes: Sequence[tuple[str, str, object]], *, few: Literal["refuse", "average"] = "refuse"
-) -> Reliability:
+def annotator_reliability(votes: Sequence[tuple[str, str, object]], *, few: Few = "refuse") -> Reliability:
     """From (pair id, annotator, what they chose). Raises DataError where ids are missing, nobody shares a pair, or,
     with `few="refuse"`, someone has fewer than two comparable votes."""
     by_pair: dict[str, list[tuple[str, object]]] = defaultdict(list)

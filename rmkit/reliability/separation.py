@@ -25,9 +25,3 @@ def auc(margin: ArrayLike, clean: ArrayLike) -> float:
 def kept_precision(kept: Flags, clean: ArrayLike) -> float:
     """Share of right labels among the kept; NaN where nothing is kept."""
     return float(np.asarray(clean, dtype=bool)[kept].mean()) if kept.any() else float("nan")
-
-
-def kept_recall(kept: Flags, clean: ArrayLike) -> float:
-    """Share of the right labels that is kept; NaN where none is right."""
-    right = np.asarray(clean, dtype=bool)
-    return float(kept[right].mean()) if right.any() else float("nan")

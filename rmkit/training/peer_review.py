@@ -17,6 +17,8 @@ weights differ by their orders alone.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 from transformers import TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
 
 from rmkit.errors import ConfigError, DataError
 from rmkit.models.reward_module import RewardModule
@@ -295,6 +297,9 @@ def _restore(log: AuditLog, stored: Any) -> None:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint of a run that holds both models and the review; None where there is none."""
-    found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    return found if found and (Path(found) / WEIGHTS).is_file() else None
+    """The newest checkpoint that is whole; None where there is none. A kill may leave a newer one half written."""
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda one: -int(one.name.split("-")[1])):
+        with contextlib.suppress(OSError, ValueError):
+            json.loads((path / TRAINER_STATE_NAME).read_text())  # what the Trainer writes last
+            return str(path)
+    return None

@@ -24,7 +24,7 @@ from rmkit.reliability.peer_review import (
     tie_order,
 )
 from rmkit.reliability.review_audit import AuditLog
-from rmkit.reliability.separation import auc, kept_precision, kept_recall
+from rmkit.reliability.separation import auc, kept_precision
 
 ORDER = np.arange(5)
 MARGIN = np.array([[5.0, 4, 3, 2, 1], [1.0, 5, 2, 4, 3]])
@@ -142,7 +142,6 @@ def test_auc_agrees_with_scikit_learn() -> None:
 def test_precision_and_recall_of_the_kept() -> None:
     kept, clean = np.array([True, True, False, False]), np.array([True, False, True, True])
     assert kept_precision(kept, clean) == 0.5
-    assert kept_recall(kept, clean) == pytest.approx(1 / 3)
     assert np.isnan(kept_precision(np.zeros(4, dtype=bool), clean))
 
 
