@@ -72,6 +72,7 @@ class Desk:
         if not is_admitted(self._ledger, self.task, person):
             raise UsageError(f"{person.name} has not passed the quiz of {self.project} yet; take it on the page")
         with self._lock:
+            self._follow()
             now = time.time()
             mine = [hold for hold in self._holds.unanswered() if hold.rater == person.name and hold.until]
             mine.sort(key=lambda hold: hold.revision == 0)  # what was taken back comes first

@@ -1,7 +1,8 @@
 """What differs between two texts, word by word, as Markdown that shows them and does nothing else.
 
 Matching words by Ratcliff and Metzener (1988), as difflib does it. Fewer than MIN_SAME matching words in a row count as
-different, so that stray articles and commas do not chop a passage up; long stretches that are the same are folded.
+different unless both texts begin or end with them, so that stray articles and commas do not chop a passage up; long
+stretches that are the same are folded.
 Every character of the texts that could be markup is escaped; the only markup is the colour behind what differs.
 """
 
@@ -34,15 +35,24 @@ def differences(first: str, second: str) -> Differences:
     """The two texts with what differs marked; a text without words is marked as a whole."""
     words = [_WORD.findall(_SPACE_AT_END.sub("", text)) for text in (first, second)]
     bare = [[word.rstrip() for word in side] for side in words]
-    least = min(MIN_SAME, len(words[0]), len(words[1]))
-    found = difflib.SequenceMatcher(None, bare[0], bare[1]).get_matching_blocks()
-    blocks = [(block.a, block.b, block.size) for block in found if block.size and block.size >= least]
+    blocks = _matching(bare[0], bare[1])
     same = 2 * sum(size for _, _, size in blocks) / max(len(words[0]) + len(words[1]), 1)
     told = [
         _told(side, [(block[place], block[2]) for block in blocks], colour)
         for place, (side, colour) in enumerate(zip(words, COLOURS, strict=True))
     ]
     return Differences(told[0], told[1], same if any(words) else 1.0)
+
+
+def _matching(first: list[str], second: list[str]) -> list[tuple[int, int, int]]:
+    """(start in the first, start in the second, length) of the stretches that are the same."""
+    found = difflib.SequenceMatcher(None, first, second).get_matching_blocks()
+    ends = ((0, 0), (len(first), len(second)))
+    return [
+        (a, b, size)
+        for a, b, size in found
+        if size >= MIN_SAME or (size and ((a, b) in ends or (a + size, b + size) in ends))
+    ]
 
 
 def _told(words: list[str], same: list[tuple[int, int]], colour: str) -> str:

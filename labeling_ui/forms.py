@@ -74,7 +74,7 @@ def _rationale(task: TaskDefinition, sheet: Sheet) -> Callable[[], str | None]:
     return lambda: text() or None
 
 
-def _choices(labels: Sequence[str], sheet: Sheet, answer: Callable[[int], Answer]) -> None:
+def choices(labels: Sequence[str], sheet: Sheet, answer: Callable[[int], Answer]) -> None:
     """Buttons in a row with the digits as shortcuts; pressing one sends its answer."""
     with st.container(horizontal=True, horizontal_alignment="center"):
         for number, label in enumerate(labels):
@@ -106,14 +106,14 @@ def _pairwise(task: TaskDefinition, sheet: Sheet) -> None:
         _, better, strength = options[number]
         return Answer(better=better, strength=strength, rationale=rationale())
 
-    _choices([label for label, _, _ in options], sheet, answer)
+    choices([label for label, _, _ in options], sheet, answer)
 
 
 def _reaction(task: TaskDefinition, sheet: Sheet) -> None:
     rationale = _rationale(task, sheet)
     icons = {"up": ":material/thumb_up: up", "down": ":material/thumb_down: down"}
     labels = [icons.get(name, name) for name in task.reactions]
-    _choices(labels, sheet, lambda number: Answer(reaction=number, rationale=rationale()))
+    choices(labels, sheet, lambda number: Answer(reaction=number, rationale=rationale()))
 
 
 def _ranking(task: TaskDefinition, n: int, sheet: Sheet) -> None:
@@ -166,9 +166,8 @@ def _steps(item: Item, sheet: Sheet) -> None:
         with st.container(border=True):
             st.caption(f"step {number}")
             show_text(text)
-    labels = [f"step {number} is the first wrong one" for number in range(1, len(item.steps) + 1)]
-    choices = ["all steps are right", *labels]
-    _choices(choices, sheet, lambda number: Answer(first_wrong=number - 1 if number else None))
+    wrong = [f"step {number} is the first wrong one" for number in range(1, len(item.steps) + 1)]
+    choices(["all steps are right", *wrong], sheet, lambda number: Answer(first_wrong=number - 1 if number else None))
 
 
 def _edit(shown: Sequence[Conversation], sheet: Sheet) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -16,7 +17,7 @@ from labeling_ui import studio
 from labeling_ui.answers import Answer
 from labeling_ui.desk import Desk
 from labeling_ui.evidence import votes_on
-from labeling_ui.forms import NAMES, Sheet, form
+from labeling_ui.forms import NAMES, Sheet, choices, form
 from labeling_ui.holds import Hold
 from labeling_ui.pages import quiz
 from labeling_ui.pages.choose import choose_project
@@ -56,12 +57,12 @@ def _work(project: str) -> None:
         st.warning(str(error))
         return
     _progress(desk, person)
-    if held:
-        _item(desk, person, held[0])
-        desk.open(person, ahead=AHEAD)
-    else:
+    if not held:
         st.success("Nothing left for you here. Thank you!")
         _undo(desk, person)
+        return
+    _item(desk, person, held[0])
+    desk.open(person, ahead=AHEAD)
 
 
 def _person() -> Person:
@@ -70,10 +71,8 @@ def _person() -> Person:
 
 
 def _progress(desk: Desk, person: Person) -> None:
-    done, mine = desk.progress(), desk.n_answered(person)
-    text = (
-        f"{done['answered']} of {done['wanted']} answers, {mine} by you{_pace(desk.history(person, limit=PACE_OVER))}"
-    )
+    done, pace = desk.progress(), _pace(desk.history(person, limit=PACE_OVER))
+    text = f"{done['answered']} of {done['wanted']} answers, {desk.n_answered(person)} by you{pace}"
     st.progress(min(done["answered"] / max(done["wanted"], 1), 1.0), text=text)
 
 
@@ -84,40 +83,47 @@ def _pace(mine: list[Hold]) -> str:
 
 
 def _item(desk: Desk, person: Person, hold: Hold) -> None:
-    task, item = desk.task, desk.items[hold.item]
-    plain = bool(st.session_state.get("is_plain"))
+    task, item, shown = desk.task, desk.items[hold.item], desk.shown(hold)
+    plain, is_pair = bool(st.session_state.get("is_plain")), len(shown) == 2
+    sheet = _sheet(desk, person, hold)
     _clock(hold)
     st.subheader(task.question, anchor=False)
     if task.warning and st.session_state.get("agreed") != hold.key:
         _warn(desk, hold)
         return
     show_conversation(item.prompt, plain=plain)
-    shown = desk.shown(hold)
-    if task.kind != "steps":
-        if len(shown) == 2 and st.session_state.get("is_compared"):
-            show_differences(*shown, names=("A", "B"))
-        else:
-            _responses(shown, plain=plain)
+    if is_pair and st.session_state.get("is_compared"):
+        show_differences(*shown, names=("A", "B"))
+    elif task.kind != "steps":
+        _responses(shown, plain=plain)
     if task.kind == "adjudication":
         _votes(desk, hold)
-
-    def keep(name: str, value: Any) -> None:
-        desk.keep_draft(person, hold.key, {**desk.draft(person, hold.key), name: value})
-
-    sheet = Sheet(
-        key=f"{hold.key}-{hold.revision}",
-        draft=desk.draft(person, hold.key),
-        keep=lambda name, value: _refusable(lambda: keep(name, value)),
-        send=lambda answer: _send(desk, hold, answer),
-    )
-    form(task, item, shown, sheet)
+    if st.session_state.get("faulty") == hold.key:
+        _faults(task.bad_item_reasons, sheet)
+    else:
+        form(task, item, shown, sheet)
     with st.container(horizontal=True):
         _undo(desk, person)
-        if len(shown) == 2:
+        if is_pair:
             _switch("Differences", "is_compared", "D")
         _switch("Plain text", "is_plain", "P")
-        st.space("stretch")
-        _set_aside(task.bad_item_reasons, desk, hold)
+        _skip(desk, hold, Answer(verdict="skip"))
+        _switch("Something is wrong", "faulty", "W", value=hold.key)
+
+
+def _sheet(desk: Desk, person: Person, hold: Hold) -> Sheet:
+    def keep(name: str, value: Any) -> None:
+        _refusable(lambda: desk.keep_draft(person, hold.key, {**desk.draft(person, hold.key), name: value}))
+
+    key = f"{hold.key}-{hold.revision}"
+    return Sheet(key, desk.draft(person, hold.key), keep, lambda answer: _send(desk, hold, answer))
+
+
+def _faults(reasons: tuple[str, ...], sheet: Sheet) -> None:
+    """What may be wrong with an item; its keys are others than the form's, so that no press is taken for another."""
+    st.caption("What is wrong with it?", text_alignment="center")
+    apart = replace(sheet, key=f"fault-{sheet.key}")
+    choices(reasons, apart, lambda number: Answer(verdict="bad_item", reason=reasons[number]))
 
 
 def _responses(shown: list[Any], *, plain: bool) -> None:
@@ -152,27 +158,23 @@ def _undo(desk: Desk, person: Person) -> None:
     )
 
 
-def _switch(label: str, name: str, shortcut: str) -> None:
-    """A button that turns a way of showing texts on and off, for all items to come."""
-    is_on, key = bool(st.session_state.get(name)), f"{name}-switch"
+def _switch(label: str, name: str, shortcut: str, *, value: Any = True) -> None:
+    """A button that puts the value into the session, and takes it out again."""
+    is_on, key = st.session_state.get(name) == value, f"{name}-switch"
 
     def turn() -> None:
-        st.session_state[name] = not is_on
+        st.session_state[name] = None if is_on else value
 
     icon = ":material/check_box:" if is_on else ":material/check_box_outline_blank:"
     st.button(label, shortcut=shortcut, key=key, type="tertiary", icon=icon, on_click=turn)
 
 
-def _set_aside(reasons: tuple[str, ...], desk: Desk, hold: Hold) -> None:
+def _skip(desk: Desk, hold: Hold, answer: Answer) -> None:
     def skip() -> None:
-        _send(desk, hold, Answer(verdict="skip"))
+        _send(desk, hold, answer)
 
-    def bad() -> None:
-        _send(desk, hold, Answer(verdict="bad_item", reason=st.session_state[menu]))
-
-    menu = f"bad-{hold.key}"
-    st.button("Skip", shortcut="S", key=f"skip-{hold.key}", type="tertiary", icon=":material/skip_next:", on_click=skip)
-    st.menu_button("Something is wrong", reasons, key=menu, type="tertiary", icon=":material/flag:", on_click=bad)
+    icon = ":material/skip_next:"
+    st.button("Skip", shortcut="S", key=f"skip-{hold.key}", type="tertiary", icon=icon, on_click=skip)
 
 
 def _warn(desk: Desk, hold: Hold) -> None:
@@ -181,13 +183,10 @@ def _warn(desk: Desk, hold: Hold) -> None:
     def agree() -> None:
         st.session_state["agreed"] = hold.key
 
-    def skip() -> None:
-        _send(desk, hold, Answer(verdict="skip", reason="warned content"))
-
     st.warning(desk.task.warning)
     with st.container(horizontal=True):
         st.button("Show it", shortcut="Enter", key=f"show-{hold.key}", type="primary", on_click=agree)
-        st.button("Skip this one", shortcut="S", key=f"skip-{hold.key}", on_click=skip)
+        _skip(desk, hold, Answer(verdict="skip", reason="warned content"))
 
 
 def _send(desk: Desk, hold: Hold, answer: Answer) -> None:

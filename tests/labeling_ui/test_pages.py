@@ -106,7 +106,7 @@ def test_a_warning_comes_before_the_item_and_can_be_declined(opened: Open, make_
     app = _press(app, "Show it")
     assert "right" in _texts(app)
     fresh = opened("annotate", BEN)
-    _press(fresh, "Skip this one")
+    _press(fresh, "Skip")
     (recorded,) = ledger.events(kinds=["judgment"])
     assert recorded.event.payload["verdict"] == "skip"
 
