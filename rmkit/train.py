@@ -6,6 +6,7 @@ ever the test split.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,7 @@ KINDS = {
     "pairwise": "frozen encoder features and a head that sees both responses: preferences that no score can order",
     "explicit": "fine-tune a transformer with a scalar head: needs the train extra, wants a GPU",
     "process": "fine-tune a transformer that scores every step: as explicit, on rows with step labels",
+    "process-frozen": "frozen encoder features of every step and a small head: minutes, needs the train extra",
     "peers": "two fine-tuned transformers that select training pairs for each other, for noisy labels",
     "implicit": "train a policy by DPO, IPO ...: its log-ratios to the reference are the rewards",
     "contrastive": "an implicit model and its reverse as one: token rewards of the difference",
@@ -60,6 +62,8 @@ def main(argv: list[str]) -> int:
         case "explicit" | "process" | "implicit":
             status: int = importlib.import_module("rmkit.training.command").main(rest, kind=kind)
             return status
+        case "process-frozen":
+            return int(importlib.import_module("rmkit.training.process_frozen").main(rest))
         case "peers":
             return int(importlib.import_module("rmkit.training.peer_review_command").main(rest))
         case "contrastive":
@@ -72,13 +76,14 @@ def main(argv: list[str]) -> int:
             return _train_small(kind, rest)
         case "-h" | "--help":
             print("usage: rmkit train KIND --data NAME@VERSION ...        rmkit train KIND --help shows options\n")
-            print("\n".join(f"  {name:<13}{summary}" for name, summary in KINDS.items()))
+            print("\n".join(f"  {name:<16}{summary}" for name, summary in KINDS.items()))
             print("\nexamples:\n  rmkit train lexical --data hh@v2\n  rmkit train frozen --data hh@v2 -o models/hh")
             return 0
     raise UsageError(f"train what? got {kind or 'nothing'!r}, expected one of: {', '.join(KINDS)}")
 
 
-def _train_small(kind: str, argv: list[str]) -> int:
+def small_parser(kind: str) -> argparse.ArgumentParser:
+    """The arguments that all small models share."""
     parser = console.parser(
         f"train {kind}",
         f"Train a reward model: {KINDS[kind]}.",
@@ -89,6 +94,11 @@ def _train_small(kind: str, argv: list[str]) -> int:
     parser.add_argument("--config", type=Path, help="TOML with options of this kind of model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--allow-benchmark", action="store_true", help="train although the data holds benchmark rows")
+    return parser
+
+
+def _train_small(kind: str, argv: list[str]) -> int:
+    parser = small_parser(kind)
     if kind == "frozen":
         methods = "peer, self, mean, cross_fit, confident, gap, upo, upo_smoothed"
         parser.add_argument("--denoise", default="", metavar="METHOD", help=f"weigh the train pairs: {methods}")
@@ -127,12 +137,7 @@ def train(
     """
     start = time.monotonic()
     folder = export_folder(data)
-    dataset = dataset_of(folder)
-    if dataset["benchmark_rows"] and not allow_benchmark:
-        raise DataError(
-            f"{dataset['ref']} holds {dataset['benchmark_rows']} benchmark rows, and a model trained on them cannot be "
-            "judged by them; drop them with a recipe, or add --allow-benchmark"
-        )
+    dataset = trainable(folder, allow_benchmark=allow_benchmark)
     trains, skipped_train = split_pairs(folder, "train", at_least=MIN_TRAIN)
     validation, skipped_validation = split_pairs(folder, "validation", at_least=MIN_VALIDATION)
     target = output or model_folder(folder, kind)
@@ -167,6 +172,17 @@ def train(
         seal(temporary, module.load(temporary, check=False))
         model = load_model(temporary)
     return {"path": str(target), "fingerprint": model.info.fingerprint, **card}
+
+
+def trainable(folder: Path, *, allow_benchmark: bool) -> dict[str, Any]:
+    """What the manifest says of the dataset (see `dataset_of`). Raises DataError where it holds benchmark rows."""
+    dataset = dataset_of(folder)
+    if dataset["benchmark_rows"] and not allow_benchmark:
+        raise DataError(
+            f"{dataset['ref']} holds {dataset['benchmark_rows']} benchmark rows, and a model trained on them cannot be "
+            "judged by them; drop them with a recipe, or add --allow-benchmark"
+        )
+    return dataset
 
 
 def _trainer(kind: str) -> Callable[[Sequence[Pair], Sequence[Pair], Mapping[str, Any], int], Trained]:

@@ -9,7 +9,7 @@ of 3-word shingles) or where ids name the same PRMBench original, whose variants
     position, length    number of the step, its characters, characters before it
     lexical             hashed words and pairs of words of the step, logistic regression
     lexical, position   the same with position and length
-    frozen              `rmkit.models.process_frozen`: a head over a frozen encoder's features of the step, position,
+    frozen              `rmkit train process-frozen`: a head over a frozen encoder's features of the step, position,
                         length and two cosines
 
 Every arm's head is chosen on the validation fold. Measures of the out-of-fold predictions: log loss and AUC over all
@@ -41,7 +41,7 @@ from rmkit.features import Encoder
 from rmkit.metrics import log_loss
 from rmkit.metrics.calibration import sigmoid
 from rmkit.metrics.steps import first_error, first_error_scores
-from rmkit.models.process_frozen import SURFACE, FrozenProcessConfig, Solution, fit, step_inputs
+from rmkit.models.process_frozen_head import SURFACE, FrozenProcessConfig, Solution, fit, step_inputs
 
 Floats = NDArray[np.float64]
 

@@ -6,6 +6,7 @@ frozen    a frozen encoder's features and a small head (needs the train extra)
 pairwise  the same with a head that sees both responses of a pair (needs the train extra)
 explicit  a transformer with a scalar head (needs the train extra)
 process   a transformer that scores every step of a solution (needs the train extra)
+process-frozen  the same with a frozen encoder and a small head (needs the train extra)
 implicit  a policy against its reference, by log-probabilities (needs the train extra)
 ensemble  several of them, standardised, with mean, worst case or uncertainty-weighted score
 ...       anything else names the module that loads it, in its reward_model.json
@@ -31,6 +32,7 @@ LOADERS = {
     "pairwise": "rmkit.models.pairwise:load",
     "explicit": "rmkit.models.explicit:load",
     "process": "rmkit.models.process:load",
+    "process-frozen": "rmkit.models.process_frozen:load",
     "implicit": "rmkit.models.implicit:load",
     "ensemble": "rmkit.models.ensemble:load",
 }

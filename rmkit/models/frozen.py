@@ -109,6 +109,18 @@ def response_of(item: Item) -> Text:
     return Text(item[1].text, "start")
 
 
+def encoder_of(artefact: Artefact, config: EncoderConfig) -> Encoder:
+    """The encoder that the artefact was trained on. Raises ModelError where the config now finds another one."""
+    encoder = Encoder(config)
+    expected = (artefact.card.get("encoder") or {}).get("fingerprint")
+    if encoder.fingerprint != expected:
+        raise ModelError(
+            f"{artefact.folder}: trained on encoder {expected}, but {encoder.folder} gives {encoder.fingerprint}; "
+            "put the original encoder back or train again"
+        )
+    return encoder
+
+
 class FrozenModel:
     """A trained head on its frozen encoder. Pointwise; scores are calibrated logits."""
 
@@ -117,13 +129,7 @@ class FrozenModel:
 
         self.info = artefact.info
         config = config or build(FrozenConfig, artefact.card["config"], where=str(artefact.folder))
-        self._encoder = Encoder(config)
-        expected = (artefact.card.get("encoder") or {}).get("fingerprint")
-        if self._encoder.fingerprint != expected:
-            raise ModelError(
-                f"{artefact.folder}: trained on encoder {expected}, but {self._encoder.folder} gives "
-                f"{self._encoder.fingerprint}; put the original encoder back or train again"
-            )
+        self._encoder = encoder_of(artefact, config)
         self._temperature = float(artefact.card["temperature"])
         self._weights = {name: torch.from_numpy(array) for name, array in artefact.weights().items()}
         check_shapes(self._weights, self._encoder.width, where=str(artefact.folder), paired=paired)

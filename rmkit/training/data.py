@@ -173,20 +173,28 @@ def _by_rating(ratings: Sequence[Sequence[float]], weights: Sequence[float]) -> 
     )
 
 
-def _stepped(example: Example, chat: Chat) -> TrainingRow | str:
-    """One response in steps; steps that truncation cut off lose their labels."""
+def step_labels(example: Example) -> tuple[float, ...] | str:
+    """[S] labels of the steps of a row's one response, NaN where there is none; or why the row cannot be used."""
     labels = example.row["step_labels"] or []
     if not any(label is not None for label in labels):
         return f"no step labels (kind {example.row['kind']})"
     if len(example.row["responses"] or []) != 1 or len(labels) != len(example.row["step_ends"] or []):
         return "not one response with one label a step"
+    return tuple(math.nan if label is None else float(label) for label in labels)
+
+
+def _stepped(example: Example, chat: Chat) -> TrainingRow | str:
+    """One response in steps; steps that truncation cut off lose their labels."""
+    labels = step_labels(example)
+    if isinstance(labels, str):
+        return labels
     encoded = _encoded(example, chat)
     if isinstance(encoded, str):
         return encoded
     [one] = encoded
     if isinstance(one, DataError):
         return str(one)
-    kept = tuple(math.nan if label is None else float(label) for label in labels[: len(one.step_index)])
+    kept = labels[: len(one.step_index)]
     if all(map(math.isnan, kept)):
         return "every labelled step lies beyond the token limit"
     return _made(example, [one], step_index=(one.step_index,), step_labels=(kept,))

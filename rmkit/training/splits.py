@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,16 @@ def read_splits(
         keeps = split == "train" or settings.objective in (*RATING, "process")
         objective = settings.objective if keeps else "soft_label"
         kept, reasons = read_rows(examples(folder, split), chat, objective=objective, head=head)
-        if len(kept) < least:
-            why = "; ".join(f"{count} rows: {reason}" for reason, count in reasons.items()) or "nothing was skipped"
-            raise DataError(f"the {split} split has {len(kept)} usable rows, at least {least} are needed ({why})")
+        check_enough(split, len(kept), reasons, least=least)
         rows[split], skipped[split] = kept, reasons
     return rows, skipped
+
+
+def check_enough(split: str, n: int, reasons: Mapping[str, int], *, least: int) -> None:
+    """Raises DataError where a split has fewer than `least` usable rows, saying why others were skipped."""
+    if n < least:
+        why = "; ".join(f"{count} rows: {reason}" for reason, count in reasons.items()) or "nothing was skipped"
+        raise DataError(f"the {split} split has {n} usable rows, at least {least} are needed ({why})")
 
 
 def examples(folder: Path, split: str) -> Any:

@@ -60,7 +60,10 @@ def validate(
     if head is not None and config is not None and config.objective in RATING:
         return _ratings(found, rows, config, with_cuts(head, module), raw_cuts=getattr(module, "raw_cuts", None))
     if config is not None and config.objective == "process":
-        return Validation(np.empty(0), np.empty(0), _without_nan(_steps(found, rows)))
+        steps = [np.array(steps) for row in rows for steps in row.step_labels]
+        families = [row.family for row in rows for _ in row.ids]
+        facts = step_facts([output for row in found for output in row], steps, families)
+        return Validation(np.empty(0), np.empty(0), facts)
     return _preferences(found, rows, value=lambda output: float(output[0]))
 
 
@@ -188,18 +191,16 @@ def _reactions(logit: Array, liked: Array, family: NDArray[Any]) -> dict[str, An
     }
 
 
-def _steps(found: Sequence[Sequence[Array]], rows: Sequence[TrainingRow]) -> dict[str, Any]:
-    logits = [output for row in found for output in row]
-    labels = [np.array(steps) for row in rows for steps in row.step_labels]
+def step_facts(logits: Sequence[Array], labels: Sequence[Array], families: Sequence[int]) -> dict[str, Any]:
+    """What the logits of the steps of solutions are worth beside their labels (NaN: none), JSON-ready."""
     logit, label = np.concatenate(logits), np.concatenate(labels)
     known = ~np.isnan(label)
     calibrated = calibration(sigmoid(logit[known]), label[known])
     rate = float(label[known].mean())
     predicted = [first_error(sigmoid(of).tolist()) for of in logits]
     first = first_error_scores(predicted, [first_error(of.tolist()) for of in labels])
-    family = [row.family for row in rows for _ in row.ids]
-    interval = clustered_interval(first.right, family)
-    return {
+    interval = clustered_interval(first.right, families)
+    facts = {
         "solutions": len(labels),
         "steps": int(known.sum()),
         "log_loss": calibrated.log_loss,
@@ -216,6 +217,7 @@ def _steps(found: Sequence[Sequence[Array]], rows: Sequence[TrainingRow]) -> dic
             "interval": None if interval is None else [interval.low, interval.high],
         },
     }
+    return dict(_without_nan(facts))
 
 
 def _correlation(x: Array, y: Array) -> float:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+import random
+import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rmkit.errors import ConfigError
+from rmkit import cli
+from rmkit.errors import ConfigError, DataError, ModelError
+from rmkit.features import single_threaded
 from rmkit.metrics.steps import auc, first_error, first_error_scores
+from rmkit.types import Candidates, Completion, Message
+from tests.exports import row, write_export
+from tests.rmkit.tiny_encoder import write_tiny_encoder
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
 
-from rmkit.models.process_frozen import SURFACE, FrozenProcessConfig, Solution, fit, step_inputs  # noqa: E402
+from rmkit.models import load_model  # noqa: E402
+from rmkit.models.process_frozen_head import SURFACE, FrozenProcessConfig, Solution, fit, step_inputs  # noqa: E402
+from rmkit.training import process_frozen  # noqa: E402
 
 Floats = NDArray[np.float64]
 
@@ -113,3 +126,119 @@ def test_configs_that_make_no_sense_are_refused() -> None:
         with pytest.raises(ConfigError):
             FrozenProcessConfig(**wrong)
     assert SURFACE == 6
+
+
+GOOD, BAD = "thank you glad\n\ngladly welcome\n\nhappy", "thank you glad\n\nnonsense stupid wrong\n\nhappy"
+
+
+def stepped_rows(n: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Solutions of one to four steps; one that says "nonsense" is the first error. A few labels are the wrong way."""
+    draw, rows = random.Random(seed), []
+    for number in range(n):
+        steps, labels, wrong = [], [], False
+        for _ in range(draw.randint(1, 4)):
+            bad = not wrong and draw.random() < 0.3
+            steps.append(" ".join(draw.choices(["eggs", "bread", "music"], k=2) + ["nonsense" if bad else "thank"] * 2))
+            labels.append(None if wrong else float(bad == (draw.random() < 0.04)))
+            wrong = wrong or bad
+        ends = np.cumsum([len(step) + 2 for step in steps])
+        ends[-1] -= 2
+        split = ("train", "train", "validation")[number % 3]
+        given = {"step_ends": ends.tolist(), "step_labels": labels, "family": number, "split": split}
+        rows.append(row(f"tell me about number {number % 10}", ["\n\n".join(steps)], kind="steps", **given))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], Path]:
+    """The artefact that the command makes, what it told, and the encoder."""
+    folder = tmp_path_factory.mktemp("trained")
+    encoder = write_tiny_encoder(folder / "encoder")
+    wrong = row("tell me", ["no steps"], kind="single", split="train")
+    data = write_export(folder / "data", [*stepped_rows(240), wrong])
+    (folder / "head.toml").write_text(
+        f'encoder = "{encoder}"\ndtype = "fp32"\nmax_tokens = 32\nhidden = 0\nreduction = "product"\n'
+    )
+    with pytest.MonkeyPatch.context() as patch, single_threaded():
+        patch.setenv("RMKIT_HOME", str(folder / "home"))
+        given = ["process-frozen", "--data", str(data), "--config", str(folder / "head.toml"), "--json"]
+        patch.setattr("rmkit.console.emit", lambda result, **_: told.update(result))
+        told: dict[str, Any] = {}
+        assert cli.call("train", [*given, "-o", str(folder / "model")]) == 0
+    return folder / "model", told, encoder
+
+
+def asked(*texts: str, ends: tuple[int, ...] = ()) -> Candidates:
+    completions = tuple(Completion((Message("assistant", text),), step_ends=ends) for text in texts)
+    return Candidates((Message("user", "tell me about number 3"),), completions)
+
+
+def test_the_command_trains_a_model_that_finds_the_error(
+    trained: tuple[Path, dict[str, Any], Path], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, told, _ = trained
+    facts = told["validation"]
+    assert facts["auc"] > 0.85
+    assert facts["log_loss"] < 0.7 * facts["log_loss_of_rate"]
+    assert told["training"]["rows"] == {"train": 160, "validation": 80}
+    assert told["training"]["skipped"] == {"train": {"no step labels (kind single)": 1}, "validation": {}}
+    model = load_model(folder)
+    assert (model.info.kind, model.info.scale, model.info.pointwise) == ("process", "probability", True)
+    [[right, wrong, empty, hollow]] = model.score([asked(GOOD, BAD, " ", "thank")])
+    assert int(np.argmin(wrong.steps)) == 1
+    assert len(right.steps) == 3
+    assert right.value == pytest.approx(math.prod(right.steps)) == right.aspects["product"]
+    assert wrong.aspects["min"] == min(wrong.steps) < min(right.steps)
+    assert empty.unscored == "the completion has no assistant text"
+    assert hollow.unscored is None
+    [[gap]] = model.score([asked("thank\n\nyou", ends=(5, 7))])
+    assert "step ending at character 7 has no visible character" in str(gap.unscored)
+    odds = [score.value / (1 - score.value) for score in (right, wrong)]
+    assert model.compare([asked(GOOD, BAD)])[0].p_first == pytest.approx(odds[0] / sum(odds))
+    assert cli.main(["verify", str(folder)]) == 0
+    file = home.parent / "asked.jsonl"
+    file.write_text(json.dumps({"prompt": "tell me about number 3", "responses": [GOOD, BAD]}) + "\n")
+    assert cli.main(["score", str(folder), str(file), "-o", str(home.parent / "scores.jsonl")]) == 0
+    [line] = (home.parent / "scores.jsonl").read_text().splitlines()
+    assert json.loads(line)["scores"][1]["steps"] == pytest.approx(wrong.steps)
+
+
+def test_later_steps_and_company_change_nothing(trained: tuple[Path, dict[str, Any], Path], home: Path) -> None:
+    model: Any = load_model(trained[0])
+    [[whole, part]] = model.golden_scores([asked(BAD, BAD.rsplit("\n\n", 1)[0])])
+    [[alone]] = model.golden_scores([asked(BAD)])
+    assert whole.steps[:2] == pytest.approx(part.steps, abs=1e-5)
+    assert alone.steps == pytest.approx(whole.steps, abs=1e-5)
+
+
+def test_an_artefact_that_was_changed_does_not_load(
+    trained: tuple[Path, dict[str, Any], Path], home: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "changed"
+    shutil.copytree(trained[0], folder)
+    golden = folder / "golden.jsonl"
+    lines = [json.loads(line) for line in golden.read_text().splitlines()]
+    assert max(len(line["steps"]) for line in lines) == 3
+    lines[-1]["steps"][0] += 0.01
+    golden.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ModelError, match="golden step scores differ"):
+        load_model(folder)
+    shutil.copy(trained[0] / "golden.jsonl", golden)
+    encoder = tmp_path / "encoder"
+    shutil.move(trained[2], encoder)
+    try:
+        write_tiny_encoder(trained[2], seed=5)
+        with pytest.raises(ModelError, match="trained on encoder"):
+            load_model(folder)
+    finally:
+        shutil.rmtree(trained[2])
+        shutil.move(encoder, trained[2])
+
+
+def test_what_cannot_be_trained_on_is_refused(home: Path, tmp_path: Path) -> None:
+    few = write_export(tmp_path / "few", stepped_rows(20))
+    with pytest.raises(DataError, match="the train split has 14 usable rows, at least 20 are needed"):
+        process_frozen.train(str(few), output=tmp_path / "m", values={"encoder": "absent"})
+    with pytest.raises(ConfigError, match="step_separator"):
+        process_frozen.train(str(few), output=tmp_path / "m", values={"step_separator": ""})
+    assert not (tmp_path / "m").exists()
