@@ -3,7 +3,7 @@
 Matching words by Ratcliff and Metzener (1988), as difflib does it. Fewer than MIN_SAME matching words in a row count as
 different unless both texts begin or end with them, so that stray articles and commas do not chop a passage up; long
 stretches that are the same are folded.
-Every character of the texts that could be markup is escaped; the only markup is the colour behind what differs.
+Every character of the texts that could be markup is escaped; the only markup is on what differs.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ def _folded(words: list[str], *, is_first: bool, is_last: bool) -> str:
 
 
 def _marked(text: str, colour: str) -> str:
-    """Colour behind the words, line by line: Markdown has no marks across lines."""
+    """Words in bold with colour behind them, line by line: Markdown has no marks across lines."""
     pieces = re.split(r"(\s*\n\s*|^\s+|\s+$)", text)
     return "".join(
-        escaped(piece) if not piece or piece.isspace() else f":{colour}-background[{escaped(piece)}]"
+        escaped(piece) if not piece or piece.isspace() else f":{colour}-background[**{escaped(piece)}**]"
         for piece in pieces
     )
 

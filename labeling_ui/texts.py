@@ -55,7 +55,7 @@ def show_conversation(turns: Conversation, *, plain: bool = False) -> None:
 def show_response(turns: Conversation, *, name: str | None = None, plain: bool = False) -> None:
     """A response without a bubble, under its name: its last turn in full, tool turns folded."""
     if name:
-        st.caption(name)
+        st.markdown(f"**{name}**")
     for turn in turns:
         if turn.role == "assistant":
             show_turn(turn, plain=plain)
@@ -73,12 +73,12 @@ def show_marked(first: str, second: str, *, names: tuple[str, str]) -> None:
     """Two texts side by side, with the words marked that stand only in one of them."""
     found = differences(first, second)
     st.caption(
-        f":orange-background[only in {names[0]}] :blue-background[only in {names[1]}] "
+        f":orange-background[**only in {names[0]}**] :blue-background[**only in {names[1]}**] "
         f"{100 * found.same:.0f}% of the words are the same"
     )
     for name, text, column in zip(names, (found.first, found.second), st.columns(2), strict=True):
         with column, st.container(border=True):
-            st.caption(name)
+            st.markdown(f"**{name}**")
             st.markdown(text, anchors=False)
 
 
