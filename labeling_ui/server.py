@@ -29,11 +29,19 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 def application(ledger: Ledger) -> Any:
     """The ASGI application over this ledger. Raises MissingExtraError without Streamlit."""
     try:
-        from streamlit import config
         from streamlit.starlette import App
     except ImportError as error:
         raise MissingExtraError("streamlit", "ui") from error
     from labeling_ui.api import routes
+
+    configure()
+    studio.use(Studio(ledger))
+    return App(SCRIPT, routes=routes())
+
+
+def configure() -> None:
+    """Streamlit's settings for this process."""
+    from streamlit import config
 
     for option, value in {
         "browser.gatherUsageStats": False,
@@ -44,8 +52,6 @@ def application(ledger: Ledger) -> Any:
         "runner.postScriptGC": False,  # a full collection after every run would hold back what the run has drawn
     }.items():
         config.set_option(option, value)
-    studio.use(Studio(ledger))
-    return App(SCRIPT, routes=routes())
 
 
 def _merge(ledger: Ledger) -> int:

@@ -61,6 +61,7 @@ BENCHMARKS = {
         "labeling_ui.benchmarks.load",
         "annotators over HTTP and in browsers while the labeling studio is killed and restarted",
     ),
+    "studio-keys": ("labeling_ui.benchmarks.keys", "from a key to the next item, beside the smallest Streamlit page"),
     "studio-scale": (
         "labeling_ui.benchmarks.scale",
         "the labeling studio on 100k items: time to open each page, memory over a long use",
