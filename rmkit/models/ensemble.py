@@ -240,9 +240,7 @@ def load(folder: Path, *, check: bool = True, **options: Any) -> EnsembleModel:
     if found != settings.members:
         raise ModelError(f"{folder}: its members are {', '.join(found)}, {artefact.CARD} says {settings.members}")
     model = EnsembleModel(opened, settings, members, temperature=float(card["temperature"]))
-    if check:
-        golden.verify(opened, model)
-    return model
+    return golden.verified(opened, model, check=check)
 
 
 def standardisation(scores: Sequence[float]) -> tuple[float, float]:

@@ -185,7 +185,4 @@ class FrozenModel:
 def load(folder: Path, *, check: bool = True) -> FrozenModel:
     """The model in an artefact folder, its golden scores replayed. Raises ModelError."""
     artefact = open_artefact(folder)
-    model = FrozenModel(artefact)
-    if check:
-        golden.verify(artefact, model)
-    return model
+    return golden.verified(artefact, FrozenModel(artefact), check=check)

@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,9 @@ class Golden(Protocol):
     def golden_scores(self, batch: Sequence[Candidates]) -> list[list[Score]]: ...
 
 
+Model = TypeVar("Model", bound=Golden)
+
+
 @dataclass(frozen=True, slots=True)
 class Replay:
     """Golden scores computed again: the largest difference of `n`, what is allowed, and what is wrong if anything."""
@@ -81,6 +84,13 @@ def write(folder: Path, lines: Sequence[Mapping[str, Any]]) -> None:
         raise ModelError("no probe text could be scored, so nothing would vouch for the artefact; raise max_tokens")
     (folder / GOLDEN).write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
     model_card.write_card(folder)
+
+
+def verified(artefact: Artefact, model: Model, *, check: bool = True) -> Model:
+    """The model; with `check` raises ModelError as `verify` does."""
+    if check:
+        verify(artefact, model)
+    return model
 
 
 def verify(artefact: Artefact, model: Golden) -> None:

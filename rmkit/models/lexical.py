@@ -175,7 +175,4 @@ def arrays_of(fitted: Fit) -> dict[str, NDArray[Any]]:
 def load(folder: Path, *, check: bool = True) -> LexicalModel:
     """The model in an artefact folder, its golden scores replayed. Raises ModelError."""
     artefact = open_artefact(folder)
-    model = LexicalModel(artefact)
-    if check:
-        golden.verify(artefact, model)
-    return model
+    return golden.verified(artefact, LexicalModel(artefact), check=check)

@@ -96,7 +96,4 @@ class PairwiseModel:
 def load(folder: Path, *, check: bool = True) -> PairwiseModel:
     """The model in an artefact folder, its golden scores replayed. Raises ModelError."""
     artefact = open_artefact(folder)
-    model = PairwiseModel(artefact)
-    if check:
-        golden.verify(artefact, model)
-    return model
+    return golden.verified(artefact, PairwiseModel(artefact), check=check)

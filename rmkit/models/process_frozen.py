@@ -83,7 +83,4 @@ def solution_of(prompt: Conversation, completion: Completion, *, separator: str)
 def load(folder: Path, *, check: bool = True) -> FrozenProcessModel:
     """The model in an artefact folder, its golden scores replayed. Raises ModelError."""
     artefact = open_artefact(folder)
-    model = FrozenProcessModel(artefact)
-    if check:
-        golden.verify(artefact, model)
-    return model
+    return golden.verified(artefact, FrozenProcessModel(artefact), check=check)

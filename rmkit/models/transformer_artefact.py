@@ -82,8 +82,7 @@ def verified(opened: Artefact, model: Model, *, check: bool) -> Model:
     """The model; ModelError where (with `check`) fingerprint, golden ids or golden scores differ."""
     if check:
         verify_ids(opened.folder, model)
-        golden.verify(opened, model)
-    return model
+    return golden.verified(opened, model, check=check)
 
 
 def verify_ids(folder: Path, model: TransformerModel) -> None:

@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 
 from rmkit import console, paths
-from rmkit.chat import Chat, TruncationPolicy, ensure_pad
-from rmkit.errors import ConfigError, DataError, ModelError
+from rmkit.chat import Chat
+from rmkit.errors import DataError, ModelError
 from rmkit.feature_cache import FeatureCache
 from rmkit.models import implicit
 from rmkit.models.implicit_policy import PolicyModule, response_reads, response_sums
 from rmkit.models.packing import Ids
 from rmkit.training.config import ImplicitConfig
 from rmkit.training.data import TrainingRow
-from rmkit.training.model import checkpoint_activations, plain, switch_dropout_off, with_lora
+from rmkit.training.model import chat_of, checkpoint_activations, plain, switch_dropout_off, with_lora
 
 log = logging.getLogger(__name__)
 
@@ -107,19 +107,7 @@ def _loaded(name: str, config: ImplicitConfig) -> tuple[Any, Chat]:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise ModelError(f"{name} has no tokenizer that can be loaded: {error}") from error
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if positions and config.max_tokens > positions:
-        raise ConfigError(f"max_tokens {config.max_tokens} exceeds the {positions} positions of {name}; lower it")
-    ensure_pad(tokenizer)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    model.config.pad_token_id = tokenizer.pad_token_id
-    truncation = TruncationPolicy(
-        max_tokens=config.max_tokens,
-        response_reserve_tokens=config.response_reserve_tokens,
-        long_response=config.long_response,
-    )
-    return model, Chat(tokenizer, truncation)
+    return model, chat_of(model, tokenizer, config)
 
 
 def _check_reference(reference: Chat, policy: Chat, config: ImplicitConfig) -> None:

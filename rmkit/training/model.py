@@ -26,12 +26,7 @@ def build(config: ExplicitConfig, *, head: RatingHead | None = None) -> tuple[Re
     from transformers import set_seed
 
     set_seed(config.seed)  # the head and the adapters are drawn from it
-    model, tokenizer = _loaded(config, head, **_weights(config))
-    truncation = TruncationPolicy(
-        max_tokens=config.max_tokens,
-        response_reserve_tokens=config.response_reserve_tokens,
-        long_response=config.long_response,
-    )
+    model, chat = _loaded(config, head, **_weights(config))
     if not config.dropout:
         switch_dropout_off(model)
     if config.lora_rank:
@@ -40,7 +35,7 @@ def build(config: ExplicitConfig, *, head: RatingHead | None = None) -> tuple[Re
         checkpoint_activations(model)
     module = RewardModule(model, share=config.share_prompts)
     module.__dict__["rating_head"] = head  # plain data: nn.Module must not take it for a part of the network
-    return module, Chat(tokenizer, truncation)
+    return module, chat
 
 
 def _weights(config: ExplicitConfig) -> dict[str, Any]:
@@ -51,8 +46,8 @@ def _weights(config: ExplicitConfig) -> dict[str, Any]:
     return loading_options()
 
 
-def _loaded(config: ExplicitConfig, head: RatingHead | None, **options: Any) -> tuple[Any, Any]:
-    """The classifier and its tokenizer, with a pad token that is not EOS."""
+def _loaded(config: ExplicitConfig, head: RatingHead | None, **options: Any) -> tuple[Any, Chat]:
+    """The classifier and its chat."""
     from transformers import AutoTokenizer
 
     try:
@@ -61,17 +56,28 @@ def _loaded(config: ExplicitConfig, head: RatingHead | None, **options: Any) -> 
         model, _ = pretrained(auto, config.model, num_labels=len(head.aspects) if head else 1, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{config.model} cannot be loaded with a score head and a tokenizer: {error}") from error
+    model.config.problem_type = "regression"
+    return model, chat_of(model, tokenizer, config)
+
+
+def chat_of(model: Any, tokenizer: Any, config: ExplicitConfig) -> Chat:
+    """The chat that the config wants; model and tokenizer get a pad token that is not EOS. Raises ConfigError where
+    texts may be longer than the model's positions."""
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if positions and config.max_tokens > positions:
         raise ConfigError(
-            f"max_tokens {config.max_tokens} exceeds the {positions} positions of {config.model}; lower it"
+            f"max_tokens {config.max_tokens} exceeds the {positions} positions of {model.name_or_path}; lower it"
         )
     ensure_pad(tokenizer)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     model.config.pad_token_id = tokenizer.pad_token_id
-    model.config.problem_type = "regression"
-    return model, tokenizer
+    truncation = TruncationPolicy(
+        max_tokens=config.max_tokens,
+        response_reserve_tokens=config.response_reserve_tokens,
+        long_response=config.long_response,
+    )
+    return Chat(tokenizer, truncation)
 
 
 def storable(module: RewardModule, config: ExplicitConfig) -> RewardModule:
