@@ -35,7 +35,7 @@ _COLUMNS: dict[str, Any] = {
     "time": pl.Datetime("us", "UTC"),
 }
 SCHEMA = pl.Schema(_COLUMNS)
-PAGE = 20_000
+RECENT = 500  # rows
 
 
 class Work:
@@ -45,26 +45,28 @@ class Work:
         self._ledger, self._project, self._items = ledger, project, items
         self._lock = threading.Lock()
         self._seq = 0
-        self._frame = pl.DataFrame(schema=SCHEMA)
+        self._settled = pl.DataFrame(schema=SCHEMA)
+        self._recent: list[dict[str, Any]] = []
 
     def frame(self) -> pl.DataFrame:
         """The valid answers in SCHEMA, oldest first, skips and bad items included."""
         with self._lock:
             self._read()
-            seen = self._frame
+            seen = self._settled.vstack(pl.DataFrame(self._recent, schema=SCHEMA))
         replaced = seen["supersedes"].drop_nulls().implode()
         undone = (pl.col("verdict") == "skip") & pl.col("supersedes").is_not_null()
         return seen.filter(~pl.col("event").is_in(replaced) & ~undone)
 
     def _read(self) -> None:
-        rows: list[dict[str, Any]] = []
+        """Take in what is new. Single rows stay apart: a chunk for each of them would cost far more."""
         for recorded in self._ledger.events(self._seq, kinds=KINDS):
             self._seq = recorded.seq
             extra = recorded.event.payload.get("extra") or {}
             if extra.get("project") == self._project:
-                rows.append(_row(recorded.event, extra, self._items))
-        if rows:
-            self._frame = self._frame.vstack(pl.DataFrame(rows, schema=SCHEMA))
+                self._recent.append(_row(recorded.event, extra, self._items))
+        if len(self._recent) > RECENT:
+            self._settled = self._settled.vstack(pl.DataFrame(self._recent, schema=SCHEMA)).rechunk()
+            self._recent = []
 
 
 def _row(event: Event, extra: Mapping[str, Any], items: Items) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class ScaleConfig:
 def run(home: Path, config: ScaleConfig) -> dict[str, Any]:
     """The figures of one run in an empty `home`."""
     began = time.monotonic()
-    tokens = _project(home, config)
+    tokens = filled_project(home, config)
     built_s, merge = time.monotonic() - began, _merge(home)
     server = Server(home)
     server.start()
@@ -73,8 +73,8 @@ def run(home: Path, config: ScaleConfig) -> dict[str, Any]:
     }
 
 
-def _project(home: Path, config: ScaleConfig) -> dict[str, str]:
-    """A project in which everyone has judged at random; the tokens of its people, `lea` is the admin."""
+def filled_project(home: Path, config: ScaleConfig) -> dict[str, str]:
+    """A project in which people of known skill have judged; the tokens of its people, `lea` is the admin."""
     from data_pipelines import sample
     from data_pipelines.ingest import ingest
     from labeling_ui.answers import Answer
@@ -99,7 +99,9 @@ def _project(home: Path, config: ScaleConfig) -> dict[str, str]:
             for number in range(config.answers):
                 person = people[number % PEOPLE]
                 (hold,) = desk.open(person)
-                answer = Answer(better=rng.randrange(2), strength=rng.randrange(1, 4))
+                right = hold.order.index(random.Random(hold.item).randrange(2))
+                better = right if rng.random() < 0.95 - 0.05 * (number % PEOPLE) else 1 - right
+                answer = Answer(better=better, strength=rng.randrange(1, 4))
                 desk.submit(person, hold.key, answer, active_ms=rng.randrange(2000, 9000), wall_ms=9000)
                 advance(1)
         snapshot(ledger, home / "ledger.sqlite")
