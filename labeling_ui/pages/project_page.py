@@ -170,6 +170,7 @@ def _versions(project: Project, person: Person) -> None:
                 ref = made.version.ref
                 st.success(f"{ref}: {made.version.n_rows} rows. Next: `rmkit train frozen --data {ref}`")
         if st.button("Take in queued findings", icon=":material/move_to_inbox:"):
+            person.require("lead", "take in findings")
             added = add_queued(studio.current().ledger, project)
             studio.current().reopen(project.name)
             st.info(f"{added} new items")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -11,7 +12,7 @@ from starlette.testclient import TestClient
 
 from labeling_ui import studio
 from labeling_ui.api import COOKIE, routes
-from labeling_ui.people import add_person
+from labeling_ui.people import add_person, remove_person
 from labeling_ui.project import Project
 from labeling_ui.studio import Studio
 from rmkit.ledger import Ledger
@@ -74,21 +75,50 @@ def test_a_bad_body_is_refused_and_nothing_is_written(
     assert ledger.last_seq() == 0
 
 
-@pytest.mark.parametrize("header", [None, "Bearer", "Bearer wrong", "Basic abc"])
-def test_without_a_token_nothing_is_said(client: TestClient, header: str | None) -> None:
-    headers = {} if header is None else {"Authorization": header}
-    for path in ("/api/projects", "/api/projects/sums/next"):
-        response = client.get(path, headers=headers)
-        assert response.status_code in (401, 403)
-        assert "sums" not in response.text
+ROUTES = (
+    ("GET", "/api/projects"),
+    ("GET", "/api/projects/sums/next"),
+    ("POST", "/api/projects/sums/answers/0000000/0"),
+    ("POST", "/api/projects/sums/undo/0000000/0"),
+    ("POST", "/api/projects/sums/release/0000000/0"),
+    ("PUT", "/api/projects/sums/drafts/0000000/0"),
+)
 
 
-def test_one_person_cannot_answer_for_another(anna: TestClient, ledger: Ledger) -> None:
-    key = _key(anna.get("/api/projects/sums/next"))
-    ben = {"Authorization": f"Bearer {add_person(ledger, 'ben', role='annotator')}"}
-    response = anna.post(f"/api/projects/sums/answers/{key}", json={"answer": {"better": 0}}, headers=ben)
-    assert response.status_code == 400
-    assert "ben does not hold" in response.json()["error"]
+def test_every_route_is_in_the_table() -> None:
+    table = {
+        (method, re.sub(r"sums", "{project}", path).replace("0000000/0", "{item}/{slot}")) for method, path in ROUTES
+    }
+    served = {
+        (next(iter(set(route.methods or ()) - {"HEAD"})), route.path) for route in routes() if "api" in route.path
+    }
+    assert table == served
+
+
+@pytest.mark.parametrize("header", [None, "Bearer", "Bearer wrong", "Basic abc", "Bearer GONE"])
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_without_a_valid_token_nothing_is_said_or_written(
+    client: TestClient, ledger: Ledger, header: str | None, method: str, path: str
+) -> None:
+    gone = add_person(ledger, "gone", role="admin")
+    remove_person(ledger, "gone")
+    headers = {} if header is None else {"Authorization": header.replace("GONE", gone)}
+    response = client.request(method, path, headers=headers)
+    assert response.status_code in (401, 403)
+    assert "sums" not in response.text
+    assert (ledger.last_seq(), ledger.record("assignment", "sums/0000000/0")) == (0, None)
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES[2:])
+def test_nobody_touches_an_item_that_another_person_holds(
+    anna: TestClient, ledger: Ledger, method: str, path: str
+) -> None:
+    held = _key(anna.get("/api/projects/sums/next"))
+    before = ledger.record("assignment", f"sums/{held}")
+    ben = {"Authorization": f"Bearer {add_person(ledger, 'ben', role='admin')}"}
+    response = anna.request(method, path.replace("0000000/0", held), json={"answer": {"better": 0}}, headers=ben)
+    assert (response.status_code, "ben does not hold" in response.json()["error"]) == (400, True)
+    assert (ledger.last_seq(), ledger.record("assignment", f"sums/{held}")) == (0, before)
 
 
 def test_a_link_becomes_a_cookie_that_scripts_cannot_read(client: TestClient, ledger: Ledger) -> None:
@@ -102,6 +132,9 @@ def test_a_link_becomes_a_cookie_that_scripts_cannot_read(client: TestClient, le
     assert client.get("/enter?token=nonsense").status_code == 403
     assert 'type="password"' in client.get("/enter").text
     assert client.post("/enter", data={"token": token}).status_code == 303
+    left = client.get("/leave")
+    assert (left.status_code, left.headers["location"]) == (303, "/")
+    assert f'{COOKIE}=""' in left.headers["set-cookie"]
 
 
 def test_unknown_projects_and_questions_are_told(anna: TestClient) -> None:

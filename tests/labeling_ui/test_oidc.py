@@ -93,6 +93,10 @@ def test_the_account_of_the_address_says_what_a_person_may_do(
     anna.get_by_role("button", name=re.compile("B much better")).wait_for()
     links = anna.locator("[data-testid=stSidebarNavLink]")
     assert [text.split("\n")[-1] for text in links.all_inner_texts()] == ["Annotate", "My work"]
+    for name in ("project", "data", "datasets", "models", "rubrics", "settings"):
+        anna.goto(f"{server.url}/{name}")
+        anna.get_by_text("Page not found").wait_for()
+    anna.goto(server.url)
     lea = _signed_in(browser, server, "lea")
     lea.get_by_text("Leaderboard").or_(lea.get_by_role("link", name="Project")).first.wait_for()
     assert lea.get_by_role("link", name="Settings").count() == 0
