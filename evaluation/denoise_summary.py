@@ -29,6 +29,7 @@ from rmkit.metrics.bootstrap import cluster_sums
 
 CEILING, FLOOR = "clean", "standard"
 RESAMPLES = 2000
+SEPARATES = 0.6  # AUC below which margins are told to say hardly anything about the labels
 ALPHA = 0.05
 LOSSES = ("label_smoothing", "robust", "ensemble", "wco", "uwo")  # these keep every pair
 
@@ -134,7 +135,8 @@ def advice(lines: Sequence[Line]) -> dict[str, Any]:
     told = {"recommend": best, "filter": best is not None and best not in LOSSES, "auc": separation}
     shown = gains if best is None else {best: gains[best]}
     seen = smallest_seen(noisy)
-    return told | {"smallest_seen": seen, "reason": _reason(best, good, separation, seen), "cautions": _cautions(shown)}
+    reason = _reason(best, good, _separation(noisy), seen)
+    return told | {"smallest_seen": seen, "reason": reason, "cautions": _cautions(shown)}
 
 
 def smallest_seen(lines: Sequence[Line]) -> float | None:
@@ -147,8 +149,20 @@ def smallest_seen(lines: Sequence[Line]) -> float | None:
     return float(np.median(width) / (2 * 1.96) * 2.8) if width else None
 
 
-def _reason(best: str | None, good: Mapping[str, Sequence[Line]], separation: float | None, seen: float | None) -> str:
-    separates = "" if separation is None else f" (margins tell right from wrong labels with AUC {separation:.2f})"
+def _separation(noisy: Sequence[Line]) -> str:
+    """What standard training's margins tell about the labels, by kind of noise; "" where nothing is known."""
+    kinds = dict.fromkeys(line.kind for line in noisy)
+    found = {kind: _mean(line.auc for line in noisy if (line.method, line.kind) == (FLOOR, kind)) for kind in kinds}
+    known = {kind: auc for kind, auc in found.items() if auc is not None}
+    if not known:
+        return ""
+    told = ", ".join(f"{auc:.2f} under {kind} noise" for kind, auc in known.items())
+    if max(known.values()) < SEPARATES:
+        return f"; the margins hardly separate right from wrong labels (AUC {told}; a coin has 0.50)"
+    return f"; the margins separate right from wrong labels with AUC {told}"
+
+
+def _reason(best: str | None, good: Mapping[str, Sequence[Line]], separates: str, seen: float | None) -> str:
     if best is None:
         return (
             "do not filter: no method beats standard training in most of the noises tried without losing in another"

@@ -19,7 +19,7 @@ from data_pipelines import record
 from data_pipelines.recipe import parse_recipe, run_recipe
 from data_pipelines.steps.weighing import weighed
 from rmkit import cli
-from rmkit.errors import ConfigError, DataError
+from rmkit.errors import ConfigError, DataError, VersionError
 from rmkit.features import single_threaded
 from rmkit.reliability.verdicts import Verdicts
 from tests.data_pipelines.frames import frame, pair
@@ -130,6 +130,17 @@ def test_without_a_prior_the_share_of_wrong_labels_is_estimated_and_told(setting
     assert facts["noise"]["source"] == "cross_fit"
     assert facts["noise"]["low"] <= RATE <= facts["noise"]["high"]
     assert facts["note"].startswith("wrong labels: 0.")
+
+
+def test_a_version_that_knows_some_labels_gives_the_share_of_wrong_ones(settings: dict[str, Any]) -> None:
+    facts = clean({"use": "peer_review", "gold": "kind", **settings})["steps"][0]["facts"]
+    assert facts["noise"]["source"] == "gold"
+    assert facts["noise"]["n"] == TRAIN
+    assert facts["noise"]["value"] == pytest.approx(round(RATE * TRAIN) / TRAIN)
+    with pytest.raises(ConfigError, match="noise or gold, not both"):
+        clean({"use": "peer_review", "gold": "kind", "noise": 0.2, **settings})
+    with pytest.raises(VersionError, match="nowhere"):
+        clean({"use": "peer_review", "gold": "nowhere", **settings})
 
 
 def test_same_seed_same_audit_another_seed_another(settings: dict[str, Any]) -> None:

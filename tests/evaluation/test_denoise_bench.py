@@ -175,10 +175,10 @@ def test_seeds_are_resampled_too() -> None:
     assert resampled(value, np.arange(50)).std() == pytest.approx(np.sqrt(0.25 / 2), rel=0.05)
 
 
-def line(method: str, kind: str, difference: float | None, p: float | None) -> Line:
+def line(method: str, kind: str, difference: float | None, p: float | None, *, auc: float = 0.7) -> Line:
     empty = dict.fromkeys(("seed_sd", "difference_low", "difference_high", "kept", "kept_precision", "found"))
     return Line(kind=kind, rate=0.4, method=method, seeds=5, accuracy=70, low=60, high=80, difference=difference, p=p,
-                p_holm=p, auc=0.7, **empty)  # fmt: skip
+                p_holm=p, auc=auc, **empty)  # fmt: skip
 
 
 def test_a_method_that_loses_anywhere_is_not_recommended_and_its_loss_is_told() -> None:
@@ -192,6 +192,18 @@ def test_a_method_that_loses_anywhere_is_not_recommended_and_its_loss_is_told() 
     assert advice([*lines, *risky])["cautions"] == [
         "peer loses 4.0 points to standard training under length noise of 40%"
     ]
+
+
+def test_margins_that_say_nothing_are_told_by_kind() -> None:
+    floor = [line("standard", "symmetric", None, None, auc=0.58), line("standard", "length", None, None, auc=0.41)]
+    peer = [line("peer", "symmetric", -0.9, 0.5), line("peer", "length", -1.0, 0.5)]
+    assert advice([*floor, *peer])["reason"] == (
+        "do not filter: no method beats standard training in most of the noises tried without losing in another; the "
+        "margins hardly separate right from wrong labels (AUC 0.58 under symmetric noise, 0.41 under length noise; a "
+        "coin has 0.50)"
+    )
+    floor[0] = line("standard", "symmetric", None, None, auc=0.9)
+    assert "labels with AUC 0.90 under symmetric noise, 0.41 under length noise" in advice([*floor, *peer])["reason"]
 
 
 def test_cells_and_methods_are_checked() -> None:

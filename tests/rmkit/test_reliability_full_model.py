@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +11,14 @@ import pytest
 
 from rmkit.chat import Chat, TruncationPolicy
 from rmkit.errors import DataError
+from rmkit.examples import Example
 from rmkit.models.dropout import with_dropout
 from rmkit.models.explicit import ExplicitRewardModel
 from rmkit.models.reward_module import RewardModule
 from rmkit.reliability.uncertainty import from_scores
 from rmkit.types import Candidates, Completion, Message, ModelInfo, Score
+from tests.data_pipelines.frames import apply, frame
+from tests.data_pipelines.frames import pair as labelled
 
 Make = Callable[..., Any]
 
@@ -53,3 +57,22 @@ def test_an_unscored_response_leaves_its_pair_out_and_sleeping_dropout_is_refuse
     draws[1][0][0] = Score(1.5)
     found = from_scores(draws)
     assert np.isnan(found.mean).tolist() == [False, True]
+
+
+def test_the_step_uncertainty_may_ask_a_whole_model(
+    engine: ExplicitRewardModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rmkit.models.load_model", lambda name: engine)
+    rows = frame([labelled(f"the sky {at}", f"yes {at}", f"no {at}", [("ann", "ab"[at % 2])]) for at in range(60)])
+    result = apply("uncertainty", rows, model="m", passes=4, agreement=False, selector="bald")
+    assert len(result.kept) == 30
+    told = [json.loads(one) for one in result.records["reliability"]["evidence"]]
+    assert {len(one["passes"]) for one in told} == {4}
+    kept = set(result.kept["id"])
+    by_id = dict(zip(result.records["reliability"]["id"], told, strict=True))
+    assert max(by_id[one]["bald"] for one in kept) <= min(by_id[one]["bald"] for one in by_id.keys() - kept)
+    row = next(row for row in rows.to_dicts() if row["p"][0] > row["p"][1])
+    plain = engine.score([Example(row | {"generators": None}).candidates])[0]
+    assert by_id[row["id"]]["margin"] == pytest.approx(plain[0].value - plain[1].value, abs=1e-4)
+    with pytest.raises(DataError, match="40 usable pairs with a winner, at least 50"):
+        apply("uncertainty", rows.head(40), model="m")
