@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -165,6 +166,30 @@ def test_undo_by_key_brings_the_item_back(enter: Enter, home: Path) -> None:
     assert [answer.get("verdict", "ok") for answer in answers] == ["ok", "skip", "ok"]
 
 
+def test_a_second_press_before_the_next_item_stands_there_answers_nothing(enter: Enter, home: Path) -> None:
+    page = enter("anna")
+    before = _prompt(page)
+    for _ in range(3):
+        page.keyboard.press("1")
+    page.wait_for_function(NEXT_ITEM, arg=before, timeout=60_000)
+    time.sleep(1)
+    second = _prompt(page)
+    assert len(_answers(home)) == 1
+    page.reload()
+    _ready(page)
+    assert _prompt(page) == second
+
+
+def test_an_item_is_answered_on_disk_before_the_next_one_is_shown(enter: Enter, server: Server, home: Path) -> None:
+    page = enter("anna")
+    for n in range(1, 6):
+        _press(page, str(n))
+        with sqlite3.connect(home / "ledger.sqlite") as reader:
+            assert reader.execute("SELECT count(*) FROM event WHERE kind = 'judgment'").fetchone() == (n,)
+    server.kill()
+    assert len(_answers(home)) == 5
+
+
 def test_a_lost_connection_and_a_killed_server_lose_nothing(enter: Enter, server: Server, home: Path) -> None:
     page = enter("anna")
     _press(page, "1")
@@ -210,6 +235,11 @@ def test_text_that_would_be_script_is_shown_and_does_nothing(home: Path, tmp_pat
             time.sleep(1)
             assert "pwned" not in page.title()
             assert "<script>" in _prompt(page)
+            assert page.locator("[data-testid=stMain] script, [data-testid=stMain] img[src*='i.png']").count() == 0
+            _press(page, "d")
+            assert "% of the words are the same" in _prompt(page)
+            assert "<script>" in _prompt(page)
+            assert "pwned" not in page.title()
             assert page.locator("[data-testid=stMain] script, [data-testid=stMain] img[src*='i.png']").count() == 0
             assert not [url for url in asked if "127.0.0.1:9" in url or url.endswith("/x")]
             browser.close()

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from labeling_ui.differences import FOLD, differences
 
-
 _MARK = re.compile(r":(?:orange|blue)-background\[\*\*((?:\\.|[^\]\\])*)\*\*\]")
 
 

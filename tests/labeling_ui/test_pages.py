@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from labeling_ui import studio
 from labeling_ui.answers import Answer
-from labeling_ui.definition import Question
-from labeling_ui.people import Person, add_person
+from labeling_ui.definition import Aspect, Question
+from labeling_ui.people import Person, add_person, remove_person
 from labeling_ui.project import Project
 from labeling_ui.server import merging
 from labeling_ui.studio import Studio
@@ -22,6 +24,10 @@ from warehouse.sync import sync
 
 streamlit_testing = pytest.importorskip("streamlit.testing.v1")
 Make = Callable[..., Project]
+ASPECTS = (Aspect(name="truth", question="?"),)
+RATED = [{"aspect": "truth", "response": place, "value": 4.0} for place in range(2)]
+SPAN = {"response": 0, "start": 0, "end": 2, "text": "ri", "label": "good"}
+EDITED = {"role": "assistant", "content": "right: 5, I think"}
 Open = Callable[..., "streamlit_testing.AppTest"]
 
 
@@ -117,30 +123,92 @@ def test_a_draft_is_there_again_for_a_new_session(opened: Open, make_project: Ma
     assert opened("annotate").text_area[0].value == "because"
 
 
+def test_an_ended_account_can_neither_answer_nor_read_on(opened: Open, make_project: Make, ledger: Ledger) -> None:
+    make_project()
+    app = opened("annotate")
+    remove_person(ledger, "anna")
+    app = _press(app, "tie")
+    assert ledger.last_seq() == 0
+    assert "no account for 'anna'" in _texts(app)
+    assert "right" not in _texts(app)
+
+
+def test_an_answer_to_an_item_that_has_gone_to_someone_else_is_told(
+    opened: Open, make_project: Make, ledger: Ledger
+) -> None:
+    project = make_project(overlap=1, lease_s=60)
+    app = opened("annotate")
+    (hold,) = studio.current().desk("sums").open(ANNA)
+    elsewhere = project.desk(ledger)
+    elsewhere._holds.store(replace(hold, rater="ben"))
+    before = _texts(app)
+    app = _press(app, "tie")
+    assert "anna does not hold" in _texts(app)
+    assert "right" in _texts(app)
+    assert _texts(app) != before
+    assert ledger.last_seq() == 0
+
+
+def test_what_is_wrong_with_an_item_is_said_by_two_keys(opened: Open, make_project: Make, ledger: Ledger) -> None:
+    make_project()
+    app = _press(opened("annotate"), "Something is wrong")
+    assert not [button for button in app.button if button.label == "tie"]
+    app = _press(app, "wrong language")
+    assert [button for button in app.button if button.label == "tie"]  # of the next item
+    (recorded,) = ledger.events(kinds=["judgment"])
+    assert (recorded.event.payload["verdict"], recorded.event.payload["rationale"]) == ("bad_item", "wrong language")
+
+
+def test_differences_are_marked_on_demand_and_for_the_items_to_come(opened: Open, make_project: Make) -> None:
+    make_project()
+    app = opened("annotate")
+    assert "background" not in _texts(app)
+    app = _press(app, "Differences")
+    assert "of the words are the same" in _texts(app)
+    assert ":orange-background[**" in _texts(app)
+    assert ":blue-background[**" in _texts(_press(app, "tie"))
+    assert "background" not in _texts(_press(app, "Differences"))
+
+
 @pytest.mark.parametrize(
-    ("kind", "options", "press"),
+    ("kind", "options", "fill", "said"),
     [
-        ("ranking", {}, None),
-        ("ratings", {"aspects": ({"name": "truth", "question": "?"},)}, None),
-        ("reaction", {}, ":material/thumb_up: up"),
-        ("spans", {}, "Send (0 marked)"),
-        ("edit", {}, None),
+        ("pairwise", {"ask_rationale": True}, {"rationale": "because"}, {"rationale": "because", "ranks": [0, 0]}),
+        ("ranking", {}, {"place-0": 1, "place-1": 1}, {"ranks": [0, 0]}),
+        ("ratings", {"aspects": ASPECTS}, {"rate-truth-0": 4, "rate-truth-1": 4}, {"scores": RATED}),
+        ("reaction", {}, {}, {"value": 1.0}),
+        ("spans", {}, {"passage": "ri", "label": "good"}, {"spans": [SPAN]}),
+        ("edit", {}, {"edit-0": "right: 5, I think"}, {"edit": [EDITED]}),
     ],
 )
-def test_every_kind_of_task_has_its_form(
-    opened: Open, make_project: Make, ledger: Ledger, kind: str, options: dict[str, object], press: str | None
+def test_every_kind_of_task_has_its_form_and_its_answer_is_written(
+    opened: Open,
+    make_project: Make,
+    ledger: Ledger,
+    kind: str,
+    options: dict[str, object],
+    fill: dict[str, object],
+    said: dict[str, object],
 ) -> None:
-    from labeling_ui.definition import Aspect
-
-    if "aspects" in options:
-        options = {"aspects": (Aspect(name="truth", question="?"),)}
     make_project(kind=kind, **options)
     app = opened("annotate")
+    for name, value in fill.items():
+        (widget,) = [one for one in _inputs(app) if (one.key or "").startswith(f"{name}-")]
+        widget.set_value(value)
+        if name in ("rationale", "place-1", "rate-truth-1", "edit-0"):
+            app = app.run()  # a draft by now: the widgets of a fresh session would start from it
+    if kind == "spans":
+        app = _press(app, "Mark")
+    labels = {"pairwise": "tie", "reaction": ":material/thumb_up: up", "spans": "Send (1 marked)"}
+    app = _press(app, labels.get(kind, "Send"))
     assert not app.exception
-    if press:
-        app = _press(app, press)
-        assert not app.exception
-        assert ledger.last_seq() == 1
+    assert not app.error
+    (recorded,) = ledger.events()
+    assert recorded.event.payload.items() >= said.items()
+
+
+def _inputs(app: streamlit_testing.AppTest) -> list[Any]:
+    return [*app.text_area, *app.text_input, *app.button_group]
 
 
 def test_the_project_page_shows_agreement_and_people_and_makes_a_version(
