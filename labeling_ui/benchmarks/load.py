@@ -176,7 +176,9 @@ def _extra(event: Event) -> Mapping[str, Any]:
 
 
 def _percentiles_ms(times_s: list[float]) -> dict[str, float]:
-    times = 1000 * np.array(times_s or [np.nan])
+    if not times_s:
+        return {}
+    times = 1000 * np.array(times_s)
     return {f"p{q}": round(float(np.percentile(times, q)), 1) for q in (50, 95, 99)}
 
 
