@@ -33,7 +33,7 @@ class Differences:
 
 def differences(first: str, second: str) -> Differences:
     """The two texts with what differs marked; a text without words is marked as a whole."""
-    words = [_WORD.findall(_SPACE_AT_END.sub("", text)) for text in (first, second)]
+    words = [_WORD.findall(_SPACE_AT_END.sub("", text).strip()) for text in (first, second)]
     bare = [[word.rstrip() for word in side] for side in words]
     blocks = _matching(bare[0], bare[1])
     same = 2 * sum(size for _, _, size in blocks) / max(len(words[0]) + len(words[1]), 1)

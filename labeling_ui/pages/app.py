@@ -8,10 +8,14 @@ from labeling_ui import sign_in, studio
 from labeling_ui.pages import annotate, datasets, explorer, models, my_work, project_page, rubrics_page, settings
 from labeling_ui.people import Person
 
+SIDEBAR_PX = 230  # narrow, so that two responses fit beside it
+
 
 def main() -> None:
     """Run by Streamlit on every interaction."""
-    st.set_page_config(page_title="rmkit studio", page_icon=":material/rate_review:", layout="wide")
+    st.set_page_config(
+        page_title="rmkit studio", page_icon=":material/rate_review:", layout="wide", initial_sidebar_state=SIDEBAR_PX
+    )
     person = sign_in.person(studio.current().ledger)
     if person is None:
         return

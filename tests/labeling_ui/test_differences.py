@@ -44,9 +44,9 @@ def test_a_stray_matching_word_does_not_chop_a_passage_up() -> None:
 
 
 def test_equal_and_empty_texts_have_no_marks() -> None:
-    for text in ("yes", "yes, it is.", ""):
+    for text in ("yes", "yes, it is.\n", ""):
         found = differences(text, text)
-        assert (_marked(found.first), found.same) == ([], 1.0)
+        assert (_read(found.first), _marked(found.first), found.same) == (text.strip(), [], 1.0)
 
 
 def test_a_long_stretch_that_is_the_same_is_folded_and_counted() -> None:
