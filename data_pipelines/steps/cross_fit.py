@@ -11,21 +11,13 @@ from dataclasses import dataclass
 import polars as pl
 
 from data_pipelines.steps import Context, StepResult
-from data_pipelines.steps.weighing import WeighingConfig, family_of, feature_pairs, noise_facts, part_of, weighed
-from rmkit.errors import ConfigError
+from data_pipelines.steps.weighing import CrossFitConfig, family_of, feature_pairs, noise_facts, part_of, weighed
 from rmkit.reliability.head_training import HeadConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(HeadConfig, WeighingConfig):
-    folds: int = 5
+class Config(CrossFitConfig):
     keep_share: float | None = None
-
-    def __post_init__(self) -> None:
-        for kind in (HeadConfig, WeighingConfig):
-            part_of(self, kind)
-        if self.folds < 2:
-            raise ConfigError(f"cross_fit: folds must be at least 2, got {self.folds}")
 
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:

@@ -71,7 +71,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     facts = {
         "author": author,
         "replies": sum(len(one.texts) for one in replies),
-        "failed": dict(Counter(error for one in replies for error in one.errors)),
+        "failed": dict(Counter(error.split(":")[0] for one in replies for error in one.errors)),
     }
     return result_of(frame, kept, dropped, facts)
 

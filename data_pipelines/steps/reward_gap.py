@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from data_pipelines.steps import Context, StepResult
 from data_pipelines.steps.weighing import (
-    WeighingConfig,
+    CrossFitConfig,
     by_label,
-    family_of,
+    cross_fitted,
     feature_pairs,
     judged_pairs,
     part_of,
@@ -32,17 +32,15 @@ Part = Literal["easy", "hard", "suspect"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(HeadConfig, WeighingConfig):
+class Config(CrossFitConfig):
     part: Part = "easy"
     quantile: float = 0.5
     model: str = ""
-    folds: int = 5
 
     def __post_init__(self) -> None:
-        for kind in (HeadConfig, WeighingConfig):
-            part_of(self, kind)
-        if not 0 <= self.quantile < 1 or self.folds < 2:
-            raise ConfigError(f"reward_gap: quantile in [0, 1), folds >= 2; got {self.quantile}, {self.folds}")
+        super().__post_init__()
+        if not 0 <= self.quantile < 1:
+            raise ConfigError(f"reward_gap: expected a quantile in [0, 1), got {self.quantile}")
 
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
@@ -70,8 +68,5 @@ def model_margins(frame: pl.DataFrame, config: Config) -> tuple[tuple[str, ...],
 
 
 def _cross_fitted(frame: pl.DataFrame, config: Config) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    from rmkit.reliability.cross_fit import cross_fitted_margins
-
     pairs = feature_pairs(frame, config)
-    head, family = part_of(config, HeadConfig), family_of(frame, pairs)
-    return pairs.ids, cross_fitted_margins(pairs, head=head, folds=config.folds, groups=family, seed=config.seed)
+    return pairs.ids, cross_fitted(frame, pairs, part_of(config, HeadConfig), folds=config.folds, seed=config.seed)

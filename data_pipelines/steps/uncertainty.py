@@ -19,16 +19,15 @@ from numpy.typing import NDArray
 
 from data_pipelines.steps import Context, StepResult
 from data_pipelines.steps.weighing import (
-    WeighingConfig,
+    CrossFitConfig,
     by_label,
+    cross_fitted,
     family_of,
     feature_pairs,
     judged_pairs,
     part_of,
     weighed,
 )
-from rmkit.errors import ConfigError
-from rmkit.reliability.cross_fit import cross_fitted_margins
 from rmkit.reliability.head_training import HeadConfig
 from rmkit.reliability.pair_estimator import EstimatorConfig, cross_fitted_uncertainty
 from rmkit.reliability.uncertainty import Uncertainty, from_scores
@@ -37,21 +36,18 @@ from rmkit.reliability.verdicts import check_enough
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(HeadConfig, UpoConfig, WeighingConfig):
+class Config(CrossFitConfig, UpoConfig):
     """`hidden`, `lr`, `batch_pairs` and `epochs` are the reward heads'; the estimator takes the first two as well."""
 
     model: str = ""
-    folds: int = 5
     passes: int = 10
     estimator_dropout: float = 0.1
     estimator_epochs: int = 5
 
     def __post_init__(self) -> None:
-        for kind in (HeadConfig, UpoConfig, WeighingConfig):
+        for kind in (CrossFitConfig, UpoConfig):
             part_of(self, kind)
         self.estimator()
-        if self.folds < 2:
-            raise ConfigError(f"uncertainty: folds must be at least 2, got {self.folds}")
 
     def estimator(self) -> EstimatorConfig:
         shared = {name: getattr(self, name) for name in ("hidden", "lr", "weight_decay", "passes")}
@@ -71,10 +67,11 @@ Judged = tuple[tuple[str, ...], NDArray[np.float64], Uncertainty]
 def _cross_fitted(frame: pl.DataFrame, config: Config) -> Judged:
     """Ids, margins and passes by heads and estimators on frozen features that have not seen the pair's family."""
     pairs = feature_pairs(frame, config)
-    head, family = part_of(config, HeadConfig), family_of(frame, pairs)
-    margin = cross_fitted_margins(pairs, head=head, folds=config.folds, groups=family, seed=config.seed)
+    margin = cross_fitted(frame, pairs, part_of(config, HeadConfig), folds=config.folds, seed=config.seed)
     estimator = config.estimator()
-    passes = cross_fitted_uncertainty(pairs, family, config=estimator, folds=config.folds, seed=config.seed)
+    passes = cross_fitted_uncertainty(
+        pairs, family_of(frame, pairs), config=estimator, folds=config.folds, seed=config.seed
+    )
     return pairs.ids, margin, passes
 
 

@@ -50,6 +50,19 @@ class WeighingConfig(EncoderConfig):
     seed: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class CrossFitConfig(HeadConfig, WeighingConfig):
+    """For methods whose margins come from heads that have not seen the pair's prompt family."""
+
+    folds: int = 5
+
+    def __post_init__(self) -> None:
+        for kind in (HeadConfig, WeighingConfig):
+            part_of(self, kind)
+        if self.folds < 2:
+            raise ConfigError(f"folds must be at least 2, got {self.folds}")
+
+
 def part_of(config: Any, kind: type[Settings]) -> Settings:
     """The fields of `kind` out of a step's config, which has them all."""
     return kind(**{field.name: getattr(config, field.name) for field in fields(kind) if field.init})  # type: ignore[arg-type]
@@ -101,13 +114,20 @@ def first_preferred(frame: pl.DataFrame, pairs: FeaturePairs) -> NDArray[np.bool
     return np.array([known[one] for one in pairs.ids])
 
 
+def cross_fitted(
+    frame: pl.DataFrame, pairs: FeaturePairs, head: HeadConfig, *, folds: int = 5, seed: int
+) -> NDArray[np.float64]:
+    """[n] margin of each label by a head that has not seen its prompt family."""
+    from rmkit.reliability.cross_fit import cross_fitted_margins
+
+    return cross_fitted_margins(pairs, head=head, folds=folds, groups=family_of(frame, pairs), seed=seed)
+
+
 def estimated_noise(frame: pl.DataFrame, pairs: FeaturePairs, head: HeadConfig, *, seed: int) -> NoisePrior:
     """The share of labels that models which never saw them contradict: an upper estimate, with its interval."""
-    from rmkit.reliability.cross_fit import cross_fitted_margins
     from rmkit.reliability.noise_prior import from_margins
 
-    family = family_of(frame, pairs)
-    return from_margins(cross_fitted_margins(pairs, head=head, groups=family, seed=seed), groups=family, seed=seed)
+    return from_margins(cross_fitted(frame, pairs, head, seed=seed), groups=family_of(frame, pairs), seed=seed)
 
 
 def agreement_with(gold: pl.DataFrame, frame: pl.DataFrame, ids: Sequence[str]) -> NDArray[np.bool_]:
