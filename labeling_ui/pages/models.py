@@ -50,21 +50,34 @@ def _artefacts() -> None:
 
 def _board(board: dict[str, Any]) -> None:
     st.subheader(board["title"], anchor=False)
-    headline = board["headline"]
-    rows = []
-    for model in board["models"]:
-        measure = model["measures"][headline]
-        low, high = measure.get("interval") or (None, None)
-        rows.append(
-            {"model": model["name"], headline: measure["percent"], "low": low, "high": high, "elo": model["elo"]}
-        )
+    shown = _measure(board)
+    rows = [
+        {"model": model["name"], shown: measure.get("percent"), "elo": model["elo"]}
+        | {end: measure.get(end) for end in ("low", "high")}
+        for model in board["models"]
+        for measure in [model["measures"].get(shown) or {}]
+    ]
     table = pl.DataFrame(rows, infer_schema_length=None)
-    known = table.drop_nulls([headline, "low", "high"])
+    known = table.drop_nulls([shown, "low", "high"])
     if not known.is_empty():
-        chart = alt.Chart(known)
+        chart = alt.Chart(known.rename({shown: "percent"}))
+        who = alt.Y("model:N", title=None)
         bars = chart.mark_rule(strokeWidth=3).encode(
-            x=alt.X("low:Q", title=f"{headline}, percent"), x2="high", y="model:N"
+            x=alt.X("low:Q", title=f"{shown}, percent", scale=alt.Scale(zero=False)), x2="high", y=who
         )
-        points = chart.mark_point(filled=True, size=90).encode(x=f"{headline}:Q", y="model:N")
+        points = chart.mark_point(filled=True, size=90).encode(x="percent:Q", y=who)
         st.altair_chart(bars + points, height=50 + 36 * len(rows))
-    st.dataframe(table, hide_index=True)
+    one_place = st.column_config.NumberColumn(format="%.1f")
+    st.dataframe(table, hide_index=True, column_config=dict.fromkeys((shown, "low", "high", "elo"), one_place))
+
+
+def _measure(board: dict[str, Any]) -> str:
+    """The headline, or the first measure that has a value where the data holds only a part of the benchmark."""
+    headline = str(board["headline"])
+    names = [headline, *(name for model in board["models"] for name in model["measures"])]
+    having = (
+        name
+        for name in names
+        if any((model["measures"].get(name) or {}).get("percent") is not None for model in board["models"])
+    )
+    return next(having, headline)

@@ -57,10 +57,12 @@ def _progress(desk: Desk, work: pl.DataFrame) -> None:
 
 
 def _pace(work: pl.DataFrame) -> None:
-    """Answers of each person, in steps that suit how long the work has gone on."""
+    """Answers of each person, in steps that suit how long the work has gone on; nothing before the second step."""
     spent: Any = work["time"].max() - work["time"].min()  # type: ignore[operator]
     every, step = _steps(spent / timedelta(hours=1))
     counts = work.group_by(pl.col("time").dt.truncate(every), "rater").agg(answers=pl.len())
+    if counts["time"].n_unique() < 2:
+        return
     time = alt.X("time:T", title=None, timeUnit=step)
     who = alt.Color("rater:N", title=None)
     chart = alt.Chart(counts).mark_bar().encode(x=time, y=alt.Y("sum(answers):Q", title="answers"), color=who)

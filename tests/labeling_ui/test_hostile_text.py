@@ -38,10 +38,10 @@ def server(home: Path, tmp_path: Path) -> Iterator[tuple[Server, str]]:
         {"prompt": f"{EVIL} {n}", "chosen": f"good {EVIL}", "rejected": f"bad {n} {EVIL}", "domain": EVIL}
         for n in range(4)
     ]
-    rubric = [{"criterion": f"{EVIL} is told", "weight": 1.0, "tag": EVIL}]
-    rows += [{"prompt": f"graded {EVIL}", "response": f"said {EVIL}", "score": 1.0, "rubric": rubric}]
-    (tmp_path / "evil.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:4]))
-    (tmp_path / "graded.jsonl").write_text(json.dumps(rows[4]) + "\n")
+    asked = [{"role": "user", "content": f"graded {EVIL}"}]
+    graded = {"prompt": asked, "rubrics": [{"criterion": f"{EVIL} is told", "points": 3, "tags": [EVIL]}]}
+    (tmp_path / "evil.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "graded.jsonl").write_text(json.dumps(graded) + "\n")
     ingest(tmp_path / "evil.jsonl", dataset="evil")
     ingest(tmp_path / "graded.jsonl", dataset="graded")
     with open_ledger() as ledger:
