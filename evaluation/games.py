@@ -14,7 +14,6 @@ else the weights spiral outwards; the defaults are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
 from typing import Any
@@ -148,8 +147,3 @@ def _check(preference: Matrix) -> None:
         raise DataError(f"{int(np.isnan(preference).sum())} comparisons are missing; ask again or drop those responses")
     if preference.min() < 0 or preference.max() > 1 or np.abs(preference + preference.T - 1).max() > 1e-9:
         raise DataError("probabilities lie in [0, 1], and P[a, b] + P[b, a] must be 1")
-
-
-def cyclic_share(games: Sequence[Matrix]) -> float:
-    """Share of games in which some three responses go round."""
-    return sum(bool(three_cycles(game)) for game in games) / len(games) if games else float("nan")

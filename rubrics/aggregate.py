@@ -8,7 +8,7 @@
                 a criterion that tells nobody apart gives 0
 
 A criterion without a value (the judge abstained) leaves the sum, its weight too; `coverage` is the share of weight
-left. Values are in [0, 1]; `level_value` brings a rating there.
+left. Values are in [0, 1].
 """
 
 from __future__ import annotations
@@ -58,14 +58,6 @@ def aggregate_group(
         Aggregate(_mean_z(criteria, [column[r] for column in standard]), found.components, found.coverage, found.broken)
         for r, found in enumerate(plain)
     ]
-
-
-def level_value(level: float, criterion: Criterion) -> float:
-    """A rating on the criterion's own levels, brought to [0, 1]. Raises DataError where it has no two levels."""
-    if len(criterion.levels) < 2:
-        raise DataError(f"the criterion {criterion.criterion[:60]!r} has no scale: fewer than two levels")
-    low, high = min(criterion.levels), max(criterion.levels)
-    return (min(max(level, low), high) - low) / (high - low)
 
 
 def require_total(criteria: Sequence[Criterion], total: float) -> None:

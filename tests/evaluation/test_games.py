@@ -12,7 +12,6 @@ from scipy.optimize import linprog
 
 from evaluation.games import (
     bradley_terry_scores,
-    cyclic_share,
     exploitability,
     nash_weights,
     preference_matrix,
@@ -66,7 +65,6 @@ def test_where_scores_exist_there_is_no_cycle_and_all_agree_on_the_best() -> Non
     assert bradley_terry_scores(preference) == pytest.approx(scores - scores.mean(), abs=1e-6)
     assert nash_weights(preference).argmax() == 2
     assert nash_weights(preference)[2] > 0.98
-    assert cyclic_share([preference, CYCLE]) == 0.5
 
 
 @settings(max_examples=30, deadline=None)

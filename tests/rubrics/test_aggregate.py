@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rmkit.errors import DataError
-from rubrics.aggregate import aggregate, aggregate_group, level_value, require_total
+from rubrics.aggregate import aggregate, aggregate_group, require_total
 from rubrics.criteria import Criterion
 
 
@@ -87,13 +87,6 @@ def test_weights_that_do_not_add_up_are_refused() -> None:
     require_total([criterion(0.7), criterion(0.3)], 1.0)
     with pytest.raises(DataError, match=r"add up to 0\.9, the rubric declares 1"):
         require_total([criterion(0.7), criterion(0.2)], 1.0)
-
-
-def test_levels_become_values() -> None:
-    levels = Criterion(criterion="c", levels={1: "a", 3: "b", 5: "c"})
-    assert [level_value(level, levels) for level in (1, 2, 5, 9)] == [0, 0.25, 1, 1]
-    with pytest.raises(DataError, match="no scale"):
-        level_value(1, criterion())
 
 
 values = st.none() | st.floats(0, 1)
