@@ -52,8 +52,9 @@ def _board(board: dict[str, Any]) -> None:
     st.subheader(board["title"], anchor=False)
     shown = _measure(board)
     rows = [
-        {"model": model["name"], shown: measure.get("percent"), "elo": model["elo"]}
+        {"model": model["name"], shown: measure.get("percent")}
         | {end: measure.get(end) for end in ("low", "high")}
+        | {"elo": model["elo"]}
         for model in board["models"]
         for measure in [model["measures"].get(shown) or {}]
     ]

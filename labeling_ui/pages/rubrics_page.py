@@ -7,7 +7,7 @@ import json
 import streamlit as st
 
 from labeling_ui.pages.warehouse_view import reading
-from labeling_ui.texts import show_text
+from labeling_ui.texts import harmless, show_text
 from rubrics.criteria import parse_rubric
 
 PAGE_ROWS = 20
@@ -37,8 +37,8 @@ def page() -> None:
         st.info("No rubric on this page with this text.")
     for criteria, used, prompt in found:
         rubric = parse_rubric(json.loads(criteria))
-        title = f"{len(rubric)} criteria, used by {used} units"
-        with st.expander(title):
+        about = " ".join((prompt or rubric[0].criterion).split())[:90]
+        with st.expander(f"{harmless(about)} ({len(rubric)} criteria, units: {used})"):
             if prompt:
                 show_text(prompt, plain=True)
             for criterion in rubric:
