@@ -63,7 +63,7 @@ def _board(board: dict[str, Any]) -> None:
     if not known.is_empty():
         chart = alt.Chart(known.rename({shown: "percent"}))
         who = alt.Y("model:N", title=None)
-        bars = chart.mark_rule(strokeWidth=3).encode(
+        bars = chart.mark_rule(strokeWidth=3, color="#1c83e1").encode(
             x=alt.X("low:Q", title=f"{shown}, percent", scale=alt.Scale(zero=False)), x2="high", y=who
         )
         points = chart.mark_point(filled=True, size=90).encode(x="percent:Q", y=who)

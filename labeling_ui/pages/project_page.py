@@ -140,7 +140,7 @@ def _intervals(reports: list[PersonReport]) -> None:
     if rows:
         chart = alt.Chart(pl.DataFrame(rows))
         scale = alt.Scale(domain=[0, 1])
-        line = chart.mark_rule(strokeWidth=3).encode(
+        line = chart.mark_rule(strokeWidth=3, color="#1c83e1").encode(
             x=alt.X("low:Q", title="known items right", scale=scale), x2="high", y="name:N"
         )
         st.altair_chart(
