@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from data_pipelines.judge_data_folder import write_folder
 from data_pipelines.judge_data_spark import Group, recycled
@@ -27,6 +27,8 @@ from rmkit.judge.prompt_file import PromptFile
 from rmkit.ledger import open_ledger
 from rmkit.types import Candidates, Completion, Message
 
+Form = Literal["yes_no", "pairwise"]
+FORMS: tuple[Form, ...] = ("yes_no", "pairwise")
 GROUPS, ROLLOUTS = 400, 4
 ASKED = (Message("user", "which"),)
 
@@ -41,7 +43,7 @@ def one_seed(folder: Path, seed: int, *, settings: JudgeTrainingConfig) -> dict[
     ]
     draw.shuffle(texts)
     held_out, seen = texts[: len(texts) // 4], texts[len(texts) // 4 :]
-    forms = {form: write_judge(folder / form, form=form) for form in ("yes_no", "pairwise")}
+    forms: dict[Form, Path] = {form: write_judge(folder / form, form=form) for form in FORMS}
     with open_ledger(folder / "ledger.sqlite") as ledger:
         judges = [load_judge(toml, ledger=ledger) for toml in forms.values()]
         built = recycled(judges, _groups(seen, draw), skipped={}, reflection=False)
@@ -74,7 +76,7 @@ def _said(text: str) -> Completion:
     return Completion((Message("assistant", text),))
 
 
-def _accuracy(model: Path, forms: dict[str, Path], held_out: list[tuple[str, bool]]) -> dict[str, float]:
+def _accuracy(model: Path, forms: dict[Form, Path], held_out: list[tuple[str, bool]]) -> dict[str, float]:
     good, bad = ([text for text, right in held_out if right is wanted] for wanted in (True, False))
     n = min(len(good), len(bad))
     singles = [(text, right) for texts, right in ((good[:n], True), (bad[:n], False)) for text in texts]

@@ -148,8 +148,8 @@ def _planted(export: Path, noise: float) -> dict[str, str]:
     """Instance -> what its rubric was planted as."""
     found = {}
     for instance in instances_of(examples_of(export, "all")):
-        words = [len(harmless(completion.text).split()) for completion in instance.candidates.completions]
-        found[instance.id] = _kind(*words, noise)
+        better, worse = (len(harmless(one.text).split()) for one in instance.candidates.completions)
+        found[instance.id] = _kind(better, worse, noise)
     return found
 
 

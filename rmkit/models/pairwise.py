@@ -49,7 +49,8 @@ class PairwiseConfig(FrozenConfig):
     @property
     def shapes(self) -> list[HeadShape]:
         """All heads that compete, the plainer ones first: of equally good ones the first is kept."""
-        return [HeadShape(*shape, rank=rank) for rank, *shape in product(self.ranks, self.hidden, self.length)]
+        every = product(self.ranks, self.hidden, self.length)
+        return [HeadShape(hidden, length, rank) for rank, hidden, length in every]
 
 
 class PairwiseModel:
