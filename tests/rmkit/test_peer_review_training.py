@@ -1,4 +1,4 @@
-"""Peer review in full: two fine-tuned causal models, 40% wrong labels planted, audit, adapters, resuming."""
+"""Peer review in full: two fine-tuned causal models, 40% wrong labels planted, audit, adapters, policies under DPO."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rmkit.examples import read_examples  # noqa: E402
 from rmkit.models import load_model  # noqa: E402
 from rmkit.reliability.peer_review import ReviewConfig  # noqa: E402
 from rmkit.reliability.review_audit import ReviewAudit  # noqa: E402
-from rmkit.training.config import ExplicitConfig  # noqa: E402
+from rmkit.training.config import ExplicitConfig, ImplicitConfig  # noqa: E402
 from rmkit.training.data import TrainingRow, read_rows  # noqa: E402
 from rmkit.training.peer_review import Peers, PeerTrainer, last_checkpoint, reward_margins  # noqa: E402
 from rmkit.training.peer_review_command import _EPOCHS, build_peers, train_peers  # noqa: E402
@@ -133,34 +133,6 @@ def test_two_models_find_the_wrong_labels_and_the_audit_says_how(unbroken: Any, 
             assert deciding[kept].min() >= deciding[~kept].max()
 
 
-def test_a_run_killed_after_an_epoch_and_resumed_equals_the_unbroken_one(
-    unbroken: Any, checkpoint: str, data: Any, tmp_path: Path
-) -> None:
-    class KilledError(Exception):
-        pass
-
-    trainer, _, _ = make(settings(checkpoint), data, tmp_path / "run")
-    begin = trainer.begin_epoch
-
-    def stop_in_the_third() -> None:
-        begin()
-        if len(trainer.history) == 2:
-            raise KilledError
-
-    trainer.begin_epoch = stop_in_the_third
-    with pytest.raises(KilledError):
-        trainer.train()
-    found = last_checkpoint(tmp_path / "run")
-    resumed, _, _ = make(settings(checkpoint), data, tmp_path / "run")
-    resumed.train(resume_from_checkpoint=found)
-    whole = unbroken[0]
-    assert np.array_equal(resumed.audit().margin, whole.audit().margin)
-    assert np.array_equal(resumed.audit().kept, whole.audit().kept)
-    assert resumed.audit().facts() == whole.audit().facts()
-    ours, theirs = resumed.model.state_dict(), whole.model.state_dict()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
 def test_a_step_moves_each_model_as_if_it_were_alone_with_its_kept_rows(
     checkpoint: str, data: Any, tmp_path: Path
 ) -> None:
@@ -218,6 +190,32 @@ def test_the_command_stores_both_models_and_the_audit(checkpoint: str, data: Any
     assert not (home / "runs" / "peers-peers").exists()
     with pytest.raises(UsageError, match="nothing to resume"):
         train_peers(str(data[0]), settings(checkpoint), noise=RATE, output=tmp_path / "peers", resume=True)
+
+
+@pytest.mark.slow
+def test_policies_under_dpo_that_review_each_other_beat_those_that_do_not(home: Path, tmp_path: Path) -> None:
+    """40% of the labels are wrong; beta 1 lets plain DPO learn them by heart."""
+    from evaluation.denoise_full_form import causal_model
+
+    gains = []
+    for seed in range(3):
+        folder = tmp_path / str(seed)
+        rows, right = flipped_rows(240, rate=RATE, seed=seed)
+        write_export(folder / "data", rows, ref="yes@v1")
+        causal_model(folder / "base", hidden=32, seed=seed)
+        config = ImplicitConfig(model=str(folder / "base"), learning_rate=3e-3, beta=1.0, epochs=5.0, rows_per_step=8,
+                                batch_tokens=2000, max_tokens=200, response_reserve_tokens=100, seed=seed)  # fmt: skip
+        arms = {
+            noise: train_peers(str(folder / "data"), config, noise=noise, output=folder / f"at-{noise}", restart=True)
+            for noise in (0.0, RATE)
+        }
+        gains.append(arms[RATE]["mean_accuracy"] - arms[0.0]["mean_accuracy"])
+        assert load_model(Path(arms[RATE]["models"]["A"]["path"])).info.kind == "implicit"
+        audit = pq.read_table(arms[RATE]["audit"]).to_pandas()
+        last = audit[(audit.epoch == EPOCHS) & audit.kept]
+        assert last.id.map(right).mean() > 0.7
+    assert min(gains) > 0
+    assert np.mean(gains) > 0.05
 
 
 def test_bad_input_is_told(checkpoint: str, data: Any, tmp_path: Path) -> None:
