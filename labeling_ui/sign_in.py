@@ -1,7 +1,7 @@
 """Who is at the other end of a page: a token's cookie, or an account of the team's own login (OIDC, by `st.login`).
 
 The login is set up in `.streamlit/secrets.toml` and says who someone is; what they may do is still the account of that
-email address in the ledger. An address that the provider has not verified opens nothing.
+email address in the ledger. An address of which the provider does not say that it is verified opens nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def way_out(person: Person) -> None:
 
 def _address() -> str:
     address, verified = st.user.get("email"), st.user.get("email_verified")
-    if not address or verified is False:
+    if not address or str(verified).lower() != "true":  # some providers write it as text
         raise ForbiddenError("your login gives no verified email address, which is what accounts are named by")
     return str(address)
 

@@ -40,6 +40,17 @@ def dataset_of(folder: Path) -> dict[str, Any]:
     return {key: manifest.get(key) for key in ("ref", "digest", "benchmark_rows")}
 
 
+def trainable_dataset(folder: Path, *, allow_benchmark: bool) -> dict[str, Any]:
+    """What `dataset_of` says. Raises DataError where the export holds benchmark rows."""
+    dataset = dataset_of(folder)
+    if dataset["benchmark_rows"] and not allow_benchmark:
+        raise DataError(
+            f"{dataset['ref']} holds {dataset['benchmark_rows']} benchmark rows, and a model trained on them cannot be "
+            "judged by them; drop them with a recipe, or add --allow-benchmark"
+        )
+    return dataset
+
+
 def split_pairs(folder: Path, split: str, *, at_least: int) -> tuple[list[Pair], dict[str, int]]:
     """Pairs of one split and the rows skipped by reason. Raises DataError where there are too few to go on."""
     names = SPLIT_NAMES.get(split, (split,))

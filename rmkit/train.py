@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmkit import config, console
-from rmkit.errors import DataError, UsageError
-from rmkit.exports import dataset_of, export_folder, model_folder, split_pairs
+from rmkit.errors import UsageError
+from rmkit.exports import export_folder, model_folder, split_pairs, trainable_dataset
 from rmkit.metrics import calibration, fit_temperature, pair_accuracy
 from rmkit.metrics.calibration import sigmoid
 from rmkit.models import load_model
@@ -137,7 +137,7 @@ def train(
     """
     start = time.monotonic()
     folder = export_folder(data)
-    dataset = trainable(folder, allow_benchmark=allow_benchmark)
+    dataset = trainable_dataset(folder, allow_benchmark=allow_benchmark)
     trains, skipped_train = split_pairs(folder, "train", at_least=MIN_TRAIN)
     validation, skipped_validation = split_pairs(folder, "validation", at_least=MIN_VALIDATION)
     target = output or model_folder(folder, kind)
@@ -172,17 +172,6 @@ def train(
         seal(temporary, module.load(temporary, check=False))
         model = load_model(temporary)
     return {"path": str(target), "fingerprint": model.info.fingerprint, **card}
-
-
-def trainable(folder: Path, *, allow_benchmark: bool) -> dict[str, Any]:
-    """What the manifest says of the dataset (see `dataset_of`). Raises DataError where it holds benchmark rows."""
-    dataset = dataset_of(folder)
-    if dataset["benchmark_rows"] and not allow_benchmark:
-        raise DataError(
-            f"{dataset['ref']} holds {dataset['benchmark_rows']} benchmark rows, and a model trained on them cannot be "
-            "judged by them; drop them with a recipe, or add --allow-benchmark"
-        )
-    return dataset
 
 
 def _trainer(kind: str) -> Callable[[Sequence[Pair], Sequence[Pair], Mapping[str, Any], int], Trained]:

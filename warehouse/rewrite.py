@@ -19,8 +19,8 @@ from warehouse.stage import chunks, staged, store_generators, store_units
 
 ROWS = "stored_rows"
 
-# A column that a frame may have beside EXAMPLE_SCHEMA: [N] where each response stands in the row's `unit`, from 0, or NEW
-# where the unit does not have it; null where the order is the same.
+# A column that a frame may have beside EXAMPLE_SCHEMA: [N] where each response stands in the row's `unit`, from 0, or
+# NEW where the unit does not have it; null where the order is the same.
 PARENT_ORDER = pa.field("parent_order", pa.list_(pa.int32()))
 NEW = -1
 

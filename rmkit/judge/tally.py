@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rmkit.types import Comparison, RewardModel
+from rmkit.types import Comparison
 
 if TYPE_CHECKING:
     from rmkit.judge.model import Judged, Vote
@@ -126,7 +126,7 @@ def _answer(vote: Vote) -> tuple[int, ...]:
     return (round(values[0]),) if len(values) == 1 else tuple(sum(o > value for o in values) for value in values)
 
 
-def report_of(model: RewardModel) -> dict[str, Any] | None:
+def report_of(model: object) -> dict[str, Any] | None:
     """What a judge has to report on all it judged since it was opened, None for other kinds of model."""
     report = getattr(model, "report", None)
     return dict(report()) if report else None

@@ -4,8 +4,8 @@
     T_kj = r_k - r_j,  T_k = max_j T_kj,  responses sorted by r, best first
 
 Song et al., Preference ranking optimization, arXiv:2306.17492, eq. 8. For explicit rewards s is the score; the paper's
-likelihood term on the best response belongs to policies and is left out. n = 2 is Bradley-Terry scaled by the gap; tied
-rewards give a constant and no gradient.
+likelihood term on the best response belongs to policies (`likelihood` of rmkit train implicit). n = 2 is Bradley-Terry
+scaled by the gap; tied rewards give a constant and no gradient.
 """
 
 from __future__ import annotations

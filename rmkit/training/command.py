@@ -16,10 +16,10 @@ from typing import Any
 
 from rmkit import console
 from rmkit.errors import MissingExtraError, UsageError
-from rmkit.exports import dataset_of, export_folder, model_folder
+from rmkit.exports import export_folder, model_folder, trainable_dataset
 from rmkit.revision import git_sha
 from rmkit.training.config import RATING, ExplicitConfig, ImplicitConfig
-from rmkit.training.run import arguments, begin, leads, steps
+from rmkit.training.run import arguments, begin, leads, run_folder, steps
 from rmkit.training.settings import read_settings
 from rmkit.training.splits import examples, read_splits
 
@@ -53,6 +53,7 @@ def main(argv: list[str], *, kind: str = "explicit") -> int:
     parser.add_argument("-o", "--output", type=Path, help=f"artefact folder (default $RMKIT_HOME/models/DATA-{kind})")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of an interrupted run")
     parser.add_argument("--restart", action="store_true", help="throw an interrupted run away and begin anew")
+    parser.add_argument("--allow-benchmark", action="store_true", help="train although the data holds benchmark rows")
     parser.add_argument("--seeds", type=int, help="train K times with seeds N ... N+K-1: mean and interval")
     parser.add_argument("--learning-rates", metavar="A,B,C", help="train once for each rate (and seed)")
     options = parser.parse_args(argv)
@@ -63,19 +64,33 @@ def main(argv: list[str], *, kind: str = "explicit") -> int:
         from rmkit.training import sweep
 
         return sweep.run(options, settings)
-    result = train(options.data, settings, output=options.output, resume=options.resume, restart=options.restart)
+    result = train(
+        options.data,
+        settings,
+        output=options.output,
+        resume=options.resume,
+        restart=options.restart,
+        allow_benchmark=options.allow_benchmark,
+    )
     if leads():
         console.emit(result, as_json=options.json, text=_text(result))
     return 0
 
 
 def train(
-    data: str, settings: ExplicitConfig, *, output: Path | None = None, resume: bool = False, restart: bool = False
+    data: str,
+    settings: ExplicitConfig,
+    *,
+    output: Path | None = None,
+    resume: bool = False,
+    restart: bool = False,
+    allow_benchmark: bool = False,
 ) -> dict[str, Any]:
     """Train, store and reload an explicit model: its path, fingerprint, facts and validation numbers.
 
     Of several processes (torchrun) the first stores and reloads; the others give back nothing. Raises DataError where a
-    split is missing or too small or a loss is not finite, UsageError where an interrupted run stands in the way.
+    split is missing or too small, where there are benchmark rows, or a loss is not finite; UsageError where an
+    interrupted run stands in the way.
     """
     try:
         import transformers  # noqa: F401
@@ -89,9 +104,11 @@ def train(
 
     start = time.monotonic()
     folder = export_folder(data)
-    dataset = dataset_of(folder)
+    dataset = trainable_dataset(folder, allow_benchmark=allow_benchmark)
     target = output or model_folder(folder, settings.kind)
-    run = begin(target, settings, dataset, resume=resume, restart=restart)
+    run = run_folder(target)
+    said = {"settings": asdict(settings), "dataset": dataset}
+    checkpoint = begin(run, said, resume=resume, restart=restart)
     with artefact.building(target) if leads() else contextlib.nullcontext() as temporary:
         head = _rating_head(folder, settings)
         module, chat = _build(settings, head)
@@ -109,7 +126,7 @@ def train(
                 validation=rows["validation"],
                 on_step=advance,
             )
-            outcome = trainer.train(resume_from_checkpoint=resume or None)
+            outcome = trainer.train(resume_from_checkpoint=checkpoint)
         module = trainer.whole(lambda: _build(settings, head)[0])
         if temporary is None:
             return {}

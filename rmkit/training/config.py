@@ -126,7 +126,8 @@ class ImplicitConfig(ExplicitConfig):
 
     `beta` scales rewards; `per_token` divides them by the response's tokens (length-normalised DPO; ipo always does).
     `label_noise` is the flip rate that cdpo and rdpo assume. `reference` is what rewards are measured against, by
-    default `model` itself. `reverse` learns from the swapped pairs, the other half of a contrastive model.
+    default `model` itself. `reverse` learns from the swapped pairs, the other half of a contrastive model. `likelihood`
+    weighs a second term, -log pi(best) per token of the best response (PRO's own; RISE's and UPO's for DPO).
     """
 
     objective: ObjectiveName = "dpo"
@@ -134,6 +135,7 @@ class ImplicitConfig(ExplicitConfig):
     per_token: bool = False
     reference: str = ""
     reverse: bool = False
+    likelihood: float = 0.0
     learning_rate: float = 1e-6
 
     @property
@@ -151,6 +153,8 @@ class ImplicitConfig(ExplicitConfig):
             raise ConfigError(f"implicit models learn by {', '.join(IMPLICIT)}; got {self.objective!r}")
         if self.beta <= 0:
             raise ConfigError(f"beta must be positive, got {self.beta}")
+        if self.likelihood < 0:
+            raise ConfigError(f"likelihood must not be negative, got {self.likelihood}")
         if self.quantise != "none":
             raise ConfigError("implicit models are not trained in 4 bits yet; leave quantise out (lora_rank works)")
         if self.centring:

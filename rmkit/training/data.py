@@ -52,6 +52,17 @@ class TrainingRow:
     step_index: tuple[Ids, ...] = ()
     step_labels: tuple[tuple[float, ...], ...] = ()
 
+    @property
+    def best(self) -> int:
+        """The response ranked first; of pairs, the one preferred by most, the first of equals."""
+        if 0 in self.ranks:
+            return self.ranks.index(0)
+        wins = [0.0] * len(self.ids)
+        for one in self.preferences:
+            wins[one.i] += one.share * one.p
+            wins[one.j] += one.share * (1 - one.p)
+        return wins.index(max(wins))
+
 
 def read_rows(
     examples: Iterable[Example], chat: Chat, *, objective: ObjectiveName, head: RatingHead | None = None

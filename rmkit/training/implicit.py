@@ -60,6 +60,16 @@ class ImplicitModule(PolicyModule):
         reward_K: Tensor = self.beta * ratio_K / sizes_K
         return reward_K
 
+    def likelihood(self, reward_K: Tensor, rows: Sequence[TrainingRow]) -> Tensor:
+        """[B] log-probability per token of each row's best response under the policy, read back from its reward."""
+        log_prob, first = [], 0
+        for row in rows:
+            at = row.best
+            ratio = reward_K[first + at] / self.beta * (row.tokens[at] if self.per_token else 1)
+            log_prob.append((ratio + self.known[row.ids[at]][1]) / row.tokens[at])
+            first += len(row.ids)
+        return torch.stack(log_prob)
+
 
 def _store_tied_weights_once(module: torch.nn.Module) -> None:
     """safetensors, which checkpoints are written with, refuses a vocabulary head that is the embedding itself."""

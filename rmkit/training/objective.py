@@ -39,10 +39,12 @@ def row_losses(
     log_nu: Tensor | None = None,
     head: RatingHead | None = None,
     raw_cuts: Tensor | None = None,
+    likelihood_B: Tensor | None = None,
 ) -> Tensor:
     """[B] weighted losses. `log_nu` is the learned tie parameter of the `ties` objective, `raw_cuts` [A, K] the learned
     thresholds of `ordinal`; `head` says what the outputs of the rating objectives mean, which are [K, A]. For `process`
-    the outputs are [R], one per step."""
+    the outputs are [R], one per step. `likelihood_B` is the log-probability per token of each row's best response, for
+    policies that learn it as well."""
     weight_B = score_K.new_tensor([row.weight for row in rows])
     if head is not None:
         return weight_B * _mean_of_rows(rated_losses(score_K, rows, config, head=head, raw_cuts=raw_cuts), rows)
@@ -56,6 +58,9 @@ def row_losses(
         loss_B = _pairwise(score_K, rows, config, log_nu)
     if config.centring:
         loss_B = loss_B + config.centring * centring(score_BN, present_BN=present_BN)
+    if likelihood_B is not None:
+        assert isinstance(config, ImplicitConfig)
+        loss_B = loss_B - config.likelihood * likelihood_B
     return loss_B * weight_B
 
 

@@ -17,8 +17,6 @@ weights differ by their orders alone.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,7 +29,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 from transformers import TrainerCallback, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
 
 from rmkit.errors import ConfigError, DataError
 from rmkit.models.reward_module import RewardModule
@@ -294,12 +291,3 @@ def _restore(log: AuditLog, stored: Any) -> None:
             Selection(stored["kept"][at], stored["rank"][at], (for_a, for_b)),
             keep_ratio=float(ratio),
         )
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that is whole; None where there is none. A kill may leave a newer one half written."""
-    for path in sorted(folder.glob("checkpoint-*"), key=lambda one: -int(one.name.split("-")[1])):
-        with contextlib.suppress(OSError, ValueError):
-            json.loads((path / TRAINER_STATE_NAME).read_text())  # what the Trainer writes last
-            return str(path)
-    return None

@@ -5,7 +5,6 @@ The run keeps its audit beside the model: audit.parquet has one row per pair, ep
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Mapping
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from rmkit import console, paths
-from rmkit.errors import ConfigError, MissingExtraError, UsageError
-from rmkit.exports import dataset_of, export_folder, model_folder
+from rmkit.errors import ConfigError, MissingExtraError
+from rmkit.exports import export_folder, model_folder, trainable_dataset
 from rmkit.reliability.peer_review import ReviewConfig
 from rmkit.training.config import ExplicitConfig, ImplicitConfig
 
@@ -48,6 +47,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("-o", "--output", type=Path, help="folder of models A and B and the audit")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of an interrupted run")
     parser.add_argument("--restart", action="store_true", help="throw an interrupted run away and begin anew")
+    parser.add_argument("--allow-benchmark", action="store_true", help="train although the data holds benchmark rows")
     options = parser.parse_args(argv)
     from rmkit.training.settings import read_settings
 
@@ -66,6 +66,7 @@ def main(argv: list[str]) -> int:
         output=options.output,
         resume=options.resume,
         restart=options.restart,
+        allow_benchmark=options.allow_benchmark,
     )
     console.emit(result, as_json=options.json, text=_text(result))
     return 0
@@ -91,13 +92,14 @@ def train_peers(
     output: Path | None = None,
     resume: bool = False,
     restart: bool = False,
+    allow_benchmark: bool = False,
 ) -> dict[str, Any]:
     """Train both models; folders of A and B, the audit's file and facts per epoch, and accuracy of A, B and their mean.
 
     Policies (ImplicitConfig) share one reference, whose log-probabilities are computed once.
 
-    Raises DataError below 50 pairs, ConfigError for a noise prior outside [0, 0.5), UsageError where an interrupted run
-    stands in the way.
+    Raises DataError below 50 pairs or where there are benchmark rows, ConfigError for a noise prior outside [0, 0.5),
+    UsageError where an interrupted run stands in the way.
     """
     try:
         import transformers  # noqa: F401
@@ -109,7 +111,7 @@ def train_peers(
     from rmkit.training import implicit
     from rmkit.training.peer_review import Peers, PeerTrainer
     from rmkit.training.run import arguments as trainer_arguments
-    from rmkit.training.run import steps
+    from rmkit.training.run import begin, steps
     from rmkit.training.splits import read_splits
 
     review, start = review or ReviewConfig(), time.monotonic()
@@ -117,8 +119,9 @@ def train_peers(
     folder = export_folder(data)
     target = output or model_folder(folder, "peers")
     run = paths.home() / "runs" / f"peers-{target.name}"
-    said = {"settings": asdict(settings), "review": asdict(review), "noise": noise, "dataset": dataset_of(folder)}
-    checkpoint = _begin(run, said, resume=resume, restart=restart)
+    dataset = trainable_dataset(folder, allow_benchmark=allow_benchmark)
+    said = {"settings": asdict(settings), "review": asdict(review), "noise": noise, "dataset": dataset}
+    checkpoint = begin(run, said, resume=resume, restart=restart)
     first, second, chat = build_peers(settings)
     rows, skipped = read_splits(folder, chat, settings)
     if isinstance(settings, ImplicitConfig):
@@ -137,7 +140,7 @@ def train_peers(
             rows=rows["train"],
             on_step=advance,
         )
-        trainer.train(resume_from_checkpoint=checkpoint if resume else None)
+        trainer.train(resume_from_checkpoint=checkpoint)
     audit = trainer.audit()
     result = {"path": str(target), "noise": noise, "skipped": skipped, "epochs": audit.facts()}
     result |= _stored(trainer, chat, rows["validation"], settings, target, said)
@@ -153,10 +156,12 @@ def build_peers(settings: ExplicitConfig) -> tuple[Any, Any, Any]:
     if isinstance(settings, ImplicitConfig):
         if settings.reverse:
             raise ConfigError("reverse exchanges better and worse; train peers without it")
-        first, chat = implicit.build(settings)
-        return first, implicit.build(replace(settings, seed=settings.seed + 1))[0], chat
-    first, chat = model.build(settings)
-    return first, model.build(replace(settings, seed=settings.seed + 1))[0], chat
+        if settings.likelihood:
+            raise ConfigError("peers are compared by their preference loss alone; leave likelihood out")
+        policy, chat = implicit.build(settings)
+        return policy, implicit.build(replace(settings, seed=settings.seed + 1))[0], chat
+    scorer, chat = model.build(settings)
+    return scorer, model.build(replace(settings, seed=settings.seed + 1))[0], chat
 
 
 # The Trainer's defaults for one model do not fit two: the last epoch counts, and pools are complete at ends of epochs.
@@ -166,26 +171,6 @@ _EPOCHS = {
     "load_best_model_at_end": False,
     "max_grad_norm": 0.0,  # each model's gradient is clipped on its own
 }
-
-
-def _begin(run: Path, said: Mapping[str, Any], *, resume: bool, restart: bool) -> str | None:
-    """The checkpoint to go on from. A run of other settings or data is never continued by mistake."""
-    from rmkit.training.peer_review import last_checkpoint
-
-    if restart:
-        shutil.rmtree(run, ignore_errors=True)
-    told = run / "settings.json"
-    wanted = json.loads(json.dumps(said))
-    found = last_checkpoint(run)
-    if resume and found is None:
-        raise UsageError(f"nothing to resume: {run} holds no checkpoint; run without --resume")
-    if resume and json.loads(told.read_text()) != wanted:
-        raise ConfigError(f"{run} was started with other settings or data; repeat those, or use --restart")
-    if found and not resume:
-        raise UsageError(f"an interrupted run lies in {run}; go on with --resume or begin anew with --restart")
-    run.mkdir(parents=True, exist_ok=True)
-    told.write_text(json.dumps(wanted, indent=2) + "\n")
-    return found
 
 
 def _stored(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rmkit import config, console
 from rmkit.errors import DataError
 from rmkit.examples import Example
-from rmkit.exports import export_folder, model_folder
+from rmkit.exports import export_folder, model_folder, trainable_dataset
 from rmkit.features import Encoder
 from rmkit.models import load_model
 from rmkit.models.artefact import build_artefact, building
@@ -26,7 +26,7 @@ from rmkit.models.golden import seal
 from rmkit.models.process import probes
 from rmkit.models.process_frozen import load, solution_of
 from rmkit.models.process_frozen_head import FrozenProcessConfig, Solution, StepHead, fit, step_inputs
-from rmkit.train import small_parser, trainable
+from rmkit.train import small_parser
 from rmkit.training.data import step_labels
 from rmkit.training.splits import MIN_TRAIN, MIN_VALIDATION, check_enough, examples
 from rmkit.training.told import told_labels
@@ -75,7 +75,7 @@ def train(
     start = time.monotonic()
     settings = config.build(FrozenProcessConfig, values or {}, where=f"train {KIND}")
     folder = export_folder(data)
-    dataset = trainable(folder, allow_benchmark=allow_benchmark)
+    dataset = trainable_dataset(folder, allow_benchmark=allow_benchmark)
     rows = {}
     for split, least in (("train", MIN_TRAIN), ("validation", MIN_VALIDATION)):
         rows[split] = read_solutions(examples(folder, split), separator=settings.step_separator)

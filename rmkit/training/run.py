@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +26,38 @@ def run_folder(target: Path) -> Path:
     return paths.home() / "runs" / f"explicit-{target.name}"
 
 
-def begin(target: Path, settings: ExplicitConfig, dataset: Mapping[str, Any], *, resume: bool, restart: bool) -> Path:
-    """The run folder, ready. Raises rather than go on from the checkpoint of another run: UsageError, ConfigError."""
-    run = run_folder(target)
+def begin(run: Path, said: Mapping[str, Any], *, resume: bool, restart: bool) -> str | None:
+    """Make the run folder ready; the checkpoint to go on from, None for a new run. `said` are settings and data.
+
+    Raises rather than go on from the checkpoint of another run: UsageError, ConfigError.
+    """
     if not leads():
-        return run
-    told = run / "settings.json"
-    wanted = json.loads(json.dumps({"settings": asdict(settings), "dataset": dataset}))
+        return last_checkpoint(run) if resume else None
     if restart:
         shutil.rmtree(run, ignore_errors=True)
-    if resume:
-        if not any(run.glob("checkpoint-*")):
-            raise UsageError(f"nothing to resume: {run} holds no checkpoint; run without --resume")
-        if json.loads(told.read_text()) != wanted:
-            raise ConfigError(f"{run} was started with other settings or data; repeat those, or use --restart")
-    elif any(run.glob("checkpoint-*")):
+    told = run / "settings.json"
+    wanted = json.loads(json.dumps(said))
+    found = last_checkpoint(run)
+    if resume and found is None:
+        raise UsageError(f"nothing to resume: {run} holds no checkpoint; run without --resume")
+    if resume and json.loads(told.read_text()) != wanted:
+        raise ConfigError(f"{run} was started with other settings or data; repeat those, or use --restart")
+    if found and not resume:
         raise UsageError(f"an interrupted run lies in {run}; go on with --resume or begin anew with --restart")
     run.mkdir(parents=True, exist_ok=True)
     told.write_text(json.dumps(wanted, indent=2) + "\n")
-    return run
+    return found
+
+
+def last_checkpoint(run: Path) -> str | None:
+    """The newest checkpoint that is whole; None where there is none. A kill may leave a newer one half written."""
+    from transformers.trainer import TRAINER_STATE_NAME
+
+    for path in sorted(run.glob("checkpoint-*"), key=lambda one: -int(one.name.split("-")[1])):
+        with contextlib.suppress(OSError, ValueError):
+            json.loads((path / TRAINER_STATE_NAME).read_text())  # what the Trainer writes last
+            return str(path)
+    return None
 
 
 def steps(settings: ExplicitConfig, n_rows: int) -> int:

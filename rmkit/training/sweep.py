@@ -18,6 +18,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,17 @@ def run(options: Any, settings: ExplicitConfig) -> int:
         rates = [float(rate) for rate in (options.learning_rates or "").split(",") if rate]
     except ValueError as error:
         raise UsageError(f"--learning-rates takes numbers with commas, got {options.learning_rates!r}") from error
+    from rmkit.training import command
+
     seeds = 1 if options.seeds is None else options.seeds
     result = sweep(
-        options.data, settings, seeds=seeds, learning_rates=rates, output=options.output, restart=options.restart
+        options.data,
+        settings,
+        seeds=seeds,
+        learning_rates=rates,
+        output=options.output,
+        restart=options.restart,
+        train=partial(command.train, allow_benchmark=options.allow_benchmark),
     )
     if result["runs"]:
         console.emit(result, as_json=options.json, text=text(result))
@@ -68,7 +77,7 @@ def sweep(
     was made with other settings or data (with `restart` it is made anew).
     """
     from rmkit.training import command
-    from rmkit.training.run import run_folder
+    from rmkit.training.run import last_checkpoint, run_folder
     from rmkit.training.validation import selects_by
 
     if seeds < 1:
@@ -82,7 +91,7 @@ def sweep(
     for chosen, place in _runs(settings, target, seeds=seeds, learning_rates=learning_rates):
         card = None if restart else finished(place, chosen, dataset)
         if card is None:
-            resume = not restart and any(run_folder(place).glob("checkpoint-*"))
+            resume = not restart and last_checkpoint(run_folder(place)) is not None
             card = (train or command.train)(data, chosen, output=place, resume=resume, restart=restart)
         if card:  # a process that does not lead is told nothing
             told = {"path": str(place), "learning_rate": chosen.learning_rate, "seed": chosen.seed}

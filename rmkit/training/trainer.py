@@ -18,7 +18,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 
 from rmkit.errors import ConfigError, DataError
 from rmkit.models.reward_module import RewardModule
-from rmkit.training.config import ExplicitConfig
+from rmkit.training.config import ExplicitConfig, ImplicitConfig
 from rmkit.training.data import TrainingRow
 from rmkit.training.objective import row_losses
 from rmkit.training.validation import Validation, logged, reads_of, validate
@@ -115,6 +115,8 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
                 outputs = model(self.model.collate([row.ids for row in part], reads=reads_of(part)))
                 learned = {name: getattr(self.model, name, None) for name in ("log_nu", "raw_cuts")}
                 head = getattr(self.model, "rating_head", None)
+                if isinstance(self.config, ImplicitConfig) and self.config.likelihood:
+                    learned["likelihood_B"] = self.model.likelihood(outputs, part)
                 loss_B = row_losses(outputs, part, self.config, head=head, **learned)
                 _stop_unless_finite(loss_B, part, step=self.state.global_step)
                 loss = loss_B.sum() / len(rows) * (number >= idle)

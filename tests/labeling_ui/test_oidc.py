@@ -22,15 +22,20 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")]
 
 SECRETS = ("client-secret-9d1f", "cookie-secret-77aa31")
-PEOPLE = {"anna@team.example": True, "lea@team.example": True, "new@team.example": True, "eve@team.example": False}
+PEOPLE = {
+    "anna@team.example": {"email_verified": True},
+    "lea@team.example": {"email_verified": "true"},
+    "new@team.example": {"email_verified": True},
+    "eve@team.example": {"email_verified": False},
+    "mel@team.example": {},
+}
 
 
 @pytest.fixture
 def provider() -> Iterator[str]:
-    """Its address. `eve` claims the address of an account that is not hers: the provider has not verified it."""
+    """Its address. `eve` and `mel` claim addresses of accounts that need not be theirs: none has been verified."""
     claims = [
-        oidc.User(sub=address.partition("@")[0], claims={"email": address, "email_verified": verified})
-        for address, verified in PEOPLE.items()
+        oidc.User(sub=address.partition("@")[0], claims={"email": address, **more}) for address, more in PEOPLE.items()
     ]
     with oidc.run_server_in_thread(user_claims=claims) as running:
         yield f"http://127.0.0.1:{running.server_port}"
@@ -38,10 +43,10 @@ def provider() -> Iterator[str]:
 
 @pytest.fixture
 def server(home: Path, tmp_path: Path, provider: str) -> Iterator[Server]:
-    """The demo project; anna annotates, lea is a lead, eve's address has an account too."""
+    """The demo project; anna annotates, lea is a lead, eve's and mel's addresses have accounts too."""
     with open_ledger() as ledger:
         make_demo(ledger)
-        for name, role in (("anna", "annotator"), ("lea", "lead"), ("eve", "admin")):
+        for name, role in (("anna", "annotator"), ("lea", "lead"), ("eve", "admin"), ("mel", "admin")):
             add_person(ledger, f"{name}@team.example", role=role)
     running = Server(home, folder=tmp_path)
     settings = tmp_path / ".streamlit" / "secrets.toml"
@@ -104,8 +109,9 @@ def test_the_account_of_the_address_says_what_a_person_may_do(
     new = _signed_in(browser, server, "new")
     new.get_by_text("no account for 'new@team.example'").wait_for()
     assert new.locator("[data-testid=stSidebarNavLink]").count() == 0
-    eve = _signed_in(browser, server, "eve")
-    eve.get_by_text("no verified email address").wait_for()
+    for name in ("eve", "mel"):
+        unsure = _signed_in(browser, server, name)
+        unsure.get_by_text("no verified email address").wait_for()
 
     anna.get_by_role("button", name="Sign out").click()
     _signed_out(anna)

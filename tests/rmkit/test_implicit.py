@@ -7,6 +7,7 @@ import math
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,22 @@ def test_conservative_dpo_by_hand() -> None:
     assert math.isclose(loss, 0.9 * math.log1p(math.exp(-1.5)) + 0.1 * math.log1p(math.exp(1.5)), rel_tol=1e-6)
 
 
+@pytest.mark.parametrize("per_token", [False, True])
+def test_likelihood_of_the_best_response_is_that_of_the_plain_model(base: Make, per_token: bool) -> None:
+    folder, ids = base(seed=2), ((3, 4, 5, 6, 7), (3, 4, 8), (3, 4, 9, 10))
+    row = TrainingRow("a", ids, (3, 1, 2), (), (2, 0, 1), 0.0, 1.0, 0)
+    better = replace(row, ranks=(), preferences=(Preference(0, 2, 0.2, 0.5), Preference(2, 1, 1.0, 0.5)))
+    module, plain = implicit.ImplicitModule(causal(folder), beta=0.3, per_token=per_token), causal(folder)
+    module.known = {one: (2, -1.5 * len(one)) for one in ids}
+    config = ImplicitConfig(model="x", objective="pro", likelihood=0.5)
+    reward_K = module(module.collate([row.ids]))
+    expected = plain_log_prob(plain, ids[1], 2), plain_log_prob(plain, ids[2], 2) / 2
+    found = module.likelihood(torch.cat([reward_K, reward_K]), [row, better])
+    assert found.tolist() == pytest.approx(expected, abs=1e-5)
+    alone, both = (row_losses(reward_K, [row], config, likelihood_B=of)[0] for of in (None, found[:1]))
+    assert float(both - alone) == pytest.approx(-0.5 * expected[0], abs=1e-5)
+
+
 def test_learns_a_planted_preference_and_reloads_verified(trained: Path) -> None:
     card = json.loads((trained / "reward_model.json").read_text())
     assert card["validation"]["accuracy"]["value"] > 0.9
@@ -310,7 +327,7 @@ def test_reference_is_computed_once(
 @pytest.mark.parametrize(
     "more",
     [
-        {"objective": "pro"},
+        {"objective": "pro", "likelihood": 0.1},
         pytest.param({"per_token": True, "beta": 1.0}, marks=pytest.mark.slow),
         pytest.param({"lora_rank": 8}, marks=pytest.mark.slow),
     ],

@@ -20,7 +20,7 @@ pytest.importorskip("transformers")
 import pyarrow.parquet as pq
 
 from evaluation.denoise_full_form import causal_model, planted
-from rmkit.training.peer_review import last_checkpoint
+from rmkit.training.run import last_checkpoint
 
 KILLS = 4
 

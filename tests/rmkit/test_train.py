@@ -102,7 +102,7 @@ def test_a_folder_that_is_no_export_is_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
     for arguments in (["magic", "--data", "x"], []):
-        with pytest.raises(UsageError, match="lexical, frozen, .*explicit"):
+        with pytest.raises(UsageError, match=r"lexical, frozen, .*explicit"):
             run(*arguments)
 
 

@@ -81,7 +81,9 @@ def test_what_is_done_is_not_repeated_and_what_is_broken_off_goes_on(data: Path,
     assert more["rates"][0]["accuracy"]["mean"] == pytest.approx(0.51)
     assert more["rates"][0]["accuracy"]["low"] == pytest.approx(0.51 - 4.303 * 0.01 / 3**0.5)
 
-    (run_folder(tmp_path / "hh-lr1e-05-seed3") / "checkpoint-2").mkdir(parents=True)
+    broken_off = run_folder(tmp_path / "hh-lr1e-05-seed3") / "checkpoint-2"
+    broken_off.mkdir(parents=True)
+    (broken_off / "trainer_state.json").write_text("{}")
     sweep.sweep(str(data), chosen, **options | {"seeds": 4, "learning_rates": [1e-5]})
     assert calls[-1] == (1e-5, 3, "hh-lr1e-05-seed3", True)  # resumed
 

@@ -20,7 +20,7 @@ def chat_of(model: RewardModel) -> Any:
 
 
 def control_tokens(model: RewardModel) -> tuple[str, ...]:
-    """Texts of its tokenizer's control tokens: in a message that was read out of text, a sign of turns not told apart."""
+    """Texts of its tokenizer's control tokens: in a message read out of a text, a sign of turns not told apart."""
     chat = chat_of(model)
     return () if chat is None else names_of(chat.tokenizer)
 
