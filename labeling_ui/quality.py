@@ -182,6 +182,7 @@ def _skills(answers: pl.DataFrame) -> dict[str, float]:
     shared = votes.only(votes.counts().sum(1)[votes.row] >= 2)
     if not len(shared.row):
         return {}
-    prior, confusion = dawid_skene.fit(shared)
+    distinct, weight_R = shared.distinct()
+    prior, confusion = dawid_skene.fit(distinct, weight_R=weight_R)
     right = dawid_skene.accuracy(prior, confusion)
     return {name: float(right[at]) for at, name in enumerate(votes.raters) if (shared.rater == at).any()}

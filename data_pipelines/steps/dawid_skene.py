@@ -29,17 +29,27 @@ _TINY = 1e-12
 
 
 def fit(
-    votes: Votes, *, symmetric: bool = True, smoothing: float = 4.0, iterations: int = 200, tolerance: float = 1e-7
+    votes: Votes,
+    *,
+    weight_R: NDArray[np.int64] | None = None,
+    symmetric: bool = True,
+    smoothing: float = 4.0,
+    iterations: int = 200,
+    tolerance: float = 1e-7,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Prior pi [3] and confusion theta [raters, truth 3, verdict 3], learned from these votes."""
+    """Prior pi [3] and confusion theta [raters, truth 3, verdict 3], learned from these votes.
+
+    `weight_R` says how many rows each row stands for (see `Votes.distinct`); None is 1.
+    """
+    weight_R = np.ones(votes.n_rows, dtype=np.int64) if weight_R is None else weight_R
     rows = np.unique(votes.row)
     truth: NDArray[np.float64] = np.nan_to_num(vote_shares(votes))
     for _ in range(iterations):
-        prior, confusion = _maximise(votes, truth, rows, symmetric=symmetric, smoothing=smoothing)
+        prior, confusion = _maximise(votes, truth, rows, weight_R, symmetric=symmetric, smoothing=smoothing)
         before, truth = truth, posterior(votes, prior, confusion)
         if np.abs(truth[rows] - before[rows]).max(initial=0) < tolerance:
             break
-    return _maximise(votes, truth, rows, symmetric=symmetric, smoothing=smoothing)
+    return _maximise(votes, truth, rows, weight_R, symmetric=symmetric, smoothing=smoothing)
 
 
 def posterior(votes: Votes, prior: NDArray[np.float64], confusion: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -53,13 +63,20 @@ def posterior(votes: Votes, prior: NDArray[np.float64], confusion: NDArray[np.fl
 
 
 def _maximise(
-    votes: Votes, truth: NDArray[np.float64], rows: NDArray[np.int64], *, symmetric: bool, smoothing: float
+    votes: Votes,
+    truth: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    weight_R: NDArray[np.int64],
+    *,
+    symmetric: bool,
+    smoothing: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     cell = votes.rater * 3 + votes.verdict
     size = len(votes.raters) * 3
-    said = [np.bincount(cell, truth[votes.row, z], minlength=size).reshape(-1, 3) for z in range(3)]
+    weighted = truth * weight_R[:, None]
+    said = [np.bincount(cell, weighted[votes.row, z], minlength=size).reshape(-1, 3) for z in range(3)]
     counts: NDArray[np.float64] = np.stack(said, axis=1).astype(np.float64)
-    prior = truth[rows].mean(0)
+    prior = np.average(truth[rows], axis=0, weights=weight_R[rows])
     if symmetric:
         counts = (counts + counts[:, MIRROR][:, :, MIRROR]) / 2
         prior = (prior + prior[MIRROR]) / 2

@@ -39,6 +39,24 @@ class Votes:
             self.row[keep], self.rater[keep], self.verdict[keep], self.first_shown[keep], self.raters, self.n_rows
         )
 
+    def distinct(self) -> tuple[Votes, NDArray[np.int64]]:
+        """One row for all rows on which the same raters said the same, and [R] how many those are."""
+        order = np.lexsort((self.verdict, self.rater, self.row))
+        row, said = self.row[order], (self.rater * 3 + self.verdict)[order]
+        start = np.flatnonzero(np.diff(row, prepend=-1))
+        size = np.diff(start, append=len(row))
+        places, weights = [], []
+        for n in np.unique(size):
+            at = start[size == n][:, None] + np.arange(n)
+            _, first, many = np.unique(said[at], axis=0, return_index=True, return_counts=True)
+            places.append(at[first])
+            weights.append(many)
+        kept = order[np.concatenate([place.ravel() for place in places])]
+        sizes = np.concatenate([np.full(*place.shape) for place in places])
+        one = np.repeat(np.arange(len(sizes)), sizes)
+        rows = Votes(one, self.rater[kept], self.verdict[kept], self.first_shown[kept], self.raters, len(sizes))
+        return rows, np.concatenate(weights)
+
 
 def pair_votes(frame: pl.DataFrame) -> Votes:
     """All votes on rows of kind pair that rank both responses. One rater's repeated votes on a row all count."""

@@ -146,6 +146,17 @@ def test_symmetric_skills_are_the_planted_ones_and_beat_the_majority() -> None:
     assert ours > (majority.posterior(votes).argmax(1) == truth).mean() + 0.03
 
 
+def test_rows_with_the_same_votes_are_fitted_once_and_count_as_many() -> None:
+    votes, _ = planted(400, [0.9, 0.8, 0.6], seed=4, ties=0.1, each=2)
+    distinct, weight_R = votes.distinct()
+    assert distinct.n_rows < 100
+    assert weight_R.sum() == 400
+    assert np.bincount(distinct.row).tolist() == [2] * distinct.n_rows
+    assert np.bincount(distinct.verdict, weight_R[distinct.row]).tolist() == np.bincount(votes.verdict).tolist()
+    for one, other in zip(dawid_skene.fit(distinct, weight_R=weight_R), dawid_skene.fit(votes), strict=True):
+        assert one == pytest.approx(other, abs=1e-9)
+
+
 def test_swapping_every_response_swaps_every_label() -> None:
     votes, _ = planted(120, [0.9, 0.7, 0.6], seed=9, ties=0.1)
     mirrored = Votes(votes.row, votes.rater, dawid_skene.MIRROR[votes.verdict], votes.first_shown, votes.raters, 120)
