@@ -194,10 +194,10 @@ def analytic(seed: int, *, tokens: int = 80, unseen: int = 24, n_pairs: int = 60
     train, test = (_one_token_pairs(draw, prompts, quality, of, n_pairs) for of in (seen, rest))
     found: dict[str, Any] = {"seed": seed}
     for name, optimiser, rate in (("sgd", torch.optim.SGD, 30.0), ("adam", torch.optim.AdamW, 1e-2)):
-        policy = ImplicitModule(
-            causal_model(model.state_dict(), seed=seed, vocab_size=tokens, pad_token_id=0), beta=0.1
-        )
-        policy.known = _one_token_reference(policy, train + test)
+        start = causal_model(model.state_dict(), seed=seed, vocab_size=tokens, pad_token_id=0)
+        known = _one_token_reference(PolicyModule(start), train + test)
+        policy = ImplicitModule(start, beta=0.1)
+        policy.known = known
         _only(policy, policy.classifier.lm_head)
         descend(policy, train, optimiser, rate=rate, steps=steps, seed=seed)
         margin = margins_of(policy, test)

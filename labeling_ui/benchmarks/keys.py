@@ -117,12 +117,20 @@ async def _pressed(url: str, token: str, floor: str, keys: int) -> dict[str, lis
         pages = {"floor": smallest, "annotate": ours}
         for page in pages.values():
             await page.evaluate(_PROBE)
+            await _listening(page)
             await _press(page, WARM)
             await page.evaluate("window.keyTimes = []")
         for _ in range(-(-keys // BLOCK)):
             for page in pages.values():
                 await _press(page, BLOCK)
         return {name: (await page.evaluate("window.keyTimes"))[:keys] for name, page in pages.items()}
+
+
+async def _listening(page: Any) -> None:
+    """Wait until the page answers a key: it is drawn a moment before its shortcuts are listened to."""
+    while not await page.evaluate("window.keyTimes.length"):
+        await page.keyboard.press("1")
+        await asyncio.sleep(1.0)
 
 
 async def _press(page: Any, times: int) -> None:
