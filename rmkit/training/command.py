@@ -99,7 +99,6 @@ def train(
     from rmkit.metrics import fit_temperature
     from rmkit.models import artefact, load_model
     from rmkit.training.model import storable
-    from rmkit.training.trainer import RewardTrainer
     from rmkit.training.validation import validate
 
     start = time.monotonic()
@@ -117,16 +116,7 @@ def train(
         rows, skipped = read_splits(folder, chat, settings, head)
         if isinstance(settings, ImplicitConfig):
             rows = _with_reference(module, rows, settings)
-        with console.progress("training", steps(settings, len(rows["train"]))) as advance:
-            trainer = RewardTrainer(
-                module,
-                arguments(settings, n_rows=len(rows["train"]), run=run),
-                config=settings,
-                rows=rows["train"],
-                validation=rows["validation"],
-                on_step=advance,
-            )
-            outcome = trainer.train(resume_from_checkpoint=checkpoint)
+        trainer, mean_loss = _trained(module, rows, settings, run=run, checkpoint=checkpoint)
         module = trainer.whole(lambda: _build(settings, head)[0])
         if temporary is None:
             return {}
@@ -144,7 +134,7 @@ def train(
                 "skipped": skipped,
                 "padded_because": module.padded_because,
                 **_course(trainer),
-                "mean_loss": outcome.training_loss,
+                "mean_loss": mean_loss,
                 "seconds": round(time.monotonic() - start, 2),
                 "revision": git_sha(),
                 "versions": _versions(),
@@ -156,6 +146,25 @@ def train(
         info = load_model(temporary).info
     shutil.rmtree(run, ignore_errors=True)
     return {"path": str(target), "fingerprint": info.fingerprint, "kind": info.kind, "scale": info.scale, **facts}
+
+
+def _trained(
+    module: Any, rows: Mapping[str, Any], settings: ExplicitConfig, *, run: Path, checkpoint: str | None
+) -> tuple[Any, float]:
+    """The trainer after its last step, and the mean loss."""
+    from rmkit.training.trainer import RewardTrainer
+
+    with console.progress("training", steps(settings, len(rows["train"]))) as advance:
+        trainer = RewardTrainer(
+            module,
+            arguments(settings, n_rows=len(rows["train"]), run=run),
+            config=settings,
+            rows=rows["train"],
+            validation=rows["validation"],
+            on_step=advance,
+        )
+        outcome = trainer.train(resume_from_checkpoint=checkpoint)
+    return trainer, outcome.training_loss
 
 
 def _course(trainer: Any) -> dict[str, Any]:
