@@ -11,12 +11,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import re
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.benchmarks.judging_page import write_section
 from labeling_ui.benchmarks.browser import chromium, ready, signed_in
+from labeling_ui.benchmarks.measure import measure
 from labeling_ui.benchmarks.process import Server
 from labeling_ui.benchmarks.scale import ScaleConfig, filled_project
 from rmkit import console
@@ -80,9 +78,7 @@ def run(home: Path, config: KeysConfig) -> dict[str, Any]:
     figures: dict[str, Any] = {"items": config.items, "answers_before": config.answers, "keys": config.keys}
     for page, pairs in times.items():
         for name, column in zip(("shown", "ready"), np.array(pairs).T, strict=True):
-            figures[f"{page}_{name}_ms"] = {
-                f"p{q}": round(float(np.percentile(column, q)), 1) for q in (25, 50, 75, 95)
-            }
+            figures[f"{page}_{name}_ms"] = {f"p{q}": round(float(np.percentile(column, q)), 1) for q in QUANTILES}
     return figures
 
 
@@ -144,14 +140,7 @@ async def _press(page: Any, times: int) -> None:
 
 def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
-    config = KeysConfig(**{name: getattr(options, name) for name in KeysConfig.__dataclass_fields__})
-    with tempfile.TemporaryDirectory(prefix="rmkit-studio-") as folder:
-        os.environ["RMKIT_HOME"] = folder
-        figures = run(Path(folder), config)
-    text = _text(figures)
-    console.emit(figures, as_json=options.json, text=text)
-    if options.page is not None:
-        write_section(options.page, name="studio-keys", about=ABOUT, argv=argv, text=text)
+    measure(argv, options, KeysConfig, run, name="studio-keys", about=ABOUT, told=_text)
     return 0
 
 

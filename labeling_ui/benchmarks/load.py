@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -22,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.benchmarks.judging_page import write_section
 from labeling_ui.benchmarks.browser_people import Seen, annotate_in_browsers
 from labeling_ui.benchmarks.http_people import Tally, annotate
+from labeling_ui.benchmarks.measure import measure
 from labeling_ui.benchmarks.process import Server
 from rmkit import console
 from rmkit.errors import ConfigError
@@ -185,14 +183,7 @@ def _percentiles_ms(times_s: list[float]) -> dict[str, float]:
 def main(argv: list[str]) -> int:
     """Returns 1 where a judgment was lost or doubled, or an item given out too often."""
     options = _parser().parse_args(argv)
-    config = LoadConfig(**{name: getattr(options, name) for name in LoadConfig.__dataclass_fields__})
-    with tempfile.TemporaryDirectory(prefix="rmkit-studio-") as folder:
-        os.environ["RMKIT_HOME"] = folder
-        figures = run(Path(folder), config)
-    text = told(figures)
-    console.emit(figures, as_json=options.json, text=text)
-    if options.page is not None:
-        write_section(options.page, name="studio", about=ABOUT, argv=argv, text=text)
+    figures = measure(argv, options, LoadConfig, run, name="studio", about=ABOUT, told=told)
     return int(any(figures[name] for name in FAULTS))
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import random
 import tempfile
 import time
@@ -23,8 +22,8 @@ from typing import Any
 import httpx
 import numpy as np
 
-from evaluation.benchmarks.judging_page import write_section
 from labeling_ui.benchmarks.browser import chromium, opened, ready, signed_in
+from labeling_ui.benchmarks.measure import measure
 from labeling_ui.benchmarks.process import Server
 from rmkit import console
 
@@ -201,14 +200,7 @@ def main(argv: list[str]) -> int:
         parser.add_argument(f"--{name}", type=int, default=value.default, help=f"default: {value.default}")
     parser.add_argument("--page", type=Path, help="write the section of the results page there")
     options = parser.parse_args(argv)
-    config = ScaleConfig(**{name: getattr(options, name) for name in ScaleConfig.__dataclass_fields__})
-    with tempfile.TemporaryDirectory(prefix="rmkit-studio-") as folder:
-        os.environ["RMKIT_HOME"] = folder
-        figures = run(Path(folder), config)
-    text = _told(figures)
-    console.emit(figures, as_json=options.json, text=text)
-    if options.page is not None:
-        write_section(options.page, name="studio-scale", about=ABOUT, argv=argv, text=text)
+    measure(argv, options, ScaleConfig, run, name="studio-scale", about=ABOUT, told=_told)
     return 0
 
 
