@@ -2,10 +2,12 @@
 
     PSI = sum_b (q_b - p_b) ln(q_b / p_b)      p, q: shares of reference and served in the reference's ten deciles
 
-An empty bin counts half an observation. Without drift PSI is not zero but about chi-squared with B - 1 degrees of
-freedom times (1/n + 1/m) (Yurdakul & Naranjo 2020), which gives its p-value; 0.1 and 0.25 are the usual marks for some
-and for much drift. Completions of one prompt are not independent, so n and m are the numbers of distinct prompts in
-every test: the p-values are then rather too large than too small. p-values are corrected over all tests by Holm.
+A value that holds several deciles is a bin of its own, and a bin that is empty on both sides is none: thumbs have two
+bins. A bin that is empty on one side counts half an observation there. Without drift PSI is not zero but about
+chi-squared with B - 1 degrees of freedom times (1/n + 1/m) for the B bins used (Yurdakul & Naranjo 2020), which gives
+its p-value; 0.1 and 0.25 are the usual marks for some and for much drift. Completions of one prompt are not
+independent, so n and m are the numbers of distinct prompts in every test: the p-values are then rather too large than
+too small. p-values are corrected over all tests by Holm.
 """
 
 from __future__ import annotations
@@ -27,26 +29,38 @@ MIN_PROMPTS = 30  # on both sides, for a slice to be told
 Values = NDArray[np.float64]
 
 
-def psi(reference: Values, current: Values, *, bins: int = BINS) -> float:
-    """Population stability index over the reference's quantile bins; 0 is no difference. Ties may merge bins."""
-    p, q = _shares(reference, current, bins)
-    return float(np.sum((q - p) * np.log(q / p)))
+def psi(reference: Values, current: Values, *, bins: int = BINS) -> tuple[float, int]:
+    """Population stability index over the reference's quantile bins (0 is no difference), and the bins used."""
+    counts = _counts(reference, current, bins)
+    smooth = np.where(counts == 0, 0.5, counts)
+    p, q = smooth / smooth.sum(axis=1, keepdims=True)
+    return float(np.sum((q - p) * np.log(q / p))), counts.shape[1]
 
 
-def _shares(reference: Values, current: Values, bins: int) -> tuple[Values, Values]:
-    edges = np.unique(np.quantile(reference, np.linspace(0, 1, bins + 1)[1:-1]))
-    counts = [
-        np.bincount(np.searchsorted(edges, x, side="left"), minlength=len(edges) + 1) for x in (reference, current)
-    ]
-    smooth = [np.where(count == 0, 0.5, count.astype(float)) for count in counts]
-    return smooth[0] / smooth[0].sum(), smooth[1] / smooth[1].sum()
+def _counts(reference: Values, current: Values, bins: int) -> Values:
+    """[2, B] observations of both sides in every bin that holds any."""
+    cuts = np.quantile(reference, np.linspace(0, 1, bins + 1)[1:-1], method="inverted_cdf")
+    tied = cuts[:-1][cuts[1:] == cuts[:-1]]
+    # A cut closes its bin from above. Without one below a tied value, all smaller values would share its bin, and
+    # thumbs that were nearly all up could turn down unseen.
+    edges = np.unique(np.concatenate([cuts, np.nextafter(tied, -np.inf)]))
+    counts = np.array(
+        [np.bincount(np.searchsorted(edges, x, side="left"), minlength=len(edges) + 1) for x in (reference, current)],
+        dtype=float,
+    )
+    return counts[:, counts.sum(axis=0) > 0]
 
 
-def psi_p_value(value: float, n: int, m: int, *, bins: int = BINS) -> float:
-    """Chance of a PSI at least so large without drift, for n and m independent observations."""
+def psi_without_drift(n: int, m: int, *, bins_used: int) -> float:
+    """The PSI to expect of n and m independent observations of one distribution."""
+    return (bins_used - 1) * (1 / n + 1 / m)
+
+
+def psi_p_value(value: float, n: int, m: int, *, bins_used: int) -> float:
+    """Chance of a PSI at least so large without drift, for n and m independent observations; 1 in a single bin."""
     from scipy.stats import chi2
 
-    return float(chi2.sf(value / (1 / n + 1 / m), bins - 1))
+    return float(chi2.sf(value / (1 / n + 1 / m), bins_used - 1)) if bins_used > 1 else 1.0
 
 
 def ks(reference: Values, current: Values, n: int, m: int) -> tuple[float, float]:
@@ -75,12 +89,13 @@ def _moved(reference: Values, current: Values, n: int, m: int) -> dict[str, Any]
     """None where either side has no number."""
     if not len(reference) or not len(current):
         return None
-    value, (distance, p) = psi(reference, current), ks(reference, current, n, m)
+    (value, bins_used), (distance, p) = psi(reference, current), ks(reference, current, n, m)
     spread = float(np.std(reference)) or 1.0
     return {
         "psi": value,
-        "psi_without_drift": (BINS - 1) * (1 / n + 1 / m),
-        "psi_p": psi_p_value(value, n, m),
+        "psi_bins": bins_used,
+        "psi_without_drift": psi_without_drift(n, m, bins_used=bins_used),
+        "psi_p": psi_p_value(value, n, m, bins_used=bins_used),
         "ks": distance,
         "ks_p": p,
         "mean_reference": float(np.mean(reference)),

@@ -35,23 +35,85 @@ def many(values: Any, **more: Any) -> list[Observed]:
 
 
 def test_psi_by_hand() -> None:
-    """Two bins cut at the median 2.5: reference halves, served one in four above."""
+    """Two bins cut at the median 2: reference halves, served one in four above."""
     reference, current = np.array([1.0, 2, 3, 4]), np.array([1.0, 1, 2, 4])
-    assert psi(reference, current, bins=2) == pytest.approx((0.75 - 0.5) * math.log(1.5) + (0.25 - 0.5) * math.log(0.5))
-    assert psi(reference, reference, bins=2) == 0
+    expected = (0.75 - 0.5) * math.log(1.5) + (0.25 - 0.5) * math.log(0.5)
+    assert psi(reference, current, bins=2) == (pytest.approx(expected), 2)
+    assert psi(reference, reference, bins=2) == (0, 2)
     empty = psi(reference, np.array([1.0, 1, 1]), bins=2)  # the empty bin counts half an observation
-    assert empty == pytest.approx((3 / 3.5 - 0.5) * math.log(6 / 3.5) + (0.5 / 3.5 - 0.5) * math.log(1 / 3.5))
+    assert empty[0] == pytest.approx((3 / 3.5 - 0.5) * math.log(6 / 3.5) + (0.5 / 3.5 - 0.5) * math.log(1 / 3.5))
 
 
-def test_p_values_hold_where_nothing_has_drifted() -> None:
-    """300 pairs of samples of one distribution: about one in twenty below 0.05, for PSI and for KS."""
+def thumbs(down: int, up: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.repeat([0.0, 1.0], [down, up])
+
+
+def test_bins_used_are_those_that_hold_something() -> None:
+    """Thumbs have two, whatever the ten deciles say; 100 of 200 against 132 of 200 is chi-squared with one degree."""
+    value, bins_used = psi(thumbs(100, 100), thumbs(68, 132))
+    assert bins_used == 2
+    assert value == pytest.approx(0.16 * math.log(0.66 / 0.5) - 0.16 * math.log(0.34 / 0.5))  # 0.1061
+    # 0.1061 / (1 / 200 + 1 / 200) = 10.61 = 3.258^2, and P(|z| > 3.258) = 0.00112; with nine degrees it was 0.303
+    assert psi_p_value(value, 200, 200, bins_used=bins_used) == pytest.approx(0.00112, abs=1e-5)
+    moved = compare(many(thumbs(100, 100)), many(thumbs(68, 132)))["scores"]
+    assert (moved["psi_bins"], moved["psi_without_drift"]) == (2, pytest.approx(0.01))
+    assert moved["psi_p"] == pytest.approx(0.00112, abs=1e-5)
+    assert psi(np.arange(40.0) % 4, np.arange(40.0) % 4)[1] == 4
+    assert psi(np.arange(400.0), np.arange(300.0))[1] == 10
+    assert psi(np.ones(50), np.ones(60)) == (0, 1)
+    assert psi_p_value(0.0, 50, 60, bins_used=1) == 1
+
+
+def test_a_rare_thumb_down_is_a_bin_of_its_own() -> None:
+    """10 of 200 down against 40 of 200; in one bin with the thumbs up they moved nothing (PSI 0)."""
+    expected = (0.2 - 0.05) * math.log(0.2 / 0.05) + (0.8 - 0.95) * math.log(0.8 / 0.95)
+    assert psi(thumbs(10, 190), thumbs(40, 160)) == (pytest.approx(expected), 2)
+    assert psi(thumbs(0, 200), thumbs(40, 160))[1] == 2
+    assert result_of(many(thumbs(10, 190)), many(thumbs(40, 160)))[1]
+    zeros = np.r_[np.zeros(90), np.arange(1.0, 11)]  # continuous, but for one value that most have
+    lower = np.r_[np.zeros(60), np.full(30, -1.0), np.arange(1.0, 11)]
+    assert psi(zeros, lower)[0] == pytest.approx((0.3 - 0.5 / 100.5) * math.log(0.3 / (0.5 / 100.5)), rel=0.5)
+
+
+FOUR, TEN = [0.1, 0.2, 0.3, 0.4], [0.02, 0.03, 0.05, 0.05, 0.05, 0.1, 0.1, 0.15, 0.2, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "size", "power"),
+    [
+        ([0.5, 0.5], [0.34, 0.66], (0.02, 0.09), (0.68, 0.83)),  # in truth 5.0% and 76%; with nine degrees 0% and 8%
+        ([0.05, 0.95], [0.15, 0.85], (0.02, 0.10), (0.75, 0.95)),
+        (FOUR, [0.2, 0.2, 0.3, 0.3], (0.02, 0.09), (0.45, 0.75)),
+        (TEN, [0.8 * a + 0.2 * b for a, b in zip(TEN, TEN[::-1], strict=True)], (0.02, 0.10), (0.22, 0.44)),
+        (None, 0.4, (0.02, 0.09), (0.55, 0.85)),
+    ],
+    ids=["2 levels", "2 levels, one rare", "4 levels", "10 levels", "continuous"],
+)
+def test_size_and_power_of_psi(
+    before: list[float] | None, after: Any, size: tuple[float, float], power: tuple[float, float]
+) -> None:
+    """300 times 200 observations against 200: p < 0.05 without drift (size), p < 0.01 with it (power)."""
     draw = np.random.default_rng(0)
-    pairs = [(draw.normal(size=400), draw.normal(size=600)) for _ in range(300)]
-    for p_values in (
-        [psi_p_value(psi(a, b), 400, 600) for a, b in pairs],
-        [ks(a, b, 400, 600)[1] for a, b in pairs],
-    ):
-        assert 0.02 <= float(np.mean(np.array(p_values) < 0.05)) <= 0.09
+
+    def sample(levels: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+        if isinstance(levels, list):
+            return draw.choice(len(levels), size=200, p=levels).astype(float)
+        return draw.normal(levels or 0, size=200)
+
+    def p_values(moved: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+        results = [psi(sample(before), sample(moved)) for _ in range(300)]
+        return np.array([psi_p_value(value, 200, 200, bins_used=used) for value, used in results])
+
+    seen_size, seen_power = float(np.mean(p_values(before) < 0.05)), float(np.mean(p_values(after) < 0.01))
+    assert size[0] <= seen_size <= size[1]
+    assert power[0] <= seen_power <= power[1]
+
+
+def test_p_values_of_ks_hold_where_nothing_has_drifted() -> None:
+    """300 pairs of samples of one distribution: about one in twenty below 0.05."""
+    draw = np.random.default_rng(0)
+    p = [ks(draw.normal(size=400), draw.normal(size=600), 400, 600)[1] for _ in range(300)]
+    assert 0.02 <= float(np.mean(np.array(p) < 0.05)) <= 0.09
 
 
 def test_ks_agrees_with_scipy() -> None:
