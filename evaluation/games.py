@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.ratings import strengths
 from rmkit.errors import DataError, UsageError
 from rmkit.types import Candidates, RewardModel
 
@@ -89,25 +90,13 @@ def exploitability(preference: Matrix, weights: Matrix) -> float:
     return float((preference @ weights).max())
 
 
-def bradley_terry_scores(preference: Matrix, *, steps: int = 10_000, tolerance: float = 1e-12) -> Matrix:
-    """[N] log-strengths, mean 0, that fit the probabilities best (maximum likelihood, Hunter 2004's iteration).
+def bradley_terry_scores(preference: Matrix) -> Matrix:
+    """[N] log-strengths, mean 0, that fit the probabilities best (maximum likelihood).
 
-    Raises DataError where a response always wins or always loses, for then its strength is without bound.
+    Raises DataError where some responses always win against all others, for then their strength is without bound.
     """
     _check(preference)
-    off = ~np.eye(len(preference), dtype=bool)
-    wins = np.where(off, preference, 0.0).sum(axis=1)
-    if (wins <= 0).any() or (wins >= len(preference) - 1).any():
-        raise DataError("a response wins or loses every comparison for certain, so its strength is without bound")
-    strength = np.ones(len(preference))
-    for _ in range(steps):
-        new = wins / np.where(off, 1 / (strength[:, None] + strength[None, :]), 0.0).sum(axis=1)
-        new /= np.exp(np.log(new).mean())
-        moved, strength = np.abs(np.log(new / strength)).max(), new
-        if moved < tolerance:
-            break
-    scores: Matrix = np.log(strength)
-    return scores
+    return strengths(preference, prior=0)
 
 
 def three_cycles(preference: Matrix) -> list[tuple[int, int, int]]:

@@ -3,7 +3,9 @@
 Results are only put side by side when suite, data and scoring are the same (equal suite hash). A model is marked as
 level with the best one when the paired test between them, corrected over the table (Holm), does not tell them apart at
 5%. Where the headline is missing because a part of the data is, the order is by the mean of what is there, and the
-table says so. Elo comes from the games on shared items (evaluation.ratings).
+table says so. Elo comes from the games on shared items in the cells of the headline (evaluation.ratings).
+
+The test and Elo need the suite's rules: a suite that is not shipped is named by its file.
 """
 
 from __future__ import annotations
@@ -15,10 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from evaluation.items import Credit
 from evaluation.journal import RESULT, read_credits
 from evaluation.paired import differences, holm
 from evaluation.ratings import elo, games
+from evaluation.scoring.measures import ratios
 from evaluation.suites.suite import Suite, load_suite
 from rmkit import console, paths
 from rmkit.errors import DataError, RmkitError, StoreError
@@ -30,9 +35,9 @@ def main(argv: list[str]) -> int:
     parser = console.parser(
         "leaderboard",
         "Every finished benchmark result, best first, with intervals and what cannot be told apart.",
-        examples=["leaderboard", "leaderboard --suite rm-bench -o leaderboard.md"],
+        examples=["leaderboard", "leaderboard --suite rm-bench -o leaderboard.md", "leaderboard --suite mine.toml"],
     )
-    parser.add_argument("--suite", help="only this suite")
+    parser.add_argument("--suite", help="only this suite: its name, or its .toml file where it is your own")
     parser.add_argument("-o", "--output", type=Path, help="also write the tables as Markdown")
     options = parser.parse_args(argv)
     boards = leaderboards(paths.home() / "runs" / "eval", suite=options.suite)
@@ -48,6 +53,8 @@ def main(argv: list[str]) -> int:
 
 def leaderboards(folder: Path, *, suite: str | None = None) -> list[dict[str, Any]]:
     """One JSON-ready table per suite hash, largest first. Raises DataError where there is no result at all."""
+    own = load_suite(suite) if suite is not None and suite.endswith(".toml") else None
+    suite = own.name if own else suite
     groups: dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]] = {}
     for path in sorted(folder.glob(f"*/{RESULT}")):
         result = _read(path)
@@ -56,7 +63,8 @@ def leaderboards(folder: Path, *, suite: str | None = None) -> list[dict[str, An
     if not groups:
         of_suite = f" for suite {suite}" if suite else ""
         raise DataError(f"no finished result{of_suite} under {folder}; make one with: rmkit eval MODEL --suite NAME")
-    return [_board(group) for _, group in sorted(groups.items(), key=lambda entry: (entry[0][0], -len(entry[1])))]
+    ordered = sorted(groups.items(), key=lambda entry: (entry[0][0], -len(entry[1])))
+    return [_board(group, own or _suite(name)) for (name, _), group in ordered]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -67,15 +75,35 @@ def _read(path: Path) -> dict[str, Any]:
     return result
 
 
-def _board(group: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
+def _board(group: Sequence[tuple[Path, dict[str, Any]]], suite: Suite | None) -> dict[str, Any]:
     facts = group[0][1]
     ordered = sorted(group, key=lambda entry: -_value(entry[1]["models"][0]["measures"][facts["headline"]]))
     credits = [read_credits(folder) for folder, _ in ordered]
     rows = [_row(result["models"][0], result.get("command", "")) for _, result in ordered]
-    for row, rating, level in zip(rows, elo(games(credits)), _level(facts, credits), strict=True):
-        row |= {"elo": round(float(rating), 1) if len(rows) > 1 else None, **level}
+    ratings, no_elo = _ratings(facts, suite, credits)
+    for row, rating, level in zip(rows, ratings, _level(facts, suite, credits), strict=True):
+        row |= {"elo": rating, **level}
     kept = ("suite", "title", "paper", "licence", "headline", "suite_hash", "data", "digests", "missing", "changed")
-    return {key: facts[key] for key in kept} | {"models": rows}
+    return {key: facts[key] for key in kept} | {"no_elo": no_elo, "models": rows}
+
+
+def _ratings(
+    facts: Mapping[str, Any], suite: Suite | None, credits: Sequence[Sequence[Credit]]
+) -> tuple[list[float | None], str | None]:
+    """The Elo of every model, None for one without a game; and why there are none at all."""
+    nothing: list[float | None] = [None] * len(credits)
+    if len(credits) < 2:
+        return nothing, None
+    if suite is None:
+        return nothing, f"the rules of suite {facts['suite']} are needed: name its file with --suite"
+    cells = list(dict.fromkeys(credit.cell for table in credits for credit in table))
+    no_sums = np.zeros(len(cells))  # only which cells the headline is made of is of interest
+    headline = ratios(suite, cells, no_sums, no_sums)[facts["headline"]].cells
+    try:
+        ratings = elo(games(credits, headline))
+    except DataError as error:
+        return nothing, str(error)
+    return [None if math.isnan(rating) else round(float(rating), 1) for rating in ratings], None
 
 
 def _value(measure: Mapping[str, Any]) -> float:
@@ -89,9 +117,8 @@ def _row(model: Mapping[str, Any], command: str) -> dict[str, Any]:
     return {key: model.get(key) for key in kept} | {"command": command}
 
 
-def _level(facts: Mapping[str, Any], credits: Sequence[Sequence[Credit]]) -> list[dict[str, Any]]:
+def _level(facts: Mapping[str, Any], suite: Suite | None, credits: Sequence[Sequence[Credit]]) -> list[dict[str, Any]]:
     """Of every model: the corrected p against the best one, and whether it is level with it."""
-    suite = _suite(facts["suite"])
     if suite is None or len(credits) < 2:
         return [{"p_holm": None, "level_with_best": index == 0} for index in range(len(credits))]
     relaxed, wanted = present_only(suite, facts["missing"]), [facts["headline"]]
@@ -129,6 +156,7 @@ def markdown(board: Mapping[str, Any]) -> str:
     if board["missing"]:
         lines.append(f"Missing: {', '.join(board['missing'])}. Numbers in brackets are means of what is there.")
     lines += [f"Changed: {change}." for change in board["changed"]]
+    lines += [f"No Elo: {board['no_elo']}."] if board["no_elo"] else []
     head = ["", "model", headline, "95% interval", "right / of", "ties", "unscored", "Elo", *present]
     lines += ["", "| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     lines += [

@@ -58,6 +58,15 @@ def test_rock_paper_scissors_by_hand() -> None:
     assert exploitability(rps, np.array([0.5, 0.5, 0.0])) == pytest.approx(0.7)
 
 
+def test_scores_of_a_nearly_certain_order_are_the_likeliest() -> None:
+    """Ten responses, each preferred to all behind it in all but one of a million: expected wins are the wins."""
+    wins = np.full((10, 10), 0.5)
+    wins[np.triu_indices(10, 1)], wins[np.tril_indices(10, -1)] = 1 - 1e-6, 1e-6
+    scores = bradley_terry_scores(wins)
+    expected = 1 / (1 + np.exp(scores[None, :] - scores[:, None]))
+    assert expected.sum(axis=1) == pytest.approx(wins.sum(axis=1), abs=1e-7)
+
+
 def test_where_scores_exist_there_is_no_cycle_and_all_agree_on_the_best() -> None:
     scores = np.array([0.3, -1.0, 1.2, -0.5])
     preference = 1 / (1 + np.exp(scores[None, :] - scores[:, None]))

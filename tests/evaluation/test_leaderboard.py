@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.items import Credit
+from evaluation import suites
+from evaluation.items import Answer, Credit, Item
 from evaluation.journal import write_result
-from evaluation.leaderboard import leaderboards, main
+from evaluation.leaderboard import leaderboards, main, markdown
 from evaluation.ratings import elo, games, strengths
 from evaluation.suite_results import evaluated, suite_facts
 from evaluation.suites.load import Loaded
@@ -22,8 +23,6 @@ from rmkit.types import ModelInfo
 
 def finished_run(home: Path, name: str, right: dict[str, int], *, n: int = 60, digest: str = "d") -> None:
     """A run of RM-Bench (without math) in which the first `right[subset]` prompts of `n` are right in every cell."""
-    from evaluation.items import Answer, Item
-
     suite = load_suite("rm-bench")
     items = [Item(f"{s}/{i}", s, f"{s}/{i}") for s in right for i in range(n)]
     answers = {
@@ -115,11 +114,75 @@ def test_a_model_that_wins_everything_keeps_a_finite_rating() -> None:
     assert np.isfinite(elo([[0, 20, 20], [0, 0, 10], [0, 10, 0]])).all()
 
 
-def test_games_are_played_on_shared_scored_credits_and_equal_credit_is_half() -> None:
-    def table(*earned: float | None) -> list[Credit]:
-        return [
-            Credit(str(i), "c", "s", 0.0, 0.0, unscored=True) if e is None else Credit(str(i), "c", "s", e)
-            for i, e in enumerate(earned)
-        ]
+def earned_in(cell: str, *earned: float | None) -> list[Credit]:
+    return [
+        Credit(str(i), "c", cell, 0.0, 0.0, unscored=True) if e is None else Credit(str(i), "c", cell, e)
+        for i, e in enumerate(earned)
+    ]
 
-    assert games([table(1, 0, 1, 1), table(0, 0, None, 1)]).tolist() == [[0, 2], [1, 0]]
+
+def test_games_are_played_on_shared_scored_credits_and_equal_credit_is_half() -> None:
+    first = earned_in("s", 1, 0, 1, 1) + earned_in("other", 1, 1, 1, 1)
+    second = earned_in("s", 0, 0, None, 1) + earned_in("other", 0, 0, 0, 0)
+    assert games([first, second], {"s"}).tolist() == [[0, 2], [1, 0]]
+
+
+def test_the_headline_s_games_alone_make_elo(home: Path) -> None:
+    """Ten votes on each of 60 pairs; one model names the majority in 40 of them, the other in 30, both do in 20.
+
+    20 games won, 10 lost, 30 even: with the prior 35.5 to 25.5, 57.5 points. All cells together gave 28.9: people's
+    agreement with each other is the same for every model (120 draws more), and votes without ties are counted beside
+    all votes (every game twice).
+    """
+    suite = load_suite("annotators")
+    items = [Item(str(i), "all", str(i), {"votes": ["a"] * 8 + ["b"] * 2}) for i in range(60)]
+    answers = {"better": [i < 40 for i in range(60)], "worse": [i < 20 or 40 <= i < 50 for i in range(60)]}
+    facts = suite_facts(suite, Loaded(tuple(items), "file", {"all": "d"}, (), ()), limit=None)
+    for name, right in answers.items():
+        scores = {item.id: Answer(item.id, (float(ok), 0.5)) for item, ok in zip(items, right, strict=True)}
+        made = evaluated(suite, items, scores, ModelInfo(name, "explicit", "logit", True, name), resamples=10)
+        folder = home / "runs" / "eval" / name
+        folder.mkdir(parents=True)
+        write_result(folder, facts | {"models": [made.result]}, made.credits)
+    [board] = leaderboards(home / "runs" / "eval")
+    better, worse = board["models"]
+    assert (better["name"], worse["name"]) == ("better", "worse")
+    assert better["elo"] - worse["elo"] == pytest.approx(400 * math.log10(35.5 / 25.5), abs=0.11)
+
+
+def test_a_model_without_a_game_has_no_rating() -> None:
+    assert elo([[0, 9.5, 0], [0.5, 0, 0], [0, 0, 0]]) == pytest.approx([1200, 800, math.nan], nan_ok=True)
+
+
+def test_ratings_that_do_not_exist_or_are_not_reached_are_refused() -> None:
+    with pytest.raises(DataError, match=r"4 players fall into 2 groups \(2, 2\)"):
+        elo([[0, 1, 0, 0], [3, 0, 0, 0], [0, 0, 0, 5], [0, 0, 2, 0]])
+    with pytest.raises(DataError, match=r"2 players fall into 2 groups \(1, 1\)"):
+        strengths([[0, 5], [0, 0]], prior=0)
+    with pytest.raises(DataError, match="not converged after 2 steps"):
+        strengths([[0, 30, 4], [10, 0, 3], [1, 2, 0]], steps=2)
+
+
+def test_a_long_chain_of_one_sided_games_converges() -> None:
+    """Only neighbours met, 9,000 to 1: every step is ln(9000.5 / 1.5), 8.70. Ten thousand steps of
+    Hunter's iteration stopped in silence at 6.45 for the first and 4.52 in the middle."""
+    wins = np.zeros((30, 30))
+    for i in range(29):
+        wins[i, i + 1], wins[i + 1, i] = 9000, 1
+    assert np.diff(strengths(wins)) == pytest.approx([-math.log(9000.5 / 1.5)] * 29)
+
+
+def test_a_suite_that_is_not_shipped_is_named_by_its_file(home: Path, tmp_path: Path) -> None:
+    for name, right in (("one", 30), ("two", 40)):
+        finished_run(home, name, dict.fromkeys(ALL, right))
+        path = home / "runs" / "eval" / f"{name}-d" / "result.json"
+        path.write_text(path.read_text().replace('"rm-bench"', '"mine"'))
+    [board] = leaderboards(home / "runs" / "eval")
+    assert [model["elo"] for model in board["models"]] == [None, None]
+    assert "No Elo: the rules of suite mine are needed: name its file with --suite." in markdown(board)
+    shipped = Path(suites.__file__).parent / "rm-bench.toml"
+    (tmp_path / "mine.toml").write_text(shipped.read_text().replace('name = "rm-bench"', 'name = "mine"'))
+    [board] = leaderboards(home / "runs" / "eval", suite=str(tmp_path / "mine.toml"))
+    assert [model["name"] for model in board["models"]] == ["two", "one"]
+    assert board["models"][0]["elo"] > 1000 > board["models"][1]["elo"]
+    assert board["no_elo"] is None
