@@ -151,7 +151,7 @@ def test_the_headline_s_games_alone_make_elo(home: Path) -> None:
 
 
 def test_a_model_without_a_game_has_no_rating() -> None:
-    assert elo([[0, 9.5, 0], [0.5, 0, 0], [0, 0, 0]]) == pytest.approx([1200, 800, math.nan], nan_ok=True)
+    assert elo(np.array([[0, 9.5, 0], [0.5, 0, 0], [0, 0, 0]])) == pytest.approx([1200, 800, math.nan], nan_ok=True)
 
 
 def test_ratings_that_do_not_exist_or_are_not_reached_are_refused() -> None:
