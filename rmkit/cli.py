@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rmkit import __version__
+from rmkit.console import log_to_stderr, printable
 from rmkit.errors import RmkitError, UsageError
 
 
@@ -111,13 +112,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(__version__)
         return 0
-    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr(logging.DEBUG if debug else logging.WARNING)
     try:
         return call(arguments[0], arguments[1:])
     except RmkitError as error:
         if debug:
             raise
-        print(f"rmkit: {error}", file=sys.stderr)
+        print(printable(f"rmkit: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("rmkit: interrupted; finished parts are kept, run the same command again to go on", file=sys.stderr)

@@ -9,6 +9,8 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import logging
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,13 +32,41 @@ def parser(name: str, summary: str, *, examples: Sequence[str]) -> argparse.Argu
 def emit(result: Mapping[str, Any], *, as_json: bool, text: str | None = None) -> None:
     """Print a command's result on stdout: one JSON object, or the text (default: aligned key-value lines)."""
     if as_json:
-        print(json.dumps(result, default=_jsonable, ensure_ascii=False))
+        print(_UNSEEN.sub(_json_escape, json.dumps(result, default=_jsonable, ensure_ascii=False)))
     elif text is not None:
-        print(text)
+        print(printable(text))
     else:
         width = max((len(key) for key in result), default=0)
         for key, value in result.items():
-            print(f"{key:<{width}}  {value}")
+            print(printable(f"{key:<{width}}  {value}"))
+
+
+# What a terminal, a log's reader or an eye would act on: controls (ANSI sequences, DEL, C1), line and paragraph
+# separators, and the marks that turn the reading direction of what follows.
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]|\t|\n")
+
+
+def printable(text: str, *, lines: bool = True) -> str:
+    """The text with its control characters shown as escapes (ESC as `\\x1b`); `lines` leaves tabs and newlines."""
+    return _UNSEEN.sub(lambda found: found[0] if lines and found[0] in "\n\t" else _escape(found), text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
+
+
+class LineFormatter(logging.Formatter):
+    """A log line that no text within it can end, forge or colour; the traceback below it keeps its own lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return printable(super().formatMessage(record), lines=False)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return printable(super().formatException(ei))
 
 
 def _jsonable(value: Any) -> Any:
@@ -45,6 +75,13 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value.item() if hasattr(value, "item") else str(value)
+
+
+def log_to_stderr(level: int) -> None:
+    """Log to stderr from this level on, unless the process logs elsewhere already."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 @contextlib.contextmanager

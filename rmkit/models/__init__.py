@@ -57,7 +57,11 @@ def load_model(name: str | Path, *, check: bool = True, **options: Any) -> Rewar
         from rmkit.serve.clients.reward_client import client_named
 
         return client_named(str(name))
-    folder = find_model(name)
+    return load_stored(find_model(name), check=check, **options)
+
+
+def load_stored(folder: Path, *, check: bool = True, **options: Any) -> RewardModel:
+    """The model in an artefact folder, and never what a name might mean besides; otherwise as `load_model`."""
     loaded = load_raw(folder, check=check, **options)
     if not (folder / CALIBRATION).is_file():
         return loaded

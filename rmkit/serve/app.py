@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from rmkit import __version__
 from rmkit.errors import DataError
 from rmkit.ledger import Ledger
-from rmkit.serve import compat, native, operations
+from rmkit.serve import api_page, compat, native, operations
 from rmkit.serve.door import Door
 from rmkit.serve.engine import Engine
 from rmkit.serve.groups import Barrier
@@ -38,11 +38,13 @@ def create_app(
     *,
     keyring: Keyring | None = None,
     ledger: Ledger | None = None,
+    load_swapped: Callable[[str], RewardModel] | None = None,
 ) -> FastAPI:
     """The service over models that are loaded already, by the names to serve them under; the first is the default.
 
-    Without a `keyring` everybody comes in; without a `ledger` rewards are not logged. `app.state.engine` is the Engine;
-    shutting the app down answers what waits.
+    Without a `keyring` everybody on this machine comes in; without a `ledger` rewards are not logged; without
+    `load_swapped` no model is put in another's place over HTTP. `app.state.engine` is the Engine; shutting the app down
+    answers what waits.
     """
     settings = settings or ServeSettings()
     app = FastAPI(
@@ -50,6 +52,8 @@ def create_app(
         version=__version__,
         description=DESCRIPTION,
         lifespan=_lifespan,
+        docs_url=None,  # FastAPI's pages load their scripts from a CDN: `api_page` is ours
+        redoc_url=None,
         redirect_slashes=False,  # a redirect would lose the token of a path
     )
     counters = Instruments()
@@ -64,9 +68,10 @@ def create_app(
     app.state.engine = engine = Engine(models, settings, observers=[answered])
     app.state.settings, app.state.counters, app.state.rewards = settings, counters, rewards
     app.state.barrier, app.state.replies, app.state.ready = Barrier(), Replies(), True
-    app.state.may_swap = keyring is not None
+    app.state.load_swapped = load_swapped
     app.include_router(native.router)
     app.include_router(operations.router)
+    app.include_router(api_page.router)
     compat.mount(
         app,
         root=settings.compat,

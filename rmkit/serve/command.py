@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rmkit.config import build, read_toml
 from rmkit.console import parser
 from rmkit.errors import MissingExtraError, UsageError
+from rmkit.paths import home
 
 if TYPE_CHECKING:
     from rmkit.serve.plan import ServePlan
@@ -69,6 +70,14 @@ def _options(argv: list[str]) -> Namespace:
     made.add_argument("--no-log", action="store_true", help="keep no reward in the ledger")
     made.add_argument("--token-file", type=Path, help="file with one more token that may do everything")
     made.add_argument("--no-auth", action="store_true", help="ask for no token although there are some (loopback only)")
+    made.add_argument(
+        "--swap-root",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FOLDER",
+        help="models under it may be swapped in over HTTP, as those of $RMKIT_HOME/models may (repeatable)",
+    )
     made.add_argument("--drain-s", type=float, default=0.0, help="serve on for so long after SIGTERM, not ready")
     made.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: replicas under Ray Serve")
     made.add_argument("--backend", nargs=2, metavar=("KIND", "URL"), help="vllm-http URL: weights in a vLLM server")
@@ -99,6 +108,7 @@ def _plan(options: Namespace) -> ServePlan:
         log=not options.no_log,
         precision=options.precision,
         backend=options.backend[1] if options.backend else None,
+        swap_roots=tuple(str(root.resolve()) for root in (home() / "models", *options.swap_root)),
     )
     with open_ledger() as ledger:
         known = plan.principals(ledger)

@@ -1,8 +1,9 @@
 """Who and how much comes in: the outermost layer of the service, in plain ASGI.
 
 It finds the token (Authorization: Bearer, a Basic password, or /t/TOKEN/ before the path, cut off before anything can
-log it), admits its principal, reads the body within its limits, and ends the work of a client that has gone. It writes
-the access log itself: method, path without token, status, milliseconds, principal, request id; never a query or a body.
+log it), admits its principal (without tokens: whoever asks for this machine by its own name), reads the body within its
+limits, and ends the work of a client that has gone. It writes the access log itself: method, path without token,
+status, milliseconds, principal, request id; never a query or a body.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
+from rmkit.console import printable
+from rmkit.serve.budget import ByteBudget
+from rmkit.serve.hosts import foreign
 from rmkit.serve.principals import Keyring
 from rmkit.serve.refusal import RefusedError
 from rmkit.serve.settings import ServeSettings
@@ -32,7 +36,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-BODY_S = 60.0  # for a whole body to come in
 OPEN = ("/healthz", "/readyz")
 _REQUEST_ID = re.compile(r"[\w.:-]{1,64}")
 
@@ -58,7 +61,7 @@ class Door:
         self.keyring = keyring
         self.full = full
         self.visited = visited
-        self.pending_bytes = 0
+        self.bytes = ByteBudget(settings.max_pending_bytes)
         self.requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,51 +90,57 @@ class Door:
     async def _enter(
         self, scope: Scope, headers: dict[bytes, bytes], token: str | None, receive: Receive, visit: _Visit
     ) -> None:
-        if scope["path"] not in OPEN and self.keyring is not None:
+        if self.keyring is None:
+            if wrong := foreign(scope["headers"], hosts=self.settings.hosts):
+                raise RefusedError(
+                    403, f"{wrong} is not this machine: without tokens only its own names are answered; see hosts"
+                )
+        elif scope["path"] not in OPEN:
             principal = await self.keyring.admit(token, _needed(scope["path"]))
             scope["rmkit.client"] = principal.name
-        declared = _declared(headers)
-        self._check_size(declared)
+        client = scope["rmkit.client"]
+        self._check_size(client, _declared(headers))  # what was only declared counts for nothing yet
         if scope["method"] == "POST":
             self.full()
-        with self._held(declared) as hold:
+        with self._held(client) as hold:
             body = await self._body(receive, hold)
             await _until_gone(self.app, scope, body, receive, visit.send)
 
     async def _body(self, receive: Receive, hold: Callable[[int], None]) -> bytes:
         body = bytearray()
+        now, limits = asyncio.get_running_loop().time, self.settings
+        end = now() + limits.body_timeout_s
         try:
-            async with asyncio.timeout(BODY_S):
+            async with asyncio.timeout_at(now() + limits.stall_timeout_s) as patience:
                 async for piece in _pieces(receive):
+                    hold(len(piece))
                     body += piece
-                    hold(len(body))
+                    patience.reschedule(min(end, now() + limits.stall_timeout_s))
         except TimeoutError as error:
-            raise RefusedError(408, f"the request was not whole after {BODY_S:g} s") from error
+            reason = f"it stopped for {limits.stall_timeout_s:g} s, or took more than {limits.body_timeout_s:g} s"
+            raise RefusedError(408, f"the request's body did not come in: {reason}") from error
         return bytes(body)
 
     @contextlib.contextmanager
-    def _held(self, declared: int) -> Iterator[Callable[[int], None]]:
-        """Counts a request's bytes until its answer is out; the yielded function raises the count as they come."""
-        held = declared
-        self.pending_bytes += declared
+    def _held(self, client: str) -> Iterator[Callable[[int], None]]:
+        """The yielded function counts bytes of a request as they come, until its answer is out."""
+        held = 0
 
         def hold(size: int) -> None:
             nonlocal held
-            if size > held:
-                self._check_size(size, already=held)
-                self.pending_bytes += size - held
-                held = size
+            self._check_size(client, size, own=held)
+            self.bytes.take(client, size)
+            held += size
 
         try:
             yield hold
         finally:
-            self.pending_bytes -= held
+            self.bytes.give_back(client, held)
 
-    def _check_size(self, size: int, *, already: int = 0) -> None:
-        if size > self.settings.max_body_bytes:
-            raise RefusedError(413, f"a body of {size} bytes; at most {self.settings.max_body_bytes} are taken")
-        if self.pending_bytes - already + size > self.settings.max_pending_bytes:
-            raise RefusedError(429, "too many bytes are being answered; try again later", retry_after_s=1)
+    def _check_size(self, client: str, size: int, *, own: int = 0) -> None:
+        if own + size > self.settings.max_body_bytes:
+            raise RefusedError(413, f"a body of {own + size} bytes; at most {self.settings.max_body_bytes} are taken")
+        self.bytes.check(client, size, own=own)
 
 
 class _Visit:
@@ -174,10 +183,10 @@ class _Visit:
         access.info(
             "%s %s %s %.1f ms client=%s id=%s",
             scope["method"],
-            scope["path"],
+            printable(scope["path"], lines=False),
             self.status or "gone",
             1000 * self.seconds,
-            scope["rmkit.client"],
+            printable(scope["rmkit.client"], lines=False),
             scope["rmkit.request_id"],
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
@@ -10,11 +11,11 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from rmkit.errors import RmkitError
-from rmkit.models import load_model
 from rmkit.serve import wire
 from rmkit.serve.instruments import Instruments
 from rmkit.serve.native import PROBLEMS, engine_of
 from rmkit.serve.refusal import RefusedError
+from rmkit.types import RewardModel
 
 router = APIRouter()
 
@@ -64,7 +65,7 @@ class Swap(BaseModel):
     )
 
     name: Annotated[str, Field(description="the served name whose model is replaced")]
-    model: Annotated[str, Field(description="an artefact folder, a stored model's name, or an alias, on the server")]
+    model: Annotated[str, Field(description="stored name, alias or folder, under the service's swap roots")]
 
 
 @router.post(
@@ -76,12 +77,14 @@ class Swap(BaseModel):
 )
 async def swap(request: Request, asked: Swap) -> Any:
     """Requests that are here already are answered by the old model, later ones by the new. Not a request is refused.
-    Only where tokens are asked for, and only with one process: several are reloaded by SIGHUP."""
-    if not request.app.state.may_swap:
+    Only stored models under the folders named at start, their golden scores replayed; only where tokens are asked for,
+    and only with one process: several are reloaded by SIGHUP."""
+    load: Callable[[str], RewardModel] | None = request.app.state.load_swapped
+    if load is None:
         raise RefusedError(403, "models are swapped over HTTP only with tokens and one process; send SIGHUP instead")
     batcher = engine_of(request).batcher(asked.name)
     try:
-        model = await asyncio.to_thread(load_model, asked.model)
+        model = await asyncio.to_thread(load, asked.model)
     except RmkitError as error:
         raise RefusedError(400, f"the old model stays: {error}") from error
     batcher.swap(model)

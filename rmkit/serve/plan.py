@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rmkit.config import build
-from rmkit.errors import UsageError
+from rmkit.errors import ModelError, UsageError
 from rmkit.ledger import Ledger
-from rmkit.models import load_model
+from rmkit.models import find_model, load_model, load_stored
+from rmkit.serve.hosts import is_loopback
 from rmkit.serve.principals import Principal, stored
 from rmkit.serve.settings import ServeSettings
 from rmkit.types import RewardModel
@@ -25,7 +26,8 @@ class ServePlan:
     """`models` maps served names to what `load_model` takes. `given` are tokens (hashed) from a file.
 
     `auth` says whether tokens are asked for; `precision` goes to models that take one. `backend` is the URL of a
-    vLLM-like server that holds the weights of the (single) model.
+    vLLM-like server that holds the weights of the (single) model. `swap_roots` are the folders under which a model must
+    lie that a request puts in another's place.
     """
 
     models: dict[str, str]
@@ -36,6 +38,7 @@ class ServePlan:
     log: bool = True
     precision: str | None = None
     backend: str | None = None
+    swap_roots: tuple[str, ...] = ()
 
     def load(self, name: str) -> RewardModel:
         """The model to serve under a name, its golden scores replayed. Raises RmkitError."""
@@ -44,7 +47,24 @@ class ServePlan:
             from rmkit.serve.vllm_backend import VllmModel
 
             return VllmModel.connect(source, self.backend)
-        return load_model(source) if self.precision is None else load_model(source, precision=self.precision)
+        return load_model(source, **self._options)
+
+    def load_swapped(self, name: str) -> RewardModel:
+        """A stored model that a request named, its golden scores replayed. Raises ModelError unless it is a folder
+        under one of the roots: a URL or a judge's TOML would hand every client's texts to an address of the asker's."""
+        folder = find_model(name).resolve()
+        if not any(folder.is_relative_to(Path(root).resolve()) for root in self.swap_roots):
+            raise ModelError(
+                f"{name} lies under none of the folders from which models are swapped in "
+                f"({', '.join(self.swap_roots) or 'none'}); name its folder at start: rmkit serve --swap-root FOLDER"
+            )
+        if self.backend is not None:
+            raise ModelError("the weights sit in another server (--backend), which cannot change them; restart both")
+        return load_stored(folder, **self._options)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {} if self.precision is None else {"precision": self.precision}
 
     def to_environment(self) -> None:
         os.environ[VARIABLE] = json.dumps(asdict(self))
@@ -53,7 +73,8 @@ class ServePlan:
     def from_environment() -> ServePlan:
         values = json.loads(os.environ[VARIABLE])
         settings = build(ServeSettings, values.pop("settings"), where=VARIABLE)
-        return ServePlan(settings=settings, **{**values, "given": tuple(values["given"])})
+        lists = {name: tuple(values[name]) for name in ("given", "swap_roots")}
+        return ServePlan(settings=settings, **{**values, **lists})
 
     def principals(self, ledger: Ledger) -> list[Principal]:
         """All tokens that count: those of the file and those of the ledger, read anew."""
@@ -73,15 +94,6 @@ def named_models(arguments: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"two models are named {name!r}; write NAME=MODEL")
         found[name] = source
     return found
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def needs_tokens(host: str, principals: Sequence[Principal], *, no_auth: bool) -> bool:

@@ -17,6 +17,7 @@ from rmkit import console
 from rmkit.errors import RmkitError, UsageError
 from rmkit.ledger import open_ledger
 from rmkit.serve.app import create_app
+from rmkit.serve.connections import Connection
 from rmkit.serve.exactness import exactness
 from rmkit.serve.plan import ServePlan
 from rmkit.serve.principals import Keyring
@@ -34,16 +35,22 @@ def build_app(plan: ServePlan) -> FastAPI:
     models = {name: plan.load(name) for name in plan.models}
     ledger = open_ledger()
     keyring = Keyring(lambda: plan.principals(ledger), share=1 / plan.workers) if plan.auth else None
-    app = create_app(models, plan.settings, keyring=keyring, ledger=ledger if plan.log else None)
+    app = create_app(
+        models,
+        plan.settings,
+        keyring=keyring,
+        ledger=ledger if plan.log else None,
+        load_swapped=plan.load_swapped if plan.auth and plan.workers == 1 else None,
+    )
     app.state.plan = plan
-    app.state.may_swap = plan.auth and plan.workers == 1
+    Connection.settings = plan.settings
     return app
 
 
 def worker_app() -> FastAPI:
     """The application of one of several processes, which share the processor."""
     plan = ServePlan.from_environment()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    console.log_to_stderr(logging.WARNING)
     logging.getLogger("rmkit.serve").setLevel(os.environ.get("RMKIT_SERVE_LOG", "INFO"))
     _share_processor(plan.workers)
     return build_app(plan)
@@ -95,6 +102,9 @@ def _config(app: Any, host: str, port: int, *, workers: int | None = None) -> uv
         port=port,
         workers=workers,
         factory=isinstance(app, str),
+        http=Connection,
+        ws="none",
+        proxy_headers=False,  # whoever asks may write X-Forwarded-For: a client is its token or the peer's address
         access_log=False,  # ours knows what to leave out
         log_config=None,
         lifespan="on",

@@ -73,8 +73,11 @@ def running(app: Any, *, port: int | None = None) -> Iterator[Running]:
     """The application behind a real socket, on its own event loop, until the block ends."""
     import uvicorn
 
+    from rmkit.serve.connections import Connection
+
     port = port or free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", ws="none"))
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", ws="none", http=Connection)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 20

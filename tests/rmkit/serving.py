@@ -47,10 +47,17 @@ class Steered:
         return Score.failed("nothing there") if completion.text == "nan" else Score(len(completion.text) + self.offset)
 
 
+def local_client(app: Any) -> Any:
+    """Starlette's client under a name that a service without tokens answers to."""
+    from starlette.testclient import TestClient
+
+    return TestClient(app, base_url="http://localhost")
+
+
 @asynccontextmanager
 async def client_of(app: Any, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application, whose shutdown runs at the end."""
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service", **options) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", **options) as client:
             yield client

@@ -17,6 +17,7 @@ from rmkit.models.explicit import ExplicitRewardModel
 from rmkit.models.reward_module import RewardModule
 from rmkit.serve.app import create_app
 from rmkit.types import ModelInfo, sigmoid
+from tests.rmkit.serving import local_client
 
 Make = Callable[..., Any]
 
@@ -39,7 +40,7 @@ def model(tiny_model: Make, tokenizer: Any) -> ExplicitRewardModel:
 
 @pytest.fixture(scope="module")
 def client(model: ExplicitRewardModel) -> Iterator[TestClient]:
-    with TestClient(create_app({"tiny": model})) as found:
+    with local_client(create_app({"tiny": model})) as found:
         yield found
 
 

@@ -25,7 +25,7 @@ from rmkit.serve.compat.template_markers import PADS
 from rmkit.serve.settings import ServeSettings
 from rmkit.types import Candidates, Message, Score, sigmoid
 from tests.rmkit.compat_service import PROMPT, REPLY, TALK, Witness, worth
-from tests.rmkit.serving import client_of
+from tests.rmkit.serving import client_of, local_client
 
 TEXT = PROMPT + REPLY + "<|im_end|>\n"
 OTHER = PROMPT + "No.<|im_end|>"
@@ -50,13 +50,13 @@ class Chatty(Witness):
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with TestClient(create_app({"witness": Witness(), "rating": Witness("rating", scale="rating")})) as found:
+    with local_client(create_app({"witness": Witness(), "rating": Witness("rating", scale="rating")})) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def chatty(make_tokenizer: Callable[..., Any], chatml: str) -> Iterator[TestClient]:
-    with TestClient(create_app({"chatty": Chatty(make_tokenizer(chatml), chatml)})) as found:
+    with local_client(create_app({"chatty": Chatty(make_tokenizer(chatml), chatml)})) as found:
         yield found
 
 
@@ -127,7 +127,7 @@ def test_vllm_regression_models_and_ratings_are_raw(client: TestClient) -> None:
     regression = Witness()
     config = type("Config", (), {"problem_type": "regression"})()
     regression.module = type("Module", (), {"classifier": type("C", (), {"config": config})()})()  # type: ignore[attr-defined]
-    with TestClient(create_app({"w": regression})) as raw:
+    with local_client(create_app({"w": regression})) as raw:
         assert post(raw, "/vllm/classify", {"input": TEXT})["data"][0]["probs"] == [VALUE]
         assert post(raw, "/vllm/classify", {"input": TEXT, "use_activation": True})["data"][0]["probs"] == [
             sigmoid(VALUE)
@@ -145,7 +145,7 @@ def test_calibration_laid_over_a_model_changes_nothing_in_the_dialects(
     scale = Normalisation(mean=1.0, scale=2.0)
     calibration = Calibration(fingerprint=model.info.fingerprint, normalisation=scale)
     ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"]
-    with TestClient(create_app({"c": CalibratedModel(model, calibration)})) as calibrated:
+    with local_client(create_app({"c": CalibratedModel(model, calibration)})) as calibrated:
         assert post(calibrated, "/vllm/classify", {"input": ids})["data"][0]["probs"] == [VALUE]
         assert post(calibrated, "/openrlhf", {"query": [TEXT]})["rewards"] == [VALUE]
 
@@ -354,13 +354,13 @@ def test_nemo_gym_failures_are_tagged_and_kept_out_of_the_metrics(client: TestCl
 def test_one_dialect_at_the_root_beside_all_under_their_prefixes(
     dialect: str, path: str, body: Any, read: Callable[[Any], bool]
 ) -> None:
-    with TestClient(create_app({"w": Witness()}, ServeSettings(compat=dialect))) as rooted:
+    with local_client(create_app({"w": Witness()}, ServeSettings(compat=dialect))) as rooted:
         assert read(post(rooted, path, body))
         assert read(post(rooted, f"/{dialect}{path}", body))
         others = {"vllm": {"text": TEXT}, "sglang": {"input": TEXT}}  # the body of the other never decides
         if dialect in others:
             assert rooted.post(path, json=others[dialect]).status_code == 400
-    with TestClient(create_app({"w": Witness()})) as bare:
+    with local_client(create_app({"w": Witness()})) as bare:
         assert bare.post(path, json=body).status_code == 404
 
 
@@ -375,7 +375,7 @@ def test_an_unknown_dialect_and_an_unknown_template_are_refused() -> None:
 def test_a_stand_in_for_what_cannot_be_scored_is_counted() -> None:
     app = create_app({"w": Witness()})
     app.state.compat.unscored_reward = -3.5
-    with TestClient(app) as lenient:
+    with local_client(app) as lenient:
         made = post(lenient, "/openrlhf", {"query": [TEXT, BAD, "?"]})
         assert made["rewards"] == [VALUE, -3.5, -3.5]
         assert made["extra_logs"]["rmkit_unscored"] == [0.0, 1.0, 1.0]
@@ -386,7 +386,7 @@ def test_a_stand_in_for_what_cannot_be_scored_is_counted() -> None:
 def test_a_plain_policy(client: TestClient) -> None:
     app = create_app({"w": Witness()})
     app.state.compat.policy_template = "plain"
-    with TestClient(app) as plain:
+    with local_client(app) as plain:
         made = post(plain, "/openrlhf", {"query": ["Hi! Yo</s>"], "prompts": ["Hi!"]})
         assert made["rewards"] == [worth([Message("user", "Hi!"), Message("assistant", " Yo")])]
 

@@ -192,7 +192,7 @@ def test_a_model_that_does_not_match_its_golden_scores_is_not_served(start: Star
 
 
 @pytest.mark.slow
-def test_models_are_reloaded_and_swapped_under_load(start: Start, lexical: Path) -> None:
+def test_models_are_reloaded_and_swapped_under_load(start: Start, lexical: Path, home: Path) -> None:
     """SIGHUP takes up what lies at the path now; a broken model there leaves the old one at work."""
     from rmkit.ledger import open_ledger as opened
     from rmkit.serve.principals import create
@@ -201,6 +201,9 @@ def test_models_are_reloaded_and_swapped_under_load(start: Start, lexical: Path)
         token = create(ledger, "ops", scopes=["score", "admin"])
     place = lexical.with_name("served")
     shutil.copytree(lexical, place)
+    (home / "other.toml").write_text("hash_bits = 10\n")
+    settings = ["--config", f"{home}/other.toml", "-o", f"{home}/models/other"]
+    assert rmkit(["train", "lexical", "--data", "s", *settings]) == 0
     service = start(f"m={place}")
     headers = {"Authorization": f"Bearer {token}"}
 
@@ -214,12 +217,12 @@ def test_models_are_reloaded_and_swapped_under_load(start: Start, lexical: Path)
         return httpx.post(f"{service.url}/rmkit/v1/admin/swap", json=body, headers=headers, timeout=30)
 
     first = fingerprint()
-    assert swap("length").json()["fingerprint"] == fingerprint() != first
-    assert swap("no/such/model").status_code == 400
+    assert swap("other").json()["fingerprint"] == fingerprint() != first
+    assert [swap(model).status_code for model in ("no/such/model", str(lexical), "length")] == [400, 400, 400]
     (place / "weights.npz").write_bytes(b"broken")
     service.process.send_signal(signal.SIGHUP)
     time.sleep(2)
-    assert fingerprint() != first  # length is still there
+    assert fingerprint() != first  # the other is still there
     shutil.copy(lexical / "weights.npz", place / "weights.npz")
     service.process.send_signal(signal.SIGHUP)
     deadline = time.monotonic() + 20
