@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +12,16 @@ from typing import NamedTuple
 import duckdb
 
 from rmkit.errors import StoreError
+
+
+_SCHEMA = """
+    SELECT 'table', table_name, sql FROM duckdb_tables() WHERE NOT temporary
+    UNION ALL SELECT 'view', view_name, sql FROM duckdb_views() WHERE NOT internal
+    UNION ALL SELECT 'index', index_name, sql FROM duckdb_indexes()
+    UNION ALL SELECT 'sequence', sequence_name, sql FROM duckdb_sequences()
+    UNION ALL SELECT 'macro', function_name, macro_definition FROM duckdb_functions() WHERE NOT internal
+    UNION ALL SELECT 'type', type_name, type_category FROM duckdb_types() WHERE NOT internal
+"""
 
 
 class Migration(NamedTuple):
@@ -35,6 +47,12 @@ def migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
     if not missing:
         return []
     connection.execute("BEGIN TRANSACTION")
+    _apply(connection, missing)
+    connection.execute("COMMIT")
+    return [migration.name for migration in missing]
+
+
+def _apply(connection: duckdb.DuckDBPyConnection, missing: Sequence[Migration]) -> None:
     connection.execute(
         "CREATE TABLE IF NOT EXISTS schema_migration "
         "(number INTEGER PRIMARY KEY, name VARCHAR, sha256 VARCHAR, applied_at TIMESTAMPTZ)"
@@ -45,8 +63,22 @@ def migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
             "INSERT INTO schema_migration VALUES (?, ?, ?, now())",
             [migration.number, migration.name, migration.sha256],
         )
-    connection.execute("COMMIT")
-    return [migration.name for migration in missing]
+
+
+def check_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Raise StoreError where the file holds anything but what the migrations made.
+
+    A view in a table's place reads other files, a macro named like a function changes what every query computes.
+    """
+    with contextlib.closing(duckdb.connect(":memory:")) as fresh:
+        fresh.execute("BEGIN TRANSACTION")
+        _apply(fresh, migrations()[: check_version(connection, path)])
+        known, objects = (set(one.execute(_SCHEMA).fetchall()) for one in (fresh, connection))
+    if changed := {f"{kind} {name}" for kind, name, _ in known ^ objects}:
+        raise StoreError(
+            f"{path} is no warehouse as rmkit writes it: it has, lacks or has changed {', '.join(sorted(changed))}; "
+            "do not use it, take another backup"
+        )
 
 
 def check_version(connection: duckdb.DuckDBPyConnection, path: Path) -> int:

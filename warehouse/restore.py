@@ -25,6 +25,7 @@ from rmkit.ledger import open_ledger
 from rmkit.ledger.transfer import copy_ledger
 from rmkit.paths import ledger_url, warehouse_path
 from warehouse.backup import FORMAT, LEDGER, MANIFEST, WAREHOUSE, described, flush, parts
+from warehouse.migrate import check_schema
 from warehouse.store import open_warehouse
 
 RELEASE_WAIT_S = 10.0
@@ -33,10 +34,10 @@ RELEASE_WAIT_S = 10.0
 def restore(source: Path, *, force: bool = False) -> dict[str, Any]:
     """Put the backup's ledger and warehouse where this home has (or would have) its own.
 
-    Gives {"restored": paths, "set_aside": paths, "ledger_filled": bool, "manifest"}. Raises DataError where the backup
-    is incomplete or damaged, StoreError where files are in the way (without `force`) or come from a newer rmkit,
-    BusyError where another process has them open. A PostgreSQL ledger must be empty (or hold the backup's first
-    events), `force` or not.
+    Gives {"restored": paths, "set_aside": paths, "ledger_filled": bool, "manifest", "principals": keys of accounts and
+    tokens}. Raises DataError where the backup is incomplete or damaged, StoreError where files are in the way (without
+    `force`), come from a newer rmkit or hold triggers, views or the like that rmkit did not make, BusyError where
+    another process has them open. A PostgreSQL ledger must be empty (or hold the backup's first events), `force` or not.
     """
     manifest = verified(source)
     url, warehouse = ledger_url(), warehouse_path()
@@ -59,7 +60,14 @@ def restore(source: Path, *, force: bool = False) -> dict[str, Any]:
         for path, staging in staged.items():
             staging.rename(path)
             flush(path.parent)
-    return {"restored": [*staged], "set_aside": set_aside, "ledger_filled": filled, "manifest": manifest}
+    result = {"restored": [*staged], "set_aside": set_aside, "ledger_filled": filled, "manifest": manifest}
+    return result | {"principals": _principals() if manifest["ledger"] else []}
+
+
+def _principals() -> list[str]:
+    """The accounts and tokens of the ledger that is there now."""
+    with open_ledger() as ledger:
+        return [record.key for record in ledger.records("principal")]
 
 
 @contextlib.contextmanager
@@ -77,8 +85,12 @@ def _staged(source: Path, final: Path) -> Path:
     for leftover in parts(staging):
         leftover.unlink()
     shutil.copyfile(source, staging)
-    with open_ledger(staging) if source.name == LEDGER else open_warehouse(staging, read_only=True):
-        pass
+    if source.name == LEDGER:
+        with open_ledger(staging):
+            pass
+    else:
+        with open_warehouse(staging, read_only=True) as connection:
+            check_schema(connection, source)
     flush(staging)
     return staging
 
@@ -168,4 +180,6 @@ def _text(result: dict[str, Any]) -> str:
     lines = [f"restored {path}" for path in result["restored"]]
     lines += [f"filled the PostgreSQL ledger with {ledger['n_events']} events"] if result["ledger_filled"] else []
     lines += [f"kept the former {path}" for path in result["set_aside"]]
+    if principals := result["principals"]:
+        lines.append(f"accounts and tokens that it lets in: {', '.join(principals)}; end those that you do not know")
     return "\n".join([*lines, "next: rmkit sync, which merges what the backed-up warehouse had not seen yet"])

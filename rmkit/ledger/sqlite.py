@@ -10,6 +10,7 @@ the limit of `wait_s`, after which BusyError is raised.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import random
 import sqlite3
@@ -44,6 +45,8 @@ BY_PLACE = """
     SELECT record.* FROM json_each(?) AS place JOIN record
     ON record.kind = place.value ->> 0 AND record.key = place.value ->> 1
 """
+
+SCHEMA = "SELECT type, name, coalesce(sql, '') FROM sqlite_master WHERE type <> 'table' OR name NOT GLOB 'sqlite_stat*'"
 
 Answer = TypeVar("Answer")
 
@@ -219,7 +222,9 @@ class SqliteLedger:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         with _begun(connection, "BEGIN"):  # one snapshot: another opener may be creating the ledger at this moment
-            up_to_date = self._version(connection) == len(MIGRATIONS)
+            version = self._version(connection)
+            self._check_schema(connection, version)
+            up_to_date = version == len(MIGRATIONS)
         connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.execute("PRAGMA synchronous = FULL")
         if up_to_date:
@@ -245,6 +250,15 @@ class SqliteLedger:
             )
         return int(version)
 
+    def _check_schema(self, connection: sqlite3.Connection, version: int) -> None:
+        """Nothing but what the migrations made: a trigger or view in a file from elsewhere would run with every write
+        (it can add a token of its own), and a changed table let the past be rewritten."""
+        if changed := {f"{kind} {name}" for kind, name, _ in _schema(version) ^ set(connection.execute(SCHEMA))}:
+            raise StoreError(
+                f"{self.where} is no ledger as rmkit writes it: it has, lacks or has changed {', '.join(sorted(changed))}; "
+                "do not use it, take another backup"
+            )
+
     def _drop_writer(self) -> None:
         connection, self._writer = self._writer, None
         if connection is not None:
@@ -257,6 +271,15 @@ class SqliteLedger:
             yield
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"cannot {verb} the ledger {self.where}: {error}; {_advice(error)}") from error
+
+
+@functools.cache
+def _schema(version: int) -> frozenset[tuple[str, str, str]]:
+    """What a ledger of that version holds."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        for statement in (statement for migration in MIGRATIONS[:version] for statement in migration):
+            connection.execute(statement)
+        return frozenset(connection.execute(SCHEMA))
 
 
 def _insert(connection: sqlite3.Connection, appends: Sequence[Sequence[Row]]) -> list[Outcome]:

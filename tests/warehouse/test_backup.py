@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -487,3 +488,65 @@ def test_the_commands(
     move_home(monkeypatch, tmp_path / "there")
     assert call("restore", [str(target), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["restored"][0] == str(tmp_path / "there" / "ledger.sqlite")
+
+
+def planted(made: Path, name: str, statements: str) -> None:
+    """Change a database of the backup, and the manifest with it."""
+    path = made / name
+    connect: Any = sqlite3.connect if name.endswith(".sqlite") else duckdb.connect
+    with contextlib.closing(connect(str(path))) as connection:
+        for statement in statements.split(";;"):
+            connection.execute(statement)
+        connection.commit()
+    manifest = json.loads((made / "manifest.json").read_text())
+    manifest[name.split(".")[0]] |= described(path)
+    (made / "manifest.json").write_text(json.dumps(manifest))
+
+
+ADMIN = '{"name":"evil","sha256":"00","scopes":["admin"]}'
+
+
+@pytest.mark.parametrize(
+    ("name", "statements", "told"),
+    [
+        (
+            "ledger.sqlite",
+            "CREATE TRIGGER later AFTER INSERT ON event BEGIN INSERT OR REPLACE INTO record "
+            f"VALUES ('principal', 'token/evil', 1, '{ADMIN}', 'x'); END",
+            "trigger later",
+        ),
+        ("ledger.sqlite", "DROP TRIGGER no_update", "trigger no_update"),
+        (
+            "ledger.sqlite",
+            "DROP TRIGGER no_delete;;CREATE TRIGGER no_delete BEFORE DELETE ON event BEGIN SELECT 1; END",
+            "trigger no_delete",
+        ),
+        ("ledger.sqlite", "CREATE VIEW notes AS SELECT * FROM record", "view notes"),
+        (
+            "ledger.sqlite",
+            "ALTER TABLE record RENAME TO hidden;;CREATE VIEW record AS SELECT * FROM hidden",
+            "table hidden, table record, view record",
+        ),
+        ("warehouse.duckdb", "CREATE MACRO lower(x) AS 'planted'", "macro lower"),
+        ("warehouse.duckdb", "DROP TABLE tag;;CREATE VIEW tag AS FROM read_text('/etc/passwd')", "table tag, view tag"),
+    ],
+)
+def test_what_rmkit_did_not_make_is_not_restored(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, statements: str, told: str
+) -> None:
+    """A trigger wrote a record that made its owner an admin, with the first vote after the restore."""
+    home = move_home(monkeypatch, tmp_path / "there")
+    planted(made, name, statements)
+    with pytest.raises(StoreError, match=re.escape(told)):
+        restore(made)
+    assert not (home / "ledger.sqlite").exists()
+    assert not (home / "warehouse.duckdb").exists()
+
+
+def test_a_restore_tells_who_gets_in(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    move_home(monkeypatch, tmp_path / "there")
+    planted(made, "ledger.sqlite", f"INSERT INTO record VALUES ('principal', 'token/evil', 1, '{ADMIN}', 'x')")
+    assert call("restore", [str(made)]) == 0
+    assert "lets in: token/evil;" in capsys.readouterr().out
