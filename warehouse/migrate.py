@@ -13,7 +13,6 @@ import duckdb
 
 from rmkit.errors import StoreError
 
-
 _SCHEMA = """
     SELECT 'table', table_name, sql FROM duckdb_tables() WHERE NOT temporary
     UNION ALL SELECT 'view', view_name, sql FROM duckdb_views() WHERE NOT internal

@@ -37,7 +37,7 @@ def restore(source: Path, *, force: bool = False) -> dict[str, Any]:
     Gives {"restored": paths, "set_aside": paths, "ledger_filled": bool, "manifest", "principals": keys of accounts and
     tokens}. Raises DataError where the backup is incomplete or damaged, StoreError where files are in the way (without
     `force`), come from a newer rmkit or hold triggers, views or the like that rmkit did not make, BusyError where
-    another process has them open. A PostgreSQL ledger must be empty (or hold the backup's first events), `force` or not.
+    another process has them open. A PostgreSQL ledger must be empty, or hold the backup's first events, `force` or not.
     """
     manifest = verified(source)
     url, warehouse = ledger_url(), warehouse_path()

@@ -255,8 +255,8 @@ class SqliteLedger:
         (it can add a token of its own), and a changed table let the past be rewritten."""
         if changed := {f"{kind} {name}" for kind, name, _ in _schema(version) ^ set(connection.execute(SCHEMA))}:
             raise StoreError(
-                f"{self.where} is no ledger as rmkit writes it: it has, lacks or has changed {', '.join(sorted(changed))}; "
-                "do not use it, take another backup"
+                f"{self.where} is no ledger as rmkit writes it: it has, lacks or has changed "
+                f"{', '.join(sorted(changed))}; do not use it, take another backup"
             )
 
     def _drop_writer(self) -> None:
