@@ -34,6 +34,7 @@ from rmkit.ids import messages_json
 from rmkit.pairs import Pair
 from rmkit.reliability.head_training import HeadConfig
 from rmkit.reliability.verdicts import check_enough
+from rmkit.revision import versions_text
 
 SUITE = "rm-bench"
 MEASURES = ("chat", "code", "safety")
@@ -157,7 +158,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     facts = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in result["facts"].items())
     lines = [
         f"Trained on {result['data']} (digest {result['digest'][:12]}): {facts}; {result['seeds']} seeds. "
-        f"Command: `{result['command']}`",
+        f"Command: `{result['command']}`, {versions_text()}",
         "",
         "| domain | labels turned around | method | standard % | with it % | difference, 95% interval | p (Holm) |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: |",

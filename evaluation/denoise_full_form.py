@@ -22,6 +22,7 @@ import numpy as np
 from rmkit import console
 from rmkit.examples import EXAMPLE_SCHEMA, MANIFEST
 from rmkit.ids import assistant_message, content_hash, user_message
+from rmkit.revision import versions_text
 from rmkit.training.config import ExplicitConfig, ImplicitConfig
 from rmkit.training.peer_review_command import train_peers
 
@@ -199,7 +200,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     """Accuracies by seed, and the audit of the first seed by epoch."""
     lines = [
         f"{result['seeds'][0]['parameters'] / 1e6:.1f}M parameters a model, {result['rate']:.0%} of the training "
-        f"labels turned around. Command: `{result['command']}`",
+        f"labels turned around. Command: `{result['command']}`, {versions_text()}",
         "",
         "| seed | standard, mean of two % | standard, both together % | peer, mean of two % | peer, both together % |",
         "| --- | ---: | ---: | ---: | ---: |",

@@ -15,6 +15,7 @@ from evaluation import denoise_charts
 from evaluation.denoise_grid import BenchData, Result
 from evaluation.denoise_summary import CEILING, FLOOR, Line, advice, summarise
 from rmkit.errors import DataError, UsageError
+from rmkit.revision import versions_text
 
 HEADER = ("noise", "rate", "method", "accuracy", "± seeds", "vs standard", "95% interval", "p (Holm)")
 SELECTION = ("kept", "kept, right", "wrong, found", "AUC")
@@ -73,7 +74,7 @@ def identity(result: Mapping[str, Any]) -> list[str]:
     facts = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in result["facts"].items())
     return [
         f"data {result['data']} (digest {result['digest'][:12]}): {facts}; {result['seeds']} seeds",
-        f"command: {result['command']}",
+        f"command: {result['command']}; {versions_text()}",
         "accuracy on labels that stay right, percent; difference to standard training on the same flips, seeds and "
         "pairs, interval over seeds and prompt families",
     ]

@@ -40,6 +40,7 @@ from rmkit.metrics.bootstrap import cluster_sums
 from rmkit.pairs import Pair, read_pairs
 from rmkit.reliability.head_training import HeadConfig
 from rmkit.reliability.verdicts import check_enough
+from rmkit.revision import versions_text
 
 MIN_VOTES = 3
 POWER = 1.96 + 0.84
@@ -261,7 +262,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{100 * result['wrong_votes']:.1f}% disagree, which is the prior the methods are told.",
         f"Smallest difference that this data would show: {np.median(seen['labels']):.1f} points of labels, "
         f"{np.median(seen['model']):.1f} points of accuracy (medians over the methods).",
-        f"Command: `{result.get('command', 'rmkit denoise votes')}`",
+        f"Command: `{result.get('command', 'rmkit denoise votes')}`, {versions_text()}",
     ]
     table = [
         "| method | kept % | kept, right % | labels right % | vs the votes | model % | vs single votes |",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 
 from rmkit.errors import UsageError
+from rmkit.revision import versions_text
 
 BENCHMARKS = {
     "ingest": (
@@ -82,4 +83,6 @@ def main(argv: list[str]) -> int:
     if name not in BENCHMARKS:
         raise UsageError(f"no benchmark {name!r}; one of: {', '.join(BENCHMARKS)}")
     status: int = importlib.import_module(BENCHMARKS[name][0]).main(options)
+    if "--json" not in options:
+        print(f"\nmeasured with {versions_text()}")
     return status

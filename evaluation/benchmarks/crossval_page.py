@@ -6,11 +6,11 @@ import platform
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from evaluation.charts import COLOURS
+from rmkit.revision import versions
 
 SHOWN = {
     "length": "length rule",
@@ -22,8 +22,7 @@ SHOWN = {
 
 def setting() -> dict[str, Any]:
     """The versions that the numbers depend on."""
-    names = ("rmkit", "torch", "transformers", "numpy")
-    return {"python": platform.python_version(), "versions": {name: version(name) for name in names}}
+    return {"python": platform.python_version(), "versions": versions("torch", "transformers", "numpy")}
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -126,10 +125,10 @@ def write(page: Path, result: Mapping[str, Any], *, argv: Sequence[str], plot: P
         lines += [f"![accuracies with intervals]({plot.name})", ""]
     lines += ["## Data and choices", ""]
     lines += [_data(name, one) for name, one in results.items()]
-    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    made_with = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     encoder = next(iter(results.values()))["encoder"]
     lines += ["", f"Encoder {encoder['name']} (`{encoder['fingerprint']}`, {encoder['dtype']} features); Python"]
-    lines += [f"{result['python']}, {versions}; seed {result['seed']}."]
+    lines += [f"{result['python']}, {made_with}; seed {result['seed']}."]
     page.write_text("\n".join(lines) + "\n")
 
 

@@ -6,9 +6,10 @@ import os
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from rmkit.revision import versions
 
 SHOWN = {
     "clean": "clean labels",
@@ -37,9 +38,8 @@ def setting() -> dict[str, Any]:
     """Machine and versions that the numbers depend on."""
     import torch
 
-    names = ("rmkit", "torch", "transformers", "numpy")
     return {
-        "versions": {name: version(name) for name in names},
+        "versions": versions("torch", "transformers", "numpy"),
         "cpu": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
@@ -141,8 +141,8 @@ def write(path: Path, result: Mapping[str, Any], *, argv: Sequence[str]) -> None
         lines += [*_CERTAINTY, certainty_table(result["selection"]), ""]
     if "speed" in result:
         lines += ["## Speed", "", speed_table(result["speed"]), ""]
-    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-    lines.append(f"Measured with {versions} on {result['cores']} cores ({result['cpu']}).")
+    made_with = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    lines.append(f"Measured with {made_with} on {result['cores']} cores ({result['cpu']}).")
     path.write_text("\n".join(lines) + "\n")
 
 

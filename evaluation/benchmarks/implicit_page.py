@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from statistics import fmean
 from typing import Any
+
+from rmkit.revision import versions_text
 
 ABOUT = """\
 An implicit model (DPO) is a policy whose log-ratio to its reference is the reward; an explicit one reads a scalar from
@@ -28,7 +29,6 @@ chosen on validation pairs. Accuracy in percent, mean over seeds; difference in 
 
 def page(result: Mapping[str, Any]) -> str:
     """Markdown: the analytic case, the cells, what was chosen, what it says."""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("rmkit", "torch", "transformers"))
     return "\n".join(
         [
             "# Explicit against implicit reward models under shift",
@@ -54,7 +54,7 @@ def page(result: Mapping[str, Any]) -> str:
             "",
             f"Chosen: {_chosen(result['runs'])}.",
             f"Language models ended at {fmean(run['language_loss'] for run in result['runs']):.2f} nats a token. "
-            f"{versions}; {result['seconds']:.0f} s.",
+            f"{versions_text('torch', 'transformers')}; {result['seconds']:.0f} s.",
             "",
         ]
     )

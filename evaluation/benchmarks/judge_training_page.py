@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from evaluation.benchmarks.rubric_filter import interval
+from rmkit.revision import versions_text
 
 STAGES = {"untrained": "untrained", "sft": "SFT", "dpo": "SFT, then DPO", "grpo": "SFT, then GRPO"}
 COLOURS = ("#0072b2", "#d55e00", "#009e73")
@@ -166,7 +166,6 @@ def write(page: Path, result: Mapping[str, Any], *, argv: Sequence[str]) -> None
     picture = page.with_suffix(".png")
     plot(result, picture)
     named = [Path(one).name if "/" in one else one for one in argv]
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl"))
     lines = [
         "# Benchmark of judge training",
         "",
@@ -200,7 +199,8 @@ def write(page: Path, result: Mapping[str, Any], *, argv: Sequence[str]) -> None
         "",
         *_spark(result["spark"]),
         "",
-        f"Python {platform.python_version()}, {versions}; {result['items']} training items, "
+        f"Python {platform.python_version()}, {versions_text('torch', 'transformers', 'trl')}; "
+        f"{result['items']} training items, "
         f"{result['runs'][0]['held_out']} held-out pairs a seed.",
     ]
     page.write_text("\n".join(lines) + "\n")

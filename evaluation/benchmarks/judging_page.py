@@ -7,29 +7,33 @@ import platform
 import re
 import shlex
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
+
+from rmkit.revision import versions_text
 
 HEAD = "# Benchmarks of judges and rubrics\n"
 
 
-def write_section(page: Path, *, name: str, about: str, argv: Sequence[str], text: str) -> None:
-    """Replace the section of `rmkit bench NAME` on the page, or add it; the command and the machine stand in it."""
-    arguments = _without_page(argv)
+def write_section(page: Path, *, name: str, about: str, argv: Sequence[str], text: str, rerun: bool = False) -> None:
+    """Replace the section of `rmkit bench NAME` on the page, or add it; command, machine and revision stand in it.
+
+    `rerun` marks numbers that are quickly made again and do not depend on the machine: a test runs the command and
+    compares.
+    """
+    command = shlex.join(["rmkit", "bench", name, *_without_page(argv)])
     machine = f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}"
     section = "\n".join(
         [
             f"## {name}",
             "",
-            f"    {shlex.join(['rmkit', 'bench', name, *arguments])}",
-            "",
+            *([] if rerun else [f"    {command}", ""]),
             about,
             "",
-            "```",
+            *(["```console rerun", f"$ {command}"] if rerun else ["```"]),
             text,
             "```",
             "",
-            f"{machine}, rmkit {version('rmkit')}; load average at the end {os.getloadavg()[0]:.1f}.",
+            f"{machine}, {versions_text()}; load average at the end {os.getloadavg()[0]:.1f}.",
             "",
         ]
     )

@@ -27,6 +27,7 @@ from evaluation.benchmarks import planted_policy as world
 from evaluation.benchmarks import policy_page
 from rmkit import console
 from rmkit.errors import MissingExtraError, RmkitError
+from rmkit.revision import versions
 from rmkit.serve.clients.trl import RewardFunction
 
 TRAINERS = ("grpo", "rloo")
@@ -203,7 +204,5 @@ def _require_trl() -> None:
 
 
 def _versions() -> Mapping[str, Any]:
-    from importlib.metadata import version
-
     names = ("trl", "transformers", "torch", "scikit-learn", "fastapi", "uvicorn", "httpx")
-    return {"versions": {name: version(name) for name in names}, "python": sys.version.split()[0]}
+    return {"versions": versions(*names), "python": sys.version.split()[0]}

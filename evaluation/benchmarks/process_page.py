@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
+
+from rmkit.revision import versions_text
 
 NOTES = """`frozen` is the process model: a head over a frozen MiniLM's features of each step, chosen on the validation
 fold. All predictions are out of fold, and a problem lies in one fold only. Log loss (lower is better) and AUC are over
@@ -15,7 +16,7 @@ problems, 2,000 times, the same ones for both arms of a difference."""
 
 def page(result: Mapping[str, Any]) -> str:
     """Markdown."""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("rmkit", "torch", "transformers", "scikit-learn"))
+    made_with = versions_text("torch", "transformers", "scikit-learn")
     lines = [
         "# Benchmark of process models on labelled steps",
         "",
@@ -23,7 +24,7 @@ def page(result: Mapping[str, Any]) -> str:
         "",
         NOTES,
         "",
-        f"{result['folds']} folds, seed {result['seed']}, encoder {result['encoder']}; {versions}.",
+        f"{result['folds']} folds, seed {result['seed']}, encoder {result['encoder']}; {made_with}.",
     ]
     for name, found in result["files"].items():
         lines += ["", f"## {name}", "", *_file(found)]

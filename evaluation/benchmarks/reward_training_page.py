@@ -6,12 +6,12 @@ import os
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from evaluation.benchmarks.reward_training_arms import PEERS
 from evaluation.charts import COLOURS
+from rmkit.revision import versions
 
 MEANING = {
     "trl": "TRL's RewardTrainer, default sampling",
@@ -29,12 +29,6 @@ def machine(threads: int | None) -> dict[str, Any]:
     """Where and with what it was measured."""
     import torch
 
-    versions = {}
-    for name in ("rmkit", "torch", "transformers", "trl", "accelerate"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "absent"
     return {
         "cpu": _processor(),
         "cores": os.cpu_count(),
@@ -42,7 +36,7 @@ def machine(threads: int | None) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": versions("torch", "transformers", "trl", "accelerate"),
     }
 
 
@@ -122,7 +116,7 @@ def write(page: Path, summary: Mapping[str, Any], *, argv: Sequence[str], plot: 
     """The results page: command, setting, table, chart, machine and versions."""
     spec, where = summary["spec"], summary["machine"]
     command = shlex.join(["rmkit", "bench", "training", *(Path(one).name if "/" in one else one for one in argv)])
-    versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
+    made_with = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
     lines = [
         "# Benchmark of reward model training beside TRL",
         "",
@@ -143,7 +137,7 @@ def write(page: Path, summary: Mapping[str, Any], *, argv: Sequence[str], plot: 
         lines += [f"![pairs per second, and the loss curves]({plot.name})", ""]
     lines.append(
         f"Measured on {where['gpu'] or where['cpu']}, {where['cores']} cores, {where['threads']} threads, load "
-        f"{where['load']:.1f} at the end (the run's own included); Python {where['python']}, {versions}."
+        f"{where['load']:.1f} at the end (the run's own included); Python {where['python']}, {made_with}."
     )
     if not where["gpu"]:
         lines += ["", *_NO_GPU.splitlines()]

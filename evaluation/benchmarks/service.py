@@ -282,6 +282,5 @@ def _facts(options: Any) -> dict[str, Any]:
         "layers": options.layers,
         "hidden": options.hidden,
         "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
         "load_before": os.getloadavg()[0],
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.benchmarks.service_setup import COMPLETION_TOKENS, PROMPT_TOKENS, SIGMA, N
+from rmkit.revision import versions_text
 
 Result = Mapping[str, Any]
 
@@ -105,9 +106,6 @@ def plot(result: Result, path: Path) -> None:
 
 def write(path: Path, result: Result, *, argv: Sequence[str], plot: Path | None) -> None:
     """The results page, complete: what was asked, the numbers, the setting and the versions."""
-    import fastapi
-    import uvicorn
-
     asked = " ".join(Path(one).name if one.endswith((".md", ".svg", ".png")) else one for one in argv)
     each = "one completion" if result["mode"] == "samples" else f"one prompt with its {N} completions"
     lines = [
@@ -132,8 +130,8 @@ def write(path: Path, result: Result, *, argv: Sequence[str], plot: Path | None)
     lines += [
         f"Model: Qwen3 shape, {result['layers']} layers of width {result['hidden']}, random weights, fp32, "
         f"{result['threads']} threads. {os.cpu_count()} cores ({platform.machine()}), load {result['load_before']:.1f} "
-        f"before the run; Python {platform.python_version()}, torch {result['torch']}, FastAPI {fastapi.__version__}, "
-        f"uvicorn {uvicorn.__version__}. The service logged every reward to its ledger.",
+        f"before the run; Python {platform.python_version()}, {versions_text('torch', 'fastapi', 'uvicorn')}."
+        " The service logged every reward to its ledger.",
     ]
     path.write_text("\n".join(lines) + "\n")
 

@@ -12,7 +12,6 @@ repeat; ratios are medians over the repeats. Scores with and without head dropou
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import random
 import shlex
@@ -24,6 +23,7 @@ from typing import Any
 
 from rmkit.console import emit, parser, progress
 from rmkit.errors import MissingExtraError, ModelError
+from rmkit.revision import versions
 
 VOCABULARY = 8000
 LIMIT = 1.3
@@ -78,7 +78,7 @@ def run(options: Any) -> dict[str, Any]:
         "repeats": options.repeats,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
-        "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
+        "versions": versions("torch", "transformers"),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 
@@ -229,7 +229,7 @@ def page(summary: Mapping[str, Any]) -> str:
         f"{case['ratio_low']:.2f} to {case['ratio_high']:.2f} |"
         for name, case in summary["cases"].items()
     ]
-    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    made_with = ", ".join(f"{name} {number}" for name, number in summary["versions"].items())
     where = summary["gpu"] or f"{summary['threads']} of {summary['cores']} processor cores, no GPU"
     return "\n".join(
         [
@@ -255,7 +255,7 @@ def page(summary: Mapping[str, Any]) -> str:
             "ratio there is",
             "that of T + 1 heads to one, on times of a fraction of a millisecond a text.",
             "",
-            f"Measured on {where}; {versions}.",
+            f"Measured on {where}; {made_with}.",
             "",
         ]
     )

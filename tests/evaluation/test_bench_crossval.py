@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rmkit.revision import versions_text
+
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
@@ -152,6 +154,7 @@ def test_the_command_measures_and_writes_its_page(
     assert people["accuracy"]["people"]["value"] == 0.5  # the only question left is the held-out tie
     assert people["people_minus"]["frozen"]["value"] == pytest.approx(0.5 - people["accuracy"]["frozen"]["value"])
     text = page.read_text()
+    assert versions_text() in text
     assert "rmkit bench crossval both=pairs.jsonl,votes.jsonl" in text
     assert str(tmp_path) not in text.replace(str(encoder), "")
     assert "| **votes** | 118 | 8 | 0.0 [0.0, 0.0], 0 |" in text

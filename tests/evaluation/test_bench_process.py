@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rmkit.revision import versions_text
+
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
@@ -100,6 +102,7 @@ def test_a_run_finds_planted_errors(tmp_path: Path, home: Path, capsys: pytest.C
     assert found["arms"]["frozen"]["auc"]["value"] > 0.9
     assert found["differences"]["constant"]["auc"]["low"] > 0.2
     page = output.read_text()
+    assert versions_text() in page
     assert "| frozen minus | log loss | AUC | F1 |" in page
     assert f"{found['steps']} labelled steps, {found['wrong_steps']} of them wrong" in page
 

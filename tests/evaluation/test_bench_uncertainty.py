@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rmkit.revision import versions_text
+
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
@@ -26,3 +28,4 @@ def test_it_runs_and_writes_its_page(
     page = (tmp_path / "page.md").read_text()
     assert "rmkit bench uncertainty --size tiny" in page
     assert "| explicit, head dropout |" in page
+    assert versions_text() in page

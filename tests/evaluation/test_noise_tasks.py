@@ -24,6 +24,7 @@ from evaluation.noise_tasks import (
 )
 from rmkit.cli import main as rmkit
 from rmkit.errors import DataError, UsageError
+from rmkit.revision import versions_text
 from tests.rmkit.tiny_encoder import WORDS, write_tiny_encoder
 
 TOPICS = ("eggs", "bread", "rivers", "music", "chess", "stars", "trains", "paint")
@@ -151,6 +152,7 @@ def test_the_bench_measures_and_writes_its_page(
     assert set(wrong) == {"all", "agreed", "drawn", "bald", "mean_p", "margin"}
     assert wrong["mean_p"]["mean"] < wrong["all"]["mean"]
     text = page.read_text()
+    assert versions_text() in text
     assert "| planted, symmetric 20% |" in text
     assert str(tmp_path) not in text
 

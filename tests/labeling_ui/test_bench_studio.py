@@ -17,6 +17,7 @@ from labeling_ui.benchmarks.process import Server
 from labeling_ui.benchmarks.scale import _memory
 from rmkit.errors import ConfigError
 from rmkit.ledger import open_ledger
+from rmkit.revision import versions_text
 from rmkit.types import Event
 
 NEEDS_BROWSER = pytest.mark.skipif(
@@ -88,6 +89,7 @@ def test_browsers_and_programs_lose_nothing_while_the_server_is_killed(
     assert told["kills"] >= 1
     assert not any(told[name] for name in FAULTS)
     assert "rmkit bench studio --annotators 3" in page.read_text()
+    assert versions_text() in page.read_text()
 
 
 @pytest.mark.slow
