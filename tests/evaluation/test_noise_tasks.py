@@ -144,9 +144,9 @@ def test_the_bench_measures_and_writes_its_page(
         found = json.loads(capsys.readouterr().out)
     cell = found["quality"]["relevance"]["noises"]["symmetric 40%"]
     gain = cell["peer"]["accuracy"]["mean"] - cell["standard"]["accuracy"]["mean"]
-    assert cell["peer"]["minus_standard"]["mean"] == pytest.approx(gain)
+    assert cell["peer"]["minus_standard"]["mean"] == pytest.approx(gain, abs=1e-4)  # fp32 percents
     assert 0.5 < cell["peer"]["kept_precision"]["mean"] <= 1
-    assert found["acceptance"]["gain"] == pytest.approx(gain)
+    assert found["acceptance"]["gain"] == pytest.approx(gain, abs=1e-4)
     assert status == int(not found["acceptance"]["passed"])
     wrong = found["selection"]["relevance"]
     assert set(wrong) == {"all", "agreed", "drawn", "bald", "mean_p", "margin"}
