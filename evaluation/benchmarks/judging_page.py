@@ -14,22 +14,19 @@ from rmkit.revision import versions_text
 HEAD = "# Benchmarks of judges and rubrics\n"
 
 
-def write_section(page: Path, *, name: str, about: str, argv: Sequence[str], text: str, rerun: bool = False) -> None:
-    """Replace the section of `rmkit bench NAME` on the page, or add it; command, machine and revision stand in it.
-
-    `rerun` marks numbers that are quickly made again and do not depend on the machine: a test runs the command and
-    compares.
-    """
-    command = shlex.join(["rmkit", "bench", name, *_without_page(argv)])
+def write_section(page: Path, *, name: str, about: str, argv: Sequence[str], text: str) -> None:
+    """Replace the section of `rmkit bench NAME` on the page, or add it; command, machine and revision stand in it."""
+    arguments = _without_page(argv)
     machine = f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}"
     section = "\n".join(
         [
             f"## {name}",
             "",
-            *([] if rerun else [f"    {command}", ""]),
+            f"    {shlex.join(['rmkit', 'bench', name, *arguments])}",
+            "",
             about,
             "",
-            *(["```console rerun", f"$ {command}"] if rerun else ["```"]),
+            "```",
             text,
             "```",
             "",

@@ -87,7 +87,7 @@ def main(argv: list[str]) -> int:
     options = made.parse_args(argv)
     summary = run(options)
     if options.page:
-        write_section(options.page, name="rubric-filter", about=ABOUT, argv=argv, text=_text(summary), rerun=True)
+        write_section(options.page, name="rubric-filter", about=ABOUT, argv=argv, text=_text(summary))
     emit(summary, as_json=options.json, text=_text(summary))
     return 0
 
