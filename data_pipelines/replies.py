@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rmkit.generate import Budget, Engine, Generator, Limits, Request
+from rmkit.generate import Budget, Engine, Generator, Limits, Request, Sample
 from rmkit.ledger import Ledger
 
 
@@ -35,7 +35,14 @@ def sampled_replies(
     found = []
     for at in range(0, len(answers), n):
         drawn = answers[at : at + n]
-        texts = dict.fromkeys(one.text for one in drawn if one.error is None and one.text.strip())
-        errors = [one.error or "empty reply" for one in drawn if one.error is not None or not one.text.strip()]
+        texts = dict.fromkeys(one.text for one in drawn if _failure(one) is None)
+        errors = [why for one in drawn if (why := _failure(one)) is not None]
         found.append(Replies(tuple(texts), tuple(errors)))
     return found
+
+
+def _failure(sample: Sample) -> str | None:
+    """A reply that was cut off, or a refusal, is a reply all the same."""
+    if sample.finish in ("error", "malformed"):
+        return sample.no_reply
+    return None if sample.text.strip() else "empty reply"

@@ -25,7 +25,7 @@ MIN_SERVED = 50
 def main(argv: list[str]) -> int:
     """0: nothing has drifted; 1: something has."""
     options = _options(argv)
-    with open_ledger() as ledger:
+    with open_ledger(read_only=not options.queue) as ledger:
         since = datetime.now(UTC) - timedelta(days=options.days) if options.days else None
         fingerprint, current = served(ledger, options.name, since=since)
         before, told = _reference(options, fingerprint, current)

@@ -55,7 +55,7 @@ def _list(argv: list[str]) -> int:
 
 def listed() -> list[dict[str, Any]]:
     """Every artefact under $RMKIT_HOME/models, and those elsewhere that an alias means; JSON-ready."""
-    with open_ledger() as ledger:
+    with open_ledger(read_only=True) as ledger:
         tops = {alias: stack[-1] for alias, stack in aliases.stacks(ledger).items() if stack}
     folders = {folder.resolve(): folder for folder in aliases.artefacts()}
     lost = []
@@ -203,7 +203,7 @@ def _history(argv: list[str]) -> int:
     )
     parser.add_argument("alias", nargs="?", help="NAME@ALIAS (default: all)")
     options = parser.parse_args(argv)
-    with open_ledger() as ledger:
+    with open_ledger(read_only=True) as ledger:
         rows = [
             {"time": one.event.time.isoformat(timespec="seconds"), "actor": one.event.actor, **one.event.payload}
             for one in aliases.events(ledger, options.alias)

@@ -15,7 +15,7 @@ from rmkit.ledger import Ledger, open_ledger
 
 def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
-    with open_ledger() as ledger:
+    with open_ledger(read_only=_only_reads(options)) as ledger:
         if options.demo:
             from labeling_ui.demo import make_demo
 
@@ -35,6 +35,10 @@ def main(argv: list[str]) -> int:
             case "people":
                 return _people(ledger, options)
         return _list(ledger, options)
+
+
+def _only_reads(options: Any) -> bool:
+    return not options.demo and (options.verb is None or (options.verb == "people" and options.action == "list"))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,7 +101,7 @@ def _create(ledger: Ledger, options: Any) -> int:
     project = create_project(
         ledger, options.name, task=read_definition(options.task), data=options.data, gold=options.gold
     )
-    progress = project.desk(ledger).progress()
+    progress = project.desk(ledger, read_only=True).progress()
     left_out = "".join(f"; {count} rows left out: {reason}" for reason, count in project.skipped.items())
     text = f"project {project.name}: {progress['items']} items from {project.data}{left_out}\nnext: rmkit label serve"
     console.emit({"project": project.name, "skipped": project.skipped, **progress}, as_json=options.json, text=text)
@@ -152,7 +156,8 @@ def _people(ledger: Ledger, options: Any) -> int:
 
 def _list(ledger: Ledger, options: Any) -> int:
     rows = [
-        {"name": project.name, "task": project.task.name, "data": project.data, **project.desk(ledger).progress()}
+        {"name": project.name, "task": project.task.name, "data": project.data}
+        | project.desk(ledger, read_only=True).progress()
         for project in projects(ledger)
     ]
     lines = [f"{row['name']:<20}{row['task']:<14}{row['answered']} of {row['wanted']} answers" for row in rows]

@@ -38,9 +38,19 @@ class Desk:
     """One project's work, shared by all threads of a process."""
 
     def __init__(
-        self, ledger: Ledger, project: str, *, task: TaskDefinition, items: Items, weights: NDArray[Any] | None = None
+        self,
+        ledger: Ledger,
+        project: str,
+        *,
+        task: TaskDefinition,
+        items: Items,
+        weights: NDArray[Any] | None = None,
+        read_only: bool = False,
     ) -> None:
-        """`weights` [n] decide what is drawn first (see `order`); None draws all items alike."""
+        """`weights` [n] decide what is drawn first (see `order`); None draws all items alike.
+
+        A `read_only` desk is for looking: opening it writes nothing.
+        """
         self.project, self.task, self.items = project, task, items
         self._ledger = ledger
         self._lock = threading.RLock()
@@ -48,7 +58,7 @@ class Desk:
         self._look_again: set[str] = set()
         self._holds = Holds(ledger, project)
         self._gold = np.flatnonzero(items.column("gold").is_valid().to_numpy())
-        self._mend()
+        self._mend(store=not read_only)
         self.draw(np.ones(len(items)) if weights is None else weights)
 
     def draw(self, weights: NDArray[Any]) -> None:
@@ -305,11 +315,18 @@ class Desk:
             raise UsageError(f"{person.name} does not hold {key} in {self.project} (any more); open the next item")
         return hold
 
-    def _mend(self) -> None:
-        """Close the holds whose answer was written just before the process died."""
+    def _mend(self, *, store: bool) -> None:
+        """Close the holds whose answer was written just before the process died, or is being written just now."""
         unsure = {self._event_id(hold): hold for hold in self._holds.unanswered()}
         for recorded in self._ledger.get(unsure):
-            self._holds.store(replace(unsure[recorded.event.id], event=str(recorded.event.id)))
+            closed = replace(unsure[recorded.event.id], event=str(recorded.event.id))
+            if not store:
+                self._holds.assume(closed)
+                continue
+            try:
+                self._holds.store(closed)
+            except ConflictError:  # its own process lives, and has closed it meanwhile
+                self._holds.reload(closed.key)
 
     # Events
 

@@ -101,6 +101,10 @@ class Holds:
         self._remember(hold, version)
         return hold
 
+    def assume(self, hold: Hold) -> None:
+        """Count the hold as this, although the ledger does not say so yet."""
+        self._remember(hold, self._versions[hold.key])
+
     def reload(self, key: str) -> Hold | None:
         """The hold as it is in the ledger now."""
         found = self._ledger.record(KIND, f"{self._project}/{key}")

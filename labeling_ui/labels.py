@@ -95,7 +95,7 @@ def _commit_edits(
     """Every valid edit as a pair of its own: the edit is better than the response it started from."""
     rows = connection.execute(_EDITS, [project.name]).fetchall()
     if not rows:
-        raise DataError(f"project {project.name} has no edits yet; annotate first: rmkit label")
+        raise DataError(f"project {project.name} has no edits yet; annotate first: rmkit label serve")
     units = [_edit_pair(line, *row) for line, row in enumerate(rows, start=1)]
     source = SourceInfo(
         name=f"label-{project.name}",
@@ -136,7 +136,7 @@ def _commit(
             run(connection, VOTES)
             run(connection, _ANSWERS, [project.name])
             if not run(connection, "SELECT 1 FROM vote LIMIT 1"):
-                raise DataError(f"project {project.name} has no answers yet; annotate first: rmkit label")
+                raise DataError(f"project {project.name} has no answers yet; annotate first: rmkit label serve")
             given = members(connection, source)
             run(connection, _MEMBERS.format(members=given))
             rows = derive_labels(connection)

@@ -45,10 +45,11 @@ class Project:
     def folder(self) -> Path:
         return paths.home() / "label" / self.name
 
-    def desk(self, ledger: Ledger) -> Desk:
+    def desk(self, ledger: Ledger, *, read_only: bool = False) -> Desk:
         """The project's desk in this process; open one and share it."""
         items = Items(self.folder)
-        return Desk(ledger, self.name, task=self.task, items=items, weights=read_weights(self.folder, items))
+        weights = read_weights(self.folder, items)
+        return Desk(ledger, self.name, task=self.task, items=items, weights=weights, read_only=read_only)
 
 
 def create_project(ledger: Ledger, name: str, *, task: TaskDefinition, data: str, gold: str | None = None) -> Project:
@@ -59,7 +60,7 @@ def create_project(ledger: Ledger, name: str, *, task: TaskDefinition, data: str
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UsageError(f"a project's name has letters, digits, dots, dashes and underscores, got {name!r}")
     if ledger.record(KIND, name) is not None:
-        raise UsageError(f"project {name} exists; name another, or open it with: rmkit label --project {name}")
+        raise UsageError(f"project {name} exists; name another, or it is among those that rmkit label lists")
     rows, digest, ref = _rows(data)
     known = {} if gold is None else _gold(gold)
     skipped: Counter[str] = Counter()

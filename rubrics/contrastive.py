@@ -108,8 +108,8 @@ def contrast_request(instance: Instance, *, config: ContrastConfig, attempt: int
 
 def _write(outcome: Outcome, sample: Sample) -> None:
     outcome.criteria, outcome.comparisons, outcome.accuracy = (), [], None
-    if sample.error or sample.finish != "stop":
-        outcome.dropped = f"writer: {sample.error or 'reply cut off or filtered'}"
+    if why := sample.no_reply:
+        outcome.dropped = f"writer: {why}"
         return
     outcome.criteria, problems = parse_reply(sample.text)
     problems = problems or problems_of(outcome.criteria, outcome.instance.candidates)

@@ -105,7 +105,7 @@ class NoRubric:
 
 
 def _rubric(sample: Sample) -> str | NoRubric:
-    if sample.error or sample.finish != "stop":
-        return NoRubric(f"no rubric: {sample.error or 'the reply was cut off or filtered'}")
+    if why := sample.no_reply:
+        return NoRubric(f"no rubric: {why}")
     criteria, problems = parse_reply(sample.text)
     return rubric_text(criteria) if criteria and not problems else NoRubric(f"no rubric: {problems[0]}")

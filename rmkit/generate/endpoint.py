@@ -145,12 +145,25 @@ class EndpointGenerator:
             raise Transient(f"the connection broke off ({type(error).__name__})", billed=True) from None
         if status != 200:
             raise self._refusal(status, headers, raw)
+        return self._completion(headers, raw)
+
+    def _completion(self, headers: Mapping[str, str], raw: bytes) -> dict[str, Any]:
+        """The answer with its first choice's message in place. Some gateways report errors under status 200."""
         try:
             answer = json.loads(raw)
-            answer["choices"][0]["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError):
-            raise Transient("the answer is not a chat completion in JSON", billed=True) from None
-        return dict(answer)
+        except (ValueError, RecursionError):
+            raise Transient(f"the answer is no JSON: {self._reason(raw)}", billed=True) from None
+        try:
+            complete = isinstance(answer["choices"][0]["message"], dict)
+        except (KeyError, IndexError, TypeError):
+            complete = False
+        if complete:
+            return dict(answer)
+        error = answer.get("error") if isinstance(answer, dict) else None
+        code = error.get("code") if isinstance(error, dict) else None
+        if isinstance(code, int) and 400 <= code < 600:
+            raise self._refusal(code, headers, raw)
+        raise Transient(f"the answer is no chat completion: {self._reason(raw)}", billed=True)
 
     def _opened(self) -> Any:
         if self._session is None:
@@ -188,27 +201,55 @@ class EndpointGenerator:
             found = json.loads(text)
             found = found.get("error", found.get("detail", found)) if isinstance(found, dict) else found
             text = str(found.get("message", found)) if isinstance(found, dict) else str(found)
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
+        return self._words(text) or "no reason given"
+
+    def _words(self, text: str) -> str:
         if self._key:
             text = text.replace(self._key, "***")
-        return " ".join(text.split())[:200] or "no reason given"
+        return " ".join(_storable(text).split())[:200]
 
     def _read(self, answer: Mapping[str, Any], request: Request) -> Sample:
+        """Whatever stands in the answer, it was paid for: what is no reply in text becomes a malformed sample."""
         choice = answer["choices"][0]
-        message = choice["message"]
-        text = message.get("refusal") or message["content"] or ""
-        usage = answer.get("usage") or {}
-        prompt_tokens = int(usage.get("prompt_tokens") or request.characters // 4)
-        completion_tokens = int(usage.get("completion_tokens") or len(text) // 4)
+        text, finish = _text(choice["message"]), _finish(choice.get("finish_reason"))
+        if refusal := choice["message"].get("refusal"):
+            text, finish = refusal if isinstance(refusal, str) else _as_json(refusal), "filter"
+        elif error := choice.get("error"):
+            text, finish = self._reason(_as_json({"error": error}).encode("utf-8", "replace")), "malformed"
+        elif text is None:
+            text, finish = self._words(_as_json(choice["message"]["content"])), "malformed"
+        usage = answer.get("usage")
+        usage = usage if isinstance(usage, dict) else {}
+        prompt_tokens = _count(usage.get("prompt_tokens")) or request.characters // 4
+        completion_tokens = _count(usage.get("completion_tokens")) or len(text) // 4
         return Sample(
-            text=text.encode("utf-8", "replace").decode(),  # half a surrogate pair cannot be stored
-            finish="filter" if message.get("refusal") else _finish(choice.get("finish_reason")),
+            text=_storable(text),
+            finish=finish,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             logprobs=_logprobs(choice.get("logprobs")) if request.top_logprobs else (),
             usd=self.prices.usd(prompt_tokens, completion_tokens),
         )
+
+
+def _text(message: Mapping[str, Any]) -> str | None:
+    """The reply: a text, none (a tool call, say), or the texts of its parts; None where it is anything else."""
+    match message.get("content"):
+        case None:
+            return ""
+        case str(text):
+            return text
+        case [*parts]:
+            read = [part for part in parts if not (isinstance(part, dict) and part.get("type") in _UNREAD_PARTS)]
+            texts = [part.get("text") if isinstance(part, dict) else None for part in read]
+            return "".join(map(str, texts)) if all(isinstance(text, str) for text in texts) else None
+        case _:
+            return None
+
+
+_UNREAD_PARTS = ("thinking", "reasoning", "redacted_thinking", "tool_use", "tool_call")
 
 
 def _finish(reason: Any) -> Finish:
@@ -217,24 +258,46 @@ def _finish(reason: Any) -> Finish:
             return "length"
         case "content_filter":
             return "filter"
+        case "error":
+            return "malformed"
         case _:
             return "stop"
 
 
 def _logprobs(found: Any) -> tuple[TokenLogprobs, ...]:
-    entries = (found or {}).get("content") or []
-    return tuple(
-        TokenLogprobs(
-            entry["token"],
-            _finite(entry.get("logprob")),
-            tuple((other["token"], _finite(other.get("logprob"))) for other in entry.get("top_logprobs") or ()),
-        )
-        for entry in entries[-KEPT_LOGPROBS:]
-    )
+    """None at all where any is not as the protocol says: a misread token would shift the verdict's place."""
+    try:
+        return tuple(_token(entry) for entry in ((found or {}).get("content") or [])[-KEPT_LOGPROBS:])
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        return ()
 
 
-def _finite(logprob: Any) -> float:
-    return max(float(logprob), LEAST_LOGPROB) if logprob is not None and not math.isnan(logprob) else LEAST_LOGPROB
+def _token(entry: Mapping[str, Any]) -> TokenLogprobs:
+    top = tuple((_storable(other["token"]), _logprob(other)) for other in entry.get("top_logprobs") or ())
+    return TokenLogprobs(_storable(entry["token"]), _logprob(entry), top)
+
+
+def _logprob(entry: Mapping[str, Any]) -> float:
+    value = entry.get("logprob")
+    return min(max(float(value), LEAST_LOGPROB), 0.0) if value is not None and not math.isnan(value) else LEAST_LOGPROB
+
+
+def _storable(text: str) -> str:
+    """Without halves of surrogate pairs, which no store takes."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "JSON nested too deep"
+
+
+def _count(tokens: Any) -> int:
+    """0 where the server's count is none: missing, negative, not finite, no number, or beyond any context."""
+    is_number = isinstance(tokens, int | float) and not isinstance(tokens, bool)
+    return int(tokens) if is_number and 0 < tokens < 1e9 else 0
 
 
 def _seconds(retry_after: str) -> float:

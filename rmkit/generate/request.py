@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from rmkit.ids import canonical_json, content_hash, messages_json
 from rmkit.types import Conversation
 
-Finish = Literal["stop", "length", "filter", "error"]
+Finish = Literal["stop", "length", "filter", "malformed", "error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,8 @@ class TokenLogprobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A reply. A failure has `error="why"`, finish "error" and no text; "length" means cut off at max_tokens.
+    """A reply. A failure has `error="why"`, finish "error" and no text; "length" means cut off at max_tokens,
+    "malformed" that the server answered, for money, something that is no reply: `text` holds its words.
 
     `logprobs` are those of the last tokens (KEPT_LOGPROBS at most), empty where the back end gives none. `usd` and the
     token counts are what this call cost when it was made; `cached` says that it was made before.
@@ -90,6 +91,19 @@ class Sample:
     def failed(cls, why: str) -> Sample:
         """The sample of a request that could not be answered."""
         return cls(finish="error", error=why)
+
+    @property
+    def no_reply(self) -> str | None:
+        """Why `text` is not the whole reply of a model that wanted to answer; None where it is."""
+        match self.finish:
+            case "length":
+                return "reply cut off: raise max_tokens"
+            case "filter":
+                return "reply filtered or refused"
+            case "malformed":
+                return f"the answer is no reply: {self.text}"
+            case _:
+                return self.error
 
 
 KEPT_LOGPROBS = 64  # a verdict stands at the end; alternatives of a whole rationale would fill the ledger

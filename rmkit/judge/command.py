@@ -60,7 +60,7 @@ def _bill(argv: list[str]) -> int:
     """Every call that was ever paid, by model and purpose."""
     made = console.parser("judge bill", "What all calls in the ledger cost, dearest first.", examples=["judge bill"])
     options = made.parse_args(argv)
-    with open_ledger() as ledger:
+    with open_ledger(read_only=True) as ledger:
         rows = bill(ledger)
     lines = [f"{'usd':>10} {'calls':>8} {'prompt tokens':>14} {'completion':>11}  purpose, model"]
     for row in rows:

@@ -1,7 +1,8 @@
 """Reading a verdict out of a judge's reply: from log-probabilities at the verdict's own token, or by strict parsing.
 
-Parsing takes the last verdict line only, whatever the rationale quotes before it. It must say one thing: a line that
-names both or none, a reply that was cut off, filtered or says nothing is unread, never a guess or half a win.
+Parsing takes the last verdict line among the judge's own words (see `own_words`), whatever it quotes before or after.
+It must say one thing: a line that names both or none, a reply that was cut off, filtered or says nothing is unread,
+never a guess or half a win.
 
 Log-probabilities (spec section 7): p(A) = e^lA / (e^lA + e^lB) over the alternatives at the token where the verdict
 stands, summed over the spellings of each label ("A", " A", "**A"). Their total is the label mass; where it is below
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rmkit.generate import Sample, TokenLogprobs
+from rmkit.judge.own_words import own_words
 
 LEAST_MASS = 0.05
 _STRIPPED = " \t\n▁Ġ*_`[](){}\"'.:<>"
@@ -35,20 +37,16 @@ class Reading:
 
 
 def said_in(sample: Sample, word: str) -> tuple[str, str | None]:
-    """What the last line `word: ...` says, without decoration, and why there is none."""
-    if sample.error:
-        return "", sample.error
-    if sample.finish == "length":
-        return "", "reply cut off: raise max_tokens"
-    if sample.finish == "filter":
-        return "", "reply filtered or refused"
-    lines = _lines(sample.text, word)
+    """What the last line `word: ...` of the judge's own says, without decoration, and why there is none."""
+    if why := sample.no_reply:
+        return "", why
+    lines = _lines(own_words(sample.text), word)
     return (_DECORATION.sub("", lines[-1][0]), None) if lines else ("", f"no {word} line")
 
 
 def _lines(text: str, word: str) -> list[tuple[str, int]]:
     """What stands after `word:` on each line that begins with it, with the offset where that starts."""
-    pattern = rf"(?im)^[\s>#*_`\-]*(?:final\s+)?{word}[*_`]*[ \t]*[:：][ \t*_`]*(?P<said>[^\n]*)$"
+    pattern = rf"(?im)^[ \t#*_`]*(?:final\s+)?{word}[*_`]*[ \t]*[:：][ \t*_`]*(?P<said>[^\n]*)$"
     return [(found["said"], found.start("said")) for found in re.finditer(pattern, text)]
 
 
@@ -138,12 +136,17 @@ def _alternatives(entry: TokenLogprobs) -> Mapping[str, float]:
 
 
 def _verdict_token(sample: Sample, word: str) -> TokenLogprobs | None:
-    """The token in which the last verdict line's answer begins."""
-    tail = "".join(token.token for token in sample.logprobs)
-    lines = _lines(tail, word)
-    if not lines:
+    """The token in which the answer of the judge's own last verdict line begins.
+
+    Log-probabilities cover the reply's end only, so what is quoted is seen in the text, and the line found again among
+    the tokens by how many verdict lines, anybody's, stand behind it.
+    """
+    own = _lines(own_words(sample.text), word)
+    lines = _lines("".join(token.token for token in sample.logprobs), word)
+    behind = sum(start > own[-1][1] for _, start in _lines(sample.text, word)) if own else 0
+    if not own or behind >= len(lines) or not lines[-1 - behind][0].strip().startswith(own[-1][0].strip()):
         return None
-    said, start = lines[-1]
+    said, start = lines[-1 - behind]
     target = start + len(said) - len(said.lstrip(_STRIPPED))
     end = 0
     for token in sample.logprobs:

@@ -108,17 +108,18 @@ class Ledger(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-def open_ledger(url: str | Path | None = None, *, wait_s: float = 30.0) -> Ledger:
+def open_ledger(url: str | Path | None = None, *, wait_s: float = 30.0, read_only: bool = False) -> Ledger:
     """The ledger at a path or a postgresql:// URL (default `$RMKIT_LEDGER`, else `$RMKIT_HOME/ledger.sqlite`).
 
-    A new one is created. `wait_s` bounds how long an append waits for other processes before BusyError. Raises
+    A new one is created; with `read_only` nothing is created or changed, an absent one reads as empty, and appends and
+    puts raise StoreError. `wait_s` bounds how long an append waits for other processes before BusyError. Raises
     StoreError where it cannot be opened, is no ledger or comes from a newer rmkit, UsageError for another kind of URL.
     """
     text = str(url or ledger_url())
     if text.startswith(("postgresql://", "postgres://")):
         from rmkit.ledger.postgres import PostgresLedger
 
-        return PostgresLedger(text, wait_s=wait_s)
+        return PostgresLedger(text, wait_s=wait_s, read_only=read_only)
     if "://" in text:
         raise UsageError(f"no ledger back end for {text.split('://')[0]}://; use a file path or postgresql://...")
-    return SqliteLedger(Path(text), wait_s=wait_s)
+    return SqliteLedger(Path(text), wait_s=wait_s, read_only=read_only)

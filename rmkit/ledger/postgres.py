@@ -87,16 +87,21 @@ MIGRATIONS = (
 class PostgresLedger:
     """See `rmkit.ledger.Ledger`."""
 
-    def __init__(self, url: str, *, wait_s: float) -> None:
+    def __init__(self, url: str, *, wait_s: float, read_only: bool = False) -> None:
         self.where = without_secrets(url)
-        self._reader = Session(url, self.where, wait_s=wait_s)
+        self._reader = Session(url, self.where, wait_s=wait_s, read_only=read_only)
         self._writer = Session(url, self.where, wait_s=wait_s)
+        self._writing: WriterQueue | None = None
+        self._is_absent = False  # read only, and nobody has written yet
         try:
+            if read_only:
+                self._is_absent = self._reader.run(self._version) == 0
+                return
             self._reader.run(self._migrate)
         except BaseException:
             self._reader.close()
             raise
-        self._queue = WriterQueue(self._commit, self._writer.close)
+        self._writing = WriterQueue(self._commit, self._writer.close)
 
     def append(self, event: Event) -> int:
         return self.append_many([event])[0]
@@ -130,7 +135,8 @@ class PostgresLedger:
         return dict(self._read(sql, (after_seq, up_to)))
 
     def last_seq(self) -> int:
-        return int(self._read("SELECT last_seq FROM rmkit.ledger", ())[0][0])
+        rows = self._read("SELECT last_seq FROM rmkit.ledger", ())
+        return int(rows[0][0]) if rows else 0
 
     def record(self, kind: str, key: str) -> Record | None:
         sql = "SELECT key, value, version FROM rmkit.record WHERE kind = $1 AND key = $2"
@@ -158,8 +164,15 @@ class PostgresLedger:
         self._queue.submit_all([encode_put(kind, r.key, r.value, version=r.version or None) for r in records])
 
     def close(self) -> None:
-        self._queue.close()
+        if self._writing is not None:
+            self._writing.close()
         self._reader.close()
+
+    @property
+    def _queue(self) -> WriterQueue:
+        if self._writing is None:
+            raise StoreError(f"the ledger {self.where} was opened to be read only")
+        return self._writing
 
     def __enter__(self) -> Self:
         return self
@@ -168,26 +181,31 @@ class PostgresLedger:
         self.close()
 
     def _read(self, sql: str, parameters: tuple[object, ...]) -> list[tuple[Any, ...]]:
-        return self._reader.run(lambda cursor: ask(cursor, sql, parameters))
+        return [] if self._is_absent else self._reader.run(lambda cursor: ask(cursor, sql, parameters))
 
     def _commit(self, requests: Sequence[Request]) -> list[Outcome]:
         """Runs in the writer's thread."""
         return self._writer.run(lambda cursor: _store(cursor, requests))
 
-    def _migrate(self, cursor: Any) -> None:
-        ask(cursor, "SELECT pg_advisory_xact_lock(hashtext('rmkit.ledger'))::text")  # two first openers at once
-        version = 0
-        if ask(cursor, "SELECT to_regclass('rmkit.ledger')::text")[0][0]:
-            [(version,)] = ask(cursor, "SELECT version FROM rmkit.ledger")
-        else:
-            cursor.execute("CREATE SCHEMA IF NOT EXISTS rmkit")
-            cursor.execute("CREATE TABLE rmkit.ledger (version INTEGER NOT NULL, last_seq BIGINT NOT NULL)")
-            cursor.execute("INSERT INTO rmkit.ledger VALUES (0, 0)")
+    def _version(self, cursor: Any) -> int:
+        """Number of the last migration, 0 where there is no ledger."""
+        if not ask(cursor, "SELECT to_regclass('rmkit.ledger')::text")[0][0]:
+            return 0
+        [(version,)] = ask(cursor, "SELECT version FROM rmkit.ledger")
         if version > len(MIGRATIONS):
             raise StoreError(
                 f"{self.where} was written by a newer rmkit (ledger schema {version}, known here: {len(MIGRATIONS)}); "
                 "upgrade rmkit to open it"
             )
+        return int(version)
+
+    def _migrate(self, cursor: Any) -> None:
+        ask(cursor, "SELECT pg_advisory_xact_lock(hashtext('rmkit.ledger'))::text")  # two first openers at once
+        version = self._version(cursor)
+        if version == 0:
+            cursor.execute("CREATE SCHEMA IF NOT EXISTS rmkit")
+            cursor.execute("CREATE TABLE rmkit.ledger (version INTEGER NOT NULL, last_seq BIGINT NOT NULL)")
+            cursor.execute("INSERT INTO rmkit.ledger VALUES (0, 0)")
         for statement in (statement for migration in MIGRATIONS[version:] for statement in migration):
             cursor.execute(statement)
         if version < len(MIGRATIONS):

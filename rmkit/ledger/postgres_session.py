@@ -25,8 +25,9 @@ def ask(cursor: Any, sql: str, parameters: tuple[object, ...] = ()) -> list[tupl
 class Session:
     """One connection, shared by the threads of this process one at a time, replaced when it was lost."""
 
-    def __init__(self, url: str, where: str, *, wait_s: float) -> None:
+    def __init__(self, url: str, where: str, *, wait_s: float, read_only: bool = False) -> None:
         self._url = url
+        self._read_only = read_only
         self._where = where
         self._wait_s = wait_s
         self._lock = threading.Lock()
@@ -72,7 +73,7 @@ class Session:
             "default_transaction_isolation": "read committed",
             "TimeZone": "UTC",
             "application_name": "rmkit",
-        }
+        } | ({"default_transaction_read_only": "on"} if self._read_only else {})
         with connection.cursor() as cursor:
             for name, value in settings.items():
                 ask(cursor, "SELECT set_config($1, $2, false)", (name, value))

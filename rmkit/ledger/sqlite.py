@@ -33,6 +33,7 @@ from rmkit.ledger.records import (
     records_in_pages,
 )
 from rmkit.ledger.rows import Outcome, Recorded, Row, decode, encode, in_pages, plan
+from rmkit.ledger.sqlite_reader import undisturbed
 from rmkit.types import Event
 
 APPLICATION_ID = 0x726D6B6C  # "rmkl"
@@ -81,17 +82,22 @@ MIGRATIONS = (
 class SqliteLedger:
     """See `rmkit.ledger.Ledger`."""
 
-    def __init__(self, path: Path, *, wait_s: float) -> None:
+    def __init__(self, path: Path, *, wait_s: float, read_only: bool = False) -> None:
         self.where = str(path)
         self._path = path
         self._wait_s = wait_s
         self._waiting = path.with_name(path.name + "-waiting")
         self._writer: sqlite3.Connection | None = None
         self._reading = threading.Lock()
+        self._reader: sqlite3.Connection | None = None
+        self._writing: WriterQueue | None = None
+        if read_only:
+            self._read("SELECT 1", ())
+            return
         with self._errors("open"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._reader = self._connect()
-        self._queue = WriterQueue(self._commit, self._drop_writer)
+        self._writing = WriterQueue(self._commit, self._drop_writer)
 
     def append(self, event: Event) -> int:
         return self.append_many([event])[0]
@@ -121,7 +127,8 @@ class SqliteLedger:
         return dict(self._read(sql, (after_seq, up_to)))
 
     def last_seq(self) -> int:
-        return int(self._read("SELECT coalesce(max(seq), 0) FROM event", ())[0][0])
+        rows = self._read("SELECT coalesce(max(seq), 0) FROM event", ())
+        return int(rows[0][0]) if rows else 0
 
     def record(self, kind: str, key: str) -> Record | None:
         found = self._read("SELECT key, value, version FROM record WHERE kind = ? AND key = ?", (kind, key))
@@ -148,9 +155,17 @@ class SqliteLedger:
         self._queue.submit_all([encode_put(kind, r.key, r.value, version=r.version or None) for r in records])
 
     def close(self) -> None:
-        self._queue.close()
-        with self._reading:
-            self._reader.close()
+        if self._writing is not None:
+            self._writing.close()
+        if self._reader is not None:
+            with self._reading:
+                self._reader.close()
+
+    @property
+    def _queue(self) -> WriterQueue:
+        if self._writing is None:
+            raise StoreError(f"the ledger {self.where} was opened to be read only")
+        return self._writing
 
     def __enter__(self) -> Self:
         return self
@@ -159,8 +174,25 @@ class SqliteLedger:
         self.close()
 
     def _read(self, sql: str, parameters: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        """The rows; none where the ledger is read only and absent or empty."""
+        reader = self._reader
+        if reader is None:
+            with self._errors("read"):
+                rows = self._patiently(
+                    lambda: undisturbed(self._path, lambda found: self._rows(found, sql, parameters))
+                )
+                return rows or []
         with self._reading, self._errors("read"):
-            return self._patiently(lambda: self._reader.execute(sql, parameters).fetchall())
+            return self._patiently(lambda: reader.execute(sql, parameters).fetchall())
+
+    def _rows(self, connection: sqlite3.Connection, sql: str, parameters: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        version = self._version(connection)
+        if 0 < version < len(MIGRATIONS):
+            raise StoreError(
+                f"{self.where} was written by an older rmkit (ledger schema {version}, here: {len(MIGRATIONS)}) and a "
+                "read changes nothing; bring it up to date with: rmkit sync"
+            )
+        return connection.execute(sql, parameters).fetchall() if version else []
 
     def _commit(self, requests: Sequence[Request]) -> list[Outcome]:
         """Runs in the writer's thread."""

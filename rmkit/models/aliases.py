@@ -111,7 +111,7 @@ def roll_back(ledger: Ledger, alias: str, *, reason: str = "") -> tuple[Promotio
 
 def resolve(alias: str) -> Path:
     """The folder of the model that NAME@ALIAS means now. Raises ModelError where there is none."""
-    with open_ledger() as ledger:
+    with open_ledger(read_only=True) as ledger:
         found = current(ledger, alias)
     if found is None:
         raise ModelError(f"no model {alias}: nothing is promoted to it; see: rmkit models")

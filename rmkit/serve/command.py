@@ -110,7 +110,7 @@ def _plan(options: Namespace) -> ServePlan:
         backend=options.backend[1] if options.backend else None,
         swap_roots=tuple(str(root.resolve()) for root in (home() / "models", *options.swap_root)),
     )
-    with open_ledger() as ledger:
+    with open_ledger(read_only=True) as ledger:
         known = plan.principals(ledger)
     return replace(plan, auth=needs_tokens(options.host, known, no_auth=options.no_auth))
 

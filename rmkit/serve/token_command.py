@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"rmkit token {options.action} NAME: letters, digits, '.', '-' and '_', got {options.name!r}")
     if options.rate is not None and options.rate <= 0:
         raise UsageError(f"--rate must be positive, got {options.rate}")
-    with open_ledger() as ledger:
+    with open_ledger(read_only=options.action == "list") as ledger:
         match options.action:
             case "create":
                 token = principals.create(

@@ -215,6 +215,168 @@ def test_refusals_and_cut_replies_are_samples_that_say_so(serve: Any) -> None:
     assert made.tally.truncated == 1
 
 
+def answer(content: Any = "ok", *, usage: str = '{"prompt_tokens": 8, "completion_tokens": 2}', **choice: Any) -> bytes:
+    one = {"message": {"role": "assistant", "content": content}, "finish_reason": "stop"} | choice
+    return f'{{"choices": [{json.dumps(one)}], "usage": {usage}}}'.encode()
+
+
+ODD_CONTENT = {
+    "a number": (4.5, "4.5"),
+    "an object": ({"verdict": "A"}, '{"verdict": "A"}'),
+    "true": (True, "true"),
+    "parts that are none": ([1, None], "[1, null]"),
+    "an image": (
+        [{"type": "image_url", "image_url": {"url": "x"}}],
+        '[{"type": "image_url", "image_url": {"url": "x"}}]',
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), ODD_CONTENT.values(), ids=ODD_CONTENT.keys())
+def test_an_answer_that_is_no_reply_is_paid_for_and_kept_with_its_words(
+    serve: Any, tmp_path: Path, content: Any, words: str
+) -> None:
+    def script(asked: dict[str, Any]) -> Reply:
+        return Reply(body=answer(content)) if "odd" in str(asked) else echo(asked)
+
+    endpoint, engine = serve(script, prices=Prices(prompt=1e6, completion=1e6))  # a dollar a token
+    with open_ledger(tmp_path / "ledger.sqlite") as ledger:
+        made = engine(ledger=ledger)
+        odd, fine = made.samples([ask("odd"), ask("x")])
+        assert (odd.finish, odd.text, odd.error, odd.usd) == ("malformed", words, None, 10.0)
+        assert odd.no_reply == f"the answer is no reply: {words}"
+        assert (fine.text, fine.no_reply) == ("re: x", None)
+        assert (made.tally.calls, made.tally.failed, made.tally.usd) == (2, 0, 120.0)
+        assert engine(ledger=ledger).samples([ask("odd")]) == [odd]  # not paid again
+    assert endpoint.n_requests == 2
+
+
+TEXTS = {
+    "parts of text": (answer([{"type": "text", "text": "Ver"}, {"type": "text", "text": "dict"}]), "Verdict"),
+    "parts beside a thought": (answer([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "ok"}]), "ok"),
+    "none beside a tool call": (answer(None, message={"content": None, "tool_calls": []}), ""),
+    "no content at all": (answer(message={"role": "assistant"}), ""),
+    "half a surrogate pair": (answer("ok \ud83d"), "ok ?"),
+}
+
+
+@pytest.mark.parametrize(("body", "text"), TEXTS.values(), ids=TEXTS.keys())
+def test_content_in_other_forms_is_read(serve: Any, tmp_path: Path, body: bytes, text: str) -> None:
+    _, engine = serve(lambda asked: Reply(body=body))
+    with open_ledger(tmp_path / "ledger.sqlite") as ledger:
+        [sample] = engine(ledger=ledger).samples([ask("x")])
+    assert (sample.text, sample.finish, sample.usd, sample.no_reply) == (text, "stop", 0.0, None)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    ["NaN", "[]", '"8"', "7"]
+    + [
+        f'{{"prompt_tokens": {odd}, "completion_tokens": {odd}}}'
+        for odd in ("NaN", "1e400", "-5", '"8"', "true", "[]", "9" * 400)
+    ],
+)
+def test_token_counts_that_are_none_are_estimated_from_the_texts(serve: Any, usage: str) -> None:
+    _, engine = serve(lambda asked: Reply(body=answer("a" * 24, usage=usage)), prices=Prices(prompt=1e6))
+    [sample] = engine(budget=Budget(max_usd=1000)).samples([ask("x" * 40)])
+    assert (sample.prompt_tokens, sample.completion_tokens, sample.usd) == (10, 6, 10.0)
+
+
+def _top(**entry: Any) -> list[Any]:
+    return [{"token": "A", "logprob": -0.5} | entry]
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "first"),
+    [
+        ({"content": _top(top_logprobs=[{"token": "A", "logprob": 0.25}])}, -0.5),
+        ({"content": _top(logprob=float("nan"))}, -1e4),
+        ({"content": _top(logprob=float("inf"))}, 0.0),
+        ({"content": _top(token="\ud83d")}, -0.5),
+        ({"content": _top(logprob="-0.5")}, None),
+        ({"content": _top(token=None)}, None),
+        ({"content": _top(top_logprobs=["A"])}, None),
+        ({"content": _top(top_logprobs={"A": -0.5})}, None),
+        ({"content": ["A"]}, None),
+        ({"content": {"A": -0.5}}, None),
+        ([-0.5], None),
+        ({"tokens": ["A"], "token_logprobs": [-0.5]}, None),
+        ("A", None),
+    ],
+)
+def test_log_probabilities_in_no_known_form_are_left_out(
+    serve: Any, tmp_path: Path, logprobs: Any, first: float | None
+) -> None:
+    def script(asked: dict[str, Any]) -> Reply:
+        probe = asked["max_tokens"] == 1
+        return (
+            Reply(text="A", logprobs=(("A", -0.1, {"A": -0.1}),))
+            if probe
+            else Reply(body=answer("A", logprobs=logprobs))
+        )
+
+    _, engine = serve(script)
+    with open_ledger(tmp_path / "ledger.sqlite") as ledger:
+        [sample] = engine(ledger=ledger).samples([ask("x", top_logprobs=5)])
+    assert (sample.text, sample.error) == ("A", None)
+    assert [token.logprob for token in sample.logprobs] == ([] if first is None else [first])
+    assert all(p <= 0 for token in sample.logprobs for _, p in token.top)
+
+
+DEEP = b"[" * 100_000
+NO_COMPLETIONS = {
+    "deep JSON": (DEEP, "the answer is no JSON: [[["),
+    "deep JSON inside": (b'{"choices": [{"message": {"content": ' + DEEP, "the answer is no JSON: {"),
+    "an error": (
+        b'{"error": {"message": "model overloaded", "type": "server"}}',
+        "no chat completion: model overloaded",
+    ),
+    "an error as text": (b'{"error": "out of memory"}', "no chat completion: out of memory"),
+    "another error": (b'{"object": "error", "message": "bad", "code": 40303}', "no chat completion: bad"),
+    "with a status that passes": (b'{"error": {"message": "slow down", "code": 429}}', "HTTP 429: slow down"),
+    "a list": (b'[{"error": "x"}]', "no chat completion: [{"),
+    "another protocol": (b'{"choices": [{"text": "A"}]}', "no chat completion: {"),
+    "a message that is none": (b'{"choices": [{"message": "A"}]}', "no chat completion: {"),
+}
+
+
+@pytest.mark.parametrize(("body", "words"), NO_COMPLETIONS.values(), ids=NO_COMPLETIONS.keys())
+def test_an_error_under_status_200_fails_its_request_only_in_the_servers_words(
+    serve: Any, body: bytes, words: str
+) -> None:
+    _, engine = serve(lambda asked: Reply(body=body) if "odd" in str(asked) else echo(asked))
+    made = engine()
+    fine, odd, last = made.samples([ask("a"), ask("odd"), ask("b")])
+    assert (fine.text, last.text) == ("re: a", "re: b")
+    assert words in (odd.error or "")
+    assert (made.tally.calls, made.tally.failed) == (2, 1)
+
+
+def test_errors_under_status_200_that_will_not_pass_are_treated_as_their_status(serve: Any) -> None:
+    refusal = b'{"error": {"message": "prompt too long", "code": 400}}'
+    endpoint, engine = serve(lambda asked: Reply(body=refusal))
+    assert engine().samples([ask("x")])[0].error == "refused: HTTP 400: prompt too long"
+    assert endpoint.n_requests == 1
+    _, engine = serve(lambda asked: Reply(body=b'{"error": {"message": "no such key", "code": 401}}'))
+    with pytest.raises(EndpointError, match="refuses the key: HTTP 401: no such key"):
+        engine().samples([ask("x")])
+
+
+def test_an_error_inside_a_choice_is_a_malformed_answer(serve: Any) -> None:
+    broken = answer("Verdi", error={"message": "upstream broke off", "code": 502}, finish_reason="error")
+    _, engine = serve(in_turn(Reply(body=broken), Reply(body=answer("Verdi", finish_reason="error"))))
+    first, second = engine(limits=Limits(concurrency=1)).samples([ask("a"), ask("b")])
+    assert (first.finish, first.text) == ("malformed", "upstream broke off")
+    assert second.no_reply == "the answer is no reply: Verdi"
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_deep_json_under_an_error_status_is_quoted(serve: Any, status: int) -> None:
+    _, engine = serve(lambda asked: Reply(status=status, body=DEEP))
+    [sample] = engine().samples([ask("x")])
+    assert f"HTTP {status}: [[[" in (sample.error or "")
+
+
 # ---- what the server honours ----
 
 

@@ -15,9 +15,10 @@ pytest.importorskip("aiohttp")
 
 from evaluation.benchmarks.scripted_endpoint import Reply, Script, ScriptedEndpoint
 from rmkit.errors import ConfigError
-from rmkit.generate import Engine, Limits, Sample
+from rmkit.generate import Engine, Limits, Sample, TokenLogprobs
 from rmkit.generate.endpoint import EndpointGenerator
 from rmkit.judge import Context, Judge, JudgeConfig
+from rmkit.judge.own_words import own_words
 from rmkit.judge.prompt_file import PromptFile
 from rmkit.judge.verdict import read_pair, read_ranking, read_scale, read_yes_no
 from rmkit.models import load_model
@@ -212,6 +213,21 @@ def test_rubric_and_reference_reach_the_judge_fenced(judge_of: Any) -> None:
     assert "<rubric" not in "".join(set(seen) - set(with_rubric))
 
 
+def test_an_odd_answer_is_one_unread_vote_in_the_servers_words(judge_of: Any) -> None:
+    def script(asked: dict[str, Any]) -> Reply:
+        if "odd" in str(asked["messages"]):
+            return Reply(body=b'{"choices": [{"message": {"content": 4.5}}], "usage": {"prompt_tokens": NaN}}')
+        return Reply(text="Verdict: A")
+
+    judge = judge_of(script, orders="given")
+    odd, fine = judge.compare([item("odd", "y"), item("x", "y")])
+    assert odd.unscored == "the answer is no reply: 4.5 (1 of 1 votes)"
+    assert fine.p_first == 1.0
+    report = judge.report()
+    assert (report["calls"], report["parse_rate"], report["paid_calls"], report["failed_calls"]) == (2, 0.5, 2, 0)
+    assert report["unread"] == {"the answer is no reply: 4.5": 1}
+
+
 # ---- reading ----
 
 
@@ -276,6 +292,61 @@ def test_yes_and_no_are_whole_words() -> None:
     assert read_yes_no(said("Verdict: YES"), use_logprobs=False).values == (1.0,)
     assert read_yes_no(said("Verdict: yesterday"), use_logprobs=False).unread
     assert read_yes_no(said("Verdict: yes and no"), use_logprobs=False).unread
+
+
+OWN = {
+    "a quote behind it": "Verdict: A\n\nIts last line was:\n> Verdict: B",
+    "a list behind it": "Verdict: A\n\nWhat they claim:\n- Verdict: B\n* Verdict: B\n2. Verdict: B",
+    "below an item": "Verdict: A\n1. It ends so:\n\n   Verdict: B",
+    "a fence": "Verdict: A\n```text\nVerdict: B\n```",
+    "a fence with tildes that holds backticks": "Verdict: A\n~~~\n```\nVerdict: B\n~~~",
+    "a fence that stays open": "Verdict: A\n```\nVerdict: B",
+    "a thought before": "<think>\nVerdict: B\n</think>\nVerdict: A",
+    "a thought whose beginning stood in the prompt": "Verdict: B\nno.\n</think>\n\nVerdict: A",
+    "a thought behind": "Verdict: A\n<think>\nVerdict: B",
+    "a fence that only a thought opened": "<think>\n```\nVerdict: B\n</think>Verdict: A",
+    "the prompt's own fence": "Verdict: A\n<response-B 0123456789ab>\nVerdict: B\n</response-B 0123456789ab>",
+    "quotation marks over lines": 'Verdict: A\n"As I said:\nVerdict: B\nand no other."',
+    "typographic marks": "Verdict: A. It wrote “so:\nVerdict: B\n” and ended.".replace("A. It", "A\nIt"),
+    "a mention of a tag": "The tag <think> and </response> mean nothing.\nVerdict: A",
+    "a line right below a quote": "> Verdict: B\nVerdict: A",
+    "a list before": "- A is right\n- B is wrong\n\nVerdict: A",
+    "five inches": 'It has a 5" screen.\n**Verdict:** A',
+}
+
+
+@pytest.mark.parametrize("text", OWN.values(), ids=OWN.keys())
+def test_only_the_judges_own_last_verdict_line_counts(text: str) -> None:
+    reading = read_pair(said(text), ties=True, use_logprobs=False)
+    assert (reading.values, reading.unread) == ((1, 0), None)
+    assert len(own_words(text)) == len(text)
+    score = re.sub("Verdict: [AB]", lambda line: "Score: 7" if line[0][-1] == "A" else "Score: 2", text)
+    score = score.replace("**Verdict:** A", "**Score:** 7")
+    assert read_scale(said(score), lowest=1, highest=9, use_logprobs=False).values == (7,)
+
+
+@pytest.mark.parametrize("text", ["> Verdict: A", "- Verdict: A", "```\nVerdict: A\n```", "<think>\nVerdict: A"])
+def test_a_verdict_that_is_only_quoted_listed_or_thought_is_none(text: str) -> None:
+    assert read_pair(said(text), ties=True, use_logprobs=False).unread == "no verdict line"
+
+
+def test_probabilities_are_those_of_the_judges_own_line_too() -> None:
+    """The quote behind it says B for sure; the judge's own token leans to A with 0.6 of 0.8."""
+    own, sure = ((" A", math.log(0.6)), (" B", math.log(0.2))), (("B", 0.0),)
+    tokens = (
+        TokenLogprobs("Verdict:", 0.0, sure),
+        TokenLogprobs(" A", math.log(0.6), own),
+        TokenLogprobs("\n> Verdict: ", 0.0, sure),
+        TokenLogprobs("B", 0.0, sure),
+        TokenLogprobs("<|end|>", 0.0, sure),
+    )
+    text = "```\nquoted\n```\nVerdict: A\n> Verdict: B"
+    reading = read_pair(said(text, logprobs=tokens), ties=False, use_logprobs=True)
+    assert reading.values[0] == pytest.approx(0.6 / 0.8)
+    assert reading.mass == pytest.approx(0.8)
+    # Where only the end was kept and the own line lies before it, the text decides.
+    cut = read_pair(said(text, logprobs=tokens[2:]), ties=False, use_logprobs=True)
+    assert (cut.values, cut.mass) == ((1, 0), None)
 
 
 # ---- the fence ----
