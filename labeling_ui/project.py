@@ -60,7 +60,7 @@ def create_project(ledger: Ledger, name: str, *, task: TaskDefinition, data: str
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UsageError(f"a project's name has letters, digits, dots, dashes and underscores, got {name!r}")
     if ledger.record(KIND, name) is not None:
-        raise UsageError(f"project {name} exists; name another, or it is among those that rmkit label lists")
+        raise UsageError(f"project {name} exists; name another, or see: rmkit label")
     rows, digest, ref = _rows(data)
     known = {} if gold is None else _gold(gold)
     skipped: Counter[str] = Counter()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from typing import NamedTuple
 from rmkit import __version__
 from rmkit.console import log_to_stderr, printable
 from rmkit.errors import RmkitError, UsageError
+from rmkit.plugins import ROOT, resolve
 
 
 class Command(NamedTuple):
@@ -84,8 +85,7 @@ def find(name: str) -> Command:
 
 def call(name: str, arguments: Sequence[str]) -> int:
     """Run one command in this process, as the shell would; errors are raised, not printed."""
-    module, function = find(name).target.split(":")
-    status: int = getattr(importlib.import_module(module), function)(list(arguments))
+    status: int = resolve(find(name).target)(list(arguments))
     return status
 
 
@@ -103,6 +103,8 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point: 0 done, 1 the command's own negative answer, 2 an error (one line on stderr), 130 interrupted."""
+    if argv is None:
+        _own_rooms_first()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -126,3 +128,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader (head, less) went away
         sys.stderr.close()
         return 0
+
+
+def _own_rooms_first() -> None:
+    """Whatever the user's folder is called, in this process and in those that it starts.
+
+    `python -m` and torchrun put the folder in which they were called first, and `evaluation`, `warehouse` and `rubrics`
+    are names that anyone may use.
+    """
+    root = str(ROOT)
+    sys.path.insert(0, root)
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != root]
+    os.environ["PYTHONPATH"] = os.pathsep.join([root, *others])

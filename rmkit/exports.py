@@ -1,21 +1,19 @@
 """From what a user names to an export folder: NAME@VERSION is exported first, a folder is taken as it is.
 
-The exporter is reached through the command table, by name: the kernel imports no warehouse, and a bare GPU box that
-holds only the folder never needs one.
+The exporter is reached by name: the kernel imports no warehouse, and a bare GPU box that holds only the folder never
+needs one.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 from pathlib import Path
 from typing import Any
 
-from rmkit import cli, paths
+from rmkit import paths
 from rmkit.errors import DataError
 from rmkit.examples import MANIFEST, Example, read_examples, read_manifest
 from rmkit.pairs import Pair, read_pairs
+from rmkit.plugins import upper
 
 SPLIT_NAMES = {"validation": ("validation", "dev")}  # what the split step and the importers call it
 
@@ -27,11 +25,8 @@ def export_folder(data: str) -> Path:
         return folder
     if folder.is_dir() or data.startswith((".", "/")):
         read_manifest(folder)  # raises, saying what an export folder is
-    captured = io.StringIO()
-    with contextlib.redirect_stdout(captured):
-        cli.call("export", [data, "--json"])
-    result: dict[str, Any] = json.loads(captured.getvalue().strip().splitlines()[-1])
-    return Path(result["path"])
+    written: Path = upper("export_folder")(data)
+    return written
 
 
 def dataset_of(folder: Path) -> dict[str, Any]:

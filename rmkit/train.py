@@ -26,6 +26,7 @@ from rmkit.models import load_model
 from rmkit.models.artefact import build_artefact, building
 from rmkit.models.golden import seal
 from rmkit.pairs import Pair, column
+from rmkit.plugins import upper
 from rmkit.training.told import told
 
 MIN_TRAIN, MIN_VALIDATION = 20, 5
@@ -69,7 +70,7 @@ def main(argv: list[str]) -> int:
         case "contrastive":
             return int(importlib.import_module("rmkit.training.contrastive").main(rest))
         case "judge":
-            return int(importlib.import_module("data_pipelines.judge_training").main(rest))  # by name: it imports trl
+            return int(upper("train_judge")(rest))
         case "ensemble":
             return int(importlib.import_module("rmkit.train_ensemble").main(rest))
         case "lexical" | "frozen" | "pairwise":

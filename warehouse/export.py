@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from rmkit.console import emit, parser
 from rmkit.errors import DataError, StoreError, UsageError
-from rmkit.examples import MANIFEST
+from rmkit.examples import MANIFEST, read_manifest
 from rmkit.ids import content_hash, file_sha256
 from rmkit.paths import home
 from warehouse.card import card
@@ -183,13 +183,22 @@ def _identical(one: Path, other: Path) -> bool:
 
 def record_export(connection: duckdb.DuckDBPyConnection, version_id: int, folder: Path, *, form: str) -> None:
     """Note an export in the warehouse, with its manifest; the same one is noted once."""
-    manifest = (folder / MANIFEST).read_text(encoding="utf-8")
     run(
         connection,
-        "INSERT INTO export SELECT $1, $2, $3, $4, now() WHERE NOT EXISTS "
-        "(FROM export WHERE version_id = $1 AND format = $2 AND path = $3 AND manifest = $4)",
-        [version_id, form, str(folder.resolve()), manifest],
+        f"INSERT INTO export SELECT $1, $2, $3, $4, now() WHERE NOT EXISTS ({_NOTED})",
+        _note(version_id, folder, form),
     )
+
+
+def _is_noted(connection: duckdb.DuckDBPyConnection, version_id: int, folder: Path, *, form: str) -> bool:
+    return bool(run(connection, f"SELECT EXISTS ({_NOTED})", _note(version_id, folder, form))[0][0])
+
+
+_NOTED = "FROM export WHERE version_id = $1 AND format = $2 AND path = $3 AND manifest = $4"
+
+
+def _note(version_id: int, folder: Path, form: str) -> list[object]:
+    return [version_id, form, str(folder.resolve()), (folder / MANIFEST).read_text(encoding="utf-8")]
 
 
 def main(argv: list[str]) -> int:
@@ -213,18 +222,8 @@ def main(argv: list[str]) -> int:
     if arguments.verify is not None:
         folder, manifest = arguments.verify, verify_export(arguments.verify)
     else:
-        folder, manifest = _export(arguments)
-    result = _result(folder, manifest)
-    emit(result, as_json=arguments.json, text=_text(result))
-    return 0
-
-
-def _export(arguments: Any) -> tuple[Path, dict[str, Any]]:
-    with open_warehouse(read_only=True) as connection:
-        version_id = resolve(connection, arguments.ref)
-        folder = export_version(
-            connection,
-            version_id,
+        folder = export_folder(
+            arguments.ref,
             arguments.output,
             form=arguments.format,
             split=arguments.split,
@@ -232,11 +231,22 @@ def _export(arguments: Any) -> tuple[Path, dict[str, Any]]:
             allow_licenses=arguments.allow_license,
             allow_benchmark=arguments.allow_benchmark,
         )
-    with open_warehouse() as connection:
-        record_export(connection, version_id, folder, form=arguments.format)
-    manifest = _manifest_of(folder)
-    assert manifest is not None
-    return folder, manifest
+        manifest = read_manifest(folder)
+    result = _result(folder, manifest)
+    emit(result, as_json=arguments.json, text=_text(result))
+    return 0
+
+
+def export_folder(ref: str, folder: Path | None = None, *, form: Form = "native", **options: Any) -> Path:
+    """The folder of an export of NAME@VERSION, written and noted in the warehouse; `options` as `export_version`."""
+    with open_warehouse(read_only=True) as connection:
+        version_id = resolve(connection, ref)
+        folder = export_version(connection, version_id, folder, form=form, **options)
+        is_noted = _is_noted(connection, version_id, folder, form=form)
+    if not is_noted:  # an export that is there already is only read
+        with open_warehouse() as connection:
+            record_export(connection, version_id, folder, form=form)
+    return folder
 
 
 def _result(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:

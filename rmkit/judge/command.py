@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -21,6 +20,7 @@ from rmkit.judge.judgment_events import judgment_event, record_judgments
 from rmkit.judge.model import Context, Judge, Judged, load_judge
 from rmkit.judge.tally import judging_lines
 from rmkit.ledger import Ledger, open_ledger
+from rmkit.plugins import upper
 from rmkit.types import Candidates
 
 RECORD_AT_ONCE = 200
@@ -102,8 +102,8 @@ def _examples(folder: Path, split: str, limit: int | None) -> list[Example]:
 
 
 def _context(example: Example, judge: Judge) -> Context:
-    """The row's own rubric and reference answer; rubrics stand above this package, so they are loaded by name."""
-    found: Context = importlib.import_module("rubrics.row_context").context_of(example.row, rubric=judge.config.rubric)
+    """The row's own rubric and reference answer."""
+    found: Context = upper("row_context")(example.row, rubric=judge.config.rubric)
     return found
 
 

@@ -10,7 +10,7 @@ from rmkit.config import build, read_toml
 from rmkit.errors import ConfigError
 from rmkit.generate.config import GeneratorConfig
 
-MODULES = {"writer": "rubrics.rubric_rm", "rubric": "rubrics.clause_model"}  # third table -> what loads such a model
+THIRD_TABLES = {"writer": "rubric_writer", "rubric": "rubric_clauses"}  # what loads such a model, see rmkit.plugins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ def read_judge(path: Path) -> tuple[JudgeConfig, GeneratorConfig]:
     the key that is wrong.
     """
     tables = read_toml(path)
-    if unknown := sorted(set(tables) - {"judge", "generator", *MODULES}):
+    if unknown := sorted(set(tables) - {"judge", "generator", *THIRD_TABLES}):
         raise ConfigError(f"{path}: unknown {', '.join(unknown)}; a judge has the tables [judge] and [generator]")
     for table in ("judge", "generator"):
         if not isinstance(tables.get(table), dict):
@@ -77,7 +77,7 @@ def _beside(path: Path, config: GeneratorConfig) -> GeneratorConfig:
 
 def third_table(path: Path) -> str | None:
     """The name of the table beside [judge] and [generator], None where there is none. Raises ConfigError for two."""
-    found = [table for table in MODULES if table in read_toml(path)]
+    found = [table for table in THIRD_TABLES if table in read_toml(path)]
     if len(found) > 1:
         raise ConfigError(
             f"{path}: either [writer] or [rubric]: rubrics are written for each request, or stand in a file"

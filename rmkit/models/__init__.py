@@ -24,6 +24,7 @@ from rmkit.errors import ModelError, UsageError
 from rmkit.models.artefact import CARD, open_artefact
 from rmkit.models.calibrated import CalibratedModel, read_calibration
 from rmkit.models.model_card import CALIBRATION
+from rmkit.plugins import upper
 from rmkit.types import RewardModel
 
 LOADERS = {
@@ -83,12 +84,12 @@ def load_raw(folder: Path, *, check: bool = True, **options: Any) -> RewardModel
 
 def _judge_of(path: Path) -> RewardModel:
     """The judge of a TOML, or what its table [writer] or [rubric] makes of it."""
-    from rmkit.judge.config import MODULES, third_table
+    from rmkit.judge.config import THIRD_TABLES, third_table
     from rmkit.judge.model import load_judge
 
     if (table := third_table(path)) is None:
         return load_judge(path)
-    loaded: RewardModel = importlib.import_module(MODULES[table]).load(path)  # by name: rubrics stand above
+    loaded: RewardModel = upper(THIRD_TABLES[table])(path)
     return loaded
 
 

@@ -1,0 +1,92 @@
+"""Every command, sub-command and option that a message or a page tells people to use exists."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rmkit.cli import COMMANDS, call
+from rmkit.errors import UsageError
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("rmkit", "rubrics", "warehouse", "data_pipelines", "evaluation", "labeling_ui")
+SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+NAMES = [name for group in COMMANDS.values() for name in group]
+HOLE = "\N{REPLACEMENT CHARACTER}"  # what an f-string fills in
+# How sentences go on that only name rmkit: "upgrade rmkit to open it".
+SENTENCES = {"brings", "ledger", "loads", "raises", "reward", "studio", "studio</title>", "to", "warehouse"}
+HINT = re.compile(r"\brmkit (?P<rest>[a-z][^\n;,()`\"'|\[\]]*)")
+
+
+def texts_of(path: Path) -> Iterator[str]:
+    """The strings of a source file, f-strings with holes, without docstrings; of a page what stands as code."""
+    text = path.read_text()
+    if path.suffix == ".md":
+        for block, inline in re.findall(r"(?s)```(?:sh|console|bash)\n(.*?)```|`(rmkit [^`]+)`", text):
+            yield block or inline
+        return
+    tree = ast.parse(text)
+    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else HOLE for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside | prose:
+            yield node.value
+
+
+def hints(path: Path) -> set[tuple[str, ...]]:
+    """(command, its first word where that may be a verb, options ...) of each hint."""
+    found = set()
+    for text in texts_of(path):
+        for line in HINT.finditer(text.replace("\\\n", " ")):
+            words = re.split(r"\s{2,}|[.:]\s|\s#", line["rest"] + " ")[0].split()
+            verbs = [word for word in words[1:2] if re.fullmatch(r"[a-z][a-z-]*", word)]
+            options = [option for word in words if (option := re.match(r"--[a-z][a-z-]*", word))]
+            found.add((words[0].rstrip(".:"), "".join(verbs), *sorted(option[0] for option in options)))
+    return found
+
+
+@functools.cache
+def help_of(name: str, *words: str) -> str:
+    """What `rmkit NAME WORDS --help` prints; empty where there is no such verb."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            status = call(name, [*words, "--help"])
+        except SystemExit as stopped:
+            status = stopped.code if isinstance(stopped.code, int) else 0
+        except UsageError:
+            status = 2
+    return "" if status else out.getvalue()
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_named_exists(path: Path) -> None:
+    for name, verb, *options in hints(path):
+        assert name in NAMES or name in SENTENCES, f"rmkit {name}: no such command"
+        if name in SENTENCES:
+            continue
+        suite = ["--suite", "pairs"] if name == "eval" and "--suite" in options else []
+        told = help_of(name, *filter(None, [verb]), *suite)
+        assert told, f"rmkit {name} {verb}: no such verb"
+        missing = {option for option in options if option not in told} - {"--json", "--help", "--debug"}
+        assert not missing, f"rmkit {name} {verb} has no {missing}"
+
+
+def test_a_hint_that_is_wrong_would_be_seen(tmp_path: Path) -> None:
+    source = tmp_path / "hints.py"
+    source.write_text(
+        'a = f"{1}; open it with: rmkit label --project {2} (or: rmkit labels list, rmkit train froze)"\n'
+    )
+    assert hints(source) == {("label", "", "--project"), ("labels", "list"), ("train", "froze")}
+    assert "--project" not in help_of("label")
+    assert help_of("train", "froze") == help_of("label", "list") == ""
