@@ -21,9 +21,10 @@ SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 NAMES = [name for group in COMMANDS.values() for name in group]
 HOLE = "\N{REPLACEMENT CHARACTER}"  # what an f-string fills in
-# How sentences go on that only name rmkit: "upgrade rmkit to open it".
-SENTENCES = {"brings", "ledger", "loads", "raises", "reward", "studio", "studio</title>", "to", "warehouse"}
-HINT = re.compile(r"\brmkit (?P<rest>[a-z][^\n;,()`\"'|\[\]]*)")
+# After a colon, a bracket or "with" it is a command; elsewhere it may be a sentence about rmkit.
+HINT = re.compile(
+    r"(?m)(?P<named>^\s*(?:\$ )?|[:`(] ?|\bwith |\brun |\bsee )?\brmkit (?P<rest>[a-z][^\n;,()`\"'|\[\]]*)"
+)
 
 
 def texts_of(path: Path) -> Iterator[str]:
@@ -51,7 +52,9 @@ def hints(path: Path) -> set[tuple[str, ...]]:
             words = re.split(r"\s{2,}|[.:]\s|\s#", line["rest"] + " ")[0].split()
             verbs = [word for word in words[1:2] if re.fullmatch(r"[a-z][a-z-]*", word)]
             options = [option for word in words if (option := re.match(r"--[a-z][a-z-]*", word))]
-            found.add((words[0].rstrip(".:"), "".join(verbs), *sorted(option[0] for option in options)))
+            name = words[0].rstrip(".:")
+            if name in NAMES or line["named"]:
+                found.add((name, "".join(verbs), *sorted(option[0] for option in options)))
     return found
 
 
@@ -72,9 +75,7 @@ def help_of(name: str, *words: str) -> str:
 @pytest.mark.parametrize("path", [*SOURCES, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_is_named_exists(path: Path) -> None:
     for name, verb, *options in hints(path):
-        assert name in NAMES or name in SENTENCES, f"rmkit {name}: no such command"
-        if name in SENTENCES:
-            continue
+        assert name in NAMES, f"rmkit {name}: no such command"
         suite = ["--suite", "pairs"] if name == "eval" and "--suite" in options else []
         told = help_of(name, *filter(None, [verb]), *suite)
         assert told, f"rmkit {name} {verb}: no such verb"
@@ -85,7 +86,7 @@ def test_what_is_named_exists(path: Path) -> None:
 def test_a_hint_that_is_wrong_would_be_seen(tmp_path: Path) -> None:
     source = tmp_path / "hints.py"
     source.write_text(
-        'a = f"{1}; open it with: rmkit label --project {2} (or: rmkit labels list, rmkit train froze)"\n'
+        'a = f"{1}; open it with: rmkit label --project {2} (or: rmkit labels list, or rmkit train froze)"\n'
     )
     assert hints(source) == {("label", "", "--project"), ("labels", "list"), ("train", "froze")}
     assert "--project" not in help_of("label")
