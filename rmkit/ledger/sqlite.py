@@ -187,6 +187,7 @@ class SqliteLedger:
 
     def _rows(self, connection: sqlite3.Connection, sql: str, parameters: tuple[object, ...]) -> list[tuple[Any, ...]]:
         version = self._version(connection)
+        self._check_schema(connection, version)
         if 0 < version < len(MIGRATIONS):
             raise StoreError(
                 f"{self.where} was written by an older rmkit (ledger schema {version}, here: {len(MIGRATIONS)}) and a "
