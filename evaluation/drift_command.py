@@ -140,7 +140,9 @@ def _write(path: Path, result: Mapping[str, Any], before: Sequence[Observed], cu
         ("Day by day", drift_charts.days([*before, *current])),
     ]
     body = "".join(f"<h2>{html.escape(title)}</h2>{svg}" for title, svg in charts if svg)
-    page = drift_charts.PAGE.format(title=html.escape(result["model"]), table=html.escape(table(result)), body=body)
+    page = drift_charts.PAGE.format(
+        title=html.escape(result["model"]), table=html.escape(console.printable(table(result))), body=body
+    )
     try:
         path.write_text(page)
     except OSError as error:

@@ -16,6 +16,7 @@ from typing import Any
 from evaluation import charts, report_models
 from evaluation.lineage import made_from
 from rmkit import __version__, console, paths
+from rmkit.console import shown
 from rmkit.errors import DataError
 from warehouse import versions
 from warehouse.runs import environment
@@ -70,7 +71,7 @@ def render(lineage: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, 
     template = resources.files("evaluation").joinpath("report.html.j2").read_text()
     version, steps = lineage["version"], lineage["steps"]
     return (
-        Environment(autoescape=True)
+        Environment(autoescape=True, finalize=shown)
         .from_string(template)
         .render(
             title=f"{version.ref}: data and reward models",

@@ -14,6 +14,7 @@ from typing import Any
 
 from evaluation.model_index import model_index
 from rmkit import __version__
+from rmkit.console import shown
 from rmkit.errors import DataError, UsageError
 from rmkit.judge.tally import judging_lines
 
@@ -95,7 +96,11 @@ def html(result: Mapping[str, Any]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("evaluation", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("evaluation", "."),
+        autoescape=True,
+        finalize=shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     return environment.get_template("suite_report.html.j2").render(
         result=result,

@@ -13,7 +13,8 @@ Every call carries `Authorization: Bearer TOKEN`. Errors are {"error": text} wit
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from html import escape
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -31,9 +32,16 @@ COOKIE = "rmkit_label"
 MAX_BODY = 1_000_000  # bytes
 MAX_AHEAD = 5
 FORM = """<!doctype html><title>rmkit studio</title>
-<style>body{font:1rem system-ui;display:grid;place-items:center;height:90vh}form{display:grid;gap:.6rem}</style>
-<form method="post"><label for="token">Your token</label>
-<input id="token" name="token" type="password" size="36" required autofocus><button>Enter</button></form>"""
+<style>body{{font:1rem system-ui;display:grid;place-items:center;height:90vh}}form{{display:grid;gap:.6rem}}</style>
+<form method="post" action="/enter"><label for="token">{label}</label>
+<input id="token" name="token" type="{kind}" value="{token}" size="36" required autofocus>
+<button>Enter</button></form>"""
+FORM_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
+    "frame-ancestors 'none'",
+    "referrer-policy": "same-origin",  # the address holds the token; none at all would hide the form's own origin too
+    "cache-control": "no-store",
+}
 
 Handler = Callable[[Request, Person, dict[str, Any]], Any]
 
@@ -145,22 +153,43 @@ def _whole(value: Any, name: str, *, most: int, least: int = 1) -> int:
 
 
 async def _enter(request: Request) -> Response:
-    """The token, from a link or a form, becomes a cookie that scripts cannot read; it does not stay in the address."""
-    if request.method == "POST":
-        token = str((await request.form()).get("token", ""))
-    elif not (token := request.query_params.get("token", "")):
-        return HTMLResponse(FORM)
+    """The token, from a form, becomes a cookie that scripts cannot read; it does not stay in the address.
+
+    A link only fills the form in, and says for whom: were it enough, or a form of another site, anybody's page could
+    sign a visitor in as somebody else, whose answers the visitor's would then be.
+    """
+    posted = request.method == "POST"
+    if posted and _from_another_site(request):
+        return _error(403, "this form was sent by a page of another site; open the studio and enter the token there")
+    values: Mapping[str, Any] = await request.form() if posted else request.query_params
+    token = str(values.get("token", ""))
+    if not posted and not token:
+        form = FORM.format(label="Your token", kind="password", token="")
+        return HTMLResponse(form, headers=FORM_HEADERS)
     try:
-        await run_in_threadpool(by_token, studio.current().ledger, token)
+        person = await run_in_threadpool(by_token, studio.current().ledger, token)
     except ForbiddenError as error:
         return _error(403, str(error))
+    if not posted:
+        form = FORM.format(label=f"Work as {escape(person.name)}", kind="hidden", token=escape(token))
+        return HTMLResponse(form, headers=FORM_HEADERS)
     response = RedirectResponse("/", status_code=303)
     secure = request.url.scheme == "https"
     response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure, max_age=30 * 86400)
     return response
 
 
+def _from_another_site(request: Request) -> bool:
+    """What the browser says of where a request comes from; what is no browser says nothing."""
+    if site := request.headers.get("sec-fetch-site"):
+        return site not in ("same-origin", "none")
+    origin = request.headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != request.headers.get("host")
+
+
 async def _leave(request: Request) -> Response:
+    if _from_another_site(request):
+        return _error(403, "this link stands on a page of another site; sign out in the studio")
     response = RedirectResponse("/", status_code=303)
     response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=request.url.scheme == "https")
     return response

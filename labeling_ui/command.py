@@ -59,6 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     serve = verbs.add_parser("serve", help="serve pages and REST API")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     serve.add_argument("--port", type=int, default=8501)
+    serve.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name under which a proxy on this machine passes requests on (repeatable)",
+    )
     create = verbs.add_parser("create", help="a new project over a dataset version")
     create.add_argument("name")
     create.add_argument("--data", required=True, help="dataset version NAME@VERSION")
@@ -93,7 +100,7 @@ def _serve(ledger: Ledger, options: Any) -> int:
         print(f"open http://{options.host}:{options.port}/enter?token={token}  (you are its admin)", flush=True)
     else:
         print(f"serving http://{options.host}:{options.port}", flush=True)
-    serve(ledger, host=options.host, port=options.port)
+    serve(ledger, host=options.host, port=options.port, hosts=options.allow_host)
     return 0
 
 

@@ -52,8 +52,8 @@ def add_person(ledger: Ledger, name: str, *, role: Role) -> str:
     """The new person's token, shown this once. An existing name gets the new role and a new token."""
     if role not in _RIGHTS:
         raise UsageError(f"no role {role!r}; one of: {', '.join(_RIGHTS)}")
-    if not name.strip() or "/" in name:
-        raise UsageError(f"a name must not be empty and has no slash, got {name!r}")
+    if not name.strip() or "/" in name or not name.isprintable():
+        raise UsageError(f"a name must not be empty and has no slash and no control characters, got {name!r}")
     token = secrets.token_urlsafe(24)
     ledger.put(KIND, _PREFIX + name, {"role": role, "sha256": _digest(token), "active": True})
     return token

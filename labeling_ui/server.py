@@ -7,11 +7,12 @@ import importlib
 import logging
 import pkgutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from labeling_ui import pages, studio
+from labeling_ui.guard import Guard
 from labeling_ui.project import projects
 from labeling_ui.studio import Studio
 from rmkit.errors import MissingExtraError, RmkitError, UsageError
@@ -26,17 +27,19 @@ MERGE_EVERY_S = 20.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def application(ledger: Ledger) -> Any:
-    """The ASGI application over this ledger. Raises MissingExtraError without Streamlit."""
+def application(ledger: Ledger, *, hosts: Collection[str] | None = None) -> Any:
+    """The ASGI application over this ledger; `hosts` as in `Guard`. Raises MissingExtraError without Streamlit."""
     try:
         from streamlit.starlette import App
     except ImportError as error:
         raise MissingExtraError("streamlit", "ui") from error
+    from starlette.middleware import Middleware
+
     from labeling_ui.api import routes
 
     configure()
     studio.use(Studio(ledger))
-    return App(SCRIPT, routes=routes())
+    return App(SCRIPT, routes=routes(), middleware=[Middleware(Guard, hosts=hosts)])
 
 
 def configure() -> None:
@@ -100,8 +103,11 @@ def warm(here: Studio) -> None:
             log.warning("project %s cannot be opened: %s", project.name, error)
 
 
-def serve(ledger: Ledger, *, host: str = "127.0.0.1", port: int = 8501) -> None:
-    """Serve until interrupted. Raises UsageError where others could reach it and nobody has an account."""
+def serve(ledger: Ledger, *, host: str = "127.0.0.1", port: int = 8501, hosts: Collection[str] = ()) -> None:
+    """Serve until interrupted; on loopback, under its own names and `hosts`.
+
+    Raises UsageError where others could reach it and nobody has an account.
+    """
     import uvicorn
 
     from labeling_ui.people import people
@@ -109,7 +115,7 @@ def serve(ledger: Ledger, *, host: str = "127.0.0.1", port: int = 8501) -> None:
     if host not in LOOPBACK and not any(True for _ in people(ledger)):
         raise UsageError(f"{host} is open to others and there is no account yet; first: rmkit label people add NAME")
     logging.getLogger("streamlit").setLevel(logging.WARNING)
-    app = application(ledger)
+    app = application(ledger, hosts=hosts if host in LOOPBACK else None)
     threading.Thread(target=warm, args=(studio.current(),), name="label-warm", daemon=True).start()
     with merging(ledger):
         uvicorn.run(app, host=host, port=port, log_level="warning")

@@ -2,7 +2,8 @@
 
 Streamlit escapes HTML in Markdown. What it would still act on is taken out here: images (they would fetch an address of
 the model's choosing), links (shown as text with their address), directives such as `:red[...]`, `:material/...:` and
-emoji codes, and LaTeX (a dollar sign is usually money). Code blocks stay as they are.
+emoji codes, and LaTeX (a dollar sign is usually money). Code blocks stay as they are. Control characters are shown as
+escapes: who copies a text into a terminal would otherwise paste its ANSI sequences.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import streamlit as st
 
 from labeling_ui.differences import differences
+from rmkit.console import printable
 from rmkit.types import Conversation, Message
 
 _FENCE = re.compile(r"(^```.*?^```[^\n]*$|^```.*\Z)", re.MULTILINE | re.DOTALL)
@@ -23,7 +25,7 @@ AVATARS = {"user": "user", "assistant": "assistant", "system": ":material/settin
 
 def harmless(text: str) -> str:
     """Markdown that shows the text and does nothing else."""
-    parts = _FENCE.split(text)
+    parts = _FENCE.split(printable(text))
     return "".join(part if part.startswith("```") else _plain(part) for part in parts)
 
 
@@ -36,7 +38,7 @@ def _plain(text: str) -> str:
 def show_text(text: str, *, plain: bool = False) -> None:
     """One text; `plain` shows every character as it is."""
     if plain:
-        st.text(text)
+        st.text(printable(text))
     else:
         st.markdown(harmless(text), anchors=False)
 
@@ -71,7 +73,7 @@ def show_differences(first: Conversation, second: Conversation, *, names: tuple[
 
 def show_marked(first: str, second: str, *, names: tuple[str, str]) -> None:
     """Two texts side by side, with the words marked that stand only in one of them."""
-    found = differences(first, second)
+    found = differences(printable(first), printable(second))
     st.caption(
         f":orange-background[**only in {names[0]}**] :blue-background[**only in {names[1]}**] "
         f"{100 * found.same:.0f}% of the words are the same"

@@ -43,12 +43,18 @@ def emit(result: Mapping[str, Any], *, as_json: bool, text: str | None = None) -
 
 # What a terminal, a log's reader or an eye would act on: controls (ANSI sequences, DEL, C1), line and paragraph
 # separators, and the marks that turn the reading direction of what follows.
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]|\t|\n")
+_UNSEEN = re.compile(r"\r\n|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]|\t|\n")
 
 
 def printable(text: str, *, lines: bool = True) -> str:
     """The text with its control characters shown as escapes (ESC as `\\x1b`); `lines` leaves tabs and newlines."""
-    return _UNSEEN.sub(lambda found: found[0] if lines and found[0] in "\n\t" else _escape(found), text)
+    plain = {"\n": "\n", "\r\n": "\n", "\t": "\t"} if lines else {}
+    return _UNSEEN.sub(lambda found: plain.get(found[0]) or _escape(found), text)
+
+
+def shown(value: Any) -> Any:
+    """The same for the values of an HTML template (Jinja's `finalize`), whatever they are."""
+    return type(value)(printable(value)) if isinstance(value, str) else value
 
 
 def _escape(found: re.Match[str]) -> str:

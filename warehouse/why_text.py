@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rmkit.console import printable
 from warehouse.excerpt import label_text, shorten, transcript
 
 _SHORT = 300
@@ -15,9 +16,8 @@ def matches_text(result: Mapping[str, Any], at_most: int) -> str:
     matches = result["matches"]
     several = f"more than {at_most}" if len(matches) > at_most else str(len(matches))
     lines = [f"{result['row']} fits {several}; ask for one of these units, or give more digits:"]
-    return "\n".join(
-        lines + [f"  {m['part']:<10}  {m['id']}  unit {m['unit']}  {m['prompt']}" for m in matches[:at_most]]
-    )
+    lines += [f"  {m['part']:<10}  {m['id']}  unit {m['unit']}  {m['prompt']}" for m in matches[:at_most]]
+    return "\n".join(printable(line, lines=False) for line in lines)
 
 
 def row_text(facts: Mapping[str, Any], *, full: bool = False) -> str:
@@ -36,7 +36,7 @@ def row_text(facts: Mapping[str, Any], *, full: bool = False) -> str:
     ]
     blocks = []
     for title, lines in sections:
-        if listed := list(lines):
+        if listed := [printable(line, lines=False) for line in lines]:  # a stored name cannot make lines of its own
             blocks.append("\n".join([title, *(f"  {line}" for line in listed)] if title else listed))
     if not facts["versions"]:
         blocks.append("in no dataset version")

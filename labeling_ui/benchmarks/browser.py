@@ -43,6 +43,7 @@ async def signed_in(browser: Any, url: str, token: str) -> Any:
     context = await browser.new_context(viewport=WIDE)
     page = await context.new_page()
     await page.goto(f"{url}/enter?token={token}")
+    await page.get_by_role("button", name="Enter").click()
     await ready(page)
     return page
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,9 +13,11 @@ from starlette.testclient import TestClient
 
 from labeling_ui import studio
 from labeling_ui.api import COOKIE, routes
+from labeling_ui.guard import Guard
 from labeling_ui.people import add_person, remove_person
 from labeling_ui.project import Project
 from labeling_ui.studio import Studio
+from rmkit.errors import UsageError
 from rmkit.ledger import Ledger
 
 Make = Callable[..., Project]
@@ -123,7 +126,12 @@ def test_nobody_touches_an_item_that_another_person_holds(
 
 def test_a_link_becomes_a_cookie_that_scripts_cannot_read(client: TestClient, ledger: Ledger) -> None:
     token = add_person(ledger, "anna", role="annotator")
-    response = client.get(f"/enter?token={token}")
+    shown = client.get(f"/enter?token={token}")
+    assert (shown.status_code, "set-cookie" in shown.headers) == (200, False)
+    assert f'<input id="token" name="token" type="hidden" value="{token}"' in shown.text
+    assert "Work as anna" in shown.text
+    assert "frame-ancestors 'none'" in shown.headers["content-security-policy"]
+    response = client.post("/enter", data={"token": token})
     assert (response.status_code, response.headers["location"]) == (303, "/")
     cookie = response.headers["set-cookie"]
     assert cookie.startswith(f"{COOKIE}={token}")
@@ -131,10 +139,75 @@ def test_a_link_becomes_a_cookie_that_scripts_cannot_read(client: TestClient, le
     assert "samesite=strict" in cookie.lower()
     assert client.get("/enter?token=nonsense").status_code == 403
     assert 'type="password"' in client.get("/enter").text
-    assert client.post("/enter", data={"token": token}).status_code == 303
     left = client.get("/leave")
     assert (left.status_code, left.headers["location"]) == (303, "/")
     assert f'{COOKIE}=""' in left.headers["set-cookie"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"sec-fetch-site": "cross-site", "origin": "http://evil.example"}, 403),
+        ({"sec-fetch-site": "same-site", "origin": "http://other.testserver"}, 403),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "http://testserver:1"}, 403),
+        ({"origin": "http://testserver"}, 303),
+        ({"sec-fetch-site": "same-origin", "origin": "https://studio.example"}, 303),  # a proxy that changes Host
+        ({"sec-fetch-site": "none"}, 303),
+        ({}, 303),
+    ],
+)
+def test_no_page_of_another_site_signs_anybody_in_or_out(
+    client: TestClient, ledger: Ledger, headers: dict[str, str], status: int
+) -> None:
+    """A link of an attacker's page made the visitor work under the attacker's name."""
+    token = add_person(ledger, "mallory", role="annotator")
+    response = client.post("/enter", data={"token": token}, headers=headers)
+    assert (response.status_code, COOKIE in response.headers.get("set-cookie", "")) == (status, status == 303)
+    left = client.get("/leave", headers=headers)
+    assert (left.status_code, COOKIE in left.headers.get("set-cookie", "")) == (status, status == 303)
+    assert "set-cookie" not in client.get(f"/enter?token={token}", headers=headers).headers
+
+
+def test_a_name_is_no_markup_and_no_control_character(client: TestClient, ledger: Ledger) -> None:
+    token = add_person(ledger, '"><b>anna', role="annotator")
+    assert "Work as &quot;&gt;&lt;b&gt;anna" in client.get(f"/enter?token={token}").text
+    for name in ("anna\x1b[2J", "an\nna", "anna\u202e"):
+        with pytest.raises(UsageError, match="no control characters"):
+            add_person(ledger, name, role="annotator")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.example"}, 403),
+        ({"host": "127.0.0.1:8501", "origin": "http://evil.example"}, 403),
+        ({"host": "127.0.0.1:8501"}, 200),
+        ({"host": "studio.team.example", "origin": "https://studio.team.example"}, 200),
+    ],
+)
+def test_on_loopback_the_studio_answers_under_its_own_names(
+    ledger: Ledger, pairs: str, headers: dict[str, str], status: int
+) -> None:
+    guarded = Guard(Starlette(routes=routes()), hosts=["studio.team.example"])
+    assert TestClient(guarded).get("/enter", headers=headers).status_code == status
+    assert TestClient(Guard(Starlette(routes=routes()))).get("/enter", headers=headers).status_code == 200
+
+
+def test_pages_may_ask_no_other_host(ledger: Ledger, home: Path) -> None:
+    """Streamlit's own page, as the studio serves it."""
+    pytest.importorskip("streamlit")
+    from labeling_ui.server import application
+
+    with TestClient(application(ledger, hosts=()), base_url="http://localhost:8501") as client:
+        page = client.get("/")
+        assert page.status_code == 200
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'self'" in policy
+        assert "http" not in policy
+        assert not re.search(r"""(src|href)=["'](https?:)?//""", page.text)
+        assert client.get("/", headers={"host": "evil.example"}).status_code == 403
 
 
 def test_unknown_projects_and_questions_are_told(anna: TestClient) -> None:

@@ -94,6 +94,7 @@ def enter(server: Server, home: Path) -> Iterator[Enter]:
         def open_(name: str) -> Any:
             page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
             page.goto(f"{server.url}/enter?token={tokens[name]}")
+            page.get_by_role("button", name="Enter").click()
             _ready(page)
             return page
 
@@ -231,6 +232,7 @@ def test_text_that_would_be_script_is_shown_and_does_nothing(home: Path, tmp_pat
             asked: list[str] = []
             page.on("request", lambda request: asked.append(request.url))
             page.goto(f"{running.url}/enter?token={token}")
+            page.get_by_role("button", name="Enter").click()
             _ready(page)
             time.sleep(1)
             assert "pwned" not in page.title()

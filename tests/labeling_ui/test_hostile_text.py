@@ -69,6 +69,7 @@ def test_no_page_runs_or_loads_what_a_text_asks_for(server: tuple[Server, str]) 
         page.set_default_timeout(60_000)
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"{running.url}/enter?token={token}")
+        page.get_by_role("button", name="Enter").click()
         for name in PAGES:
             page.goto(f"{running.url}/{name}")
             _complete(page)

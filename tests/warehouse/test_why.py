@@ -12,6 +12,7 @@ import duckdb
 import pytest
 
 from rmkit import cli
+from rmkit.console import emit
 from rmkit.errors import UsageError
 from rmkit.ids import assistant_message, content_hash, user_message
 from warehouse.branches import set_tag
@@ -243,3 +244,25 @@ def test_rankings_read_as_signs(ranks: list[int | None], text: str) -> None:
 def test_shortening_keeps_both_ends() -> None:
     assert shorten("short  text\n here", 40) == "short text here"
     assert shorten("a" * 50 + "b" * 50, 20) == "a" * 10 + " … " + "b" * 7
+
+
+def test_no_stored_text_colours_the_answer_or_adds_a_line_to_it(
+    connection: duckdb.DuckDBPyConnection,
+    load: Callable[..., LoadReport],
+    make_unit: Callable[..., dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Texts and names of a hostile file, whole and shortened, as text and as JSON."""
+    vote = {"rater": "ann\x1b[8m", "ranks": [0, 1], "rationale": "fine\x1b[2J\r"}
+    names = {"generators": ["gpt\nlabels\n  forged\x9b31m", None], "source_row": "r\u202e-1"}
+    load([make_unit(11, "sky\x1b]0;x\x07 blue", ["a\x1b[31m\nb", "c"], vote, **names)], license="MIT")
+    facts = why(connection, "r\u202e-1")
+    for full in (False, True):
+        text = row_text(facts, full=full)
+        assert text.replace("\n", "").isprintable()
+        assert "sky\\x1b]0;x\\x07 blue" in text
+        assert "\nlabels\n  forged" not in text
+    emit(facts, as_json=True)
+    out = capsys.readouterr().out.removesuffix("\n")
+    assert out.isprintable()
+    assert json.loads(out)["row"] == "r\u202e-1"  # programs get it as it is
