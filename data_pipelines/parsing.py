@@ -11,7 +11,7 @@ import pyarrow as pa
 from data_pipelines.sources import Source, generic, plain
 from data_pipelines.sources.build import UNSTATED, Unit, UnusableRowError
 from data_pipelines.sources.lines import Item, Parsed, Reject, excerpt
-from data_pipelines.sources.tables import batch_rows
+from data_pipelines.sources.tables import batch_rows, table_rows
 from rmkit.errors import DataError
 from warehouse.bulk import pair_units
 from warehouse.units import REJECT_SCHEMA, UNIT_SCHEMA
@@ -40,14 +40,14 @@ class UnitStream:
         path: str,
         columns: Mapping[str, str] | None = None,
         rater: str | None = None,
-        tables: Iterable[pa.Table] | None = None,
+        tables: Iterable[pa.Table | Reject] | None = None,
     ):
         self.source, self.path = source, path
         self.n_lines = self.n_rejected = 0
         self.reasons: dict[str, int] = {}
         self._is_plain = source.name in plain.FORMATS
         self._columns = columns or {}
-        self._items = _rows_of(tables) if tables is not None else items
+        self._items = table_rows(tables) if tables is not None else items
         self._tables = tables if self._is_plain else None
         name, _, kind = (rater or f"{UNSTATED}:human").rpartition(":")
         self._rater, self._rater_kind = name or UNSTATED, kind
@@ -82,6 +82,10 @@ class UnitStream:
             return
         line = 0
         for table in self._tables:
+            if isinstance(table, Reject):
+                yield self._units(table)
+                line += 1
+                continue
             named = table.rename_columns(list(generic.renamed(dict.fromkeys(table.column_names), self._columns)))
             if (ready := plain.from_table(named, line)) is not None:
                 yield from self._from_table(ready)
@@ -176,13 +180,6 @@ class UnitStream:
         rows = [reject._asdict() for reject in self._waiting]
         self._rejects.append(pa.RecordBatch.from_pylist(rows, schema=REJECT_SCHEMA))
         self._waiting = []
-
-
-def _rows_of(tables: Iterable[pa.Table]) -> Iterator[Item]:
-    line = 0
-    for table in tables:
-        yield from batch_rows(table, line)
-        line += len(table)
 
 
 def _content(units: list[Unit]) -> str:

@@ -17,6 +17,7 @@ A row that cannot be read is an item with a fault, in its place: nothing is drop
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from rmkit.errors import DataError, UsageError
 from rmkit.examples import EXAMPLE_SCHEMA, MANIFEST, Example, read_manifest
 from rmkit.exports import dataset_of, export_folder
 from rmkit.ids import file_sha256, parse_messages
+from rmkit.parquet import MAX_ROW_BYTES, OVER_LIMIT, bounded_tables
 from rmkit.types import Candidates, Completion, Conversation, Message
 
 PAIRS = (("chosen", "rejected"), ("response_a", "response_b"))
@@ -87,18 +89,15 @@ def _rows_in(files: Sequence[Path]) -> int:
 
 
 def _parquet(files: Sequence[Path], *, split: str | None = None) -> Iterator[Asked]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     number = 0
     for path in files:
-        try:
-            file = pq.ParquetFile(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path} cannot be read as Parquet: {error}") from error
-        exported = set(EXAMPLE_SCHEMA.names) <= set(file.schema_arrow.names)
-        for batch in file.iter_batches(batch_size=256):
-            for row in batch.to_pylist():
+        for table in bounded_tables(path, name=path):
+            if table is None:
+                number += 1
+                yield Asked(str(number), None, OVER_LIMIT.format(MAX_ROW_BYTES / (1 << 20)))
+                continue
+            exported = set(EXAMPLE_SCHEMA.names) <= set(table.column_names)
+            for row in itertools.chain.from_iterable(part.to_pylist() for part in table.to_batches(max_chunksize=256)):
                 number += 1
                 if split is None or row.get("split") == split:
                     yield _asked(row, number, _exported if exported else candidates_of)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.sources.lines import Item, Parsed
-from data_pipelines.sources.tables import parquet_rows
+from data_pipelines.sources.tables import parquet_rows, too_large
 from rmkit.errors import DataError, MissingExtraError, UsageError
+from rmkit.parquet import bounded
 
 _URL = re.compile(r"hf://(?P<path>[^:]+)(?::(?P<split>[\w.-]+))?")
 _SPLIT_OF_FILE = re.compile(r"(train|validation|valid|val|dev|test)[^/]*\.parquet$")
@@ -101,9 +102,14 @@ def _rows(parts: list[tuple[str | None, Any]]) -> Iterator[Item]:
     line = 0
     for split, part in parts:
         for batch in part.with_format("arrow").iter(512):
-            for value in batch.to_pylist():
-                line += 1
-                yield Parsed(line, _with_split(value, split))
+            for table in bounded(batch):
+                if table is None:
+                    line += 1
+                    yield too_large(line)
+                    continue
+                for value in table.to_pylist():
+                    line += 1
+                    yield Parsed(line, _with_split(value, split))
 
 
 def _with_split(value: dict[str, Any], split: str | None) -> dict[str, Any]:

@@ -76,7 +76,9 @@ def open_rows(path: Path, *, max_line_bytes: int = MAX_LINE_BYTES) -> Reading:
     if not magic:
         raise DataError(f"{path} is empty: 0 bytes, nothing to ingest")
     if magic == b"PAR1":
-        return Reading(tables.parquet_rows(raw, path), raw.tell, tables.parquet_tables(raw, path))
+        return Reading(
+            tables.parquet_rows(raw, path, max_line_bytes), raw.tell, tables.parquet_tables(raw, path, max_line_bytes)
+        )
     stream, name = _decompressed(raw, path, magic)
     if name.endswith((".csv", ".tsv")):
         items = tables.csv_rows(stream, path, max_line_bytes, delimiter="\t" if name.endswith(".tsv") else ",")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_pipelines.sources.lines import Item, Parsed, Reject, Stream, bounded_lines, excerpt
 from rmkit.errors import DataError
-
-TABLE_BYTES = 32 << 20
+from rmkit.parquet import MAX_ROW_BYTES, OVER_LIMIT, bounded_tables
 
 
 def csv_rows(stream: Stream, path: Path, max_bytes: int, *, delimiter: str) -> Iterator[Item]:
@@ -79,27 +78,36 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def parquet_tables(source: BinaryIO, path: Path) -> Iterator[Any]:
-    """Arrow tables of some megabytes each. Raises DataError where the file is damaged."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def parquet_tables(source: BinaryIO, path: Path, max_bytes: int = MAX_ROW_BYTES) -> Iterator[Any]:
+    """Arrow tables of some megabytes each, and a Reject for every row over the limit, in order; `line` is the row.
 
-    try:
-        file = pq.ParquetFile(source)
-        groups = [file.metadata.row_group(at) for at in range(file.num_row_groups)]
-        row_bytes = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=1)
-        for batch in file.iter_batches(batch_size=max(16, min(16_384, TABLE_BYTES // max(row_bytes, 1)))):
-            yield pa.Table.from_batches([batch])
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is damaged or no Parquet file: {str(error).splitlines()[0]}") from error
-
-
-def parquet_rows(source: BinaryIO, path: Path) -> Iterator[Item]:
-    """Rows of a Parquet file; `line` is the row. Raises DataError where the file is damaged."""
+    Raises DataError where the file is damaged.
+    """
     line = 0
-    for table in parquet_tables(source, path):
-        yield from batch_rows(table, line)
-        line += len(table)
+    for table in bounded_tables(source, name=path, max_row_bytes=max_bytes):
+        yield too_large(line + 1, max_bytes) if table is None else table
+        line += 1 if table is None else len(table)
+
+
+def too_large(line: int, max_bytes: int = MAX_ROW_BYTES) -> Reject:
+    return Reject(line, OVER_LIMIT.format(max_bytes / (1 << 20)), "")
+
+
+def table_rows(tables: Iterable[Any]) -> Iterator[Item]:
+    """The rows of such tables one by one."""
+    line = 0
+    for table in tables:
+        if isinstance(table, Reject):
+            yield table
+            line += 1
+        else:
+            yield from batch_rows(table, line)
+            line += len(table)
+
+
+def parquet_rows(source: BinaryIO, path: Path, max_bytes: int = MAX_ROW_BYTES) -> Iterator[Item]:
+    """Rows of a Parquet file; `line` is the row. Raises DataError where the file is damaged."""
+    return table_rows(parquet_tables(source, path, max_bytes))
 
 
 def batch_rows(batch: Any, before: int) -> Iterator[Item]:

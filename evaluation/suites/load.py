@@ -23,6 +23,7 @@ from evaluation.suites.forms import read_items
 from evaluation.suites.suite import Suite
 from evaluation.suites.version import names_version, version_items
 from rmkit.errors import DataError, MissingExtraError, UsageError
+from rmkit.parquet import MAX_ROW_BYTES, OVER_LIMIT, bounded_tables
 
 SUFFIXES = (".jsonl.gz", ".jsonl", ".json.gz", ".json", ".parquet")
 
@@ -105,9 +106,11 @@ def _files(suite: Suite, data: str | None) -> list[Path]:
 def read_rows(path: Path) -> list[Any]:
     """The rows of a JSON, JSON Lines (both also gzipped) or Parquet file. Raises DataError with the line."""
     if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        rows: list[Any] = pq.read_table(path).to_pylist()
+        rows: list[Any] = []
+        for table in bounded_tables(path, name=path):
+            if table is None:
+                raise DataError(f"{path}, row {len(rows) + 1}: {OVER_LIMIT.format(MAX_ROW_BYTES / (1 << 20))}")
+            rows += table.to_pylist()
         return rows
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
