@@ -31,12 +31,14 @@ Method = Literal["majority", "reliability", "dawid_skene", "mace"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """`few` says what method reliability does with raters of fewer than two comparable votes."""
+    """`few` says what method reliability does with raters of fewer than two comparable votes, `smoothing` belongs to
+    dawid_skene, `variational` to mace: Bayesian with the paper's priors, or its plain EM."""
 
     method: Method = "dawid_skene"
     few: Few = "refuse"
     symmetric: bool = True
     smoothing: float = 4.0
+    variational: bool = True
     min_margin: float = 0.0
 
     def __post_init__(self) -> None:
@@ -51,7 +53,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     votes = pair_votes(frame)
     n_votes = votes.counts().sum(1)
     shared = votes.only(n_votes[votes.row] >= 2)
-    prior, confusion = _fit(shared, config)
+    prior, confusion, skill = _fit(shared, config)
     known = np.isin(np.arange(len(votes.raters)), shared.rater)
     match config.method:
         case "majority":
@@ -77,18 +79,25 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         "rows_with_several_votes": int((n_votes >= 2).sum()),
         "rows_left_as_they_were": int((~labelled).sum()),
         "winner_changed": _changed(frame, relabelled),
-        "raters": _skills(shared, prior, confusion, config.method) if len(shared.row) else [],
+        "raters": _skills(shared, skill) if len(shared.row) else [],
     }
     return partition(relabelled, told["reason"], evidence=told["evidence"], facts=facts)
 
 
-def _fit(shared: Votes, config: Config) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Prior and confusion per rater; where no two raters share a row, nothing is known and every rater is average."""
+def _fit(shared: Votes, config: Config) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Prior, confusion per rater, and skill [raters]: mace's competence, otherwise the accuracy.
+
+    Where no two raters share a row, nothing is known and every rater is average. For majority the accuracy is that of
+    the confusion estimated against Dawid-Skene's truth, which is fairer than agreement with a majority that the rater
+    helped to make.
+    """
+    n = len(shared.raters)
     if not len(shared.row):
-        return np.full(3, 1 / 3), np.full((len(shared.raters), 3, 3), 1 / 3)
+        return np.full(3, 1 / 3), np.full((n, 3, 3), 1 / 3), np.full(n, np.nan)
     if config.method == "mace":
-        return mace.fit(shared)
-    return dawid_skene.fit(shared, symmetric=config.symmetric, smoothing=config.smoothing)
+        return mace.fit(shared, symmetric=config.symmetric, variational=config.variational)
+    prior, confusion = dawid_skene.fit(shared, symmetric=config.symmetric, smoothing=config.smoothing)
+    return prior, confusion, dawid_skene.accuracy(prior, confusion)
 
 
 def _with_label(
@@ -121,21 +130,14 @@ def _changed(before: pl.DataFrame, after: pl.DataFrame) -> int:
     return int((side(before) * side(after) < 0).sum())
 
 
-def _skills(
-    shared: Votes, prior: NDArray[np.float64], confusion: NDArray[np.float64], method: str
-) -> list[dict[str, Any]]:
-    """Per rater with shared rows: accuracy, preference for the response shown first (0 is none), number of votes.
-
-    For majority the accuracy is that of the confusion estimated against Dawid-Skene's truth, which is fairer than
-    agreement with a majority that the rater helped to make.
-    """
+def _skills(shared: Votes, skill: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Per rater with shared rows: skill, preference for the response shown first (0 is none), number of votes."""
     n = np.bincount(shared.rater, minlength=len(shared.raters))
-    right = mace.competence(confusion) if method == "mace" else dawid_skene.accuracy(prior, confusion)
     bias = _first_shown_bias(shared)
     return [
         {
             "rater": name,
-            "accuracy": round(float(right[at]), 4),
+            "accuracy": round(float(skill[at]), 4),
             "bias_first": None if np.isnan(bias[at]) else round(float(bias[at]), 4),
             "n": int(n[at]),
         }
