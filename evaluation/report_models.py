@@ -7,9 +7,9 @@ from typing import Any
 
 from evaluation import charts
 from rmkit.judge.tally import judging_lines
+from rmkit.metrics.bootstrap import FEW_CLUSTERS
 
 SUBSETS_SHOWN = 12
-FEW_FAMILIES = 20
 MISTAKES_SHOWN = 5
 LENGTHS = {"shorter": "better one is shorter", "equal": "about equal", "longer": "better one is longer"}
 
@@ -63,8 +63,8 @@ def evaluation(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _caution(families: int) -> str:
-    few = f" There are only {families} families here: the intervals are narrower than they should be."
-    return few if families < FEW_FAMILIES else ""
+    few = f" Below {FEW_CLUSTERS} families, there are {families} here, the intervals are narrower than they should be."
+    return few if families < FEW_CLUSTERS else ""
 
 
 def _forest(models: Sequence[Mapping[str, Any]]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluation import report_models
 from rmkit import cli
 from rmkit.errors import DataError, VersionError
 
@@ -53,6 +54,11 @@ def test_the_page_says_what_the_warehouse_and_the_evaluation_say(version: str, t
     assert "Families in more than one split: 0." in page
     assert "a note &amp; more" in page
     assert result["models"][0]["fingerprint"] in page
+
+
+def test_the_page_warns_of_fewer_than_fifty_families() -> None:
+    assert "there are 49 here, the intervals are narrower than they should be" in report_models._caution(49)
+    assert report_models._caution(50) == ""
 
 
 def test_the_page_is_one_file_and_texts_cannot_act(version: str, tmp_path: Path) -> None:

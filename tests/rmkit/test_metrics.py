@@ -22,6 +22,7 @@ from rmkit.metrics import (
     pair_credit,
     paired_difference,
 )
+from rmkit.metrics.bootstrap import FEW_CLUSTERS
 from rmkit.metrics.calibration import sigmoid
 
 NAN = math.nan
@@ -150,12 +151,12 @@ def test_pairing_narrows_the_interval_of_correlated_models() -> None:
     assert paired.high - paired.low < single.high - single.low
 
 
-def _covered(seed: int) -> bool:
-    """One data set of 120 families of 1 to 6 pairs whose accuracies vary around 0.65; does the interval hold 0.65?"""
+def _covered(seed: int, families: int = 120) -> bool:
+    """One data set of families of 1 to 6 pairs whose accuracies vary around 0.65; does the interval hold 0.65?"""
     generator = np.random.default_rng(seed)
-    sizes = generator.integers(1, 7, 120)
-    clusters = np.repeat(np.arange(120), sizes)
-    credit = generator.random(len(clusters)) < generator.beta(6.5, 3.5, 120)[clusters]
+    sizes = generator.integers(1, 7, families)
+    clusters = np.repeat(np.arange(families), sizes)
+    credit = generator.random(len(clusters)) < generator.beta(6.5, 3.5, families)[clusters]
     found = clustered_interval(credit.astype(float), clusters, resamples=600, seed=seed)
     assert found is not None
     return found.low <= 0.65 <= found.high
@@ -170,6 +171,12 @@ def test_coverage_of_the_95_percent_interval_roughly() -> None:
 def test_coverage_of_the_95_percent_interval() -> None:
     covered = np.mean([_covered(seed) for seed in range(3000)])
     assert 0.93 <= covered <= 0.97
+
+
+@pytest.mark.slow
+def test_intervals_of_few_clusters_are_too_narrow_and_of_fifty_nearly_right() -> None:
+    coverage = {n: np.mean([_covered(seed, n) for seed in range(2000)]) for n in (10, 20, FEW_CLUSTERS)}
+    assert coverage[10] < 0.90 < coverage[20] < 0.93 < coverage[FEW_CLUSTERS]
 
 
 def test_calibration_by_hand() -> None:
