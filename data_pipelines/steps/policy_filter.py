@@ -54,7 +54,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         ids=tuple(ids),
         weight=some.astype(np.float64),
         reason=reasons(len(ids), {"every response weighs nothing": ~some}),
-        evidence={"reward": reward_PN, "response_weight": weight_PN},
+        evidence={"reward": _ragged(reward_PN, rows), "response_weight": _ragged(weight_PN, rows)},
         facts={"strategy": strategy, "r_squared": r_squared, "responses": int((weight_PN > 0).sum())},
     )
     kept = [
@@ -63,7 +63,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     why = dict.fromkeys(frame["id"], f"not every response has a score of {config.aspect}")
     why |= dict(zip(ids, verdicts.reason, strict=True))
     dropped = [(one, reason, None) for one, reason in why.items() if reason]
-    return audited(result_of(frame, kept, dropped, {}), verdicts)
+    return audited(result_of(frame, kept, dropped, {"note": _note(strategy, r_squared)}), verdicts)
 
 
 def _strategy(
@@ -80,6 +80,22 @@ def _strategy(
     best, measured = best_strategy(ids, reward_PN[known][:, : truth_PN.shape[1]], truth_PN, seed=config.seed)
     told = {str(name): None if np.isnan(value) else round(value, 4) for name, value in measured.items()}
     return (best if config.strategy == "auto" else config.strategy), told
+
+
+def _note(strategy: Strategy, r_squared: Mapping[str, float | None]) -> str:
+    """The strategy used, and how well each one's rewards explain the truth, for the screen."""
+    if not r_squared:
+        return f"strategy {strategy}, as the recipe says"
+    measured = ", ".join(f"{name} {'-' if value is None else f'{value:.4f}'}" for name, value in r_squared.items())
+    return f"strategy {strategy}; R^2 of the truth over the reward: {measured}"
+
+
+def _ragged(value_PN: NDArray[np.float64], rows: Sequence[Mapping[str, Any]]) -> NDArray[np.object_]:
+    """[P] arrays without the padding: evidence is stored per row, and one long row must not widen all others."""
+    made = np.empty(len(rows), dtype=object)
+    for at, row in enumerate(rows):
+        made[at] = value_PN[at, : len(row["responses"])]
+    return made
 
 
 def _padded(rows: Sequence[Mapping[str, Any]], aspect: str) -> NDArray[np.float64]:

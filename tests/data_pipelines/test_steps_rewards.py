@@ -136,7 +136,8 @@ def test_on_policy_says_where_the_best_rewards_lie_outside() -> None:
     assert "use a loss with negatives" in facts["note"]
 
 
-def test_the_three_steps_make_versions_and_audits(home: Path, tmp_path: Path) -> None:
+def ingested(tmp_path: Path) -> str:
+    """Dataset `lists`: four rows of four responses, each longer and better than the one before; its scores' aspect."""
     lines = [
         {"id": f"r{i}", "source": "lists", "prompt": [{"role": "user", "content": f"say it {i}"}],
          "responses": [{"text": f"word {'more ' * n}{i}", "model": f"m{n % 2}", "score": n} for n in range(4)],
@@ -150,6 +151,33 @@ def test_the_three_steps_make_versions_and_audits(home: Path, tmp_path: Path) ->
         [aspect] = {
             s["aspect"] for row in to_polars(connection, resolve(connection, "lists")).to_dicts() for s in row["scores"]
         }
+    return str(aspect)
+
+
+def test_the_strategy_and_every_r_squared_are_on_the_screen(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aspect, recipe = ingested(tmp_path), tmp_path / "filter.toml"
+    recipe.write_text(
+        '[recipe]\nname = "filter"\n[[step]]\nuse = "score"\nmodel = "length"\n'
+        f'[[step]]\nuse = "policy_filter"\naspect = "length"\ntruth = "{aspect}"\n'
+    )
+    cli.call("run", [str(recipe), "--data", "lists"])
+    # Ten bins need ten responses: 8 are too few. Of 16 the bins have the means
+    # (ln(1 + n), points): twice (ln 7, 0), (ln 12, 1), (ln 17, 2) and four times (ln 22, 3): a correlation of 0.98778.
+    shown = "strategy all; R^2 of the truth over the reward: all 0.9757, bon -, br -, bw -, square 0.9757"
+    assert shown in capsys.readouterr().out
+
+
+def test_one_long_row_does_not_widen_the_evidence_of_the_others() -> None:
+    rows = [scored("p", rm=order("abcd")), listed("q", {"a": 1.0, "b": 0.0})]
+    found = evidence(apply("policy_filter", frame(rows), aspect="rm", strategy="bon"))
+    assert [len(found[row["id"]]["reward"]) for row in rows] == [4, 2]
+    assert sorted(found[rows[1]["id"]]["response_weight"]) == [0.0, 1.0]
+
+
+def test_the_three_steps_make_versions_and_audits(home: Path, tmp_path: Path) -> None:
+    aspect = ingested(tmp_path)
     score = {"use": "score", "model": "length"}
     chains = {
         "consistency": [score, {"use": "consistency", "current": "length", "previous": aspect}],
