@@ -15,14 +15,18 @@ Evidence names the benchmark, its row and the words in common.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from data_pipelines.steps import Context, StepResult, nothing_dropped, partition
-from data_pipelines.steps.minhash import near_pairs
-from data_pipelines.steps.text import prompt_text, response_texts, turn_texts, words
+from data_pipelines.steps.minhash import batches, near_pairs, shingles
+from data_pipelines.steps.text import WORD, prompt_text, response_texts, turn_texts, words
 from rmkit.errors import ConfigError
+
+GRAMS = pl.Schema({"row": pl.Int64, "text": pl.Int64, "word": pl.Int64, "gram": pl.UInt64})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +51,10 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     if not len(bench):
         return nothing_dropped(frame, {"benchmarks": [], "note": "no benchmark in the warehouse: nothing was checked"})
     mine = _texts(frame, config.responses, turns=True)
-    theirs = _texts(bench, config.responses, turns=False).unique("text", keep="first", maintain_order=True)
-    hits = [_shared_words(mine, theirs, config)]
+    theirs = _texts(bench, config.responses, turns=False)
+    hits = [_shared_words(mine, theirs, bench, config)]
     if config.near:
-        hits.append(_near(mine, theirs, config.near))
+        hits.append(_near(mine, theirs.unique("text", keep="first", maintain_order=True), config.near))
     first = pl.concat(hits).unique("row", keep="first", maintain_order=True)
     told = first.select(
         "row",
@@ -71,32 +75,54 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
 
 
 def _texts(frame: pl.DataFrame, responses: bool, *, turns: bool) -> pl.DataFrame:
-    """Columns row, text and words: one line per prompt (or per turn of it), and per response where asked."""
+    """Columns row and text: one line per prompt (or per turn of it), and per response where asked."""
     prompt = turn_texts(pl.col("prompt")) if turns else pl.concat_list(prompt_text())
     listed = pl.concat_list(prompt, response_texts()) if responses else prompt
-    lines = frame.select(row=pl.int_range(pl.len(), dtype=pl.Int64), text=listed).explode("text").drop_nulls("text")
-    return lines.with_columns(words=words(pl.col("text"))).filter(pl.col("words").list.len() > 0)
+    lines = frame.select(row=pl.int_range(pl.len(), dtype=pl.Int64), text=listed).explode("text")
+    return lines.filter(pl.col("text").str.contains(WORD))
 
 
-def _shared_words(mine: pl.DataFrame, theirs: pl.DataFrame, config: Config) -> pl.DataFrame:
+def _shared_words(mine: pl.DataFrame, theirs: pl.DataFrame, bench: pl.DataFrame, config: Config) -> pl.DataFrame:
     """row, bench, common: each row's first shared n-gram, in the order of its words."""
-    grams = _grams(theirs, config.ngram).unique(["row", "gram"])
-    told_apart = grams.join(theirs.select("row", text="words").unique("row"), on="row")
-    rare = told_apart.filter(pl.col("text").n_unique().over("gram") <= config.max_occurrences)
-    index = rare.sort("row").unique("gram", keep="first", maintain_order=True).select("gram", bench="row")
-    found = _grams(mine, config.ngram).join(index, on="gram", maintain_order="left")
-    return found.unique("row", keep="first", maintain_order=True).select("row", "bench", common="gram")
+    index = _index(theirs, bench, config)
+    known = index["gram"].to_numpy()
+    hits = []
+    for grams in _grams(mine, config.ngram):
+        place = np.searchsorted(known, grams["gram"].to_numpy())
+        near = grams.with_columns(place=place).filter(place < len(known))
+        shared = near.filter(known[near["place"].to_numpy()] == near["gram"].to_numpy())
+        hits.append(shared.unique("row", keep="first", maintain_order=True))
+    first = pl.concat(hits).unique("row", keep="first", maintain_order=True)
+    said = pl.DataFrame({"text": mine["text"].gather(first["text"]), "word": first["word"]})
+    common = said.select(common=words(pl.col("text")).list.slice("word", config.ngram).list.join(" "))["common"]
+    return first.select("row", bench=index["row"].gather(first["place"]), common=common)
 
 
-def _grams(texts: pl.DataFrame, n: int) -> pl.DataFrame:
-    """row, gram: every sequence of n words; a shorter text is one gram, which only another such text can equal."""
-    length = pl.col("words").list.len()
-    short = texts.filter(length < n).select("row", gram=pl.col("words").list.join(" "))
-    long = texts.filter(length >= n).select("row", "words").with_row_index("text")
-    flat = long.explode("words")
-    run = pl.concat_str([pl.col("words").shift(-k).over("text") for k in range(n)], separator=" ")
-    sequences = flat.select("row", gram=run).drop_nulls("gram")
-    return pl.concat([sequences, short])
+def _index(theirs: pl.DataFrame, bench: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """gram, sorted, and row, the first one of the benchmarks that has it; without what too many prompts have."""
+    wording = prompt_text().str.to_lowercase().str.replace_all(r"\W+", " ").str.strip_chars()
+    prompt = bench.select(wording.rank("dense")).to_series()
+    each = pl.concat([part.select("gram", "row").unique() for part in _grams(theirs, config.ngram)])
+    by_prompt = each.group_by("gram", prompt=prompt.gather(each["row"])).agg(pl.col("row").min())
+    by_gram = by_prompt.group_by("gram").agg(pl.col("row").min(), prompts=pl.len())
+    return by_gram.filter(pl.col("prompts") <= config.max_occurrences).sort("gram")
+
+
+def _grams(texts: pl.DataFrame, n: int) -> Iterator[pl.DataFrame]:
+    """The hash of every sequence of n words (gram), the row and the number of its text, and its first word's place.
+
+    A shorter text is one gram, which only another such text can equal. Some texts at a time: a gram keeps no words.
+    """
+    yield pl.DataFrame(schema=GRAMS)  # there may be no text
+    done = 0
+    for batch in batches(texts["text"]):
+        grams, start = shingles(batch, n)
+        count = np.diff(start)
+        text = np.repeat(np.arange(len(batch), dtype=np.int64) + done, count)
+        word = np.arange(len(grams)) - np.repeat(start[:-1], count)
+        columns = {"row": texts["row"].gather(text), "text": text, "word": word, "gram": grams}
+        yield pl.DataFrame(columns, schema=GRAMS)
+        done += len(batch)
 
 
 def _near(mine: pl.DataFrame, theirs: pl.DataFrame, threshold: float) -> pl.DataFrame:

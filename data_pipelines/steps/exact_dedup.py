@@ -8,6 +8,7 @@ which spoke for one side only, is null.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import polars as pl
 
 from data_pipelines.steps import Context, StepResult, partition
+from data_pipelines.steps.responses import ranks_of
 
 MERGED = "merged"
 
@@ -58,10 +60,7 @@ def replace_rows(frame: pl.DataFrame, rows: Sequence[dict[str, Any]]) -> pl.Data
 def _merge(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The first row with the votes and the label of all."""
     first = rows[0]
-    votes: list[Any] = []
-    for vote in (vote for row in rows for vote in row["votes"] or []):
-        if vote not in votes:
-            votes.append(vote)
+    votes = list({json.dumps(vote): vote for row in rows for vote in row["votes"] or []}.values())
     n_votes = sum(row["n_votes"] or 0 for row in rows)
     if all(row["p"] == first["p"] for row in rows) or any(row["p"] is None for row in rows):
         return first | {"votes": votes, "n_votes": n_votes}
@@ -69,8 +68,3 @@ def _merge(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     p = [round(sum((row["n_votes"] or 1) * row["p"][at] for row in rows) / total, 9) for at in range(len(first["p"]))]
     label = {"p": p, "ranks": ranks_of(p), "margin": None, "method": MERGED}
     return first | label | {"votes": votes, "n_votes": n_votes}
-
-
-def ranks_of(p: Sequence[float]) -> list[int]:
-    """Dense ranks by falling probability, 0 best, equal ones tied."""
-    return [len({other for other in p if other > mine}) for mine in p]

@@ -17,8 +17,9 @@ dataset must not change with an optional package.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -32,7 +33,8 @@ Engine = Literal["polars", "rensa"]
 PERMUTATIONS = 128
 SHINGLE_WORDS = 3
 CANDIDATE_RECALL = 0.995
-BATCH_TEXTS = 20_000
+BATCH_BYTES = 8_000_000  # of text taken apart at once; its words and hashes take about fifteen times as much
+BATCH_SHINGLES = 4_000_000  # of both sides of the pairs compared at once
 BUCKET_ALL_PAIRS = 16  # larger buckets link each member to the first and to its neighbour only
 
 PAIRS = pl.Schema({"i": pl.UInt32, "j": pl.UInt32, "jaccard": pl.Float64})
@@ -80,23 +82,33 @@ def band_rows(threshold: float) -> int:
     return max(fits, default=1)
 
 
-def shingles(texts: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Shingle hashes of all texts in one array, and where each text's begin ([n + 1]); every text has at least one."""
+def shingles(texts: pl.Series, size: int = SHINGLE_WORDS) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Hashes of every `size` words in a row, all texts in one array, and where each text's begin ([n + 1]).
+
+    Every text has at least one; one of fewer words has that one. See `batches` for many texts.
+    """
     split = texts.to_frame("text").with_columns(words=words(pl.col("text")))
     wordless = pl.col("words").list.len() == 0  # punctuation only, or empty: the text itself is the only word
     listed = split.select(pl.when(wordless).then(pl.concat_list("text")).otherwise("words"))["text"]
     lengths = listed.list.len().to_numpy().astype(np.int64)
     start = np.concatenate([[0], np.cumsum(lengths)])
-    hashed = np.concatenate([_word_hashes(listed.explode()), np.zeros(SHINGLE_WORDS - 1, np.uint64)])
+    hashed = np.concatenate([_word_hashes(listed.explode()), np.zeros(size - 1, np.uint64)])
     left = np.repeat(start[1:], lengths) - np.arange(start[-1])  # words from here to the end of the text
-    begins = (left >= SHINGLE_WORDS) | (np.repeat(lengths, lengths) == left)  # a short text is one shingle
+    begins = (left >= size) | (np.repeat(lengths, lengths) == left)  # a short text is one shingle
     at = np.flatnonzero(begins)
-    mixed = hashed[at] * _MIX[0]
-    for k in range(1, SHINGLE_WORDS):
-        mixed += np.where(left[at] > k, hashed[at + k], 0).astype(np.uint64) * _MIX[k]
+    factor = _factors(size)
+    mixed = hashed[at] * factor[0]
+    for k in range(1, size):
+        mixed += np.where(left[at] > k, hashed[at + k], np.uint64(0)) * factor[k]
     mixed ^= mixed >> np.uint64(29)  # the multiplications leave low bits weak; both halves are used below
-    count = np.where(lengths >= SHINGLE_WORDS, lengths - SHINGLE_WORDS + 1, 1)
+    count = np.where(lengths >= size, lengths - size + 1, 1)
     return mixed, np.concatenate([[0], np.cumsum(count)])
+
+
+def _factors(size: int) -> NDArray[np.uint64]:
+    """[size] odd numbers, one per place in a shingle."""
+    more = np.random.default_rng(_SEED).integers(0, 2**64, max(size - len(_MIX), 0), dtype=np.uint64)
+    return np.concatenate([_MIX, more | np.uint64(1)])[:size]
 
 
 def _word_hashes(tokens: pl.Series) -> NDArray[np.uint64]:
@@ -109,13 +121,22 @@ def _word_hashes(tokens: pl.Series) -> NDArray[np.uint64]:
 
 def _candidates(texts: pl.Series, threshold: float, *, engine: Engine) -> pl.DataFrame:
     """Distinct pairs i < j that share a band."""
-    keys = np.concatenate([_band_keys(batch, band_rows(threshold), engine) for batch in _batches(texts)])
+    keys = np.concatenate([_band_keys(batch, band_rows(threshold), engine) for batch in batches(texts)])
     pairs = np.unique(np.concatenate([_bucket_pairs(keys[:, band]) for band in range(keys.shape[1])]))
     return pl.DataFrame({"i": pairs // len(texts), "j": pairs % len(texts)})
 
 
-def _batches(texts: pl.Series) -> Iterator[pl.Series]:
-    yield from (texts.slice(start, BATCH_TEXTS) for start in range(0, len(texts), BATCH_TEXTS))
+def batches(texts: pl.Series) -> Iterator[pl.Series]:
+    """The texts in order, about BATCH_BYTES at once."""
+    for start, end in _runs(texts.str.len_bytes().fill_null(0).to_numpy(), BATCH_BYTES):
+        yield texts.slice(start, end - start)
+
+
+def _runs(sizes: NDArray[Any], most: int) -> Iterator[tuple[int, int]]:
+    """Bounds of runs whose sizes, all but the last one, add up to less than `most`."""
+    before = np.cumsum(sizes, dtype=np.int64) - sizes
+    bounds = [*np.flatnonzero(np.diff(before // most, prepend=-1)).tolist(), len(sizes)]
+    return itertools.pairwise(bounds)
 
 
 def _band_keys(texts: pl.Series, rows: int, engine: Engine) -> NDArray[np.uint64]:
@@ -194,15 +215,26 @@ def _verified(texts: pl.Series, candidates: pl.DataFrame, threshold: float) -> p
 def shingle_sets(texts: pl.Series) -> pl.Series:
     """For each text the list of its distinct shingle hashes."""
     parts = []
-    for batch in _batches(texts):
+    for batch in batches(texts):
         values, start = shingles(batch)
         flat = pl.DataFrame({"set": pl.Series(values), "text": np.repeat(np.arange(len(batch)), np.diff(start))})
         parts.append(flat.group_by("text", maintain_order=True).agg(pl.col("set").unique())["set"])
     return pl.concat(parts) if parts else pl.Series("set", [], pl.List(pl.UInt64))
 
 
+def distinct_shingles(texts: pl.Series) -> pl.Series:
+    """For each text the number of its distinct shingles."""
+    counts = [shingle_sets(batch).list.len() for batch in batches(texts)]
+    return pl.concat(counts) if counts else pl.Series("set", [], pl.UInt32)
+
+
 def jaccard(sets: pl.Series, i: pl.Series, j: pl.Series) -> pl.Series:
     """|A & B| / |A | B| of the sets at positions i and j, row by row."""
-    pairs = pl.DataFrame({"a": sets.gather(i), "b": sets.gather(j)})
+    size = sets.list.len().to_numpy()
     common = pl.col("a").list.set_intersection("b").list.len()
-    return pairs.select(jaccard=common / (pl.col("a").list.len() + pl.col("b").list.len() - common))["jaccard"]
+    similarity = common / (pl.col("a").list.len() + pl.col("b").list.len() - common)
+    parts = [pl.Series("jaccard", [], pl.Float64)]
+    for start, end in _runs(size[i.to_numpy()] + size[j.to_numpy()], BATCH_SHINGLES):
+        pairs = pl.DataFrame({"a": sets.gather(i[start:end]), "b": sets.gather(j[start:end])})
+        parts.append(pairs.select(jaccard=similarity)["jaccard"])
+    return pl.concat(parts)

@@ -46,12 +46,13 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """The rows whose responses the policy wrote, or could have written."""
     rows = [row for row in frame.to_dicts() if row["responses"]]
     places = [(at, spot) for at, row in enumerate(rows) for spot in range(len(row["responses"]))]
+    scores = [{(one["aspect"], one["response"]): one["value"] for one in row["scores"] or []} for row in rows]
     flags = policy_flags(
         [f"{rows[at]['id']} {spot}" for at, spot in places],
         [rows[at]["generators"][spot] if rows[at]["generators"] else None for at, spot in places],
         policy=config.policy,
-        logp_now=[_score(rows[at], "logp_now", spot) for at, spot in places],
-        logp_then=[_score(rows[at], "logp_then", spot) for at, spot in places],
+        logp_now=[scores[at].get(("logp_now", spot), np.nan) for at, spot in places],
+        logp_then=[scores[at].get(("logp_then", spot), np.nan) for at, spot in places],
         near=config.near,
     )
     worst = np.zeros(len(rows), dtype=np.int64)
@@ -67,11 +68,6 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         facts={"responses": dict(flags.facts), "rows": {name: int((flag == name).sum()) for name in FLAGS}},
     )
     return weighed(frame, verdicts, action=config.action, facts=_coverage(rows, config))
-
-
-def _score(row: dict[str, Any], aspect: str, response: int) -> float:
-    found = [one["value"] for one in row["scores"] or [] if (one["aspect"], one["response"]) == (aspect, response)]
-    return found[0] if found else float("nan")
 
 
 def _coverage(rows: list[dict[str, Any]], config: Config) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from data_pipelines.steps import Context, StepResult, partition
-from data_pipelines.steps.minhash import shingle_sets
+from data_pipelines.steps.minhash import distinct_shingles
 from data_pipelines.steps.text import UNSPACED, prompt_text, response_texts, words
 from rmkit.errors import ConfigError
 
@@ -97,11 +97,13 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
 
 def _measures(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
     """One line per response: its row, text and prompt, and the measures that the rules ask about."""
-    answers = rows.with_row_index("row").explode("responses").rename({"responses": "text"}).drop_nulls("text")
+    script = _script(pl.col("prompt")) if config.script else pl.lit(None)  # once per prompt, and by far the slowest
+    numbered = rows.with_row_index("row").with_columns(script=script)
+    answers = numbered.explode("responses").rename({"responses": "text"}).drop_nulls("text")
     text = pl.col("text")
     inside = text.str.extract_all(MARKUP).list.eval(pl.element().str.len_chars()).list.sum()
-    differs = (_script(text) != _script(pl.col("prompt"))).fill_null(False)  # no letters, no language
-    foreign = differs if config.script else pl.lit(False)  # by far the slowest measure
+    differs = (_script(text) != pl.col("script")).fill_null(False)  # no letters, no language
+    foreign = differs if config.script else pl.lit(False)
     measured = answers.with_columns(
         chars=text.str.len_chars(),
         words=words(text).list.len(),
@@ -112,7 +114,7 @@ def _measures(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
         cut_off=(text.str.len_chars() >= TRUNCATED_CHARS) & ~text.str.contains(CLOSING),
         foreign=foreign,
     )
-    distinct = shingle_sets(measured["text"]).list.len()
+    distinct = distinct_shingles(measured["text"])
     share = 1 - distinct / (pl.col("words") - 2).clip(1)
     return measured.with_columns(repetition=pl.when(pl.col("words") >= REPETITION_WORDS).then(share).otherwise(0.0))
 

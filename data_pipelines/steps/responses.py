@@ -53,7 +53,8 @@ def as_pair(row: Mapping[str, Any], better: int, worse: int, rewards: Sequence[f
 def widened(row: Mapping[str, Any], texts: Sequence[str], *, author: str, keep_given: bool) -> dict[str, Any]:
     """The row with new responses (message lists as JSON) behind those it had, or in place of them, and no label."""
     given = list(row["responses"] or []) if keep_given else []
-    new = [text for text in texts if text not in given]
+    known = set(given)
+    new = [text for text in texts if text not in known]
     before = row["parent_order"] or range(len(given))
     made = dict(row) | {
         "kind": KINDS.get(len(given) + len(new), "list"),
@@ -91,7 +92,8 @@ def scored_label(row: Mapping[str, Any], aspect: str) -> dict[str, Any]:
 
 def ranks_of(rewards: Sequence[float]) -> list[int]:
     """[N] 0 for the best, equal rewards share a rank, no rank is left out."""
-    return [len({other for other in rewards if other > value}) for value in rewards]
+    place = {value: rank for rank, value in enumerate(sorted(set(rewards), reverse=True))}
+    return [place[value] for value in rewards]
 
 
 def result_of(

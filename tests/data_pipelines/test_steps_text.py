@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipelines.steps.exact_dedup import ranks_of
 from data_pipelines.steps.normalise import clean
+from data_pipelines.steps.responses import ranks_of
 from data_pipelines.steps.text import prompt_text, response_texts, words
 from rmkit.errors import ConfigError, DataError
 from rmkit.ids import assistant_message, canonical_json, content_hash, user_message
@@ -282,6 +282,20 @@ def test_responses_are_searched_where_asked() -> None:
     row = pair("Any other question", SAID, "y")
     assert len(apply("contamination", [row], benchmarks=bench(PROMPT)).dropped) == 0
     assert len(apply("contamination", [row], benchmarks=bench(PROMPT), responses=True).dropped) == 1
+
+
+def test_a_sentence_of_many_benchmark_responses_is_a_template() -> None:
+    made = bench(*(f"question number {at} about the animal" for at in range(12)))  # all are answered with SAID
+    row = pair("Any other question", SAID, "y")
+    assert len(apply("contamination", [row], benchmarks=made, responses=True, near=0.0).dropped) == 0
+    assert len(apply("contamination", [row], benchmarks=made[:10], responses=True, near=0.0).dropped) == 1
+
+
+def test_benchmarks_and_rows_without_a_word_match_nothing() -> None:
+    row = pair("?!", "x", "y")
+    assert len(apply("contamination", [row], benchmarks=bench("?!", "...")).dropped) == 0
+    assert len(apply("contamination", [row], benchmarks=bench(PROMPT)).dropped) == 0
+    assert len(apply("contamination", [pair(PROMPT, "x", "y")], benchmarks=bench("...")).dropped) == 0
 
 
 def test_no_benchmark_is_said() -> None:
