@@ -2,14 +2,13 @@
 
 Each finished step leaves a folder $RMKIT_HOME/runs/KEY with what it dropped, its facts and the frame it kept. KEY is a
 digest of the input (version, rows and votes), of benchmarks and gold labels, of the step's and all earlier steps'
-configs and of the steps' source code, so a changed recipe, version or rmkit never picks up an old result. A folder
-appears by one rename and is complete or absent. Only the newest kept frame is stored; the folders go once the version
+configs and reward models, and of all source code that a step can run (rmkit's, that of a step from elsewhere, the
+libraries' versions), so a changed recipe, version, model or rmkit never picks up an old result. A folder appears by one rename and is complete or absent. Only the newest kept frame is stored; the folders go once the version
 is committed.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -17,17 +16,18 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from data_pipelines.steps import Context, run_step
+from data_pipelines.steps import Context, run_step, step_module
 from rmkit import console, paths
-from rmkit.errors import StoreError
+from rmkit.errors import RmkitError, StoreError
 from rmkit.ids import digest
+from rmkit.source_digest import source_digest
 
+PACKAGES = ("rmkit", "rubrics", "warehouse", "data_pipelines")  # what a step of ours may import
 KEPT, DROPPED, REPORT = "kept.arrow", "dropped.arrow", "report.json"
 RECORDS = "records-"  # + table.arrow
 
@@ -135,25 +135,40 @@ def _folder(key: str) -> Path:
 
 def _keys(frame: pl.DataFrame, steps: Sequence[tuple[str, Any]], context: Context, given: str) -> list[str]:
     """One key per step, each depending on all before it."""
-    key = digest([given, *map(_content, (frame, context.benchmarks, *context.gold.values())), _code()])
+    key = digest([given, *map(_content, (frame, context.benchmarks, *context.gold.values()))])
     keys = []
     for name, config in steps:
-        key = digest([key, name, json.dumps(asdict(config), sort_keys=True)])
+        options = json.dumps(asdict(config), sort_keys=True)
+        key = digest([key, name, options, _model(config), source_digest(*PACKAGES, *_home_of(name))])
         keys.append(key[:32])
     return keys
+
+
+def _home_of(name: str) -> list[str]:
+    """The top-level package of a step's module where that is none of ours."""
+    package = step_module(name).__name__.partition(".")[0]
+    return [] if package in PACKAGES else [package]
+
+
+def _model(config: Any) -> str:
+    """Digest of what the name of a step's reward model stands for now; "" where it names none that has files."""
+    from rmkit.models import find_model
+    from rmkit.models.artefact import CARD
+    from rmkit.models.model_card import CALIBRATION
+
+    if not (name := getattr(config, "model", "")):
+        return ""
+    try:
+        path = find_model(name)
+    except RmkitError:  # built in, behind a URL, or unknown, which the step itself says best
+        return ""
+    files = [path] if path.is_file() else [path / CARD, path / CALIBRATION]
+    return digest([file.read_text() if file.is_file() else "" for file in files])
 
 
 def _content(frame: pl.DataFrame) -> str:
     """Digest of all cells in order. Good for one polars version, which the key covers."""
     return hashlib.sha256(frame.hash_rows().to_numpy().tobytes()).hexdigest()
-
-
-@functools.cache
-def _code() -> str:
-    """Digest of the steps' source and of the libraries that do the work."""
-    folder = Path(__file__).parent / "steps"
-    sources = [path.read_text() for path in sorted(folder.glob("*.py"))]
-    return digest([*sources, *map(metadata.version, ("polars", "numpy", "scipy"))])
 
 
 def _jsonable(values: dict[str, Any]) -> dict[str, Any]:

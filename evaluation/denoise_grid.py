@@ -31,6 +31,7 @@ from rmkit.ids import digest
 from rmkit.reliability.feature_pairs import FeaturePairs
 from rmkit.reliability.head_training import HeadConfig
 from rmkit.reliability.separation import auc, kept_precision
+from rmkit.source_digest import source_digest
 
 if TYPE_CHECKING:
     from evaluation.denoise_methods import Outcome
@@ -204,19 +205,7 @@ def _path(folder: Path, cell: Cell, method: str) -> Path:
 
 def _folder(data: BenchData, head: HeadConfig, prior: float | None) -> Path:
     said = json.dumps([data.name, data.digest, asdict(head), prior], sort_keys=True)
-    return paths.home() / "runs" / "denoise" / digest([said, _code()])[:16]
-
-
-@functools.cache
-def _code() -> str:
-    """Digest of what computes and stores a result: this file, the methods, the reliability functions and torch."""
-    from importlib import metadata
-
-    import rmkit.reliability as functions
-
-    here = Path(__file__)
-    places = [here, here.with_name("denoise_methods.py"), *sorted(Path(functions.__path__[0]).glob("*.py"))]
-    return digest([*(path.read_text() for path in places), metadata.version("torch")])
+    return paths.home() / "runs" / "denoise" / digest([said, source_digest("rmkit", "evaluation")])[:16]
 
 
 def _store_task(folder: Path, data: BenchData, cells: Iterable[Cell]) -> None:

@@ -88,12 +88,12 @@ def configure(name: str, options: Mapping[str, Any], *, where: str) -> Any:
     """The named step's config from TOML options. Raises ConfigError for an unknown step or key, naming the known."""
     if name not in STEPS:
         raise ConfigError(f"{where}: no step {name!r}; one of: {', '.join(STEPS)}")
-    return build(_module(name).Config, options, where=f"{where} ({name})")
+    return build(step_module(name).Config, options, where=f"{where} ({name})")
 
 
 def run_step(name: str, frame: pl.DataFrame, config: Any, *, context: Context) -> StepResult:
     """The step's result, checked: every row is either kept or dropped once, with a reason."""
-    result: StepResult = _module(name).step(frame, config, context)
+    result: StepResult = step_module(name).step(frame, config, context)
     ids = pl.concat([result.kept["id"], result.dropped["id"]])
     if len(ids) != len(frame) or not ids.sort().equals(frame["id"].sort()):
         raise DataError(
@@ -120,5 +120,6 @@ def nothing_dropped(frame: pl.DataFrame, facts: Mapping[str, Any]) -> StepResult
     return StepResult(frame, pl.DataFrame(schema=DROPPED), dict(facts))
 
 
-def _module(name: str) -> Any:
+def step_module(name: str) -> Any:
+    """The module of a step, with its `Config` and `step`."""
     return importlib.import_module(f"data_pipelines.steps.{name}")
