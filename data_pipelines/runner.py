@@ -3,8 +3,8 @@
 Each finished step leaves a folder $RMKIT_HOME/runs/KEY with what it dropped, its facts and the frame it kept. KEY is a
 digest of the input (version, rows and votes), of benchmarks and gold labels, of the step's and all earlier steps'
 configs and reward models, and of all source code that a step can run (rmkit's, that of a step from elsewhere, the
-libraries' versions), so a changed recipe, version, model or rmkit never picks up an old result. A folder appears by one rename and is complete or absent. Only the newest kept frame is stored; the folders go once the version
-is committed.
+libraries' versions), so a changed recipe, version, model or rmkit never picks up an old result. A folder appears by one
+rename and is complete or absent. Only the newest kept frame is stored; the folders go once the version is committed.
 """
 
 from __future__ import annotations

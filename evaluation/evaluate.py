@@ -7,7 +7,6 @@ and model goes to the warehouse table `eval_item`, so that any number can be tra
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +14,11 @@ from typing import Any
 
 from evaluation import suite_command
 from evaluation.held_out import HeldOut, load_held_out, score_held_out
-from evaluation.json_ready import without_nan
+from evaluation.json_ready import without_nan, write_json
 from evaluation.stored_items import item_rows, store_items
 from evaluation.summary import compare, summarise
 from rmkit import console
-from rmkit.errors import DataError, UsageError
+from rmkit.errors import UsageError
 from rmkit.judge.tally import judging_lines
 from rmkit.metrics.accuracy import TiePolicy
 from rmkit.models import load_model
@@ -49,7 +48,7 @@ def main(argv: list[str]) -> int:
     command = f"rmkit eval {shlex.join(argv)}"
     result, per_item = evaluate(options.models, held_out, ties=options.ties, command=command)
     if options.output:
-        _write(options.output, result | {"per_item": per_item})
+        write_json(options.output, result | {"per_item": per_item})
     console.emit(result, as_json=options.json, text=table(result))
     return 0
 
@@ -81,14 +80,6 @@ def evaluate(
     }
     rows = [row for one in scored for row in item_rows(one, held_out)]
     return without_nan(result), without_nan(rows)
-
-
-def _write(path: Path, result: Mapping[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}; name another file with -o") from error
 
 
 def table(result: Mapping[str, Any]) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from evaluation.evaluator import select
 from evaluation.games import Game, preference_matrix, told
+from evaluation.json_ready import without_nan, write_json
 from evaluation.suite_command import open_model
 from evaluation.suites.load import load_items
 from evaluation.suites.suite import load_suite
@@ -36,6 +38,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--data", help="file or folder of the data (default $RMKIT_BENCHMARKS, else the hub)")
     parser.add_argument("--limit", type=int, default=DEFAULT_LIMIT, help=f"prompts to ask (default {DEFAULT_LIMIT})")
     parser.add_argument("--allow-changed", action="store_true", help="accept other counts or contents than declared")
+    parser.add_argument("-o", "--output", type=Path, help="also write the result as JSON")
     options = parser.parse_args(argv)
     if options.limit < 1:
         raise UsageError(f"--limit must be 1 or more, got {options.limit}")
@@ -50,6 +53,8 @@ def main(argv: list[str]) -> int:
     facts = {"suite": suite.name, "suite_hash": suite.hash(loaded.digests), "model": model.info.name}
     facts |= {"fingerprint": model.info.fingerprint, "command": f"rmkit probe cycles {shlex.join(argv)}"}
     result = facts | found | {"judging": report_of(model)}
+    if options.output:
+        write_json(options.output, without_nan(result))
     console.emit(result, as_json=options.json, text=table(result))
     return 0
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from evaluation.evaluator import select
+from evaluation.json_ready import without_nan, write_json
 from evaluation.probes.perturb import perturb_probe
 from evaluation.suite_command import open_model
 from evaluation.suites.load import load_items
@@ -47,6 +49,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--data", help="file or folder of the data (default $RMKIT_BENCHMARKS, else the hub)")
     parser.add_argument("--limit", type=int, default=DEFAULT_LIMIT, help=f"replies to change (default {DEFAULT_LIMIT})")
     parser.add_argument("--allow-changed", action="store_true", help="accept other counts or contents than declared")
+    parser.add_argument("-o", "--output", type=Path, help="also write the result as JSON")
     options = parser.parse_args(argv)
     if options.limit < 1:
         raise UsageError(f"--limit must be 1 or more, got {options.limit}")
@@ -70,6 +73,8 @@ def main(argv: list[str]) -> int:
         "judging": report_of(model),
         **found,
     }
+    if options.output:
+        write_json(options.output, without_nan(result))
     console.emit(result, as_json=options.json, text=table(result))
     return 0
 

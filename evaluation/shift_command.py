@@ -13,7 +13,7 @@ import numpy as np
 from evaluation.evaluator import lengths, run
 from evaluation.items import Item
 from evaluation.journal import open_journal, run_folder
-from evaluation.json_ready import without_nan
+from evaluation.json_ready import without_nan, write_json
 from evaluation.probes.shift import CELLS, OUT_OF_DISTRIBUTION, SIDES, Cell, Side, shift_probe
 from evaluation.stored_logprobs import Reward, StoredLogprobs, load_logprobs, names_logprobs
 from evaluation.suite_command import open_model
@@ -51,6 +51,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--ties", choices=("half", "zero"), default="half", help="what a tie earns (default half)")
     parser.add_argument("--tie-width", type=float, default=0.0, help="margins up to this are ties (default 0)")
+    parser.add_argument("-o", "--output", type=Path, help="also write the result as JSON")
     options = parser.parse_args(argv)
     result = shift(
         (options.first, options.second),
@@ -59,6 +60,8 @@ def main(argv: list[str]) -> int:
         tie_width=options.tie_width,
         command=f"rmkit probe shift {shlex.join(argv)}",
     )
+    if options.output:
+        write_json(options.output, result)
     console.emit(result, as_json=options.json, text=table(result))
     return 0
 

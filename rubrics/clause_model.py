@@ -5,7 +5,8 @@
     form = "yes_no"                rule = "gated"            # weighted | gated | product
 
 Every criterion is asked on its own (`clauses`), hard rules run as code, and the score is their aggregate in [0, 1];
-`aspects` holds each criterion by its number. A response none of whose criteria could be scored is unscored.
+`aspects` holds each criterion by its text. A response none of whose criteria could be scored is unscored. Where code
+checks every criterion, [rubric] is all that the TOML needs, and nobody is asked.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from rmkit.config import build, read_toml
 from rmkit.ids import content_hash
 from rmkit.judge import Judge, load_judge
 from rmkit.ledger import Ledger, open_ledger
-from rmkit.types import Candidates, Comparison, Score, compare_by_score
+from rmkit.types import Candidates, Comparison, ModelInfo, Score, compare_by_score
 from rubrics.clauses import score_clauses
 from rubrics.rubric_file import Rubric, read_rubric, use
+
+GroupFree = Literal["weighted", "gated", "product"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,20 +32,17 @@ class RubricConfig:
     """`file` relative to the TOML; `rule` as in `aggregate` (normalised needs a group, so no single score has it)."""
 
     file: str
-    rule: Literal["weighted", "gated", "product"] = "gated"
+    rule: GroupFree = "gated"
 
 
-class ClauseRewardModel:
-    """A pointwise reward model. The judge must be of the form yes_no."""
+class RuleRewardModel:
+    """A pointwise reward model of a rubric that code checks in full."""
 
-    def __init__(
-        self, judge: Judge, rubric: Rubric, *, rule: Literal["weighted", "gated", "product"] = "gated"
-    ) -> None:
-        self._judge = judge
+    def __init__(self, rubric: Rubric, *, rule: GroupFree = "gated") -> None:
+        self._judge: Judge | None = None
         self._rubric = rubric
         self._rule = rule
-        fingerprint = content_hash(" ".join([judge.info.fingerprint, rubric.hash, rule]))
-        self.info = replace(judge.info, scale="rating", pointwise=True, fingerprint=fingerprint)
+        self.info = ModelInfo(rubric.ref, "explicit", "rating", True, content_hash(f"{rubric.hash} {rule}"))
 
     def score(self, batch: Sequence[Candidates]) -> list[list[Score]]:
         """See `RewardModel`."""
@@ -53,6 +53,16 @@ class ClauseRewardModel:
         """See `RewardModel`: by value; equal is a tie."""
         return compare_by_score(self.score, batch, p_first=lambda a, b: (1 + (a > b) - (a < b)) / 2)
 
+
+class ClauseRewardModel(RuleRewardModel):
+    """The same with a judge, of the form yes_no, for what no code checks."""
+
+    def __init__(self, judge: Judge, rubric: Rubric, *, rule: GroupFree = "gated") -> None:
+        super().__init__(rubric, rule=rule)
+        self._judge: Judge = judge
+        fingerprint = content_hash(" ".join([judge.info.fingerprint, rubric.hash, rule]))
+        self.info = replace(judge.info, scale="rating", pointwise=True, fingerprint=fingerprint)
+
     def report(self) -> dict[str, Any]:
         """As `Judge.report`."""
         return self._judge.report()
@@ -62,13 +72,16 @@ class ClauseRewardModel:
         self._judge.close()
 
 
-def load(path: Path, *, ledger: Ledger | None = None) -> ClauseRewardModel:
+def load(path: Path, *, ledger: Ledger | None = None) -> RuleRewardModel:
     """The model of a judge's TOML with the table [rubric]; the rubric's first use is recorded in the ledger.
 
+    A ClauseRewardModel unless code checks every criterion; [judge] and [generator], if any, are not read then.
     Raises ConfigError where TOML or rubric file are wrong, or where the file was changed after it had been used.
     """
     ledger = ledger or open_ledger()
     config = build(RubricConfig, read_toml(path)["rubric"], where=f"{path} [rubric]")
     rubric = read_rubric(path.parent / config.file)
     use(rubric, ledger)
+    if all(criterion.check for criterion in rubric.criteria):
+        return RuleRewardModel(rubric, rule=config.rule)
     return ClauseRewardModel(load_judge(path, ledger=ledger), rubric, rule=config.rule)

@@ -7,6 +7,7 @@ Thresholds are per clause, since a judge's probabilities are calibrated for each
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,35 +24,52 @@ class ClauseScores:
     """One response: its reward and, per criterion, the probability that it is met, evidence, and whether it passes."""
 
     aggregate: Aggregate
+    criteria: tuple[str, ...]
     met: tuple[float | None, ...]
     evidence: tuple[str | None, ...]
     passed: tuple[bool | None, ...]
 
     @property
     def score(self) -> Score:
-        """As a reward model's score; aspects are numbered from 1."""
-        aspects = {str(i): value for i, value in enumerate(self.met, start=1) if value is not None}
+        """As a reward model's score; each criterion that was scored is an aspect, named by its text."""
+        named = zip(distinct(self.criteria), self.met, strict=True)
+        aspects = {name: value for name, value in named if value is not None}
         if self.aggregate.coverage == 0:
             return Score.failed("no criterion could be scored")
         return Score(value=self.aggregate.value, aspects=aspects)
 
 
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names, a repeated one with its number: "kind", "kind (2)"."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
+
+
 def score_clauses(
-    judge: Judge,
+    judge: Judge | None,
     items: Sequence[tuple[Candidates, Sequence[Criterion]]],
     *,
     rule: Rule = "gated",
     thresholds: Mapping[str, float] | None = None,
 ) -> list[list[ClauseScores]]:
-    """[item][response] scores. `thresholds` by criterion text, 0.5 otherwise. The judge must be of the form yes_no.
+    """[item][response] scores. `thresholds` by criterion text, 0.5 otherwise. The judge must be of the form yes_no, and
+    may be None where every criterion is checked by code.
 
     Raises ConfigError for another judge, DataError for a faulty check or senseless weights.
     """
-    if judge.config.form != "yes_no":
-        raise ConfigError(f"clauses are yes/no questions; the judge {judge.config.name} is {judge.config.form}")
     asked = [(item, criterion) for item, criteria in items for criterion in criteria if not criterion.check]
-    judged = judge.judged_under((item, Context(rubric=_question(criterion))) for item, criterion in asked)
-    answers = iter([found.scores() for found in judged])
+    answers: Iterator[list[Score]] = iter(())
+    if judge is not None:
+        if judge.config.form != "yes_no":
+            raise ConfigError(f"clauses are yes/no questions; the judge {judge.config.name} is {judge.config.form}")
+        judged = judge.judged_under((item, Context(rubric=_question(criterion))) for item, criterion in asked)
+        answers = iter([found.scores() for found in judged])
+    elif asked:
+        raise ConfigError(f"no code checks {asked[0][1].criterion!r}: a judge has to")
     return [_scored(item, criteria, answers, rule, thresholds or {}) for item, criteria in items]
 
 
@@ -78,6 +96,7 @@ def _scored(
     return [
         ClauseScores(
             aggregate=found,
+            criteria=tuple(criterion.criterion for criterion in criteria),
             met=tuple(row),
             evidence=tuple(column[i] for column in evidence),
             passed=tuple(

@@ -153,14 +153,15 @@ def _json(keys: Sequence[str]) -> Check:
 
 def _only(rest: Mapping[str, Any], name: Any, *allowed: str) -> None:
     if surplus := sorted(set(rest) - set(allowed)):
-        raise DataError(f"rule {name}: unknown {', '.join(surplus)}")
+        known = f"beside rule it takes {', '.join(allowed)}" if allowed else "it takes no key beside rule"
+        raise DataError(f"rule {name}: unknown {', '.join(surplus)}; {known}")
 
 
 def _number(rest: Mapping[str, Any], name: Any) -> int:
     _only(rest, name, "value")
     value = rest.get("value")
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise DataError(f"rule {name}: value must be a whole number >= 0, got {value!r}")
+        raise DataError(f"rule {name} needs value, a whole number >= 0; {_got(rest, 'value')}")
     return value
 
 
@@ -168,7 +169,7 @@ def _text(rest: Mapping[str, Any], name: Any, *also: str) -> str:
     _only(rest, name, "value", *also)
     value = rest.get("value")
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"rule {name}: value must be a text, got {value!r}")
+        raise DataError(f"rule {name} needs value, a text; {_got(rest, 'value')}")
     return value
 
 
@@ -176,5 +177,9 @@ def _texts(rest: Mapping[str, Any], name: Any, *also: str, field: str = "values"
     _only(rest, name, field, *also)
     values = rest.get(field)
     if not isinstance(values, list) or not values or not all(isinstance(v, str) and v for v in values):
-        raise DataError(f"rule {name}: {field} must be a list of texts, got {values!r}")
+        raise DataError(f"rule {name} needs {field}, a list of texts; {_got(rest, field)}")
     return values
+
+
+def _got(rest: Mapping[str, Any], field: str) -> str:
+    return f"got {rest[field]!r}" if field in rest else "it has none"

@@ -22,8 +22,10 @@ the same name and version is refused from then on, on every machine that shares 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rmkit.config import read_toml
 from rmkit.errors import ConfigError, ConflictError, DataError
@@ -66,14 +68,21 @@ def read_rubric(path: Path) -> Rubric:
         raise ConfigError(f"{path}: version must be a whole number from 1, got {version!r}")
     try:
         criteria = parse_rubric(table.get("criteria"))
-        for criterion in criteria:
+        for number, criterion in enumerate(criteria, 1):
             if criterion.check:
-                compiled(criterion.check)
+                _compilable(criterion.check, f"criterion {number}")
         if "total" in table:
             require_total(criteria, float(table["total"]))
     except (DataError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
     return Rubric(name, version, criteria)
+
+
+def _compilable(check: Mapping[str, Any], where: str) -> None:
+    try:
+        compiled(check)
+    except DataError as error:
+        raise DataError(f"{where}, check: {error}") from None
 
 
 def use(rubric: Rubric, ledger: Ledger) -> None:

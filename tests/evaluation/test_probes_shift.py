@@ -227,7 +227,10 @@ def test_command(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         "implicit",
     )
     assert result["command"].startswith("rmkit probe shift length")
-    assert main(arguments) == 0
+    assert main([*arguments, "-o", str(tmp_path / "new" / "shift.json")]) == 0
+    written = json.loads((tmp_path / "new" / "shift.json").read_text())
+    assert written.pop("command") != result.pop("command")
+    assert written == result
     text = capsys.readouterr().out
     assert "first minus second out of distribution: mean +50.00" in text
     assert "id: 1 pairs dropped from both, second: no log-probabilities stored" in text

@@ -81,15 +81,18 @@ def test_every_rule_is_tried_above() -> None:
     [
         ({"rule": "be_nice"}, "unknown rule 'be_nice'"),
         ({}, "unknown rule None"),
-        ({"rule": "max_words"}, "whole number"),
+        ({"rule": "max_words"}, "rule max_words needs value, a whole number >= 0; it has none"),
         ({"rule": "max_words", "value": -1}, "whole number"),
         ({"rule": "max_words", "value": True}, "whole number"),
-        ({"rule": "max_words", "value": 3, "unit": "k"}, "unknown unit"),
+        ({"rule": "max_words", "value": 3, "unit": "k"}, "unknown unit; beside rule it takes value"),
+        ({"rule": "times", "values": ["a"]}, "unknown values; beside rule it takes value, min, max"),
+        ({"rule": "json", "values": ["a"]}, "unknown values; beside rule it takes keys"),
+        ({"rule": "includes", "value": "a"}, "unknown value; beside rule it takes values, any"),
         ({"rule": "includes", "values": []}, "list of texts"),
         ({"rule": "includes", "values": "apple"}, "list of texts"),
-        ({"rule": "begins_with", "value": " "}, "must be a text"),
+        ({"rule": "begins_with", "value": " "}, "needs value, a text; got ' '"),
         ({"rule": "times", "value": "a", "min": -1}, "whole numbers"),
-        ({"rule": "table", "value": 1}, "unknown value"),
+        ({"rule": "table", "value": 1}, "unknown value; it takes no key beside rule"),
     ],
 )
 def test_a_senseless_rule_is_refused(check: dict[str, Any], said: str) -> None:

@@ -17,6 +17,7 @@ from rmkit import cli
 from rmkit.errors import ConfigError, DataError, UsageError
 from rmkit.exports import examples_of
 from rmkit.models import load_model
+from rubrics.rubric_file import read_rubric
 from tests.exports import row, write_export
 
 
@@ -119,8 +120,8 @@ def test_a_rubric_file_is_a_model_that_asks_clause_by_clause(
         )
         model = load_model(path)
         [[short, long]] = model.score([examples_of(export, "all")[0].candidates])
-        assert (short.value, short.aspects) == (0.5, {"1": 1.0, "2": 0.0})
-        assert (long.value, long.aspects) == (0.5, {"1": 0.0, "2": 1.0})
+        assert (short.value, short.aspects) == (0.5, {"At most five words.": 1.0, "Does it say which one?": 0.0})
+        assert (long.value, long.aspects) == (0.5, {"At most five words.": 0.0, "Does it say which one?": 1.0})
         assert endpoint.n_requests == 2  # the hard rule asked nobody
         gated = path.read_text().replace('"weighted"', '"gated"')
         path.write_text(gated)
@@ -142,6 +143,38 @@ def test_a_rubric_file_is_a_model_that_asks_clause_by_clause(
             cli.call("judge", [str(path), str(export)])
         for one in (model, other):
             one.close()  # type: ignore[attr-defined]
+
+
+def test_a_rubric_of_hard_rules_alone_needs_neither_judge_nor_generator(
+    home: Path, export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    criterion = '[[criteria]]\ncriterion = "short"\ntag = "hard_rule"\ncheck = {{rule = "max_words", value = {}}}\n'
+    (tmp_path / "short.toml").write_text(
+        'name = "short"\nversion = 1\n' + criterion.format(5) + criterion.format(500) + "weight = 3.0\n"
+    )
+    path = tmp_path / "rules.toml"
+    path.write_text('[rubric]\nfile = "short.toml"\nrule = "weighted"\n')
+    model = load_model(path)
+    [[short, long]] = model.score([examples_of(export, "all")[0].candidates])
+    assert (short.value, short.aspects) == (1.0, {"short": 1.0, "short (2)": 1.0})
+    assert (long.value, long.aspects) == (0.75, {"short": 0.0, "short (2)": 1.0})
+    assert (model.info.name, model.info.pointwise) == ("short@v1", True)
+    assert cli.call("eval", [str(path), "--data", str(export), "--split", "all"]) == 0
+    assert "parse rate" not in capsys.readouterr().out
+    path.write_text('[rubric]\nfile = "short.toml"\nrule = "product"\n')
+    assert load_model(path).info.fingerprint != model.info.fingerprint
+    (tmp_path / "open.toml").write_text('name = "open"\nversion = 1\n[[criteria]]\ncriterion = "Is it kind?"\n')
+    path.write_text('[rubric]\nfile = "open.toml"\n')
+    with pytest.raises(ConfigError, match=r"no table \[judge\]"):
+        load_model(path)
+
+
+def test_a_faulty_hard_rule_says_which_criterion_and_which_keys(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    head = 'name = "r"\nversion = 1\n[[criteria]]\ncriterion = "kind"\n[[criteria]]\ncriterion = "short"\n'
+    path.write_text(head + 'check = {rule = "max_words", n = 5}\n')
+    with pytest.raises(ConfigError, match="criterion 2, check: rule max_words: unknown n; beside rule it takes value"):
+        read_rubric(path)
 
 
 def test_without_a_writer_nothing_is_generated(home: Path, judge: Path, export: Path, tmp_path: Path) -> None:
