@@ -61,7 +61,7 @@ def create_app(
 
     def answered(served: Served) -> None:
         counters.served(served)
-        counters.state(engine, rewards.lost if rewards else 0)
+        counters.state(engine, rewards)
         if rewards:
             rewards.add(served)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rmkit.types import Candidates, Comparison, Conversation, RewardModel, Score
@@ -50,7 +52,7 @@ def score(model: RewardModel, items: Sequence[Candidates]) -> list[list[Score]]:
 
 def compare(model: RewardModel, items: Sequence[Candidates]) -> list[Comparison]:
     """[P] comparisons."""
-    return model.compare(items)
+    return [_finite_comparison(one) for one in model.compare(items)]
 
 
 def in_halves(model: RewardModel, ask: Ask, items: Sequence[Candidates]) -> list[Any]:
@@ -81,4 +83,17 @@ def _failed(ask: Ask, item: Candidates, reason: str) -> list[Score] | Comparison
 def _checked(scores: list[list[Score]], items: Sequence[Candidates]) -> list[list[Score]]:
     if [len(row) for row in scores] != [len(item.completions) for item in items]:
         raise RuntimeError("the model gave another number of scores than it was given completions")
-    return scores
+    return [[_finite_score(score) for score in row] for row in scores]
+
+
+def _finite_score(score: Score) -> Score:
+    """Unscored where the value is infinite: here, so that no route, counter or log sees it as a number."""
+    if score.unscored is None and not math.isfinite(score.value):
+        return replace(score, value=math.nan, unscored=f"the model gave {score.value}, not a finite number")
+    return score
+
+
+def _finite_comparison(comparison: Comparison) -> Comparison:
+    if comparison.unscored is None and not math.isfinite(comparison.p_first):
+        return Comparison.failed(f"the model gave {comparison.p_first}, not a finite number")
+    return comparison

@@ -49,13 +49,19 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name=f"score-{model.info.name}", daemon=True)
         self._thread.start()
 
-    async def score(self, items: Sequence[Candidates], *, call: Call) -> Answer[list[Score]]:
-        """[P][N] scores. Raises RefusedError where the queue is full, the deadline passes or the service goes down."""
-        return await self._ask(items, call, asking.score, share=self.model.info.pointwise)
+    async def score(
+        self, items: Sequence[Candidates], *, call: Call, by: RewardModel | None = None
+    ) -> Answer[list[Score]]:
+        """[P][N] scores, of the current model where `by` names none.
+
+        Raises RefusedError where the queue is full, the deadline passes or the service goes down.
+        """
+        model = by or self.model
+        return await self._ask(model, items, call, asking.score, share=model.info.pointwise)
 
     async def compare(self, items: Sequence[Candidates], *, call: Call) -> Answer[Comparison]:
         """[P] comparisons of Candidates of two. Raises RefusedError as `score`."""
-        return await self._ask(items, call, asking.compare, share=False)
+        return await self._ask(self.model, items, call, asking.compare, share=False)
 
     def swap(self, model: RewardModel) -> None:
         """Answer requests that come from now on with another model; those already here keep theirs."""
@@ -94,8 +100,10 @@ class Batcher:
                 retry_after_s=wait_s - allowed,
             )
 
-    async def _ask(self, items: Sequence[Candidates], call: Call, ask: Ask, *, share: bool) -> Answer[Any]:
-        loop, now, model = asyncio.get_running_loop(), time.monotonic(), self.model
+    async def _ask(
+        self, model: RewardModel, items: Sequence[Candidates], call: Call, ask: Ask, *, share: bool
+    ) -> Answer[Any]:
+        loop, now = asyncio.get_running_loop(), time.monotonic()
         job = Job(model, ask, share, call, loop, loop.create_future(), [None] * len(items), len(items), now)
         if not items:
             return Answer(model.info, [], 0.0, 0.0)

@@ -35,14 +35,21 @@ class Engine:
         self.default = next(iter(models))
         self.observers = observers
 
-    async def score(self, name: str | None, items: Sequence[Candidates], *, call: Call) -> list[list[Score]]:
-        """[P][N] scores of the named model (None: the default). Raises RefusedError."""
-        return (await self.score_answer(name, items, call=call)).results
+    async def score(
+        self, name: str | None, items: Sequence[Candidates], *, call: Call, by: RewardModel | None = None
+    ) -> list[list[Score]]:
+        """[P][N] scores of the named model (None: the default). Raises RefusedError.
 
-    async def score_answer(self, name: str | None, items: Sequence[Candidates], *, call: Call) -> Answer[list[Score]]:
+        `by` is the model that was served under the name when the request was read, where that took a while.
+        """
+        return (await self.score_answer(name, items, call=call, by=by)).results
+
+    async def score_answer(
+        self, name: str | None, items: Sequence[Candidates], *, call: Call, by: RewardModel | None = None
+    ) -> Answer[list[Score]]:
         """As `score`, with the model's info and timings. Raises RefusedError."""
         self._check(items)
-        answer = await self.batcher(name).score(items, call=self._bounded(call))
+        answer = await self.batcher(name).score(items, call=self._bounded(call), by=by)
         return self._told(name, items, call, answer)
 
     async def compare_answer(self, name: str | None, items: Sequence[Candidates], *, call: Call) -> Answer[Comparison]:

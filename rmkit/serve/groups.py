@@ -8,7 +8,8 @@ the same `group_id` and say how many completions the group has (`group_size`) th
     leave_one_out   r_i - mean of the others (RLOO, Ahmadian et al. 2024); a sole completion has none
     rank            (wins + ties / 2) / (n - 1) against the others, in [0, 1]; a sole completion has none
 
-A missing reward stays missing and counts in no mean.
+A reward that is missing or no finite number is missing in the result and counts in no mean; so is a result beyond the
+largest number.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Transform = Literal["centre", "z_score", "leave_one_out", "rank"]
 Rewards = list[float | None]
@@ -27,50 +28,67 @@ Rewards = list[float | None]
 
 def transformed(transform: Transform, rewards: Sequence[float | None]) -> Rewards:
     """The group's rewards, transformed; None where one is missing or the transform is undefined."""
-    present = sorted(reward for reward in rewards if reward is not None)
+    known = [reward if reward is not None and math.isfinite(reward) else None for reward in rewards]
+    present = [reward for reward in known if reward is not None]
     if not present:
         return [None] * len(rewards)
-    return [
-        None if reward is None else value
-        for reward, value in zip(rewards, _values(transform, rewards, present), strict=True)
-    ]
+    values = iter(_ranks(present) if transform == "rank" else _moments(transform, present))
+    return [None if reward is None else next(values) for reward in known]
 
 
-def _values(transform: Transform, rewards: Sequence[float | None], present: Sequence[float]) -> Rewards:
-    """`present` are the rewards that are there, ascending."""
-    n, total = len(present), math.fsum(present)
+def _ranks(present: Sequence[float]) -> Rewards:
+    n, ascending = len(present), sorted(present)
+    if n == 1:
+        return [None]
+    return [(bisect_left(ascending, one) + bisect_right(ascending, one) - 1) / 2 / (n - 1) for one in present]
+
+
+def _moments(transform: Transform, present: Sequence[float]) -> Rewards:
+    """What needs a mean, computed where the largest magnitude is in [0.5, 1).
+
+    Near the ends of the range a sum or a square overflows or vanishes; a factor of two to some power changes no digit.
+    """
+    power = math.frexp(max(map(abs, present)))[1]
+    scaled = [math.ldexp(one, -power) for one in present]
+    n, total = len(scaled), math.fsum(scaled)
     mean = total / n
-    known = [mean if reward is None else reward for reward in rewards]
     match transform:
         case "centre":
-            return [reward - mean for reward in known]
+            return [_times_two_to(power, one - mean) for one in scaled]
         case "z_score":
-            spread = math.sqrt(math.fsum((reward - mean) ** 2 for reward in present) / n)
-            differ = present[0] < present[-1] and spread > 0  # equal rewards may have a spread by rounding
-            return [(reward - mean) / spread if differ else 0.0 for reward in known]
-        case "leave_one_out":
-            return [reward - (total - reward) / (n - 1) if n > 1 else None for reward in known]
-        case "rank":
-            lower, upper = ([cut(present, reward) for reward in known] for cut in (bisect_left, bisect_right))
-            return [(a + b - 1) / 2 / (n - 1) if n > 1 else None for a, b in zip(lower, upper, strict=True)]
+            spread = math.sqrt(math.fsum((one - mean) ** 2 for one in scaled) / n)
+            differ = min(scaled) < max(scaled)  # equal rewards may have a spread by rounding
+            return [(one - mean) / spread if differ else 0.0 for one in scaled]
+        case _:
+            return [_times_two_to(power, one - (total - one) / (n - 1)) if n > 1 else None for one in scaled]
+
+
+def _times_two_to(power: int, value: float) -> float | None:
+    try:
+        return math.ldexp(value, power)
+    except OverflowError:
+        return None
 
 
 @dataclass(slots=True)
 class _Meeting:
     size: int
-    parts: dict[object, Rewards] = field(default_factory=dict)
+    parts: dict[object, tuple[str, Rewards]] = field(default_factory=dict)  # each with its model's fingerprint
     whole: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def count(self) -> int:
-        return sum(len(part) for part in self.parts.values())
+        return sum(len(rewards) for _, rewards in self.parts.values())
 
 
 class Barrier:
-    """Where requests of one group meet. Keys hold client, model and group, so nobody meets a stranger."""
+    """Where requests of one group meet.
+
+    Keys hold client, served name, mix, transform and group, so nobody meets a stranger or adds up other components.
+    """
 
     def __init__(self) -> None:
-        self._meetings: dict[tuple[str, ...], _Meeting] = {}
+        self._meetings: dict[tuple[Any, ...], _Meeting] = {}
 
     @property
     def waiting(self) -> int:
@@ -78,18 +96,20 @@ class Barrier:
         return len(self._meetings)
 
     async def meet(
-        self, key: tuple[str, ...], rewards: Rewards, *, size: int, deadline: float
+        self, key: tuple[Any, ...], rewards: Rewards, *, fingerprint: str, size: int, deadline: float
     ) -> tuple[Rewards, int] | str:
-        """All rewards of the group and where this request's begin; or, as a sentence, why it never became whole.
+        """All rewards of the group and where this request's begin; or, as a sentence, why there is no such group.
 
-        A request that leaves before takes its rewards along, so that it can come again.
+        A request that leaves before takes its rewards along, so that it can come again. A group that became whole
+        across a hot swap holds the scales of two models: all its requests are told so, at once.
         """
-        meeting, me = self._meetings.setdefault(key, _Meeting(size)), object()
+        meeting, me = self._meetings.get(key) or _Meeting(size), object()
         if meeting.size != size:
             return f"another request gave the group {meeting.size} completions, this one {size}"
         if meeting.count + len(rewards) > size:
             return f"the group has {size} completions and got {meeting.count + len(rewards)}"
-        meeting.parts[me] = rewards
+        self._meetings[key] = meeting  # only now: a refused request must leave no empty meeting behind
+        meeting.parts[me] = fingerprint, rewards
         if meeting.count == size:
             del self._meetings[key]
             meeting.whole.set()
@@ -100,11 +120,16 @@ class Barrier:
         finally:
             if not meeting.whole.is_set():
                 self._leave(key, meeting, me)
+        if len(models := sorted({one for one, _ in meeting.parts.values()})) > 1:
+            return (
+                f"no single model scored the group: the served model was swapped in between (fingerprints "
+                f"{', '.join(models)}); send the whole group again"
+            )
         before = list(meeting.parts)[: list(meeting.parts).index(me)]
-        group = [reward for part in meeting.parts.values() for reward in part]
-        return group, sum(len(meeting.parts[other]) for other in before)
+        group = [reward for _, part in meeting.parts.values() for reward in part]
+        return group, sum(len(meeting.parts[other][1]) for other in before)
 
-    def _leave(self, key: tuple[str, ...], meeting: _Meeting, me: object) -> None:
+    def _leave(self, key: tuple[Any, ...], meeting: _Meeting, me: object) -> None:
         del meeting.parts[me]
         if not meeting.parts and self._meetings.get(key) is meeting:
             del self._meetings[key]

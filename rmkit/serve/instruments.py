@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from rmkit.serve.engine import Engine
-from rmkit.serve.reward_log import Served
+from rmkit.serve.reward_log import RewardLog, Served
 from rmkit.types import Score
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -27,6 +27,9 @@ class Instruments:
         self.values = Summary("rmkit_reward", "Sum and count of the raw rewards", ["model"], **kept)
         self.batches = Gauge("rmkit_batches", "Micro-batches scored", ["model"], multiprocess_mode="sum", **kept)
         self.lost = Gauge("rmkit_reward_log_lost", "Requests not logged", multiprocess_mode="sum", **kept)
+        self.unlogged = Gauge(
+            "rmkit_reward_log_waiting", "Requests not in the ledger yet", multiprocess_mode="livesum", **kept
+        )
         self.queue = Gauge(
             "rmkit_queue_tokens", "Estimated tokens waiting", ["model"], multiprocess_mode="livesum", **kept
         )
@@ -50,9 +53,11 @@ class Instruments:
             if score.unscored is None:
                 self.values.labels(served.name).observe(score.value)
 
-    def state(self, engine: Engine, lost: int) -> None:
+    def state(self, engine: Engine, rewards: RewardLog | None) -> None:
         """Take over what the engine and the reward log count themselves."""
-        self.lost.set(lost)
+        if rewards is not None:
+            self.lost.set(rewards.lost)
+            self.unlogged.set(rewards.waiting)
         for name, batcher in engine.batchers.items():
             self.batches.labels(name).set(batcher.batches)
             self.queue.labels(name).set(batcher.waiting[1])

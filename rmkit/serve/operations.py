@@ -54,8 +54,7 @@ async def readyz(request: Request) -> Response:
 )
 async def metrics(request: Request) -> Response:
     counters: Instruments = request.app.state.counters
-    rewards = request.app.state.rewards
-    counters.state(engine_of(request), rewards.lost if rewards else 0)
+    counters.state(engine_of(request), request.app.state.rewards)
     return Response(counters.text(), media_type="text/plain; version=0.0.4")
 
 

@@ -33,7 +33,7 @@ async def rewards(
         _mix(asked, items, out)
     if asked.transform:
         for name, places in groups.items():
-            await _transform(engine, barrier, asked, call, name, places, out)
+            await _transform(engine, barrier, asked, call, answer.info.fingerprint, name, places, out)
     return answer, out
 
 
@@ -89,6 +89,7 @@ async def _transform(
     barrier: Barrier,
     asked: wire.ScoreRequest,
     call: Call,
+    fingerprint: str,
     name: str | int,
     places: Sequence[Place],
     out: list[list[wire.ScoreOut]],
@@ -99,15 +100,20 @@ async def _transform(
     begin, missing = 0, None
     size = asked.items[places[0][0]].group_size
     if isinstance(name, str) and size is not None and size != len(places):
-        key = (call.client, asked.model or engine.default, asked.transform, name)
+        mix = tuple(sorted(asked.mix.items()))
+        key = (call.client, asked.model or engine.default, mix, asked.transform, name)
         deadline = call.deadline or time.monotonic() + engine.settings.timeout_s
-        met = await barrier.meet(key, values, size=size, deadline=deadline)
+        met = await barrier.meet(key, values, fingerprint=fingerprint, size=size, deadline=deadline)
         if isinstance(met, str):
             missing = met
         else:
             values, begin = met
     shaped = transformed(asked.transform, values)[begin : begin + len(scores)]
+    if sum(value is not None for value in values) > 1:
+        undefined = "the transformed reward is too large for a number"
+    else:
+        undefined = "the group is too small for this transform"
     for score, value in zip(scores, shaped, strict=True):
         score.reward = None if missing else value
         if score.reward is None:
-            score.unscored = score.unscored or missing or "the group is too small for this transform"
+            score.unscored = score.unscored or missing or undefined

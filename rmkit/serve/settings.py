@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from rmkit.errors import ConfigError
@@ -43,7 +44,7 @@ class ServeSettings:
     def __post_init__(self) -> None:
         timeouts = ("timeout_s", "max_wait_s", "header_timeout_s", "body_timeout_s", "stall_timeout_s")
         for name in (*timeouts, "batch_tokens", "max_queue_tokens", "max_body_bytes", "max_completions"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # said so, NaN is refused too
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
         if self.max_pending_bytes < self.max_body_bytes:
             raise ConfigError(
@@ -55,3 +56,5 @@ class ServeSettings:
             )
         if not 0 <= self.log_sample <= 1:
             raise ConfigError(f"log_sample is a share in [0, 1], got {self.log_sample}")
+        if self.unscored_reward is not None and not math.isfinite(self.unscored_reward):
+            raise ConfigError(f"unscored_reward must be a finite number, got {self.unscored_reward}")

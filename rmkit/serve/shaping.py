@@ -4,11 +4,13 @@
 
 Components are `reward` (the model's raw score), `exact_match` (1 where the completion's final answer equals the item's
 `reference`, else 0) and whatever the caller's own verifiers found (unit tests run elsewhere, say). The raw value stays
-beside the result. A component that is missing makes the reward missing, never smaller.
+beside the result. A component that is missing or no finite number makes its own completion's reward missing, never
+smaller, and no other's.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -22,7 +24,7 @@ MODEL, EXACT_MATCH = "reward", "exact_match"
 
 
 class Mixed(NamedTuple):
-    """One completion's components and their sum; `missing` says which component is not there."""
+    """One completion's finite components and their sum; `missing` says why there is none."""
 
     reward: float | None
     components: Mapping[str, float]
@@ -30,12 +32,21 @@ class Mixed(NamedTuple):
 
 
 def mixed(weights: Mapping[str, float], components: Mapping[str, float | None]) -> Mixed:
-    """The weighted sum of one completion's components; None where one with a weight is missing."""
-    present = {name: value for name, value in components.items() if value is not None and name in weights}
+    """The weighted sum of one completion's components; None where one with a weight is missing or not finite."""
+    present = {
+        name: value
+        for name, value in components.items()
+        if name in weights and value is not None and math.isfinite(value)
+    }
     for name in weights:
         if name not in present:
-            return Mixed(None, present, f"the component {name!r} is missing")
-    return Mixed(sum(weight * present[name] for name, weight in weights.items()), present, None)
+            value = components.get(name)
+            why = "missing" if value is None else f"{value}, not a finite number"
+            return Mixed(None, present, f"the component {name!r} is {why}")
+    total = sum(weight * present[name] for name, weight in weights.items())
+    if not math.isfinite(total):  # finite factors whose product or sum is beyond the largest number
+        return Mixed(None, present, f"the mix of its components is {total}, not a finite number")
+    return Mixed(total, present, None)
 
 
 def check_weights(weights: Mapping[str, float], known: Sequence[str]) -> None:
@@ -63,4 +74,5 @@ def _normal(answer: str) -> str:
     """Lower case, one blank between words, no quotes or closing punctuation; numbers in one spelling."""
     plain = " ".join(answer.split()).strip(" .,;:!?'\"$").casefold()
     digits = plain.replace(",", "")
-    return f"{float(digits):g}" if _NUMBER.fullmatch(digits) and len(digits) < 16 else plain
+    # repr keeps every digit (1234567 is not 1234568); + 0.0 makes -0 the 0 that it equals.
+    return repr(float(digits) + 0.0) if _NUMBER.fullmatch(digits) and len(digits) < 16 else plain

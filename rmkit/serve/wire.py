@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
 
 from rmkit.serve.groups import Transform
 from rmkit.types import Candidates, Comparison, Completion, Conversation, Message, ModelInfo, Score
@@ -58,6 +59,13 @@ class ItemIn(BaseModel):
         return Candidates(_conversation(self.prompt, "user"), tuple(_completion(one) for one in self.completions))
 
 
+def _in_range(value: Any) -> Any:
+    """An integer beyond the largest float as the infinity that JSON's 1e400 is read as: it spoils its own item only."""
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        return math.inf if value > 0 else -math.inf
+    return value
+
+
 class ScoreItemIn(ItemIn):
     """An item that may belong to a group and bring the findings of the caller's own verifiers."""
 
@@ -69,8 +77,10 @@ class ScoreItemIn(ItemIn):
         description="How many completions the group has, where it comes in several requests; they wait for each other.",
     )
     reference: str | None = Field(default=None, description="The right answer, for the component exact_match.")
-    components: dict[str, list[float | None]] = Field(
-        default_factory=dict, description="Named numbers per completion, found elsewhere (unit tests, say)."
+    components: dict[str, list[Annotated[float | None, BeforeValidator(_in_range)]]] = Field(
+        default_factory=dict,
+        description="Named numbers per completion, found elsewhere (unit tests, say). Where one with a weight is null "
+        "or not finite, that completion is unscored.",
     )
 
     @model_validator(mode="after")
@@ -140,7 +150,7 @@ class ScoreRequest(Asked):
     )
 
     items: list[ScoreItemIn]
-    mix: dict[str, float] = Field(
+    mix: dict[str, FiniteFloat] = Field(
         default_factory=dict,
         description="Weights of the components: reward (the model), exact_match, and those that the items bring.",
     )
@@ -239,7 +249,7 @@ def score_out(score: Score) -> ScoreOut:
         steps=[number(step) for step in score.steps],
         aspects={name: number(value) for name, value in score.aspects.items()},
         rationale=score.rationale,
-        unscored=score.unscored or (None if math.isfinite(score.value) else f"the model gave {score.value}"),
+        unscored=score.unscored,
     )
 
 

@@ -11,7 +11,9 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+from rmkit.serve import asking
 from rmkit.serve.batcher import Answer, Batcher, Call, about_tokens
+from rmkit.serve.fair_queue import FairQueue, Job
 from rmkit.serve.refusal import RefusedError
 from rmkit.serve.settings import ServeSettings
 from rmkit.types import Score
@@ -147,6 +149,32 @@ def test_what_waits_on_the_same_prompt_comes_along() -> None:
         ["prompt 2"],
     ]
     assert all(len(batch[0].completions) == 4 for batch in model.batches[1:])
+
+
+def test_a_queue_that_never_runs_empty_forgets_the_prompts_it_served() -> None:
+    """Two requests on each of 500 prompts, one always waiting: neither heap nor siblings grow with what is done."""
+
+    async def test() -> None:
+        queue, model, loop = FairQueue(), Steered(), asyncio.get_running_loop()
+
+        def push(number: int) -> None:
+            for _ in range(2):
+                job = Job(model, asking.score, True, Call(), loop, loop.create_future(), [None], 1, 0.0)
+                queue.push(job, [item(f"p{number}", "x")], [TOKENS])
+
+        push(0)
+        for number in range(1, 500):
+            push(number)
+            batch = queue.take(3 * TOKENS // 2)
+            assert [one.job.model for one in batch] == [model] * 2
+            for one in batch:
+                queue.scored(one)
+                queue.leave(one.job)
+        assert queue.items == 2
+        assert len(queue._siblings) == 1
+        assert len(queue) <= 2 * queue.items + 64
+
+    asyncio.run(test())
 
 
 def test_a_higher_priority_goes_first() -> None:

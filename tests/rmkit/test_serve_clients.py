@@ -23,7 +23,7 @@ from rmkit.models import load_model
 from rmkit.serve.clients import Patience, RewardClient, RewardServiceError, UnavailableError
 from rmkit.serve.clients.address import address
 from rmkit.serve.clients.circuit_breaker import CircuitBreaker
-from rmkit.serve.clients.score_cache import ScoreCache
+from rmkit.serve.clients.score_cache import Hit, ScoreCache
 from rmkit.types import Candidates, Completion, Message, RewardModel, Score
 from tests.rmkit.compat_service import TALK, TOKEN, Running, Witness, free_port, reward_service, running, worth
 
@@ -273,12 +273,58 @@ def test_scores_are_kept_and_a_new_fingerprint_drops_them() -> None:
         assert client.score([item("q", "a")]) == [[Score(6.0)]]
 
 
+def test_a_batch_has_the_scores_of_one_model_though_it_is_swapped() -> None:
+    """Kept scores of the old model beside fresh ones of the new would be two scales in one group."""
+    moody = Moody()
+    with running(moody) as found:
+        client = RewardClient(found.url(), patience=HASTY)
+        assert client.score([item("p", "a", "b")]) == [[Score(1.0), Score(1.0)]]
+        moody.fingerprint = "0" * 32
+        assert client.score([item("p", "a", "c")]) == [[Score(3.0), Score(3.0)]]  # 2.0 for "c" alone, then all anew
+        assert client.score([item("p", "a", "c")]) == [[Score(3.0), Score(3.0)]]
+        assert len(moody.bodies) == 3
+
+
+def test_requests_of_one_batch_that_meet_two_models_are_asked_again() -> None:
+    class Swapped(Moody):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            self.fingerprint = ("a" if len(self.bodies) < self.swaps else "b") * 32
+            await super().__call__(scope, receive, send)
+
+    many = [item(f"p{number}", *(str(n) for n in range(200))) for number in range(2)]  # in two requests
+    for swaps, cache_size in ((1, 4096), (1, 0)):
+        moody = Swapped()
+        moody.swaps = swaps
+        with running(moody) as found:
+            scores = RewardClient(found.url(), patience=HASTY, cache_size=cache_size).score(many)
+        assert [{score.value for score in row} for row in scores] == [{3}, {4}]
+
+    class Restless(Moody):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            self.fingerprint = f"{len(self.bodies):032}"
+            await super().__call__(scope, receive, send)
+
+    with running(Restless()) as found, pytest.raises(RewardServiceError, match="swapped models in each of 3 tries"):
+        RewardClient(found.url(), patience=HASTY).score(many)
+
+
+def test_a_kept_score_ages_though_it_is_asked_for_again_and_again() -> None:
+    moody = Moody()
+    with running(moody) as found:
+        client = RewardClient(found.url(), patience=HASTY, cache_age_s=0.5)
+        values, until = set(), time.monotonic() + 3
+        while time.monotonic() < until and len(values) < 2:
+            values.add(client.score([item("p", "a")])[0][0].value)
+            time.sleep(0.05)
+    assert values == {1, 2}
+
+
 def test_the_cache_forgets_the_oldest_and_the_aged() -> None:
     now = [0.0]
     cache = ScoreCache(2, max_age_s=10, clock=lambda: now[0])
     for key in ("a", "b"):
         cache.put(key, Score(1.0), fingerprint="f")
-    assert cache.get("a") == Score(1.0)
+    assert cache.get("a") == Hit(0.0, Score(1.0), "f")
     cache.put("c", Score(3.0), fingerprint="f")
     assert [cache.get(key) is None for key in "abc"] == [False, True, False]
     cache.put("d", Score.failed("why"), fingerprint="f")

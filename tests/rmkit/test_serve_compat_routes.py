@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
 import random
 import struct
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from fastapi.testclient import TestClient
 from rmkit.errors import ConfigError, UsageError
 from rmkit.models.calibrated import CalibratedModel, Calibration, Normalisation
 from rmkit.serve.app import create_app
-from rmkit.serve.compat import DIALECTS, mount
+from rmkit.serve.compat import DIALECTS, dialect, mount
 from rmkit.serve.compat.policy_readers import built_in_readers
 from rmkit.serve.compat.template_markers import PADS
 from rmkit.serve.settings import ServeSettings
@@ -46,6 +47,52 @@ class Chatty(Witness):
         if score.unscored is not None:
             return score
         return Score(score.value, steps=(0.25, -1.5), aspects={"honest": 0.75})
+
+
+def test_a_text_read_for_one_model_is_scored_by_it_though_another_is_swapped_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A large body is read off the event loop; meanwhile a model of another scale comes: no sigmoid over a rating."""
+    app = create_app({"witness": Witness(scale="rating")})
+    read_all = dialect._read_all
+
+    def slowly(*arguments: Any) -> Any:
+        app.state.engine.batchers["witness"].swap(Witness("new"))
+        return read_all(*arguments)
+
+    monkeypatch.setattr(dialect, "LARGE_BYTES", 0)
+    monkeypatch.setattr(dialect, "_read_all", slowly)
+    with TestClient(app) as swapped:
+        answers = [swapped.post("/vllm/classify", json={"input": TEXT}).json() for _ in range(2)]
+    assert [answer["data"][0]["probs"][0] for answer in answers] == pytest.approx([VALUE, sigmoid(VALUE)])
+
+
+def test_numbers_that_a_dialect_cannot_hold_are_refused_or_left_out() -> None:
+    class Huge(Witness):
+        def _one(self, item: Candidates, reply: Any) -> Score:
+            return Score(1e300, steps=(0.5, math.nan), aspects={"kind": 2.0, "odd": math.inf})
+
+    with TestClient(create_app({"huge": Huge(scale="rating")})) as client:
+        ask = {"input": TEXT, "encoding_format": "base64"}
+        answer = client.post("/vllm/pooling", json=ask)
+        assert (answer.status_code, "does not fit the 32 bits" in answer.text) == (422, True)
+        assert client.post("/vllm/pooling", json={"input": TEXT}).json()["data"][0]["data"] == [1e300]
+        steps = client.post("/vllm/pooling", json={**ask, "task": "token_classify"})
+        assert (steps.status_code, "step 1 of 2 has no score" in steps.text) == (422, True)
+        rollout = {
+            "responses_create_params": {"input": "Hello"},
+            "response": {"output": [{"type": "message", "role": "assistant", "content": REPLY}]},
+        }
+        verdict = client.post("/nemo-gym/verify", json=rollout).json()
+        assert (verdict["reward"], verdict["reward_components"]) == (1e300, {"kind": 2.0})
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_a_stand_in_for_the_unscored_is_a_number(odd: float) -> None:
+    with pytest.raises(ConfigError, match="unscored_reward must be a finite number"):
+        ServeSettings(unscored_reward=odd)
+    with pytest.raises(ConfigError, match="max_wait_s must be positive, got nan"):
+        ServeSettings(max_wait_s=math.nan)
 
 
 @pytest.fixture(scope="module")

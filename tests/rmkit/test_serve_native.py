@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import statistics
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,10 +15,12 @@ import pytest
 pytest.importorskip("fastapi")
 
 import httpx
+from fastapi import Response
 
 from rmkit.serve.app import create_app
+from rmkit.serve.replies import Replies
 from rmkit.serve.settings import ServeSettings
-from rmkit.types import Score
+from rmkit.types import Comparison, Score
 from tests.rmkit.serving import Steered, client_of
 
 Test = Callable[[httpx.AsyncClient], Awaitable[Any]]
@@ -91,7 +95,27 @@ def test_nothing_that_is_not_a_number_leaves_as_one() -> None:
     text = run(test, odd)
     [[score]] = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} left the service"))["scores"]
     assert (score["value"], score["std"], score["steps"], score["aspects"]) == (None, None, [None], {"a": None})
-    assert score["unscored"] == "the model gave inf"
+    assert score["unscored"] == "the model gave inf, not a finite number"
+
+
+def test_an_infinite_score_is_unscored_for_the_comparison_the_counters_and_the_log_too() -> None:
+    odd = Steered(name="odd")
+    odd.score = lambda batch: [[Score(math.inf)] for _ in batch]  # type: ignore[method-assign]
+    odd.compare = lambda batch: [Comparison(-math.inf) for _ in batch]  # type: ignore[method-assign]
+    served: list[Any] = []
+
+    async def test(client: httpx.AsyncClient) -> Any:
+        client._transport.app.state.engine.observers += [served.append]  # type: ignore[attr-defined]
+        await client.post("/rmkit/v1/score", json=one_item("a"))
+        compared = await client.post("/rmkit/v1/compare", json=one_item("a", "b"))
+        return compared.json()["comparisons"], (await client.get("/metrics")).text.splitlines()
+
+    [compared], metrics = run(test, odd)
+    assert (compared["p_first"], compared["unscored"]) == (None, "the model gave -inf, not a finite number")
+    assert 'rmkit_scores_total{model="odd",outcome="unscored"} 1.0' in metrics
+    assert not [line for line in metrics if line.startswith("rmkit_reward_sum") and "nf" in line]
+    [[score]] = served[0].answer.results
+    assert math.isnan(score.value)
 
 
 def test_messages_steps_and_sources_reach_the_model() -> None:
@@ -284,6 +308,110 @@ def test_requests_of_one_group_wait_for_each_other() -> None:
     run(test)
 
 
+ODD_NUMBERS = {
+    "NaN": "nan, not a finite number",
+    "Infinity": "inf, not a finite number",
+    "-Infinity": "-inf, not a finite number",
+    "1e400": "inf, not a finite number",
+    "1" + 400 * "0": "inf, not a finite number",
+    '"nan"': "nan, not a finite number",
+    "null": "missing",
+}
+
+
+@pytest.mark.parametrize("odd", list(ODD_NUMBERS), ids=lambda odd: odd[:9])
+def test_an_odd_number_makes_its_own_completion_unscored_and_moves_no_other(odd: str) -> None:
+    """Tests 1, ?, 4, 7 over lengths 1 to 4, mixed as tests + 10 * length: 11, ?, 34, 47."""
+    right = {
+        "centre": [11 - 92 / 3, None, 34 - 92 / 3, 47 - 92 / 3],
+        "leave_one_out": [11 - 81 / 2, None, 34 - 58 / 2, 47 - 45 / 2],
+        "rank": [0, None, 0.5, 1],
+    }
+    spread = statistics.pstdev([11, 34, 47])
+    right["z_score"] = [one if one is None else one / spread for one in right["centre"]]
+    for transform, expected in right.items():
+        body = {
+            **one_item("a", "aa", "aaa", "aaaa", components={"tests": [1, "?", 4, 7]}),
+            "mix": {"tests": 1, "reward": 10},
+            "transform": transform,
+        }
+        content = json.dumps(body).replace('"?"', odd)
+
+        async def test(client: httpx.AsyncClient, content: str = content) -> httpx.Response:
+            return await client.post("/rmkit/v1/score", content=content, headers={"content-type": "application/json"})
+
+        [row] = run(test).json()["scores"]
+        assert [score["reward"] for score in row] == [one if one is None else pytest.approx(one) for one in expected]
+        reasons = [score["unscored"] for score in row]
+        assert reasons == [None, f"the component 'tests' is {ODD_NUMBERS[odd]}", None, None]
+        assert row[1]["components"] == {"reward": 2}
+
+
+def test_huge_numbers_are_answered_and_what_no_number_holds_says_so() -> None:
+    def asked(values: list[float], transform: str, weight: float = 1.0) -> Any:
+        texts = ["a"] * len(values)
+        body = {**one_item(*texts, components={"t": values}), "mix": {"t": weight}, "transform": transform}
+        [row] = ask(body)["scores"]
+        return [(score["reward"], score["unscored"]) for score in row]
+
+    assert asked([1e308, 1e308, -1e308], "z_score") == [
+        (pytest.approx(2**-0.5), None),
+        (pytest.approx(2**-0.5), None),
+        (pytest.approx(-(2**0.5)), None),
+    ]
+    too_large = "the transformed reward is too large for a number"
+    assert asked([1.5e308, -1.5e308], "leave_one_out") == [(None, too_large)] * 2
+    overflow = "the mix of its components is inf, not a finite number"
+    assert asked([1e308, 3.0, 1.0], "centre", weight=10.0) == [(None, overflow), (10, None), (-10, None)]
+
+
+@pytest.mark.parametrize("weight", ["NaN", "Infinity", "-Infinity", "1e400"])
+def test_a_weight_that_is_no_number_refuses_the_request(weight: str) -> None:
+    async def test(client: httpx.AsyncClient) -> httpx.Response:
+        content = json.dumps({**one_item("a"), "mix": {"reward": "?"}}).replace('"?"', weight)
+        return await client.post("/rmkit/v1/score", content=content, headers={"content-type": "application/json"})
+
+    answer = run(test)
+    assert answer.status_code == 422
+    assert answer.json()["error"] == "body.mix.reward: Input should be a finite number"
+
+
+def test_a_group_across_a_hot_swap_has_no_reward_and_says_so() -> None:
+    """Two scales, 100 apart: a group of both would be centred to -50 and 50."""
+
+    async def test(client: httpx.AsyncClient) -> None:
+        batcher = client._transport.app.state.engine.batchers["steered"]  # type: ignore[attr-defined]
+
+        def part(text: str, **more: Any) -> Any:
+            body = {**one_item(text, group_id="g", group_size=2), "transform": "centre", **more}
+            return asyncio.create_task(client.post("/rmkit/v1/score", json=body))
+
+        first = part("a")
+        while not client._transport.app.state.barrier.waiting:  # type: ignore[attr-defined]
+            await asyncio.sleep(0.001)
+        batcher.swap(Steered(offset=100))
+        for answer, value in zip(await asyncio.gather(first, part("aaa")), (1, 103), strict=True):
+            [[score]] = answer.json()["scores"]
+            assert (score["value"], score["reward"]) == (value, None)
+            assert "swapped in between (fingerprints 0, 100)" in score["unscored"]
+        again = await asyncio.gather(part("a"), part("aaa"))
+        assert [rewards(answer.json()) for answer in again] == [[[-1]], [[1]]]
+
+    run(test)
+
+
+def test_requests_with_different_mixes_are_different_groups() -> None:
+    async def test(client: httpx.AsyncClient) -> None:
+        def part(text: str, weight: float) -> Any:
+            more = {"mix": {"reward": weight}, "transform": "centre"}
+            return client.post("/rmkit/v1/score", json={**one_item(text, group_id="g", group_size=2), **more})
+
+        answers = await asyncio.gather(part("a", 1), part("aa", 10), part("aaa", 1), part("aaaa", 10))
+        assert [rewards(answer.json()) for answer in answers] == [[[-1]], [[-10]], [[1]], [[10]]]
+
+    run(test)
+
+
 def test_a_groupwise_model_gets_the_group_as_one() -> None:
     model = Steered(pointwise=False)
     items = [
@@ -348,6 +476,46 @@ def test_an_idempotency_key_of_a_refused_request_may_come_again() -> None:
         assert (await client.post("/rmkit/v1/score", json=body, headers=headers)).status_code == 200
 
     run(test, model)
+
+
+def test_an_idempotent_request_costs_the_same_however_many_keys_are_known() -> None:
+    replies = Replies(room_bytes=2**30)
+
+    async def answer() -> Response:
+        return Response(b"{}")
+
+    async def seconds(start: int, n: int) -> list[float]:
+        taken = []
+        for number in range(start, start + n):
+            since = time.perf_counter()
+            await replies.once(("client", "/score", str(number)), b"body", answer)
+            taken.append(time.perf_counter() - since)
+        return taken
+
+    async def test() -> tuple[float, float]:
+        few = await seconds(0, 200)
+        await seconds(200, 20_000)
+        return statistics.median(few), statistics.median(await seconds(20_200, 200))
+
+    few, many = asyncio.run(test())
+    assert many < 5 * few  # a walk over 20,000 keys takes a thousand times as long
+    assert len(replies._answers) == 20_400
+
+
+def test_many_small_answers_fill_the_room_too() -> None:
+    replies = Replies(room_bytes=100_000)
+
+    async def answer() -> Response:
+        return Response(b"{}")
+
+    async def test() -> Response:
+        for number in range(1000):
+            await replies.once(("client", "/score", str(number)), b"body", answer)
+        return await replies.once(("client", "/score", "999"), b"body", answer)
+
+    assert asyncio.run(test()).headers["idempotent-replayed"] == "true"
+    assert len(replies._answers) < 100
+    assert replies._bytes <= 100_000
 
 
 def test_metrics_count_what_happened() -> None:

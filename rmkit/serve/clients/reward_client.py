@@ -23,6 +23,7 @@ from rmkit.types import Candidates, Comparison, Completion, ModelInfo, Score
 Result = TypeVar("Result")
 BAD_ITEMS = (400, 413, 422)
 REQUEST_COMPLETIONS = 256
+SWAPS = 3  # so often a batch is asked that a hot swap of the model went through
 
 
 class RewardClient:
@@ -69,46 +70,75 @@ class RewardClient:
         return self._info
 
     def score(self, batch: Sequence[Candidates]) -> list[list[Score]]:
-        """[P] Candidates -> [P][N] Score, in order. Raises RewardServiceError where the service cannot be asked."""
+        """[P] Candidates -> [P][N] Score, in order, all of one model: a batch across a hot swap is asked again.
+
+        Raises RewardServiceError where the service cannot be asked, or swaps models faster than it answers.
+        """
         keys = [[_key(item, completion) for completion in item.completions] for item in batch]
-        found = [[self._cache.get(key) for key in row] for row in keys]
-        parts = [
-            replace(item, completions=tuple(c for c, score in zip(item.completions, row, strict=True) if score is None))
-            for item, row in zip(batch, found, strict=True)
-            if None in row
-        ]
-        answers = iter([score for chunk in _chunks(parts) for row in self._scores(chunk) for score in row])
-        scores = [[next(answers) if score is None else score for score in row] for row in found]
-        if self._info is not None and self._info.pointwise:
-            for key_row, row in zip(keys, scores, strict=True):
-                for key, score in zip(key_row, row, strict=True):
-                    self._cache.put(key, score, fingerprint=self._info.fingerprint)
-        return scores
+        return self._by_one_model(lambda models: self._score_once(batch, keys, models))
 
     def compare(self, batch: Sequence[Candidates]) -> list[Comparison]:
         """[P] Candidates of two -> [P] Comparison, in order. Raises as `score`."""
-        return [answer for chunk in _chunks(list(batch)) for answer in self._comparisons(chunk)]
+        chunks = list(_chunks(list(batch)))
+        return self._by_one_model(
+            lambda models: [answer for chunk in chunks for answer in self._comparisons(chunk, models)]
+        )
 
     def close(self) -> None:
         """Give the connections back."""
         self.service.close()
 
-    def _scores(self, items: Sequence[Candidates]) -> list[list[Score]]:
+    def _by_one_model(self, ask: Callable[[set[str]], list[Result]]) -> list[Result]:
+        """What `ask` gives, which adds the fingerprint of every model that it has an answer of."""
+        for _ in range(SWAPS):
+            models: set[str] = set()
+            answers = ask(models)
+            if len(models) <= 1:
+                return answers
+        raise RewardServiceError(f"{self.service.at.url} swapped models in each of {SWAPS} tries of one batch")
+
+    def _score_once(
+        self, batch: Sequence[Candidates], keys: Sequence[Sequence[str]], models: set[str]
+    ) -> list[list[Score]]:
+        cached = [[self._cache.get(key) for key in row] for row in keys]
+        models |= {hit.fingerprint for row in cached for hit in row if hit is not None}
+        parts = [
+            replace(item, completions=tuple(c for c, hit in zip(item.completions, row, strict=True) if hit is None))
+            for item, row in zip(batch, cached, strict=True)
+            if None in row
+        ]
+        answers = iter([score for chunk in _chunks(parts) for row in self._scores(chunk, models) for score in row])
+        scores = [[next(answers) if hit is None else hit.score for hit in row] for row in cached]
+        if self._info is not None and self._info.pointwise and len(models) == 1:
+            [fingerprint] = models
+            for key_row, hits, row in zip(keys, cached, scores, strict=True):
+                for key, hit, score in zip(key_row, hits, row, strict=True):
+                    if hit is None:  # an older one keeps its age
+                        self._cache.put(key, score, fingerprint=fingerprint)
+        elif len(models) > 1:
+            self._cache.clear()
+        return scores
+
+    def _scores(self, items: Sequence[Candidates], models: set[str]) -> list[list[Score]]:
         def failed(item: Candidates, why: str) -> list[Score]:
             if len(item.completions) == 1 or not self.info.pointwise:
                 return [Score.failed(why)] * len(item.completions)
-            return [self._scores([replace(item, completions=(one,))])[0][0] for one in item.completions]
+            return [self._scores([replace(item, completions=(one,))], models)[0][0] for one in item.completions]
 
-        return self._halved("score", "scores", items, lambda row: [_score(one) for one in row], failed)
+        return self._halved("score", "scores", items, models, lambda row: [_score(one) for one in row], failed)
 
-    def _comparisons(self, items: Sequence[Candidates]) -> list[Comparison]:
-        return self._halved("compare", "comparisons", items, _comparison, lambda _, why: Comparison.failed(why))
+    def _comparisons(self, items: Sequence[Candidates], models: set[str]) -> list[Comparison]:
+        def failed(_: Candidates, why: str) -> Comparison:
+            return Comparison.failed(why)
+
+        return self._halved("compare", "comparisons", items, models, _comparison, failed)
 
     def _halved(
         self,
         endpoint: str,
         field: str,
         items: Sequence[Candidates],
+        models: set[str],
         read: Callable[[Any], Result],
         failed: Callable[[Candidates, str], Result],
     ) -> list[Result]:
@@ -119,6 +149,7 @@ class RewardClient:
             if len(told[field]) != len(items):
                 raise RewardServiceError(f"{self.service.at.url} gave {len(told[field])} answers to {len(items)} items")
             self._info = _info(told["model"])
+            models.add(self._info.fingerprint)
             return [read(one) for one in told[field]]
         except (RewardServiceError, DataError) as error:
             if isinstance(error, RewardServiceError) and error.status not in BAD_ITEMS:
@@ -129,7 +160,7 @@ class RewardClient:
         return [
             answer
             for part in (items[:half], items[half:])
-            for answer in self._halved(endpoint, field, part, read, failed)
+            for answer in self._halved(endpoint, field, part, models, read, failed)
         ]
 
 

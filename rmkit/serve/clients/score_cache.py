@@ -10,8 +10,15 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
 from rmkit.types import Score
+
+
+class Hit(NamedTuple):
+    since: float
+    score: Score
+    fingerprint: str
 
 
 class ScoreCache:
@@ -22,17 +29,21 @@ class ScoreCache:
         self.max_age_s = max_age_s
         self._clock = clock
         self._lock = threading.Lock()
-        self._scores: OrderedDict[str, tuple[float, Score]] = OrderedDict()
+        self._scores: OrderedDict[str, Hit] = OrderedDict()
         self._fingerprint: str | None = None
 
-    def get(self, key: str) -> Score | None:
+    def get(self, key: str) -> Hit | None:
         with self._lock:
-            found = self._scores.get(key)
-            if found is None or self._clock() - found[0] > self.max_age_s:
+            hit = self._scores.get(key)
+            if hit is None or self._clock() - hit.since > self.max_age_s:
                 self._scores.pop(key, None)
                 return None
             self._scores.move_to_end(key)
-            return found[1]
+            return hit
+
+    def clear(self) -> None:
+        with self._lock:
+            self._scores.clear()
 
     def put(self, key: str, score: Score, *, fingerprint: str) -> None:
         """Keep a score; failures are never kept."""
@@ -41,6 +52,6 @@ class ScoreCache:
                 self._scores.clear()
                 self._fingerprint = fingerprint
             if score.unscored is None and self.size:
-                self._scores[key] = (self._clock(), score)
+                self._scores[key] = Hit(self._clock(), score, fingerprint)
                 while len(self._scores) > self.size:
                     self._scores.popitem(last=False)

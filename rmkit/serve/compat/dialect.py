@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,27 +83,21 @@ def settings_of(request: Request) -> CompatSettings:
 
 
 async def score_each(request: Request, readings: Sequence[Reading], *, model: str | None = None) -> list[Scored]:
-    """A score per reading, in order; one that cannot be read is unscored and the others are scored all the same."""
+    """A score per reading, in order; one that cannot be read is unscored and the others are scored all the same.
+
+    The model that the texts are read for is the one that scores them, though another may be swapped in meanwhile.
+    """
     engine = engine_of(request)
     read_for = settings_of(request).read_for(model, engine.model(model))
     large = int(request.headers.get("content-length", LARGE_BYTES)) >= LARGE_BYTES
     read = await asyncio.to_thread(_read_all, readings, read_for) if large else _read_all(readings, read_for)
     items = [one for one in read if isinstance(one, Candidates)]
-    rows = iter(await engine.score(model, items, call=call_of(request)) if items else [])
-    return [
-        Scored(_finite(next(rows)[0]), about_tokens(one)) if isinstance(one, Candidates) else Scored(one, 0)
-        for one in read
-    ]
+    rows = iter(await engine.score(model, items, call=call_of(request), by=read_for.model) if items else [])
+    return [Scored(next(rows)[0], about_tokens(one)) if isinstance(one, Candidates) else Scored(one, 0) for one in read]
 
 
 def _read_all(readings: Sequence[Reading], read_for: ReadFor) -> list[Candidates | Score]:
     return [read_for(reading) for reading in readings]
-
-
-def _finite(score: Score) -> Score:
-    if score.unscored is None and not math.isfinite(score.value):
-        return Score.failed(f"the model gave {score.value}, not a finite number")
-    return score
 
 
 def numbers(request: Request, scores: Sequence[Score]) -> list[float]:

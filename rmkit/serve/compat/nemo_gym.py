@@ -10,6 +10,7 @@ tags a failed judge (`_ng_failure_class`, kept out of its metrics), with `mask_s
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -75,7 +76,8 @@ def _verdict(score: Score) -> dict[str, Any]:
             "_ng_failure_class": "judge_failed",
             "_ng_failure_judge_error": score.unscored,
         }
-    return {"reward": score.value} | ({"reward_components": dict(score.aspects)} if score.aspects else {})
+    components = {name: value for name, value in score.aspects.items() if math.isfinite(value)}
+    return {"reward": score.value} | ({"reward_components": components} if components else {})
 
 
 def rollout(created: Mapping[str, Any], response: Mapping[str, Any]) -> Candidates:

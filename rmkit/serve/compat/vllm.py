@@ -12,6 +12,7 @@ counts in `usage` are estimates.
 from __future__ import annotations
 
 import base64
+import math
 import struct
 import time
 import uuid
@@ -176,12 +177,19 @@ def _steps(score: Score) -> list[list[float]]:
         raise DataError(f"cannot be scored: {score.unscored}")
     if not score.steps:
         raise RefusedError(400, "this model gives no scores of steps; use task classify")
+    if (missing := next((n for n, value in enumerate(score.steps) if not math.isfinite(value)), None)) is not None:
+        raise DataError(f"step {missing} of {len(score.steps)} has no score")
     return [[value] for value in score.steps]
 
 
 def _base64(row: Sequence[Any]) -> str:
     flat = [value for part in row for value in (part if isinstance(part, list) else [part])]
-    return base64.b64encode(struct.pack(f"<{len(flat)}f", *flat)).decode()
+    try:
+        return base64.b64encode(struct.pack(f"<{len(flat)}f", *flat)).decode()
+    except OverflowError as error:
+        raise DataError(
+            "a score beyond 3.4e38 does not fit the 32 bits of base64; ask for encoding_format float"
+        ) from error
 
 
 def _listed(
