@@ -53,18 +53,23 @@ def test_a_text_read_for_one_model_is_scored_by_it_though_another_is_swapped_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A large body is read off the event loop; meanwhile a model of another scale comes: no sigmoid over a rating."""
+
+    class Shifted(Witness):
+        def _one(self, item: Candidates, reply: Any) -> Score:
+            return Score(worth([*item.prompt, *reply]) + 1)
+
     app = create_app({"witness": Witness(scale="rating")})
     read_all = dialect._read_all
 
     def slowly(*arguments: Any) -> Any:
-        app.state.engine.batchers["witness"].swap(Witness("new"))
+        app.state.engine.batchers["witness"].swap(Shifted("new"))
         return read_all(*arguments)
 
     monkeypatch.setattr(dialect, "LARGE_BYTES", 0)
     monkeypatch.setattr(dialect, "_read_all", slowly)
     with TestClient(app) as swapped:
         answers = [swapped.post("/vllm/classify", json={"input": TEXT}).json() for _ in range(2)]
-    assert [answer["data"][0]["probs"][0] for answer in answers] == pytest.approx([VALUE, sigmoid(VALUE)])
+    assert [answer["data"][0]["probs"][0] for answer in answers] == pytest.approx([VALUE, sigmoid(VALUE + 1)])
 
 
 def test_numbers_that_a_dialect_cannot_hold_are_refused_or_left_out() -> None:
