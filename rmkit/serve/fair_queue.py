@@ -161,8 +161,10 @@ class FairQueue:
         return item.tokens
 
     def _take_siblings(self, first: Queued, batch: list[Queued], now: float, budget: int) -> int:
-        """Take what else waits on the prompt for the same model, in order of arrival, up to a budget; its tokens without
-        the prompt, which the batch has already."""
+        """Take what else waits on the prompt for the same model, in order of arrival, up to a budget.
+
+        Gives its tokens without the prompt, which the batch has already.
+        """
         if not first.job.share:
             return 0
         key, total = prompt_key(first.candidates.prompt), 0

@@ -85,7 +85,9 @@ class Spill:
 
 def new(folder: Path, where: str) -> Spill:
     """A file of this process's own. Raises OSError."""
-    return Spill(folder / f"{_ledger(where)}-{uuid.uuid4().hex}.jsonl")
+    while True:
+        with contextlib.suppress(BlockingIOError):  # another process took it for abandoned before the lock was ours
+            return Spill(folder / f"{_ledger(where)}-{uuid.uuid4().hex}.jsonl")
 
 
 def abandoned(folder: Path, where: str) -> Iterator[Spill]:

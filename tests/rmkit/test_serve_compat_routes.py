@@ -67,7 +67,7 @@ def test_a_text_read_for_one_model_is_scored_by_it_though_another_is_swapped_in(
 
     monkeypatch.setattr(dialect, "LARGE_BYTES", 0)
     monkeypatch.setattr(dialect, "_read_all", slowly)
-    with TestClient(app) as swapped:
+    with local_client(app) as swapped:
         answers = [swapped.post("/vllm/classify", json={"input": TEXT}).json() for _ in range(2)]
     assert [answer["data"][0]["probs"][0] for answer in answers] == pytest.approx([VALUE, sigmoid(VALUE + 1)])
 
@@ -77,7 +77,7 @@ def test_numbers_that_a_dialect_cannot_hold_are_refused_or_left_out() -> None:
         def _one(self, item: Candidates, reply: Any) -> Score:
             return Score(1e300, steps=(0.5, math.nan), aspects={"kind": 2.0, "odd": math.inf})
 
-    with TestClient(create_app({"huge": Huge(scale="rating")})) as client:
+    with local_client(create_app({"huge": Huge(scale="rating")})) as client:
         ask = {"input": TEXT, "encoding_format": "base64"}
         answer = client.post("/vllm/pooling", json=ask)
         assert (answer.status_code, "does not fit the 32 bits" in answer.text) == (422, True)

@@ -202,7 +202,7 @@ class Soak:
         )
         self.sent += 1
         reader, writer = await asyncio.open_connection("127.0.0.1", int(self.url.rsplit(":", 1)[1]))
-        writer.write(b"GET /rmkit/v1/models HTTP/1.1\r\nhost: soak\r\nconnection: close\r\n" + odd + b"\r\n")
+        writer.write(b"GET /rmkit/v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n" + odd + b"\r\n")
         answer = await asyncio.wait_for(reader.read(), 60)
         writer.close()
         assert answer.split(b" ")[1] in (b"200", b"400")
