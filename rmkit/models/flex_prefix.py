@@ -40,7 +40,7 @@ def flex(
     softcap: float | None = None,
 ) -> Tensor:
     """[1, heads, T, d] queries and [1, key heads, T, d] keys and values to [1, heads, T, d]."""
-    mask: Any = layout.masks.get((-1, "flex", window))
+    mask: Any = layout.masks.get((-1, "flex", window))  # -1: of all segments together; layers share it
     if mask is None:
         mask = _block_mask(layout, window=window, device=query.device)
         layout.masks[-1, "flex", window] = mask
@@ -77,7 +77,10 @@ def _block_mask(layout: Layout, *, window: int | None, device: torch.device) -> 
 
     row_T, tail_T, place_T = (x.to(device) for x in token_places(layout.segments))
     total = len(row_T)
-    reach = total if window is None else window
+    reach = total if window is None else window  # no place is `total` or more, so this is no window
+
+    # q >= k is about places in the packed sequence: within the prompt and within a completion they grow with the
+    # positions, and a completion lies behind its prompt. `place_T` counts as if it followed the prompt directly.
 
     def sees(_batch: Tensor, _head: Tensor, q: Tensor, k: Tensor) -> Tensor:
         own = (tail_T[k] == -1) | (tail_T[k] == tail_T[q])
@@ -132,6 +135,7 @@ def _gap(by_rows: Attend, device: torch.device, dtype: torch.dtype, *, heads: in
         segments.append(Segment(start, prefix, tails))
         start = segments[-1].end
     generator = torch.Generator().manual_seed(0)
+    # queries, keys, values [1, n, T, d], and weights of the outputs, which make the loss that is differentiated
     drawn = [torch.randn(1, n, start, width, generator=generator) for n in (heads, key_heads, key_heads, heads)]
     *inputs, weight = (x.to(device, dtype) for x in drawn)
     found: list[list[Tensor]] = []

@@ -11,6 +11,7 @@ Axes: R response tokens of all completions together, K completions, V the vocabu
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +23,9 @@ from torch.utils.checkpoint import checkpoint
 
 from rmkit.errors import ModelError
 from rmkit.models.artefact import Precision
-from rmkit.models.packing import Ids, Packed, Padded
+from rmkit.models.packing import Batch, Ids, Packed, Padded
 from rmkit.models.reward_module import RewardModule
+from rmkit.models.shared_attention import without_masks
 
 BLOCK_TOKENS = 1024
 
@@ -33,7 +35,7 @@ class ResponseBatch:
     """Rows as tensors, the ids [R] that follow the tokens read, how many of them each completion has [K], and where
     rewards are wanted the log-probabilities of the reference [K]."""
 
-    tokens: Packed | Padded
+    tokens: Batch
     labels: Tensor
     sizes: tuple[int, ...]
     reference: Tensor | None = None
@@ -90,7 +92,8 @@ class PolicyModule(RewardModule):
         batch = PolicyModule.collate(self, [[ids]], reads=response_reads([[ids]], [[1]]))
         mask = {"attention_mask": batch.tokens.attention_mask} if isinstance(batch.tokens, Padded) else {}
         layout = {"layout": batch.tokens.layout} if isinstance(batch.tokens, Packed) else {}
-        own = self.classifier(input_ids=batch.tokens.input_ids, use_cache=False, **mask, **layout).logits[0, :-1]
+        with without_masks() if layout else contextlib.nullcontext():
+            own = self.classifier(input_ids=batch.tokens.input_ids, use_cache=False, **mask, **layout).logits[0, :-1]
         expected = torch.log_softmax(own.float(), -1).gather(1, batch.labels[:, None])[:, 0]
         gap = float((expected - PolicyModule.forward(self, batch)).abs().max())
         self.train(was_training)

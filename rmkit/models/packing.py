@@ -10,7 +10,7 @@ Axes: K completions of all rows together, T packed tokens, L tokens of the longe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -72,6 +72,21 @@ class Padded:
         return Padded(*(getattr(self, name).to(device) for name in names))
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Batches of texts that must not be read in one pass. Output `order[r]` of all of them, one after the other, is
+    that of the r-th token read, in the order of the rows; [R]."""
+
+    parts: tuple[Packed | Padded, ...]
+    order: Tensor
+
+    def to(self, device: torch.device | str) -> Parts:
+        return Parts(tuple(part.to(device) for part in self.parts), self.order.to(device))
+
+
+Batch = Packed | Padded | Parts
+
+
 def common_prefix(sequences: Sequence[Ids]) -> int:
     """Length of the common beginning; at least one token of every sequence stays outside it."""
     shortest, longest = min(sequences), max(sequences)  # in lexicographic order these two part first
@@ -121,6 +136,39 @@ def pad(rows: Sequence[Sequence[Ids]], *, pad_id: int, reads: Sequence[Sequence[
     places = [(line, at) for line, read in enumerate(_reads(rows, reads)) for at in read]
     lines, index = torch.tensor(places).reshape(-1, 2).T
     return Padded(ids, mask, lines, index)
+
+
+def split_row(sequences: Sequence[Ids], key: Callable[[int], Hashable]) -> dict[Hashable, list[int]]:
+    """Which sequences of a row, by number, have lengths of the same key."""
+    together: dict[Hashable, list[int]] = {}
+    for number, sequence in enumerate(sequences):
+        together.setdefault(key(len(sequence)), []).append(number)
+    return together
+
+
+def in_parts(
+    rows: Sequence[Sequence[Ids]],
+    reads: Sequence[Sequence[Ids]] | None,
+    *,
+    key: Callable[[int], Hashable],
+    collate: Callable[[Sequence[Sequence[Ids]], Sequence[Sequence[Ids]]], Packed | Padded],
+) -> Batch:
+    """One batch where all lengths have the same key, else one by `collate` for each key."""
+    read = iter(_reads(rows, reads))
+    reads_by_row = [[next(read) for _ in row] for row in rows]
+    by_key: dict[Hashable, list[tuple[list[Ids], list[Ids], list[int]]]] = {}  # a row's sequences, reads, outputs
+    outputs = 0
+    for sequences, row_reads in zip(rows, reads_by_row, strict=True):
+        starts = [outputs := outputs + len(at) for at in row_reads]
+        for one, numbers in split_row(sequences, key).items():
+            places = [starts[n] - len(row_reads[n]) + i for n in numbers for i in range(len(row_reads[n]))]
+            part = ([sequences[n] for n in numbers], [row_reads[n] for n in numbers], places)
+            by_key.setdefault(one, []).append(part)
+    parts = tuple(collate([row for row, _, _ in group], [at for _, at, _ in group]) for group in by_key.values())
+    if len(parts) == 1:
+        return parts[0]
+    places = torch.tensor([place for group in by_key.values() for _, _, places in group for place in places])
+    return Parts(parts, places.argsort())
 
 
 def _reads(rows: Sequence[Sequence[Ids]], reads: Sequence[Sequence[Ids]] | None) -> list[Ids]:

@@ -6,11 +6,19 @@ attend to [prompt | themselves], either together under one block mask (few compl
 longest (many). On a GPU the same is one call of flex attention (`flex_prefix`), where that works. Sliding windows and
 soft-capped logits are honoured, counted in each completion's own positions.
 
+Axes: T packed tokens, L tokens of a row's longest completion, N completions of a row, p tokens of its prompt, d the
+width of a head. The packed sequence is row after row, each [prompt | completion 1 | ... | completion N]
+(`packing.Segment`), and outputs are cut and joined in that very order, so that they need no index back.
+
 Exact, not approximate: `unsupported` compares it with the plain way on a few tokens before anyone relies on it.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +27,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from rmkit.models import flex_prefix
 from rmkit.models.packing import Ids, Layout, Segment, pack, pad
+from rmkit.models.rope import frequency_borders, fresh_frequencies
 
 NAME = "rmkit_shared_prefix"
 FLEX_DEVICES = frozenset({"cuda"})
@@ -31,11 +40,26 @@ def register() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, shared_prefix_attention)
-    AttentionMaskInterface.register(NAME, _no_mask)
+    AttentionMaskInterface.register(NAME, _mask_unless_packed)
 
 
-def _no_mask(*_: Any, **__: Any) -> None:
-    """The layout says who sees whom; transformers need not build a mask."""
+_PACKED: ContextVar[bool] = ContextVar("packed", default=False)
+
+
+@contextlib.contextmanager
+def without_masks() -> Iterator[None]:
+    """For passes over packed rows: the layout says who sees whom, and transformers need not build a [T, T] mask."""
+    token = _PACKED.set(True)
+    try:
+        yield
+    finally:
+        _PACKED.reset(token)
+
+
+def _mask_unless_packed(*arguments: Any, **named: Any) -> Any:
+    from transformers.masking_utils import sdpa_mask
+
+    return None if _PACKED.get() else sdpa_mask(*arguments, **named)
 
 
 def shared_prefix_attention(
@@ -49,10 +73,17 @@ def shared_prefix_attention(
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    layout: Layout,
-    **_: Any,
+    layout: Layout | None = None,
+    **more: Any,
 ) -> tuple[Tensor, None]:
-    """[1, heads, T, d] queries and [1, key heads, T, d] keys and values to [1, T, heads, d]."""
+    """[1, heads, T, d] queries and [1, key heads, T, d] keys and values to [1, T, heads, d].
+
+    Without a layout the model is run plainly, by anyone: [B, heads, L, d] under the mask, as transformers does it.
+    """
+    if layout is None:
+        return _plain_attention(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, softcap=softcap, **more
+        )
     layout.windows.add(sliding_window)
     if _takes_flex(query, key, dropout=dropout):
         out = flex_prefix.flex(
@@ -63,6 +94,34 @@ def shared_prefix_attention(
             query, key, value, layout, dropout=dropout, scaling=scaling, window=sliding_window, softcap=softcap
         )
     return out.transpose(1, 2).contiguous(), None
+
+
+def _plain_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    *,
+    dropout: float,
+    scaling: float | None,
+    softcap: float | None,
+    **more: Any,
+) -> tuple[Tensor, None]:
+    """[B, heads, L, d] to [B, L, heads, d]; `mask` is boolean (True = sees), None is causal."""
+    if softcap is None:  # sliding windows are in the mask
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        out: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, mask, dropout=dropout, scaling=scaling, **more
+        )
+        return out
+    repeats = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    if mask is None and query.shape[2] == 1:  # one new token sees all before it
+        mask = query.new_ones(1, key.shape[2], dtype=torch.bool)
+    capped = _softcapped(query, key, value, mask=mask, scaling=scaling, softcap=softcap, dropout=dropout)
+    return capped.transpose(1, 2).contiguous(), None
 
 
 def _takes_flex(query: Tensor, key: Tensor, *, dropout: float) -> bool:
@@ -85,7 +144,7 @@ def by_rows(
     softcap: float | None = None,
 ) -> Tensor:
     """[1, heads, T, d] queries and [1, key heads, T, d] keys and values to [1, heads, T, d], row after row."""
-    repeats = query.shape[1] // key.shape[1]
+    repeats = query.shape[1] // key.shape[1]  # grouped-query attention: each key head serves this many queries
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
 
@@ -102,11 +161,13 @@ def by_rows(
     pieces: list[Tensor] = []
     for number, (segment, (q, k, v)) in enumerate(zip(layout.segments, parts, strict=True)):
         p = segment.prefix
+        # a window that reaches over the whole row changes nothing, and without one the prompt needs no mask at all
         reach = window if window and window < longest_position(segment) else None
         mask = _mask(layout, number, "prefix", reach, q.device) if reach else None
         pieces.append(attend(q[:, :, :p], k[:, :, :p], v[:, :, :p], mask))
         if not segment.tails:
             continue
+        # both forms give [1, heads, sum of tails, d], completions one after the other
         if _dense_is_cheaper(segment):
             pieces.append(attend(q[:, :, p:], k, v, _mask(layout, number, "dense", reach, q.device)))
         else:
@@ -121,27 +182,33 @@ def longest_position(segment: Segment) -> int:
 
 
 def _dense_is_cheaper(segment: Segment) -> bool:
+    """By pairs of tokens: all completions against all of the row under one mask, or each, padded, against its own."""
     tails, longest = sum(segment.tails), max(segment.tails)
     together = tails * (segment.prefix + tails)
     return together <= _DENSE_OVERHEAD * len(segment.tails) * longest * (segment.prefix + longest)
 
 
 def _side_by_side(q: Tensor, k: Tensor, v: Tensor, *, segment: Segment, mask: Tensor, attend: Any) -> Tensor:
-    """Completions as a batch of N, padded to the longest, each behind its own view of the prompt."""
+    """Completions as a batch of N, padded to the longest, each behind its own view of the prompt.
+
+    [1, heads, p + sum of tails, d] of one row to [1, heads, sum of tails, d].
+    """
     n, longest, p = len(segment.tails), max(segment.tails), segment.prefix
     tail_N = torch.tensor(segment.tails, device=q.device)
     offset_NL = torch.arange(longest, device=q.device).expand(n, longest)
     real_NL = offset_NL < tail_N[:, None]
+    # place in the row of each completion's tokens; padding repeats its last token, whose outputs are thrown away, and
+    # stands behind all real ones, so that causal attention keeps it from being seen
     index_NL = p + (tail_N.cumsum(0) - tail_N)[:, None] + torch.minimum(offset_NL, tail_N[:, None] - 1)
 
     def spread(x: Tensor) -> Tensor:  # [1, heads, T, d] -> [N, heads, L, d]
         return x[0][:, index_NL].transpose(0, 1)
 
-    def behind_prompt(x: Tensor) -> Tensor:
+    def behind_prompt(x: Tensor) -> Tensor:  # [1, heads, T, d] -> [N, heads, p + L, d]
         return torch.cat([x[:, :, :p].expand(n, -1, -1, -1), spread(x)], dim=2)
 
     out: Tensor = attend(spread(q), behind_prompt(k), behind_prompt(v), mask)
-    return out.transpose(0, 1)[:, real_NL][None]
+    return out.transpose(0, 1)[:, real_NL][None]  # row-major over [N, L]: completions in order, padding dropped
 
 
 def _mask(layout: Layout, number: int, form: str, window: int | None, device: torch.device) -> Tensor:
@@ -153,12 +220,15 @@ def _mask(layout: Layout, number: int, form: str, window: int | None, device: to
 
 
 def _build_mask(segment: Segment, *, form: str, window: int | None) -> Tensor:
+    """[p, p] of the prompt alone; side by side [L, p + L], the same for all completions; dense [S, p + S], S tokens of
+    all completions. Distances are counted in positions, which for every completion go on from the prompt's."""
     p, longest = segment.prefix, max(segment.tails, default=0)
     if form == "prefix":
         return _causal(torch.arange(p), torch.arange(p), window)
     if form == "side_by_side":
         return _causal(torch.arange(p, p + longest), torch.arange(p + longest), window)
     tail = torch.tensor(segment.tails)
+    # the completion that each token of the row belongs to, -1 in the prompt, which all see
     owner = torch.cat([torch.full((p,), -1), torch.repeat_interleave(torch.arange(len(tail)), tail)])
     position = torch.cat([torch.arange(p), *(torch.arange(p, p + length) for length in segment.tails)])
     own = (owner[None, :] == owner[p:, None]) | (owner[None, :] == -1)
@@ -211,32 +281,68 @@ def _active_window(config: Any) -> int | None:
 
 @torch.no_grad()
 def _probe(model: Any, *, window: int | None) -> str | None:
-    trunk, device = model.base_model, model.device
-    rows: list[list[Ids]] = [
-        [(1, 2, 3, 4, 5, 6), (1, 2, 3, 7, 8)],
-        [(3, 2, 2, 1)],
-        [(2, 5, *[4] * n) for n in range(1, 9)],
-    ]
+    """Why packed and plain states differ, or the model refuses; leaves the shared attention switched on.
+
+    Where rotary frequencies change with length, texts on both sides of the border are read, in turn: a few tokens, the
+    long ones by their positions.
+    """
+    borders = frequency_borders(model.config.get_text_config())
     was_training, before = model.training, model.config.get_text_config()._attn_implementation
     model.eval()
+    windows: set[int | None] = set()
     try:
         if before == NAME:
             model.set_attn_implementation("sdpa")
-        padded, packed = pad(rows, pad_id=0).to(device), pack(rows).to(device)
-        plain = trunk(input_ids=padded.input_ids, attention_mask=padded.attention_mask, use_cache=False)[0]
+        places = [0] if borders is None else [0, *(border - 4 for border in (*borders.switch, *borders.grow)), 0]
+        plain = [_plain_states(model, at) for at in places]
         register()
         model.set_attn_implementation(NAME)
-        shared = trunk(
-            input_ids=packed.input_ids, position_ids=packed.position_ids, use_cache=False, layout=packed.layout
-        )[0]
-        lines = torch.arange(len(padded.reward_index), device=device)
-        expected, found = plain[lines, padded.reward_index].float(), shared[0, packed.reward_index].float()
+        shared = [_shared_states(model, at, windows) for at in places]
     except Exception as error:  # any refusal of the architecture is a reason to go the plain way
         return f"{type(model).__name__}: {type(error).__name__}: {error}"
     finally:
         model.train(was_training)
-    if window and window not in packed.layout.windows:
+    if window and window not in windows:
         return f"{type(model).__name__} does not tell its attention about the sliding window"
-    gap = float((expected - found).abs().max() / expected.abs().max().clamp(min=1e-6))
-    limit = 1e-4 if plain.dtype == torch.float32 else 5e-2
+    limit = 1e-4 if plain[0].dtype == torch.float32 else 5e-2
+    gap = max(
+        float((a.float() - b.float()).abs().max() / a.float().abs().max().clamp(min=1e-6))
+        for a, b in zip(plain, shared, strict=True)
+    )
     return None if gap <= limit else f"{type(model).__name__}: states differ by {gap:.1e} when prompts are shared"
+
+
+_SHORT: list[list[Ids]] = [
+    [(1, 2, 3, 4, 5, 6), (1, 2, 3, 7, 8)],
+    [(3, 2, 2, 1)],
+    [(2, 5, *[4] * n) for n in range(1, 9)],
+]
+_LONG: list[list[Ids]] = [[(1, 2, 3, 4, 5, 6), (1, 2, 3, 7, 8, 2)], [(3, 2, 2, 1, 7, 4)]]  # of one length
+
+
+def _plain_states(model: Any, at: int) -> Tensor:
+    """[K, hidden] last states of the probe texts, alone where they begin at a position `at` > 0, else padded."""
+    trunk, device = model.base_model, model.device
+    if not at:
+        padded = pad(_SHORT, pad_id=0).to(device)
+        states = trunk(input_ids=padded.input_ids, attention_mask=padded.attention_mask, use_cache=False)[0]
+        return states[padded.line, padded.reward_index]
+    last = []
+    for text in (text for row in _LONG for text in row):
+        ids = torch.tensor([text], device=device)
+        positions = torch.arange(at, at + len(text), device=device)[None]
+        with fresh_frequencies(model):
+            last.append(trunk(input_ids=ids, position_ids=positions, use_cache=False)[0][:, -1])
+    return torch.cat(last)
+
+
+def _shared_states(model: Any, at: int, windows: set[int | None]) -> Tensor:
+    """The same of the packed texts; `windows` collects what layers asked for."""
+    packed = pack(_LONG if at else _SHORT)
+    packed = replace(packed, position_ids=packed.position_ids + at).to(model.device)
+    with fresh_frequencies(model), without_masks():
+        states = model.base_model(
+            input_ids=packed.input_ids, position_ids=packed.position_ids, use_cache=False, layout=packed.layout
+        )[0]
+    windows |= packed.layout.windows
+    return states[0, packed.reward_index]

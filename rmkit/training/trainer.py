@@ -60,6 +60,12 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
                 f"the objective {config.objective} learns numbers beside the model, which FSDP and DeepSpeed cannot "
                 "hold; train it on one device or with DDP (torchrun, or launch/ddp.yaml)"
             )
+        if self.shards and len({module.pass_key(length) for length in range(1, config.max_tokens + 1)}) > 1:
+            raise ConfigError(
+                f"{type(module.classifier).__name__} reads texts of different lengths in different passes (its rotary "
+                "frequencies or its head depend on them), and under FSDP or DeepSpeed all processes must make the same "
+                "passes; train it on one device or with DDP, or lower max_tokens to where frequencies change"
+            )
         _keep_the_head_in_fp32(self)
         self.config = config
         self.batch_tokens = config.batch_tokens
