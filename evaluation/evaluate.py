@@ -22,6 +22,7 @@ from rmkit.errors import UsageError
 from rmkit.judge.tally import judging_lines
 from rmkit.metrics.accuracy import TiePolicy
 from rmkit.models import load_model
+from rmkit.reasons import reason_lines
 
 
 def main(argv: list[str]) -> int:
@@ -97,6 +98,8 @@ def table(result: Mapping[str, Any]) -> str:
         "short, long: accuracy where the better response is the shorter, the longer. Fingerprints:",
         *(f"  {model['name']:<32} {model['fingerprint']}" for model in result["models"]),
     ]
+    for model in result["models"]:
+        lines += [f"  unscored by {model['name']}: {line}" for line in reason_lines(model["unscored"], of="responses")]
     for model in result["models"]:
         lines += ["", f"{model['name']} is a judge:", *judged] if (judged := judging_lines(model)) else []
     if result["comparisons"]:

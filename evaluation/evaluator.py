@@ -24,6 +24,7 @@ from evaluation.suites.suite import Suite
 from rmkit import console
 from rmkit.errors import DataError, ModelError
 from rmkit.ids import messages_json
+from rmkit.reasons import without_numbers
 from rmkit.types import Candidates, Comparison, Completion, RewardModel, Score, sigmoid
 
 PAIR_RULES = ("pairs", "judgebench", "annotators")
@@ -83,7 +84,7 @@ def run(model: RewardModel, suite: Suite, items: Sequence[Item], journal: Journa
     done.wall_s = time.perf_counter() - start
     for item in items:
         if reason := journal.answers[item.id].unscored:
-            done.unscored[reason] += 1
+            done.unscored[without_numbers(reason)] += 1
     return done
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -22,6 +21,7 @@ from rmkit.metrics import (
 )
 from rmkit.metrics.accuracy import TiePolicy
 from rmkit.pairs import Pair, column
+from rmkit.reasons import counted
 
 EXCERPT = 160
 
@@ -105,4 +105,4 @@ def _excerpt(text: str) -> str:
 
 def _unscored(scored: Scored) -> dict[str, int]:
     """Responses without a score by reason."""
-    return dict(Counter(score.unscored for answers in scored.scores.values() for score in answers if score.unscored))
+    return dict(counted(score.unscored for answers in scored.scores.values() for score in answers if score.unscored))

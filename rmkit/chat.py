@@ -44,16 +44,18 @@ _PROBE = "\ue000"  # private use: begins no real content, so two renderings part
 class TruncationPolicy:
     """What happens to texts over `max_tokens`, special tokens included.
 
-    A prompt longer than max_tokens - response_reserve_tokens loses its middle down to that length. A response may fill
-    all that the (shortened) prompt leaves; a longer one is refused, or with `long_response="flag"` cut at its end and
-    marked `response_truncated`.
+    A prompt longer than max_tokens - response_reserve_tokens loses its middle down to that length; the reserve is 1,024
+    or half of max_tokens where that is less, unless it is named. A response may fill all that the (shortened) prompt
+    leaves; a longer one is refused, or with `long_response="flag"` cut at its end and marked `response_truncated`.
     """
 
     max_tokens: int = 2048
-    response_reserve_tokens: int = 1024
+    response_reserve_tokens: int = None  # type: ignore[assignment]  # __post_init__ puts the number here
     long_response: Literal["refuse", "flag"] = "refuse"
 
     def __post_init__(self) -> None:
+        if self.response_reserve_tokens is None:
+            object.__setattr__(self, "response_reserve_tokens", min(1024, self.max_tokens // 2))
         if not 0 < self.response_reserve_tokens < self.max_tokens:
             raise ConfigError(
                 f"response_reserve_tokens must lie between 0 and max_tokens ({self.max_tokens}), "

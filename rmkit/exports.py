@@ -14,6 +14,7 @@ from rmkit.errors import DataError
 from rmkit.examples import MANIFEST, Example, read_examples, read_manifest
 from rmkit.pairs import Pair, read_pairs
 from rmkit.plugins import upper
+from rmkit.reasons import check_enough
 
 SPLIT_NAMES = {"validation": ("validation", "dev")}  # what the split step and the importers call it
 
@@ -56,9 +57,7 @@ def split_pairs(folder: Path, split: str, *, at_least: int) -> tuple[list[Pair],
             "step is split: rmkit run RECIPE --data NAME"
         )
     pairs, skipped = read_pairs(examples)
-    if len(pairs) < at_least:
-        reasons = "; ".join(f"{count} rows: {reason}" for reason, count in skipped.items()) or "nothing was skipped"
-        raise DataError(f"the {split} split has {len(pairs)} usable pairs, at least {at_least} are needed ({reasons})")
+    check_enough(split, len(pairs), skipped, rows=len(examples), least=at_least, what="usable pairs")
     return pairs, skipped
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from rmkit.errors import ModelError, UsageError
 from rmkit.models import load_model
 from rmkit.models.calibrated import CalibratedModel
 from rmkit.models.scoring import WINDOW
+from rmkit.reasons import reason_lines
 from rmkit.score_input import Asked, Source, open_source
 from rmkit.score_output import ScoreFile, Tally, finished, line_of, open_scores
 from rmkit.types import RewardModel
@@ -44,7 +46,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("data", metavar="FILE", help="JSON lines, Parquet, an export folder or NAME@VERSION")
     parser.add_argument("-o", "--output", type=Path, required=True, help="file of scores, JSON lines")
     parser.add_argument("--split", default="all", help="of a version or export (default all)")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), help="of a transformer's products (default fp32)")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="of the network's products (default fp32)")
     parser.add_argument("--max-tokens", type=int, help="token budget of one forward pass (default 8192)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
     parser.add_argument("--dropout", type=float, metavar="RATE", help="mean and std over passes with MC dropout")
@@ -67,6 +69,10 @@ def main(argv: list[str]) -> int:
 def _model(options: Any) -> RewardModel:
     named = {"precision": options.precision, "max_tokens": options.max_tokens, "device": options.device}
     model = load_model(options.model, **{key: value for key, value in named.items() if value is not None})
+    if options.precision == "bf16" and model.info.pointwise:
+        from rmkit.serve.exactness import exactness
+
+        print(f"{model.info.name} in bf16: {exactness(model)}", file=sys.stderr)
     if options.dropout is None:
         return model
     from rmkit.models.dropout import with_dropout
@@ -152,7 +158,7 @@ def _text(result: Mapping[str, Any]) -> str:
         f"scores       {result['path']}",
         f"model        {result['model']} ({result['fingerprint'][:12]}), scale {result['scale']}",
         f"scored       {result['scored']} of {result['responses']} responses in {result['items']} items",
-        *(f"unscored     {count}: {reason}" for reason, count in result["unscored"].items()),
+        *(f"unscored     {line}" for line in reason_lines(result["unscored"])),
     ]
     if result["resumed"]:
         lines.append(f"from before  {result['resumed']} items")

@@ -18,7 +18,6 @@ import fcntl
 import json
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from rmkit.errors import BusyError, StoreError, UsageError
+from rmkit.reasons import counted
 from rmkit.types import Score
 
 PART, RUN = ".part", ".run.json"
@@ -33,7 +33,7 @@ PART, RUN = ".part", ".run.json"
 
 @dataclass(slots=True)
 class Tally:
-    """Items and responses so far; `unscored` counts responses (and unreadable rows) by reason, numbers as N."""
+    """Items and responses so far; `unscored` counts responses (and unreadable rows) by reason."""
 
     items: int = 0
     responses: int = 0
@@ -46,7 +46,7 @@ class Tally:
         self.responses += len(row["scores"])
         reasons = [row["unscored"]] if row["unscored"] else [score["unscored"] for score in row["scores"]]
         self.scored += sum(reason is None for reason in reasons)
-        self.unscored.update(re.sub(r"\d+", "N", reason) for reason in reasons if reason)
+        self.unscored.update(counted(reason for reason in reasons if reason))
 
 
 @dataclass(slots=True)

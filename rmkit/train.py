@@ -206,8 +206,7 @@ def _encoded(train: Sequence[Pair], validation: Sequence[Pair], settings: Any, s
 
     fitted = frozen.fit(train, validation, settings, seed=seed)
     encoder = {"name": settings.encoder, "fingerprint": fitted.encoder.fingerprint, "sha256": fitted.encoder.sha256}
-    resolved = asdict(settings) | {"dtype": fitted.encoder.dtype}  # "auto" would depend on the machine
-    return Trained(fitted.arrays, resolved, fitted.validation_margin, fitted.facts, encoder)
+    return Trained(fitted.arrays, asdict(settings), fitted.validation_margin, fitted.facts, encoder)
 
 
 def _denoised(

@@ -44,9 +44,10 @@ def load_model(name: str | Path, *, check: bool = True, **options: Any) -> Rewar
     built-in baseline `length`.
 
     Where calibration.json lies beside it, its mappings apply. `options` go to the kind of model that takes them
-    (explicit: precision, max_tokens, device); UsageError where it takes none. Raises ModelError where files are missing
-    or changed, the fingerprint differs, or the golden scores do not come out again (unless `check` is False);
-    MissingExtraError where the model needs a package that is not installed.
+    (transformers: precision, max_tokens, device; frozen ones: precision); UsageError where it takes none, but for fp32,
+    which is what all models compute in unless told otherwise. Raises ModelError where files are missing or changed, the
+    fingerprint differs, or the golden scores do not come out again (unless `check` is False); MissingExtraError where
+    the model needs a package that is not installed.
     """
     if str(name) == "length":
         from rmkit.models.length import LengthModel
@@ -76,8 +77,14 @@ def load_raw(folder: Path, *, check: bool = True, **options: Any) -> RewardModel
         raise ModelError(f"{folder}: unknown model {model!r}; this rmkit loads {', '.join(LOADERS)}; upgrade rmkit")
     module, function = LOADERS[model].split(":")
     load = getattr(importlib.import_module(module), function)
-    if options and not any(p.kind is p.VAR_KEYWORD for p in inspect.signature(load).parameters.values()):
-        raise UsageError(f"{folder} is a {model} model, which takes no {', '.join(sorted(options))}")
+    parameters = inspect.signature(load).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        unknown = {name: value for name, value in options.items() if name not in parameters}
+        if unknown.pop("precision", "fp32") != "fp32":
+            raise UsageError(f"{folder} is a {model} model, which takes no precision: it computes in fp32 or finer")
+        if unknown:
+            raise UsageError(f"{folder} is a {model} model, which takes no {', '.join(sorted(unknown))}")
+        options = {name: value for name, value in options.items() if name in parameters}
     loaded: RewardModel = load(folder, check=check, **options)
     return loaded
 

@@ -10,7 +10,7 @@ thousand pairs; the others need more. A head that reads the length can be paid i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from rmkit.config import build
 from rmkit.errors import ModelError
 from rmkit.features import Encoder, EncoderConfig, Text, single_threaded
 from rmkit.models import golden
-from rmkit.models.artefact import Artefact, open_artefact
+from rmkit.models.artefact import Artefact, Precision, open_artefact
 from rmkit.models.frozen_head import (
     Features,
     HeadConfig,
@@ -109,27 +109,37 @@ def response_of(item: Item) -> Text:
     return Text(item[1].text, "start")
 
 
-def encoder_of(artefact: Artefact, config: EncoderConfig) -> Encoder:
-    """The encoder that the artefact was trained on. Raises ModelError where the config now finds another one."""
-    encoder = Encoder(config)
+def encoder_of(artefact: Artefact, config: EncoderConfig, *, precision: Precision = "fp32") -> Encoder:
+    """The encoder that the artefact was trained on, to be run in `precision` whatever it was trained in. Raises
+    ModelError where the config now finds another one."""
+    encoder = Encoder(replace(config, dtype=precision))
     expected = (artefact.card.get("encoder") or {}).get("fingerprint")
-    if encoder.fingerprint != expected:
+    if expected not in (encoder.fingerprint_in("fp32"), encoder.fingerprint_in("bf16")):
+        now = encoder.fingerprint_in(config.dtype)
         raise ModelError(
-            f"{artefact.folder}: trained on encoder {expected}, but {encoder.folder} gives {encoder.fingerprint}; "
+            f"{artefact.folder}: trained on encoder {expected}, but {encoder.folder} gives {now}; "
             "put the original encoder back or train again"
         )
     return encoder
 
 
 class FrozenModel:
-    """A trained head on its frozen encoder. Pointwise; scores are calibrated logits."""
+    """A trained head on its frozen encoder. Pointwise; scores are calibrated logits. In bf16 batch mates move them."""
 
-    def __init__(self, artefact: Artefact, *, config: FrozenConfig | None = None, paired: bool = False) -> None:
+    def __init__(
+        self,
+        artefact: Artefact,
+        *,
+        config: FrozenConfig | None = None,
+        paired: bool = False,
+        precision: Precision = "fp32",
+    ) -> None:
         import torch
 
         self.info = artefact.info
         config = config or build(FrozenConfig, artefact.card["config"], where=str(artefact.folder))
-        self._encoder = encoder_of(artefact, config)
+        self.precision: Precision = precision
+        self._encoder = encoder_of(artefact, config, precision=precision)
         self._temperature = float(artefact.card["temperature"])
         self._weights = {name: torch.from_numpy(array) for name, array in artefact.weights().items()}
         check_shapes(self._weights, self._encoder.width, where=str(artefact.folder), paired=paired)
@@ -182,7 +192,7 @@ class FrozenModel:
         return self._encoder.encode(texts, dtype="fp32")
 
 
-def load(folder: Path, *, check: bool = True) -> FrozenModel:
+def load(folder: Path, *, check: bool = True, precision: Precision = "fp32") -> FrozenModel:
     """The model in an artefact folder, its golden scores replayed. Raises ModelError."""
     artefact = open_artefact(folder)
-    return golden.verified(artefact, FrozenModel(artefact), check=check)
+    return golden.verified(artefact, FrozenModel(artefact, precision=precision), check=check)

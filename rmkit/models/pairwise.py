@@ -25,7 +25,7 @@ from rmkit.config import build
 from rmkit.errors import ConfigError
 from rmkit.metrics.calibration import sigmoid
 from rmkit.models import golden
-from rmkit.models.artefact import Artefact, open_artefact
+from rmkit.models.artefact import Artefact, Precision, open_artefact
 from rmkit.models.frozen import FrozenConfig, FrozenModel
 from rmkit.models.frozen_head import HeadShape, preference_margin
 from rmkit.models.scoring import NO_TEXT, Item
@@ -56,10 +56,10 @@ class PairwiseConfig(FrozenConfig):
 class PairwiseModel:
     """A trained head on its frozen encoder. Not pointwise."""
 
-    def __init__(self, artefact: Artefact) -> None:
+    def __init__(self, artefact: Artefact, *, precision: Precision = "fp32") -> None:
         self.info = artefact.info
         config = build(PairwiseConfig, artefact.card["config"], where=str(artefact.folder))
-        self._head = FrozenModel(artefact, config=config, paired=True)
+        self._head = FrozenModel(artefact, config=config, paired=True, precision=precision)
         self._temperature = float(artefact.card["temperature"])
 
     def compare(self, batch: Sequence[Candidates]) -> list[Comparison]:
@@ -94,7 +94,7 @@ class PairwiseModel:
         return margins / self._temperature
 
 
-def load(folder: Path, *, check: bool = True) -> PairwiseModel:
+def load(folder: Path, *, check: bool = True, precision: Precision = "fp32") -> PairwiseModel:
     """The model in an artefact folder, its golden scores replayed. Raises ModelError."""
     artefact = open_artefact(folder)
-    return golden.verified(artefact, PairwiseModel(artefact), check=check)
+    return golden.verified(artefact, PairwiseModel(artefact, precision=precision), check=check)

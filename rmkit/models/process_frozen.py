@@ -17,7 +17,7 @@ from rmkit.config import build
 from rmkit.errors import DataError, ModelError
 from rmkit.features import Text
 from rmkit.models import golden
-from rmkit.models.artefact import Artefact, open_artefact
+from rmkit.models.artefact import Artefact, Precision, open_artefact
 from rmkit.models.frozen import encoder_of
 from rmkit.models.process import in_steps, p_first_right, step_score
 from rmkit.models.process_frozen_head import SURFACE, FrozenProcessConfig, Solution, StepHead, step_inputs
@@ -30,10 +30,11 @@ Encode = Callable[[Sequence[Text]], NDArray[Any]]
 class FrozenProcessModel:
     """A trained head on its frozen encoder. Pointwise; scores are probabilities."""
 
-    def __init__(self, artefact: Artefact) -> None:
+    def __init__(self, artefact: Artefact, *, precision: Precision = "fp32") -> None:
         self.info = artefact.info
         self.config = build(FrozenProcessConfig, artefact.card["config"], where=str(artefact.folder))
-        self._encoder = encoder_of(artefact, self.config)
+        self.precision: Precision = precision
+        self._encoder = encoder_of(artefact, self.config, precision=precision)
         self._head = StepHead(artefact.weights(), {})
         width = self._head.arrays["mean"].shape if "mean" in self._head.arrays else None
         if width != (self._encoder.width + SURFACE,):
@@ -80,7 +81,7 @@ def solution_of(prompt: Conversation, completion: Completion, *, separator: str)
     return Solution(prompt_text(prompt), steps)
 
 
-def load(folder: Path, *, check: bool = True) -> FrozenProcessModel:
+def load(folder: Path, *, check: bool = True, precision: Precision = "fp32") -> FrozenProcessModel:
     """The model in an artefact folder, its golden scores replayed. Raises ModelError."""
     artefact = open_artefact(folder)
-    return golden.verified(artefact, FrozenProcessModel(artefact), check=check)
+    return golden.verified(artefact, FrozenProcessModel(artefact, precision=precision), check=check)

@@ -103,14 +103,20 @@ def pretrained(auto: str, source: str | Path, **options: Any) -> tuple[Any, set[
 
 
 def complete(auto: str, source: str | Path, *, device: str | None = None, **options: Any) -> Any:
-    """The same in eval mode on `device` (None: a GPU where there is one); ModelError where weights are missing."""
+    """The same in eval mode on `device` (None: a GPU where there is one); ModelError where weights are missing.
+
+    On a CPU it computes in fp32, whatever the weights are stored in: products in bf16 round to what else is in a batch.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.device(device).type == "cpu":
+        options = {"dtype": torch.float32, **options}
     try:
         model, missing = pretrained(auto, source, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{source} cannot be loaded by {auto}: {error}") from error
     if missing:
         raise ModelError(f"{source} lacks the weights {', '.join(sorted(missing))}; scores would be random")
-    return model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return model.eval().to(device)
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ from rmkit.reliability.peer_review import (
     everything,
     keep_in_batch,
     keep_ratio,
-    reviewing,
+    reviewers,
     select,
     tie_order,
 )
@@ -160,7 +160,7 @@ class _Run:
             return torch.from_numpy(mask).float()
 
         self.trainer.epoch(epoch, self.trainer.order(epoch, [np.arange(n)] * 2), keep=keep)
-        return Selection(kept, rank, reviewing(np.zeros((2, 1)), self.review.selector)[1])
+        return Selection(kept, rank, reviewers(self.review.selector))
 
     @cached_property
     def identity(self) -> str:

@@ -75,17 +75,22 @@ def keep_ratio(epoch: float, noise: float, config: ReviewConfig) -> float:
     return 1 - check_noise(noise) * min(max(done, 0.0), 1.0) if epoch >= config.warmup_epochs else 1.0
 
 
-def reviewing(margin_2n: ArrayLike, selector: Selector) -> tuple[Floats, tuple[str, str]]:
-    """[2, n] margins that decide for A and B, and whose they are."""
+def reviewing(margin_2n: ArrayLike, selector: Selector) -> Floats:
+    """[2, n] margins that decide for A and B, from their own ones; whose they are, `reviewers` tells."""
     margin = np.asarray(margin_2n, dtype=np.float64)
     match selector:
         case "peer":
-            return margin[::-1].copy(), ("B", "A")
+            return margin[::-1].copy()
         case "self":
-            return margin, ("A", "B")
+            return margin
         case "mean":
-            return np.broadcast_to(margin.mean(axis=0), margin.shape), ("mean", "mean")
+            return np.broadcast_to(margin.mean(axis=0), margin.shape)
     raise ConfigError(f"selector: expected peer, self or mean, got {selector!r}")
+
+
+def reviewers(selector: Selector) -> tuple[str, str]:
+    """Whose margins decide for A, and whose for B."""
+    return {"peer": ("B", "A"), "self": ("A", "B"), "mean": ("mean", "mean")}[selector]
 
 
 def select(margin_2n: ArrayLike, ratio: float, *, tie_order: NDArray[np.int64], config: ReviewConfig) -> Selection:
@@ -93,11 +98,11 @@ def select(margin_2n: ArrayLike, ratio: float, *, tie_order: NDArray[np.int64], 
 
     `tie_order` [n] is each pair's place among the sorted ids. Pairs whose deciding margin is NaN are never kept.
     """
-    deciding, names = reviewing(margin_2n, config.selector)
+    deciding = reviewing(margin_2n, config.selector)
     rank = np.stack([ranks(one, tie_order) for one in deciding])
     usable = (rank >= 0).sum(axis=1)
     k = np.maximum(1, np.round(ratio * usable)).astype(np.int64)
-    return Selection((rank >= 0) & (rank < k[:, None]), rank, names)
+    return Selection((rank >= 0) & (rank < k[:, None]), rank, reviewers(config.selector))
 
 
 def everything(usable_n: Flags) -> Selection:

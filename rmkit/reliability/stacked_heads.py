@@ -98,12 +98,13 @@ def margins(heads: StackedHeads, prompt_KBD: Tensor, responses: Tensor, *, keep_
     """[K, B] margins of batches that differ by head: `responses` [2, K, B, 2D]; `keep_hidden` [K, 1 or 2B, H] is a
     dropout mask, already divided by the share it keeps."""
     k, b = prompt_KBD.shape[:2]
-    both = torch.cat([responses[0], responses[1]], dim=1)
-    shared = torch.baddbmm(heads.bias, prompt_KBD, heads.prompt)
+    both = torch.cat([responses[0], responses[1]], dim=1)  # [K, 2B, 2D]: all chosen, then all rejected
+    shared = torch.baddbmm(heads.bias, prompt_KBD, heads.prompt)  # [K, B, H], the same for both responses of a pair
+    # viewed as [K, 2, B, H] so that a prompt's part is added to its chosen and its rejected response
     hidden = torch.relu(torch.bmm(both, heads.response).view(k, 2, b, -1) + shared[:, None]).view(k, 2 * b, -1)
     if keep_hidden is not None:
         hidden = hidden * keep_hidden
-    reward = torch.bmm(hidden, heads.out)[..., 0]
+    reward = torch.bmm(hidden, heads.out)[..., 0]  # [K, 2B], in the order of `both`
     return reward[:, :b] - reward[:, b:]
 
 
@@ -111,11 +112,12 @@ def score(heads: StackedHeads, table: Table) -> tuple[NDArray[np.float32], NDArr
     """Rewards [K, n] of the chosen and of the rejected responses, in eval mode: all heads read each row once."""
     chosen, rejected = (np.empty((heads.k, len(table)), dtype=np.float32) for _ in range(2))
     with torch.no_grad():
+        # all heads read the same rows here (in `margins` each has its own batch), so their columns stand side by side
         w_prompt, w_response = (_side_by_side(part) for part in (heads.prompt, heads.response))
-        out, bias = heads.out[..., 0], heads.bias.reshape(-1)
+        out, bias = heads.out[..., 0], heads.bias.reshape(-1)  # [K, H], [K * H] in the order of the columns
         for index in _parts(len(table)):
-            prompt, responses = table.gather(index)
-            shared = torch.addmm(bias, prompt, w_prompt)
+            prompt, responses = table.gather(index)  # [B, D], [2, B, 2D]
+            shared = torch.addmm(bias, prompt, w_prompt)  # [B, K * H]
             for side, into in zip(responses, (chosen, rejected), strict=True):
                 hidden = torch.addmm(shared, side, w_response).relu_().view(len(index), heads.k, -1)
                 into[:, index.numpy()] = torch.einsum("bkh,kh->kb", hidden, out).numpy()

@@ -61,7 +61,7 @@ def _options(argv: list[str]) -> Namespace:
     made.add_argument(
         "--unscored-reward", type=float, metavar="X", help="sent where a dialect has no word for unscored"
     )
-    made.add_argument("--precision", choices=("fp32", "bf16"), help="of explicit models (default fp32)")
+    made.add_argument("--precision", choices=("fp32", "bf16"), help="of the network's products (default fp32)")
     made.add_argument("--settings", type=Path, metavar="TOML", help="limits: batch_tokens, max_wait_s, ...")
     made.add_argument("--log-sample", type=float, metavar="SHARE", help="share of requests logged (default 1)")
     made.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from rmkit.chat import TruncationPolicy
 from rmkit.errors import ConfigError
 
 ObjectiveName = Literal[
@@ -71,7 +72,7 @@ class ExplicitConfig:
     evaluations_per_epoch: int = 2
 
     max_tokens: int = 2048
-    response_reserve_tokens: int = 1024
+    response_reserve_tokens: int | None = None
     long_response: Literal["refuse", "flag"] = "refuse"
 
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -85,6 +86,13 @@ class ExplicitConfig:
 
     seed: int = 0
     report_to: tuple[str, ...] = ()
+
+    @property
+    def truncation(self) -> TruncationPolicy:
+        """The limits on texts; without `response_reserve_tokens` its own default. Raises ConfigError."""
+        reserve = self.response_reserve_tokens
+        named = {} if reserve is None else {"response_reserve_tokens": reserve}
+        return TruncationPolicy(max_tokens=self.max_tokens, long_response=self.long_response, **named)
 
     @property
     def kind(self) -> str:
@@ -110,6 +118,7 @@ class ExplicitConfig:
             raise ConfigError("aspect_weights needs aspects, and one weight for each of them")
         if self.aspect_weights and (min(self.aspect_weights) < 0 or sum(self.aspect_weights) <= 0):
             raise ConfigError(f"aspect_weights must not be negative, nor all zero, got {self.aspect_weights}")
+        _ = self.truncation  # limits that do not fit each other are told before anything is loaded
         if not self.step_separator:
             raise ConfigError("step_separator must not be empty")
         if self.centring and self.objective in (*RATING, "process"):

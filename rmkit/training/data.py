@@ -7,7 +7,6 @@ be encoded, as long as its label still compares two of them (preferences) or say
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from rmkit.examples import Example
 from rmkit.models.packing import Ids
 from rmkit.models.rating_head import RatingHead
 from rmkit.pairs import read_pairs
+from rmkit.reasons import without_numbers
 from rmkit.training.config import KEEPS_TIES, RANKING, ObjectiveName
 
 
@@ -73,7 +73,7 @@ def read_rows(
     for example in examples:
         made = _row(example, chat, objective, head)
         if isinstance(made, str):
-            skipped[re.sub(r"\d+", "N", made)] += 1
+            skipped[without_numbers(made)] += 1
         else:
             rows.append(made)
     return rows, dict(skipped)

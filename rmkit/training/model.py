@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from rmkit.chat import Chat, TruncationPolicy, ensure_pad
+from rmkit.chat import Chat, ensure_pad
 from rmkit.errors import ConfigError, MissingExtraError, ModelError
 from rmkit.models import explicit, process
 from rmkit.models.rating_head import RatingHead
@@ -72,12 +72,7 @@ def chat_of(model: Any, tokenizer: Any, config: ExplicitConfig) -> Chat:
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     model.config.pad_token_id = tokenizer.pad_token_id
-    truncation = TruncationPolicy(
-        max_tokens=config.max_tokens,
-        response_reserve_tokens=config.response_reserve_tokens,
-        long_response=config.long_response,
-    )
-    return Chat(tokenizer, truncation)
+    return Chat(tokenizer, config.truncation)
 
 
 def storable(module: RewardModule, config: ExplicitConfig) -> RewardModule:

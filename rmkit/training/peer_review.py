@@ -39,6 +39,7 @@ from rmkit.reliability.peer_review import (
     everything,
     keep_in_batch,
     keep_ratio,
+    reviewers,
     reviewing,
     select,
     tie_order,
@@ -143,8 +144,7 @@ class PeerTrainer(RewardTrainer):
     def _selected(self, epoch: int) -> Selection:
         nobody = np.zeros((2, len(self.rows)), dtype=bool)
         if self.review.scope == "batch" and epoch + 1 > self.review.warmup_epochs:
-            names = reviewing(np.zeros((2, 1)), self.review.selector)[1]
-            return Selection(nobody, np.full(nobody.shape, -1), names)
+            return Selection(nobody, np.full(nobody.shape, -1), reviewers(self.review.selector))
         if epoch < max(1, self.review.warmup_epochs):
             return everything(np.ones(len(self.rows), dtype=bool))
         ratio = keep_ratio(epoch, self.noise, self.review)
@@ -188,7 +188,7 @@ class PeerTrainer(RewardTrainer):
         ratio, kept = keep_ratio(done, self.noise, self.review), []
         for model, batch in enumerate(batches):
             margin = np.stack([self._scored(module, [self.rows[row] for row in batch]) for module in self.model.both])
-            deciding, _ = reviewing(margin, self.review.selector)
+            deciding = reviewing(margin, self.review.selector)
             mask, rank = keep_in_batch(deciding[model][None], ratio, tie_order_KB=self.tie_order[batch][None])
             self.selection.kept[model, batch], self.selection.rank[model, batch] = mask[0], rank[0]
             kept.append(batch[mask[0]])

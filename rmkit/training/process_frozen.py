@@ -26,9 +26,10 @@ from rmkit.models.golden import seal
 from rmkit.models.process import probes
 from rmkit.models.process_frozen import load, solution_of
 from rmkit.models.process_frozen_head import FrozenProcessConfig, Solution, StepHead, fit, step_inputs
+from rmkit.reasons import check_enough, without_numbers
 from rmkit.train import small_parser
 from rmkit.training.data import step_labels
-from rmkit.training.splits import MIN_TRAIN, MIN_VALIDATION, check_enough, examples
+from rmkit.training.splits import MIN_TRAIN, MIN_VALIDATION, examples
 from rmkit.training.told import told_labels
 from rmkit.training.validation import step_facts
 
@@ -79,7 +80,8 @@ def train(
     rows = {}
     for split, least in (("train", MIN_TRAIN), ("validation", MIN_VALIDATION)):
         rows[split] = read_solutions(examples(folder, split), separator=settings.step_separator)
-        check_enough(split, len(rows[split].solutions), rows[split].skipped, least=least)
+        n, skipped = len(rows[split].solutions), rows[split].skipped
+        check_enough(split, n, skipped, rows=n + sum(skipped.values()), least=least)
     target = output or model_folder(folder, KIND)
     with building(target) as temporary:
         encoder = Encoder(settings)
@@ -90,7 +92,7 @@ def train(
             "kind": "process",
             "scale": "probability",
             "pointwise": True,
-            "config": asdict(settings) | {"dtype": encoder.dtype},  # "auto" would depend on the machine
+            "config": asdict(settings),
             "encoder": {"name": settings.encoder, "fingerprint": encoder.fingerprint, "sha256": encoder.sha256},
             "dataset": dataset,
             "seed": seed,
@@ -114,7 +116,7 @@ def read_solutions(found: Iterable[Example], *, separator: str) -> Rows:
     for example in found:
         labels, solution = step_labels(example), _solution(example, separator)
         if isinstance(labels, str) or isinstance(solution, str):
-            skipped[labels if isinstance(labels, str) else str(solution)] += 1
+            skipped[without_numbers(labels if isinstance(labels, str) else str(solution))] += 1
         else:
             rows.solutions.append(solution)
             rows.labels.append(np.array(labels))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rmkit.errors import DataError
 from rmkit.exports import SPLIT_NAMES, examples_of
+from rmkit.reasons import check_enough
 from rmkit.training.config import RATING, ExplicitConfig
 
 MIN_TRAIN, MIN_VALIDATION = 20, 5
@@ -27,16 +27,9 @@ def read_splits(
         keeps = split == "train" or settings.objective in (*RATING, "process")
         objective = settings.objective if keeps else "soft_label"
         kept, reasons = read_rows(examples(folder, split), chat, objective=objective, head=head)
-        check_enough(split, len(kept), reasons, least=least)
+        check_enough(split, len(kept), reasons, rows=len(kept) + sum(reasons.values()), least=least)
         rows[split], skipped[split] = kept, reasons
     return rows, skipped
-
-
-def check_enough(split: str, n: int, reasons: Mapping[str, int], *, least: int) -> None:
-    """Raises DataError where a split has fewer than `least` usable rows, saying why others were skipped."""
-    if n < least:
-        why = "; ".join(f"{count} rows: {reason}" for reason, count in reasons.items()) or "nothing was skipped"
-        raise DataError(f"the {split} split has {n} usable rows, at least {least} are needed ({why})")
 
 
 def examples(folder: Path, split: str) -> Any:

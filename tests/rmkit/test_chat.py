@@ -340,6 +340,14 @@ def test_the_fingerprint_ignores_how_the_tokenizer_was_last_called(make_tokenize
     assert len(Chat(tokenizer).encode(QUESTION, answer("quick brown fox")).ids) > 2
 
 
+def test_the_reserve_follows_the_limit() -> None:
+    limits = (8192, 2048, 1024, 1023, 100, 2)
+    assert [TruncationPolicy(max_tokens=n).response_reserve_tokens for n in limits] == [1024, 1024, 512, 511, 50, 1]
+    assert TruncationPolicy(max_tokens=4096) == TruncationPolicy(max_tokens=4096, response_reserve_tokens=1024)
+    with pytest.raises(ConfigError, match="response_reserve_tokens"):
+        TruncationPolicy(max_tokens=1)
+
+
 def test_a_senseless_policy_is_refused() -> None:
     with pytest.raises(ConfigError, match="response_reserve_tokens"):
         TruncationPolicy(max_tokens=10, response_reserve_tokens=10)

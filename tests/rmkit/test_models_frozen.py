@@ -25,6 +25,7 @@ from rmkit.models import artefact, frozen, frozen_head, load_model
 from rmkit.models.frozen import FrozenConfig
 from rmkit.models.frozen_head import Features, HeadConfig, HeadShape, PairFeatures, TrainedHead, head_scores
 from rmkit.pairs import read_pairs
+from rmkit.serve.exactness import exactness
 from rmkit.types import Candidates, Completion, Message
 from tests.exports import kind_rows, write_export
 from tests.rmkit.tiny_encoder import write_tiny_encoder
@@ -232,10 +233,41 @@ def test_a_head_of_the_wrong_shape_is_refused(values: dict[str, Any], tmp_path: 
             load_model(tmp_path / "model")
 
 
-def test_the_resolved_dtype_is_stored(values: dict[str, Any], tmp_path: Path) -> None:
-    data = write_export(tmp_path / "data", kind_rows(100))
-    result = train.train("frozen", str(data), output=tmp_path / "model", values=values | {"dtype": "auto"})
-    assert result["config"]["dtype"] in ("fp32", "bf16")
+def test_fp32_is_what_is_trained_and_served(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On processors that multiply bf16 in hardware too, and for artefacts that were trained on bf16 features there."""
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": True})
+    data = write_export(tmp_path / "data", kind_rows(200))
+    del values["dtype"]
+    result = train.train("frozen", str(data), output=tmp_path / "model", values=values)
+    assert result["config"]["dtype"] == "fp32"
+    rough = train.train("frozen", str(data), output=tmp_path / "rough", values=values | {"dtype": "bf16"})
+    assert rough["encoder"]["fingerprint"] != result["encoder"]["fingerprint"]
+    for name in ("model", "rough"):
+        exact, coarse = load_model(tmp_path / name), load_model(tmp_path / name, precision="bf16")
+        asked = [ask("tell me about chess", "gladly thank you chess", "stupid boring chess", "eggs " * 9)]
+        [served], [golden] = exact.score(asked), exact.golden_scores(asked)  # type: ignore[attr-defined]
+        for one, other in zip(served, golden, strict=True):
+            assert one.value == pytest.approx(other.value, rel=1e-3)  # features of the cache are rounded to fp16
+        gaps = [exactness(one).precision for one in (exact, coarse)]
+        assert gaps[0] is not None
+        assert gaps[1] is not None
+        assert 2 * gaps[0] < gaps[1]
+        assert load_model(tmp_path / name, precision="fp32").score(asked) == [served]
+
+
+@pytest.mark.parametrize("kind", ["frozen", "pairwise"])
+def test_scores_do_not_depend_on_batch_mates(values: dict[str, Any], tmp_path: Path, kind: str) -> None:
+    data = write_export(tmp_path / "data", kind_rows(200))
+    train.train(kind, str(data), output=tmp_path / "model", values=values)
+    model = load_model(tmp_path / "model", precision="fp32")
+    pairs = [
+        ask(f"eggs {n} " * (n % 7 + 1), "thank you " * (n % 5 + 1), "no never wrong " * (n % 3 + 1)) for n in range(40)
+    ]
+    together, alone = model.compare(pairs), [model.compare([pair])[0] for pair in pairs]
+    for one, other in zip(together, alone, strict=True):
+        assert one.p_first == pytest.approx(other.p_first, abs=1e-4)
 
 
 @pytest.mark.parametrize(
