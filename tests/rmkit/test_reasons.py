@@ -54,5 +54,5 @@ def test_limits_that_do_not_fit_are_told_before_anything_is_loaded() -> None:
     assert ExplicitConfig(model="m", max_tokens=1024).truncation.response_reserve_tokens == 512
     assert ImplicitConfig(model="m", max_tokens=4096).truncation.response_reserve_tokens == 1024
     assert ExplicitConfig(model="m", response_reserve_tokens=100).truncation.max_prompt_tokens == 1948
-    with pytest.raises(ConfigError, match="response_reserve_tokens must lie between 0 and max_tokens .64., got 64"):
+    with pytest.raises(ConfigError, match=r"must lie between 0 and max_tokens \(64\), got 64"):
         ExplicitConfig(model="m", max_tokens=64, response_reserve_tokens=64)
