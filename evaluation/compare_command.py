@@ -81,19 +81,25 @@ def table(result: Mapping[str, Any]) -> str:
         lines += ["", f"{result['first']['name']} minus {one['second']['name']} (percent points)"]
         lines.append(
             f"  {'':<44} {'first':>7} {'second':>7} {'diff':>7} {'95% interval':>15} {'p':>8} {'Holm':>8} "
-            f"{'only 1st':>8} {'only 2nd':>8} {'prompts':>7}"
+            f"{'only 1st':>8} {'only 2nd':>8} {'prompts':>7} {'unscored 1st, 2nd':>17}"
         )
         lines += [_line(difference) for difference in one["differences"]]
         for model in (result["first"], one["second"]):
             lines += [f"  {model['name']},{line}" for line in judging_lines(model)]
-    return "\n".join([*lines, "", "p: label swaps prompt by prompt; Holm: over all tests shown"])
+    return "\n".join(
+        [*lines, "", "p: label swaps prompt by prompt; Holm: over all tests shown; unscored: left out of both"]
+    )
 
 
 def _line(one: Mapping[str, Any]) -> str:
+    unscored = f"{one['unscored_first']}, {one['unscored_second']}"
     if one["difference"] is None:
-        return f"  {one['measure']:<44} {'-':>7} {'-':>7} {'-':>7}   (parts are missing)"
+        lost = not one["n"] and one["unscored_first"] + one["unscored_second"]
+        why = f"nothing scored by both; unscored {unscored}" if lost else "parts are missing"
+        return f"  {one['measure']:<44} {'-':>7} {'-':>7} {'-':>7}   ({why})"
     between = "-" if one["low"] is None else f"[{one['low']:+.2f}, {one['high']:+.2f}]"
     return (
         f"  {one['measure']:<44} {one['first']:>7.2f} {one['second']:>7.2f} {one['difference']:>+7.2f} {between:>15} "
-        f"{one['p']:>8.4f} {one['p_holm']:>8.4f} {one['only_first']:>8} {one['only_second']:>8} {one['clusters']:>7}"
+        f"{one['p']:>8.4f} {one['p_holm']:>8.4f} {one['only_first']:>8} {one['only_second']:>8} {one['clusters']:>7} "
+        f"{unscored:>17}"
     )

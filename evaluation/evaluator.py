@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from evaluation.items import Answer, Item
@@ -24,7 +23,6 @@ from evaluation.suites.suite import Suite
 from rmkit import console
 from rmkit.errors import DataError, ModelError
 from rmkit.ids import messages_json
-from rmkit.reasons import without_numbers
 from rmkit.types import Candidates, Comparison, Completion, RewardModel, Score, sigmoid
 
 PAIR_RULES = ("pairs", "judgebench", "annotators")
@@ -54,7 +52,6 @@ class Progress:
     answered: int = 0
     model_s: float = 0.0
     wall_s: float = 0.0
-    unscored: Counter[str] = field(default_factory=Counter)
 
 
 def select(items: Sequence[Item], limit: int | None) -> list[Item]:
@@ -82,9 +79,6 @@ def run(model: RewardModel, suite: Suite, items: Sequence[Item], journal: Journa
                 done.answered += len(answers)
                 advance(len(answers))
     done.wall_s = time.perf_counter() - start
-    for item in items:
-        if reason := journal.answers[item.id].unscored:
-            done.unscored[without_numbers(reason)] += 1
     return done
 
 

@@ -60,7 +60,11 @@ def load_held_out(data: str, split: str) -> HeldOut:
     pairs, skipped = read_pairs(examples)
     if not pairs:
         reasons = "; ".join(f"{count} rows: {reason}" for reason, count in skipped.items())
-        raise DataError(f"{data}, split {split}: nothing to evaluate, no row has a label that compares ({reasons})")
+        steps = any(example.row["step_labels"] for example in examples)
+        suite = f"; solutions in labelled steps: rmkit eval MODEL --suite steps --data {data}:{split}" if steps else ""
+        raise DataError(
+            f"{data}, split {split}: nothing to evaluate, no row has a label that compares ({reasons}){suite}"
+        )
     wanted = {pair.example for pair in pairs}
     identity = dataset_of(folder)
     return HeldOut(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rmkit.ids import canonical_json, content_hash, digest, messages_json
@@ -68,6 +68,17 @@ class Answer:
         return self.scores[0] - self.scores[1] if len(self.scores) >= 2 else math.nan
 
     @property
+    def one_order(self) -> bool:
+        """Whether a pair was asked in both orders and only one of them could be read."""
+        return len(self.p) == 2 and sum(map(math.isnan, self.p)) == 1
+
+    @property
+    def verdict(self) -> float:
+        """The margin, and where only one of two orders could be read that one's: enough to say who is preferred, but no
+        probability, since the bias of the position is in it."""
+        return next(p for p in self.p if not math.isnan(p)) - 0.5 if self.one_order else self.margin
+
+    @property
     def swap_gap(self) -> float:
         """|p(A,B) + p(B,A) - 1| where both orders were asked, else NaN."""
         return abs(self.p[0] - self.p[1]) if len(self.p) == 2 else math.nan
@@ -75,7 +86,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """`earned` of `possible` (0 where unscored, so that it counts in no denominator)."""
+    """`earned` of `possible` (0 where unscored, so that it counts in no denominator).
+
+    `earned_of_all` is what it earns where every item counts, by the suite's `unscored` keys; None is `earned`.
+    `possible_of_all` is what an unscored one could have earned.
+    """
 
     item: str
     cluster: str
@@ -84,11 +99,29 @@ class Credit:
     possible: float = 1.0
     tie: bool = False
     unscored: bool = False
+    earned_of_all: float | None = None
+    possible_of_all: float = 1.0
 
 
-def unscored_credit(item: Item, cell: str) -> Credit:
-    """The credit of something that could not be scored: counted, but in no numerator and no denominator."""
-    return Credit(item.id, item.cluster, cell, 0.0, 0.0, unscored=True)
+def unscored_credit(item: Item, cell: str, *, possible: float = 1.0) -> Credit:
+    """The credit of something that could not be scored: in no numerator and no denominator of what was scored."""
+    return Credit(item.id, item.cluster, cell, 0.0, 0.0, unscored=True, possible_of_all=possible)
+
+
+def of_all(credits: Sequence[Credit]) -> list[Credit]:
+    """The credits with every item in the denominators, each earning what the suite's own count gives it."""
+    return [
+        credit if credit.earned_of_all is None else replace(credit, earned=credit.earned_of_all)
+        for credit in unscored_not_right(credits)
+    ]
+
+
+def unscored_not_right(credits: Sequence[Credit]) -> list[Credit]:
+    """The credits with every item in the denominators, earning nothing where there is no score."""
+    return [
+        replace(credit, possible=credit.possible_of_all, unscored=False) if credit.unscored else credit
+        for credit in credits
+    ]
 
 
 def subset_digests(items: Sequence[Item]) -> dict[str, str]:

@@ -142,6 +142,19 @@ def write_result(folder: Path, result: Mapping[str, Any], credits: Sequence[Cred
     os.replace(draft, folder / RESULT)
 
 
+def read_result(path: Path) -> dict[str, Any]:
+    """A finished result. Raises StoreError for one that cannot be read or does not say how it counts the unscored."""
+    try:
+        result: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}; evaluate again with --fresh") from error
+    if "unscored" not in result:
+        raise StoreError(
+            f"{path} is of an earlier version and does not count what is unscored; delete its folder, evaluate again"
+        )
+    return result
+
+
 def read_credits(folder: Path) -> list[Credit]:
     """The credits of a finished run. Raises StoreError where they are absent or unreadable."""
     import pyarrow as pa

@@ -1,32 +1,32 @@
 """`rmkit leaderboard`: every finished benchmark result under $RMKIT_HOME, best first.
 
-Results are only put side by side when suite, data and scoring are the same (equal suite hash). A model is marked as
-level with the best one when the paired test between them, corrected over the table (Holm), does not tell them apart at
-5%. Where the headline is missing because a part of the data is, the order is by the mean of what is there, and the
-table says so. Elo comes from the games on shared items in the cells of the headline (evaluation.ratings).
+Results are only put side by side when suite, data and scoring are the same (equal suite hash). The order is by the
+number over all items, in which an unscored one earns what the suite's own count gives it: a model that scored one item,
+rightly, does not lead. A model is marked as level with the best one when the paired test between them, over all items
+too and corrected over the table (Holm), does not tell them apart at 5%. Where the headline is missing because a part of
+the data is, the order is by the mean of what is there, and the table says so. Elo comes from the games on shared scored
+items in the cells of the headline (evaluation.ratings).
 
 The test and Elo need the suite's rules: a suite that is not shipped is named by its file.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from evaluation.items import Credit
-from evaluation.journal import RESULT, read_credits
+from evaluation.items import Credit, of_all
+from evaluation.journal import RESULT, read_credits, read_result
 from evaluation.paired import differences, holm
 from evaluation.ratings import elo, games
-from evaluation.scoring.measures import ratios
+from evaluation.scoring.measures import cells_of_measures
+from evaluation.suite_results import count_rule
 from evaluation.suites.suite import Suite, load_suite
 from rmkit import console, paths
-from rmkit.errors import DataError, RmkitError, StoreError
+from rmkit.errors import DataError, RmkitError
 
 LEVEL_P = 0.05
 
@@ -57,7 +57,7 @@ def leaderboards(folder: Path, *, suite: str | None = None) -> list[dict[str, An
     suite = own.name if own else suite
     groups: dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]] = {}
     for path in sorted(folder.glob(f"*/{RESULT}")):
-        result = _read(path)
+        result = read_result(path)
         if suite in (None, result["suite"]):
             groups.setdefault((result["suite"], result["suite_hash"]), []).append((path.parent, result))
     if not groups:
@@ -65,14 +65,6 @@ def leaderboards(folder: Path, *, suite: str | None = None) -> list[dict[str, An
         raise DataError(f"no finished result{of_suite} under {folder}; make one with: rmkit eval MODEL --suite NAME")
     ordered = sorted(groups.items(), key=lambda entry: (entry[0][0], -len(entry[1])))
     return [_board(group, own or _suite(name)) for (name, _), group in ordered]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        result: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}; evaluate again with --fresh") from error
-    return result
 
 
 def _board(group: Sequence[tuple[Path, dict[str, Any]]], suite: Suite | None) -> dict[str, Any]:
@@ -84,7 +76,7 @@ def _board(group: Sequence[tuple[Path, dict[str, Any]]], suite: Suite | None) ->
     for row, rating, level in zip(rows, ratings, _level(facts, suite, credits), strict=True):
         row |= {"elo": rating, **level}
     kept = ("suite", "title", "paper", "licence", "headline", "suite_hash", "data", "digests", "missing", "changed")
-    return {key: facts[key] for key in kept} | {"no_elo": no_elo, "models": rows}
+    return {key: facts[key] for key in (*kept, "unscored")} | {"no_elo": no_elo, "models": rows}
 
 
 def _ratings(
@@ -97,18 +89,17 @@ def _ratings(
     if suite is None:
         return nothing, f"the rules of suite {facts['suite']} are needed: name its file with --suite"
     cells = list(dict.fromkeys(credit.cell for table in credits for credit in table))
-    no_sums = np.zeros(len(cells))  # only which cells the headline is made of is of interest
-    headline = ratios(suite, cells, no_sums, no_sums)[facts["headline"]].cells
     try:
-        ratings = elo(games(credits, headline))
+        ratings = elo(games(credits, cells_of_measures(suite, cells)[facts["headline"]]))
     except DataError as error:
         return nothing, str(error)
     return [None if math.isnan(rating) else round(float(rating), 1) for rating in ratings], None
 
 
 def _value(measure: Mapping[str, Any]) -> float:
-    """What a measure is ordered by: its percent, else the mean of what is there, else nothing."""
-    percent = measure["percent"] if measure["percent"] is not None else measure.get("of_present")
+    """What a measure is ordered by, over all items: its percent, else the mean of what is there, else nothing."""
+    whole = measure["of_all"]
+    percent = whole["percent"] if whole["percent"] is not None else whole.get("of_present")
     return float("-inf") if percent is None else float(percent)
 
 
@@ -122,7 +113,8 @@ def _level(facts: Mapping[str, Any], suite: Suite | None, credits: Sequence[Sequ
     if suite is None or len(credits) < 2:
         return [{"p_holm": None, "level_with_best": index == 0} for index in range(len(credits))]
     relaxed, wanted = present_only(suite, facts["missing"]), [facts["headline"]]
-    found = [differences(relaxed, credits[0], other, measures=wanted, resamples=1)[0].p for other in credits[1:]]
+    first, *others = map(of_all, credits)
+    found = [differences(relaxed, first, other, measures=wanted, resamples=1)[0].p for other in others]
     adjusted = holm([1.0 if math.isnan(p) else p for p in found])
     return [{"p_holm": None, "level_with_best": True}] + [
         {"p_holm": round(p, 6), "level_with_best": p >= LEVEL_P} for p in adjusted
@@ -157,11 +149,12 @@ def markdown(board: Mapping[str, Any]) -> str:
         lines.append(f"Missing: {', '.join(board['missing'])}. Numbers in brackets are means of what is there.")
     lines += [f"Changed: {change}." for change in board["changed"]]
     lines += [f"No Elo: {board['no_elo']}."] if board["no_elo"] else []
-    head = ["", "model", headline, "95% interval", "right / of", "ties", "unscored", "Elo", *present]
+    head = ["", "model", headline, "95% interval", "right / of", "ties", "unscored", "of all", "Elo", *present]
     lines += ["", "| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     lines += [
         "| " + " | ".join(_cells(place, row, headline, present)) + " |" for place, row in enumerate(board["models"], 1)
     ]
+    lines += ["", f"The order is by `of all`: {count_rule(board)}."]
     lines += ["", "`=` cannot be told apart from the first (paired test, Holm over the table, 5%). Fingerprints: "]
     lines[-1] += ", ".join(f"{row['name']} `{row['fingerprint']}`" for row in board["models"]) + "."
     return "\n".join(lines)
@@ -179,6 +172,7 @@ def _cells(place: int, row: Mapping[str, Any], headline: str, others: Sequence[s
         "-" if counted is None else f"{counted:.6g} / {main_measure['denominator']:.6g}",
         str(main_measure["ties"]),
         str(main_measure["unscored"]),
+        _shown(main_measure["of_all"]),
         "-" if row["elo"] is None else f"{row['elo']:.0f}",
         *(_shown(row["measures"][name]) for name in others),
     ]

@@ -10,7 +10,7 @@ def model_index(result: Mapping[str, Any]) -> dict[str, Any]:
     """`{"model-index": [...]}` with one entry per model, ready to be put into a card's front matter.
 
     Only whole measures are listed: a missing total is left out, not replaced. `value` is in percent; numerator,
-    denominator, interval, fingerprint, suite hash and command stand beside it in `args`.
+    denominator, interval, fingerprint, suite hash, command and the number over all items stand beside it in `args`.
     """
     return {"model-index": [_entry(result, model) for model in result["models"]]}
 
@@ -32,7 +32,7 @@ def _entry(result: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any
 
 
 def _metric(measure: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("numerator", "denominator", "low", "high", "n", "ties", "unscored", "clusters")
+    kept = ("numerator", "denominator", "low", "high", "n", "ties", "unscored", "clusters", "of_all")
     return {
         "type": "accuracy",
         "name": measure["name"],

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evaluation.promotion import MIN_PROMPTS, judge, stored_results
 from rmkit import console
 from rmkit.errors import ModelError, UsageError
 from rmkit.ledger import open_ledger
@@ -82,6 +83,8 @@ def _row(folder: Path, meant_by: list[str]) -> dict[str, Any]:
         "fingerprint": card.get("fingerprint"),
         "data": (card.get("dataset") or {}).get("ref"),
         "validation_accuracy": accuracy.get("value"),
+        "validation_pairs": accuracy.get("n"),
+        "validation_unscored": accuracy.get("unscored"),
         "aliases": meant_by,
     }
 
@@ -89,18 +92,25 @@ def _row(folder: Path, meant_by: list[str]) -> dict[str, Any]:
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return "no models yet; make one with: rmkit train lexical --data NAME@VERSION"
-    lines = [f"{'model':<36} {'kind':<10} {'fingerprint':<13} {'validation':>10}  {'data':<28} aliases"]
+    lines = [f"{'model':<36} {'kind':<10} {'fingerprint':<13} {'validation':>18}  {'data':<28} aliases"]
     for row in rows:
         if "fault" in row:
             lines.append(f"{row['name']:<36} {row['fault']}: was {row['path']}")
             continue
-        accuracy = row["validation_accuracy"]
         lines.append(
             f"{row['name']:<36} {row['model'] or '?':<10} {(row['fingerprint'] or '?')[:12]:<13} "
-            f"{'-' if accuracy is None else f'{100 * accuracy:.1f}%':>10}  {row['data'] or '-':<28} "
+            f"{_validation(row):>18}  {row['data'] or '-':<28} "
             f"{' '.join(row['aliases'])}".rstrip()
         )
     return "\n".join(lines)
+
+
+def _validation(row: Mapping[str, Any]) -> str:
+    if row["validation_accuracy"] is None:
+        return "-"
+    unscored = f", {row['validation_unscored']} not" if row["validation_unscored"] else ""
+    pairs = "" if row["validation_pairs"] is None else f" of {row['validation_pairs']}{unscored}"
+    return f"{100 * row['validation_accuracy']:.1f}%{pairs}"
 
 
 def _promote(argv: list[str]) -> int:
@@ -115,13 +125,29 @@ def _promote(argv: list[str]) -> int:
         "--suite", action="append", default=[], help="judge by this suite only (repeatable; default all)"
     )
     parser.add_argument("--margin", type=float, metavar="POINTS", help="must be shown to lose less than that")
+    parser.add_argument(
+        "--min-prompts",
+        type=int,
+        default=MIN_PROMPTS,
+        metavar="N",
+        help=f"prompts that both models must have scored on each suite (default {MIN_PROMPTS})",
+    )
     parser.add_argument("--force", metavar="REASON", help="promote whatever the gate says; the reason is recorded")
     options = parser.parse_args(argv)
     if options.margin is not None and not options.margin > 0:
         raise UsageError(f"--margin takes a positive number of points, got {options.margin}")
     if options.force is not None and not options.force.strip():
         raise UsageError("--force takes a reason, which is recorded")
-    result = promote(options.model, options.alias, suites=options.suite, margin=options.margin, force=options.force)
+    if options.min_prompts < 1:
+        raise UsageError(f"--min-prompts must be 1 or more, got {options.min_prompts}")
+    result = promote(
+        options.model,
+        options.alias,
+        suites=options.suite,
+        margin=options.margin,
+        min_prompts=options.min_prompts,
+        force=options.force,
+    )
     console.emit(result, as_json=options.json, text=_promoted_text(result))
     return 0 if result["promoted"] else 1
 
@@ -132,11 +158,10 @@ def promote(
     *,
     suites: Sequence[str] = (),
     margin: float | None = None,
+    min_prompts: int = MIN_PROMPTS,
     force: str | None = None,
 ) -> dict[str, Any]:
     """Verify the model, ask the gate, move the alias. `promoted` says whether it moved, `evidence` why."""
-    from evaluation.promotion import judge
-
     aliases.check_alias(alias)
     if model == "length":
         raise UsageError("the length rule is no artefact; load it by its name")
@@ -149,7 +174,7 @@ def promote(
         if before is None:
             evidence: dict[str, Any] = {"passed": True, "why": f"the first model of {alias}", "comparisons": []}
         else:
-            evidence = judge(fingerprint, before.fingerprint, suites=suites, margin=margin)
+            evidence = judge(fingerprint, before.fingerprint, suites=suites, margin=margin, min_prompts=min_prompts)
             evidence |= {"against": before.fingerprint, "margin": margin}
         moved = evidence["passed"] or force is not None
         if moved:
@@ -246,7 +271,6 @@ def _card(argv: list[str]) -> int:
 def evaluations(folder: Path) -> list[dict[str, Any]]:
     """Entries of model-index: the finished suite results of the model in this folder."""
     from evaluation.model_index import model_index
-    from evaluation.promotion import stored_results
 
     fingerprint = load_model(folder).info.fingerprint
     results = [one.result for _, one in sorted(stored_results(fingerprint).items())]

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.items import Credit
-from evaluation.scoring.measures import Array, Cells, cells_of, draws, ratios
+from evaluation.scoring.measures import Array, Cells, cells_of, cells_of_measures, draws, ratios
 from evaluation.suites.suite import Suite
 from rmkit.errors import DataError
 
@@ -35,7 +35,8 @@ _DRAWN = 2_000_000
 class Difference:
     """First minus second in percent points on `n` shared credits of `clusters` prompts; NaN where one is missing.
 
-    `only_first` and `only_second` count the credits where one model earned more than the other.
+    `only_first` and `only_second` count the credits where one model earned more than the other, `unscored_first` and
+    `unscored_second` those of the measure that are left out because that model has no score.
     """
 
     measure: str
@@ -50,6 +51,8 @@ class Difference:
     clusters: int
     only_first: int
     only_second: int
+    unscored_first: int
+    unscored_second: int
 
     def as_json(self) -> dict[str, Any]:
         """The fields with null for NaN."""
@@ -58,11 +61,11 @@ class Difference:
 
 
 def shared(first: Sequence[Credit], second: Sequence[Credit]) -> tuple[list[Credit], list[Credit]]:
-    """The credits that both have, in the same order. Raises DataError where there are none."""
+    """The scored credits that both have, in the same order. Raises DataError where they share no item at all."""
+    if not {credit.item for credit in first} & {credit.item for credit in second}:
+        raise DataError("the two models share no scored item; evaluate them on the same data")
     mine, other = scored_credits(first), scored_credits(second)
     keys = [key for key in mine if key in other]
-    if not keys:
-        raise DataError("the two models share no scored item; evaluate them on the same data")
     return [mine[key] for key in keys], [other[key] for key in keys]
 
 
@@ -90,7 +93,11 @@ def differences(
     level: float = 0.95,
     seed: int = 0,
 ) -> list[Difference]:
-    """The difference of every measure (default: the suite's declared ones), p_holm over all of them."""
+    """The difference of every measure (default: the suite's declared ones), p_holm over all of them.
+
+    Raises DataError for models that were not asked the same; where they were and none of it was scored by both, the
+    differences are NaN.
+    """
     ours, theirs = shared(first, second)
     a = cells_of(ours)
     b = cells_of(theirs, cells=a.cells, clusters=a.clusters)
@@ -102,7 +109,19 @@ def differences(
         _difference(suite, name, (a, b), (ours, theirs), spread.get(name), extreme.get(name, math.nan), level=level)
         for name in wanted
     ]
-    return with_holm(made)
+    return with_holm(_with_unscored(suite, made, first, second))
+
+
+def _with_unscored(
+    suite: Suite, made: Sequence[Difference], first: Sequence[Credit], second: Sequence[Credit]
+) -> list[Difference]:
+    cells = cells_of_measures(suite, list(dict.fromkeys(credit.cell for credit in (*first, *second))))
+    lost = [[credit.cell for credit in credits if credit.unscored] for credits in (first, second)]
+    counts = [[sum(cell in cells.get(one.measure, ()) for cell in side) for side in lost] for one in made]
+    return [
+        replace(one, unscored_first=mine, unscored_second=other)
+        for one, (mine, other) in zip(made, counts, strict=True)
+    ]
 
 
 def with_holm(found: Sequence[Difference]) -> list[Difference]:
@@ -205,4 +224,6 @@ def _difference(
         clusters=len({x.cluster for x, _ in pairs}),
         only_first=sum(x.earned > y.earned for x, y in pairs),
         only_second=sum(x.earned < y.earned for x, y in pairs),
+        unscored_first=0,
+        unscored_second=0,
     )

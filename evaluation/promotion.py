@@ -1,10 +1,12 @@
 """The gate in front of an alias: a model may take another's place only if stored results do not show it to be worse.
 
 Compared are the two models' finished suite results on the same suite and data, on the headline measure, prompt by
-prompt (`evaluation.paired`: randomisation test, interval over prompts). The model is refused where
+prompt (`evaluation.paired`: randomisation test, interval over prompts), over all items: what a model could not score it
+did not get right. The difference on what both scored is said beside it. The model is refused where
 
     it is worse with p < 0.05 on any suite                        the default: not shown to be worse
     the interval of the difference reaches below -MARGIN points   with a margin: shown not to be worse by more
+    both scored fewer than MIN_PROMPTS prompts of a suite         so little shows nothing
     it has no result on a suite on which the current one has      no choosing of suites afterwards
     the current one has no result at all                          nothing is known, so nothing is shown
 
@@ -14,21 +16,22 @@ stays in the ledger beside what the gate found.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.journal import RESULT, read_credits
+from evaluation.items import unscored_not_right
+from evaluation.journal import RESULT, read_credits, read_result
 from evaluation.leaderboard import present_only
-from evaluation.paired import Difference, differences
+from evaluation.paired import differences
 from evaluation.suites.suite import Suite, load_suite
 from rmkit import paths
-from rmkit.errors import RmkitError, StoreError
+from rmkit.errors import RmkitError
 
 LEVEL_P = 0.05
+MIN_PROMPTS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +54,23 @@ def stored_results(fingerprint: str) -> dict[tuple[str, str], Stored]:
     """A model's finished results by suite name and hash."""
     found = {}
     for path in sorted((paths.home() / "runs" / "eval").glob(f"*/{RESULT}")):
-        try:
-            result = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path} cannot be read: {error}; evaluate again with --fresh") from error
+        result = read_result(path)
         if result["models"][0]["fingerprint"] == fingerprint:
             one = Stored(path.parent, result)
             found[one.key] = one
     return found
 
 
-def judge(candidate: str, current: str, *, suites: Sequence[str] = (), margin: float | None = None) -> dict[str, Any]:
-    """What the gate finds about two fingerprints: `passed`, `why` in a sentence, and one comparison per suite."""
+def judge(
+    candidate: str,
+    current: str,
+    *,
+    suites: Sequence[str] = (),
+    margin: float | None = None,
+    min_prompts: int = MIN_PROMPTS,
+) -> dict[str, Any]:
+    """What the gate finds about two fingerprints: `passed`, `why` in a sentence, and one comparison per suite (over all
+    items; `scored` is the one on what both scored)."""
     ours, theirs = stored_results(candidate), stored_results(current)
     wanted = {load_suite(name).name: load_suite(name) for name in suites}
     keys = [key for key in theirs if not wanted or key[0] in wanted]
@@ -78,7 +86,7 @@ def judge(candidate: str, current: str, *, suites: Sequence[str] = (), margin: f
         if suite is None:
             return _refused(f"the rules of suite {key[0]} are needed: name its file with --suite", compared)
         compared.append(_compare(suite, ours[key], theirs[key]))
-    faults = [fault for one in compared if (fault := _fault(one, margin))]
+    faults = [fault for one in compared if (fault := _fault(one, margin, min_prompts))]
     if faults:
         return _refused("; ".join(faults), compared)
     return {"passed": True, "why": _passed(compared, margin), "comparisons": compared}
@@ -101,17 +109,25 @@ def _shipped(name: str) -> Suite | None:
 
 def _compare(suite: Suite, ours: Stored, theirs: Stored) -> dict[str, Any]:
     relaxed = present_only(suite, ours.result["missing"])
-    found: Difference = differences(
-        relaxed, read_credits(ours.folder), read_credits(theirs.folder), measures=[ours.headline]
-    )[0]
-    return {"suite": ours.key[0], "suite_hash": ours.key[1], "data": ours.result["data"], **found.as_json()}
+    mine, other = read_credits(ours.folder), read_credits(theirs.folder)
+    every = [unscored_not_right(credits) for credits in (mine, other)]
+    whole = differences(relaxed, *every, measures=[ours.headline])[0]
+    scored = differences(relaxed, mine, other, measures=[ours.headline])[0]
+    facts = {"suite": ours.key[0], "suite_hash": ours.key[1], "data": ours.result["data"]}
+    return {**facts, **whole.as_json(), "scored": scored.as_json()}
 
 
-def _fault(one: Mapping[str, Any], margin: float | None) -> str | None:
+def _fault(one: Mapping[str, Any], margin: float | None, min_prompts: int) -> str | None:
     """Why this comparison refuses the model; None where it does not. A difference that is not known refuses."""
     if one["difference"] is None:
         return f"{one['suite']}: {one['measure']} cannot be compared, parts of it are missing"
-    told = f"{one['suite']}: {one['measure']} {one['difference']:+.2f} points {_between(one)}, p = {one['p']:.4f}"
+    shared = one["scored"]["clusters"]
+    if shared < min_prompts:
+        return (
+            f"{one['suite']}: both models scored {shared} of its {one['clusters']} prompts, which shows too little; at "
+            f"least {min_prompts} are needed (--min-prompts)"
+        )
+    told = f"{one['suite']}: {one['measure']} {_numbers(one)}, p = {one['p']:.4f}"
     if one["difference"] < 0 and one["p"] < LEVEL_P:
         return f"worse on {told}"
     low = -math.inf if one["low"] is None else one["low"]
@@ -120,11 +136,23 @@ def _fault(one: Mapping[str, Any], margin: float | None) -> str | None:
     return None
 
 
+def _numbers(one: Mapping[str, Any]) -> str:
+    """The difference over all items and, where something is unscored, the one on what both models scored."""
+    told, scored = f"{one['difference']:+.2f} points {_between(one)}", one["scored"]
+    mine, other = scored["unscored_first"], scored["unscored_second"]
+    if not mine + other:
+        return told
+    return (
+        f"{told} with what is unscored ({mine} of its answers, {other} of the current one's) counted as not right; "
+        f"{scored['difference']:+.2f} {_between(scored)} on the {scored['clusters']} prompts that both scored"
+    )
+
+
 def _between(one: Mapping[str, Any]) -> str:
     return "" if one["low"] is None else f"[{one['low']:+.2f}, {one['high']:+.2f}]"
 
 
 def _passed(compared: Sequence[Mapping[str, Any]], margin: float | None) -> str:
     shown = "not shown to be worse" if margin is None else f"shown to lose less than {margin:g} points"
-    told = (f"{one['suite']} {one['difference']:+.2f} {_between(one)} on {one['clusters']} prompts" for one in compared)
+    told = (f"{one['suite']} {_numbers(one)}, {one['clusters']} prompts" for one in compared)
     return f"{shown}: {'; '.join(told)}"

@@ -98,6 +98,11 @@ def percent(accuracy: Mapping[str, Any]) -> str:
     return "-" if accuracy["value"] is None else f"{100 * accuracy['value']:.1f}"
 
 
+def _with_unscored(accuracy: Mapping[str, Any]) -> str:
+    lost = accuracy["unscored"]
+    return percent(accuracy) + (f" ({lost} unscored)" if lost else "")
+
+
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
@@ -109,11 +114,12 @@ def _interval(interval: Mapping[str, Any] | None) -> str:
 def _paired(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """The paired differences in words."""
     told = [
-        f"{one['first']} minus {one['second']}: {100 * one['difference']:+.1f} points ({_interval(one['interval'])})"
+        f"{one['first']} minus {one['second']}: {100 * one['difference']:+.1f} points ({_interval(one['interval'])}, "
+        f"{one['n']} of {one['decided']} pairs)"
         for one in comparisons
         if one["difference"] is not None
     ]
-    return "On the same pairs, with 95% intervals: " + "; ".join(told) + "." if told else ""
+    return "On the pairs that both scored, with 95% intervals: " + "; ".join(told) + "." if told else ""
 
 
 def _bins(model: Mapping[str, Any]) -> list[dict[str, float]]:
@@ -129,8 +135,8 @@ def _subsets(models: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "n": models[0]["by_subset"][name]["n"],
-            "values": [percent(model["by_subset"][name]) for model in models],
+            "n": models[0]["by_subset"][name]["n"] + models[0]["by_subset"][name]["unscored"],
+            "values": [_with_unscored(model["by_subset"][name]) for model in models],
         }
         for name in names
     ]

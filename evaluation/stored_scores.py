@@ -1,15 +1,22 @@
-"""Other people's stored scores: the result files of reward-bench, RM-Bench and JudgeBench, and our own answers.
+"""Other people's stored scores: result files of reward-bench, RM-Bench, JudgeBench, ProcessBench, and plain rows.
 
-    RewardBench 1   one JSON object of columns (id, subset, scores_chosen, scores_rejected; results where a custom
-                    classifier stored no scores), or a list or JSON Lines of such rows
-    RewardBench 2   the same with `scores` (lists, the right answers first) and num_correct
-    RewardBench     one JSON object of accuracies by subset, as in its `eval-set/` folder
-    RM-Bench        a JSON list of rows with score_chosen [3], score_rejected [3], domain
-    JudgeBench      JSON Lines with pair_id, label, judgments[].decision, judgments[].judgment.scores
-    ProcessBench    JSON Lines with label and prediction
-    rmkit           answers.jsonl of a run, beside the data (pass the suite's data as usual and evaluate instead)
+A file, or a folder whose files are one model's run together, by the suite's rule:
 
-Scores are taken as they are; a score may be wrapped in a list of one. Clusters are prompts where the file has them.
+    pairs         one JSON object of columns (id, subset, scores_chosen, scores_rejected; results where a judge or a
+                  custom classifier stored no scores), or a list or JSON Lines of such rows  (RewardBench 1)
+    best_of       the same with `scores` (lists, the right answers first) and num_correct, or `results` alone, but for
+                  Ties, which needs scores  (RewardBench 2)
+    pairs, best_of  one JSON object of accuracies by subset, as in the `eval-set/` folders of both
+    rmbench       a JSON list of rows with score_chosen [3], score_rejected [3] and domain, or one such file a domain
+                  (chat_filtered_MODEL.json)
+    judgebench    JSON Lines with pair_id, label, source, judgments[].decision, judgments[].judgment.scores
+    first_error   rows with label and prediction, null where there is none  (ProcessBench)
+    nway          rows with responses [{score | rank | correct}] and scores [N]
+    annotators    rows with labels [{preference a | b | tie}] and scores [2] of response_a and response_b, or p
+
+`p` is a judge's: one or two probabilities that the first reply (chosen, response_a) is the better one, as shown and
+swapped, null where it could not be read; rows of pairs may have it too. Scores are taken as they are; a score may be
+wrapped in a list of one. Clusters are prompts where the file has them.
 """
 
 from __future__ import annotations
@@ -21,11 +28,12 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.items import Answer, Item
-from evaluation.suites.forms import judgebench_category
-from evaluation.suites.load import Loaded, check, read_rows
-from evaluation.suites.suite import Suite
+from evaluation.suites.forms import gold_value, judgebench_category, subset_of, votes_of, with_domain
+from evaluation.suites.load import SUFFIXES, Loaded, check, read_rows
+from evaluation.suites.suite import Subset, Suite
 from rmkit.errors import DataError
-from rmkit.ids import content_hash
+from rmkit.ids import content_hash, digest, file_sha256
+from rmkit.models.artefact import CARD
 from rmkit.types import ModelInfo
 
 Row = Mapping[str, Any]
@@ -36,21 +44,37 @@ def load_stored(
     suite: Suite, path: Path, *, allow_changed: bool = False
 ) -> tuple[Loaded, dict[str, Answer], ModelInfo]:
     """Items without texts, their answers, and what is known of the model. Raises DataError for another format."""
-    if not path.is_file():
-        raise DataError(f"no such file: {path}")
-    rows = read_rows(path)
-    table = rows[0] if len(rows) == 1 and isinstance(rows[0], Mapping) else {}
-    if _is_summary(suite, table):
-        found = _summary(suite, table)
-    else:
-        rows = _unpivot(table) if isinstance(table.get("subset"), list) else rows
-        found = [_read(suite, row, number, path) for number, row in enumerate(rows, start=1)]
+    files = stored_files(path)
+    if not files:
+        raise DataError(f"no such file, or a folder without files of scores ({', '.join(SUFFIXES)}): {path}")
+    name, found = path.stem, []
+    for file in files:
+        rows = read_rows(file)
+        table = rows[0] if len(rows) == 1 and isinstance(rows[0], Mapping) else {}
+        name = str(table.get("model") or name)
+        if _is_summary(suite, table):
+            found += _summary(suite, table)
+        else:
+            rows = _unpivot(table) if isinstance(table.get("subset"), list) else rows
+            found += [_read(suite, row, number, file) for number, row in enumerate(rows, start=1)]
     found = _told_apart(found, path)
     items = [item for item, _ in found]
     loaded = check(suite, items, source=path.name, local=False, allow_changed=allow_changed)
-    name = str(table.get("model") or path.stem)
-    info = ModelInfo(name, "explicit", "logit", True, "stored:" + content_hash(path.read_text(errors="replace")))
-    return loaded, {answer.item: answer for _, answer in found}, info
+    content = digest(file_sha256(file) for file in files)
+    return (
+        loaded,
+        {answer.item: answer for _, answer in found},
+        ModelInfo(name, "explicit", "logit", True, f"stored:{content}"),
+    )
+
+
+def stored_files(path: Path) -> list[Path]:
+    """The files of scores that a path means: itself, or those in a folder that is no model; empty for anything else."""
+    if path.is_file():
+        return [path] if path.suffix != ".toml" else []  # a .toml is a judge
+    if not path.is_dir() or (path / CARD).exists():
+        return []
+    return sorted(file for file in path.iterdir() if file.is_file() and file.name.endswith(SUFFIXES))
 
 
 def _told_apart(found: Sequence[Found], path: Path) -> list[Found]:
@@ -81,9 +105,13 @@ def _read(suite: Suite, row: Any, number: int, path: Path) -> Found:
         "rmbench": _rmbench,
         "judgebench": _judgebench,
         "first_error": _first_error,
+        "nway": _nway,
+        "annotators": _annotators,
     }
     if suite.rule not in readers:
         raise DataError(f"suite {suite.name}: no stored format is known for the rule {suite.rule!r}")
+    if suite.rule == "rmbench":
+        row = with_domain(row, path.name)
     try:
         return readers[suite.rule](suite, row, str(row.get("id", number)))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
@@ -120,20 +148,34 @@ def _answer(item: Item, scores: Sequence[float]) -> Answer:
 
 def _pair(suite: Suite, row: Row, row_id: str) -> Found:
     item = _item(row, row_id, str(row["subset"]))
+    if row.get("p") is not None:
+        return item, _verdicts(item, row["p"])
     scores = [_number(row.get("scores_chosen")), _number(row.get("scores_rejected"))]
     if any(map(math.isnan, scores)) and row.get("results") is not None:
-        return item, Answer(item.id, p=(float(row["results"]),))
+        return item, _verdicts(item, [row["results"]])
     return item, _answer(item, scores)
+
+
+def _verdicts(item: Item, values: Sequence[Any]) -> Answer:
+    """One or two probabilities that the first candidate is the better one, or one stored credit."""
+    p = tuple(_number(value) for value in values)
+    if not 1 <= len(p) <= 2 or any(value < 0 or value > 1 for value in p):
+        raise ValueError(f"expected one or two numbers from 0 to 1, got {values!r}")
+    return Answer(item.id, p=p, unscored="no verdict could be read" if any(map(math.isnan, p)) else None)
 
 
 def _list(suite: Suite, row: Row, row_id: str) -> Found:
     subset = str(row["subset"])
-    scores = [_number(value) for value in row["scores"]]
-    if len(scores) < 2:
-        raise ValueError(f"needs two scores or more, got {len(scores)}")
     declared = next((s.name for s in suite.subsets if s.name.lower() == subset.lower()), subset)
     cluster = f"{declared}/{row_id.split(':')[1]}" if row_id.startswith(("ref:", "tied:")) else ""
-    item = _item(row, row_id, declared, {"num_correct": int(row["num_correct"])}, cluster)
+    item = _item(row, row_id, declared, {"num_correct": int(row.get("num_correct") or 1)}, cluster)
+    scores = [_number(value) for value in row.get("scores") or ()]
+    if not any(not math.isnan(score) for score in scores) and row.get("results") is not None:
+        if suite.rule_of(declared) != "best_of":
+            raise ValueError(f"prompts of {declared} need their scores, `results` alone is not enough")
+        return item, _verdicts(item, [row["results"]])
+    if len(scores) < 2:
+        raise ValueError(f"needs two scores or more, or results; got {len(scores)} scores")
     return item, _answer(item, scores)
 
 
@@ -141,7 +183,7 @@ def _rmbench(suite: Suite, row: Row, row_id: str) -> Found:
     scores = [_number(value) for value in [*row["score_chosen"], *row["score_rejected"]]]
     if len(scores) != 6:
         raise ValueError(f"needs three and three scores, got {len(scores)} in all")
-    item = _item(row, row_id, str(row["domain"]))
+    item = _item(row, row_id, str(row["subset"]))
     return item, _answer(item, scores)
 
 
@@ -174,25 +216,59 @@ def _first_error(suite: Suite, row: Row, row_id: str) -> Found:
     return item, _answer(item, [_number(row["prediction"])])
 
 
+def _nway(suite: Suite, row: Row, row_id: str) -> Found:
+    values = [gold_value(reply) for reply in row["responses"]]
+    scores = [_number(value) for value in row["scores"]]
+    if len(scores) != len(values):
+        raise ValueError(f"{len(values)} responses and {len(scores)} scores")
+    item = _item(row, row_id, subset_of(row), {"values": values})
+    return item, _answer(item, scores)
+
+
+def _annotators(suite: Suite, row: Row, row_id: str) -> Found:
+    item = _item(row, row_id, subset_of(row), {"votes": votes_of(row)})
+    if row.get("p") is not None:
+        return item, _verdicts(item, row["p"])
+    scores = [_number(value) for value in row["scores"]]
+    if len(scores) != 2:
+        raise ValueError(f"needs the scores of response_a and response_b, got {len(scores)}")
+    return item, _answer(item, scores)
+
+
+# What one item may earn is a multiple of 1 / this: halves of a pair, 1/2, 1/3 or 1/4 of a shared maximum of four.
+GRAIN = {"pairs": 2, "best_of": 12}
+UNITS = {"pairs": "pairs", "best_of": "prompts"}
+
+
 def _is_summary(suite: Suite, table: Row) -> bool:
     """Accuracies by subset (fractions), as in reward-bench's `eval-set/`."""
-    return suite.rule == "pairs" and any(isinstance(table.get(subset.name), float | int) for subset in suite.subsets)
+    return suite.rule in GRAIN and any(isinstance(_stated(table, subset), float | int) for subset in suite.subsets)
+
+
+def _stated(table: Row, subset: Subset) -> Any:
+    return table.get(subset.name, table.get(subset.name.lower()))
 
 
 def _summary(suite: Suite, table: Row) -> list[Found]:
-    """As many right items of each subset as its accuracy says; halves (ties of judges) stay halves."""
+    """As many right items of each subset as its accuracy says, and one item with what is left over (ties of judges). A
+    subset with a score of its own (Ties) has that score in each of its items."""
     found: list[Found] = []
     for subset in suite.subsets:
-        accuracy = table.get(subset.name)
-        if isinstance(accuracy, float | int) and subset.items:
-            halves = accuracy * subset.items * 2
-            if not 0 <= accuracy <= 1 or abs(halves - round(halves)) > 1e-6 * subset.items:
-                raise DataError(f"{subset.name}: {accuracy} is not a number right of {subset.items} pairs")
-            right, tied = divmod(round(halves), 2)
-            found += [
-                _graded(subset.name, i, 1.0 if i < right else 0.5 if i < right + tied else 0.0)
-                for i in range(subset.items)
-            ]
+        stated = _stated(table, subset)
+        if not isinstance(stated, float | int) or not subset.items:
+            continue
+        if suite.rule_of(subset.name) not in GRAIN:
+            found += [_graded(subset.name, i, float(stated)) for i in range(subset.items)]
+            continue
+        grain = GRAIN[suite.rule_of(subset.name)]
+        parts = stated * subset.items * grain
+        if not 0 <= stated <= 1 or abs(parts - round(parts)) > 1e-6 * subset.items:
+            raise DataError(f"{subset.name}: {stated} is not a number right of {subset.items} {UNITS[suite.rule]}")
+        right, rest = divmod(round(parts), grain)
+        found += [
+            _graded(subset.name, i, 1.0 if i < right else rest / grain if i == right else 0.0)
+            for i in range(subset.items)
+        ]
     return found
 
 

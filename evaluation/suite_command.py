@@ -11,12 +11,12 @@ from typing import Any
 from evaluation import suite_results
 from evaluation.evaluator import run, select
 from evaluation.journal import RESULT, open_journal, run_folder, write_result
-from evaluation.stored_scores import load_stored
+from evaluation.stored_scores import load_stored, stored_files
 from evaluation.suite_results import Evaluated
 from evaluation.suites.load import Loaded, load_items
 from evaluation.suites.suite import Suite, load_suite, names
 from rmkit import console
-from rmkit.errors import DataError, UsageError
+from rmkit.errors import UsageError
 from rmkit.judge.tally import report_of
 from rmkit.models import load_model
 from rmkit.types import RewardModel
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--suite", required=True, help="a suite's name, or the path of a .toml")
     parser.add_argument("--data", help="file, folder or NAME@VERSION[:SPLIT] (default $RMKIT_BENCHMARKS, else the hub)")
     parser.add_argument("--limit", type=int, help="only so many items, taken in turn from the subsets: a smoke run")
-    parser.add_argument("--from-scores", type=Path, metavar="FILE", help="score what someone's run has stored")
+    parser.add_argument("--from-scores", type=Path, metavar="FILE|FOLDER", help="score what a run has stored")
     parser.add_argument("--allow-changed", action="store_true", help="accept other counts or contents than declared")
     parser.add_argument("--fresh", action="store_true", help="forget the answers of an earlier, unfinished run")
     parser.add_argument("-o", "--output", type=Path, help="also write a report: .html, .md or .json")
@@ -99,14 +99,14 @@ def evaluate_models(
     fresh: bool = False,
     command: str = "",
 ) -> tuple[dict[str, Any], list[Evaluated]]:
-    """What was measured on, and every model's result and credits. A path to a file is a file of stored scores.
+    """What was measured on, and every model's result and credits. A file or a folder that is no model is stored scores.
 
     A new result of a whole run is kept in the run's folder and in the warehouse; a smoke run is not a result. Raises
     UsageError for models that would be the same twice, and whatever loading data and models raises.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"--limit must be 1 or more, got {limit}")
-    if all(Path(name).is_file() and not name.endswith(".toml") for name in models):  # a .toml is a judge
+    if all(stored_files(Path(name)) for name in models):
         return _stored(suite, models, allow_changed=allow_changed, command=command)
     loaded = load_items(suite, data, allow_changed=allow_changed)
     opened = [open_model(name) for name in models]  # all of them first: a bad one costs no scoring
@@ -149,7 +149,5 @@ def open_model(name: str) -> RewardModel:
 
 def from_scores(suite: Suite, path: Path, *, allow_changed: bool = False, command: str = "") -> dict[str, Any]:
     """The suite's measures from stored scores; nothing is asked of any model."""
-    if not path.is_file():
-        raise DataError(f"no such file: {path}")
     facts, [made] = _stored(suite, [str(path)], allow_changed=allow_changed, command=command)
     return facts | {"models": [made.result]}

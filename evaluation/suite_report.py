@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.model_index import model_index
+from evaluation.suite_results import count_rule, percent, right_of
 from rmkit import __version__
 from rmkit.console import shown
 from rmkit.errors import DataError, UsageError
@@ -47,8 +48,10 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [f"## {result['title']}", "", *(f"- {line}" for line in identity(result)), ""]
     for model in result["models"]:
         lines += [f"### {model['name']}", "", f"{model['kind']}, fingerprint `{model['fingerprint']}`", ""]
-        lines += ["| measure | percent | 95% interval | right / of | ties | unscored | prompts |"]
-        lines += ["| --- | ---: | --- | ---: | ---: | ---: | ---: |"]
+        lines += [
+            "| measure | percent | 95% interval | right / of | of all | right / of all | ties | unscored | prompts |"
+        ]
+        lines += ["| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
         lines += ["| " + " | ".join(row) + " |" for row in rows(model)]
         lines += ["", *(f"- {line.strip()}" for line in judging_lines(model))]
         lines += [""]
@@ -62,6 +65,7 @@ def identity(result: Mapping[str, Any]) -> list[str]:
         f"data {result['data']}, licence {result['licence']}",
         f"command `{result['command']}`",
     ]
+    lines.append(f"of all: {count_rule(result)}")
     if result["missing"]:
         lines.append(f"missing: {', '.join(result['missing'])}; totals that need them are not given")
     lines += [f"changed: {change}" for change in result["changed"]]
@@ -79,16 +83,15 @@ def rows(model: Mapping[str, Any], *, cells: bool = True) -> list[list[str]]:
 
 
 def _row(measure: Mapping[str, Any]) -> list[str]:
-    percent, low = measure["percent"], measure["low"]
-    if percent is not None:
-        value = f"{percent:.2f}"
-    else:
-        present = measure.get("of_present")
-        value = "-" if present is None else f"- (of what is there: {present:.2f})"
-    counted = "-" if percent is None else f"{measure['numerator']:.6g} / {measure['denominator']:.6g}"
+    low, whole = measure["low"], measure["of_all"]
     between = "-" if low is None else f"{low:.1f} to {measure['high']:.1f}"
     counts = [str(measure[key]) for key in ("ties", "unscored", "clusters")]
-    return [measure["name"], value, between, counted, *counts]
+    return [measure["name"], _value(measure), between, right_of(measure), _value(whole), right_of(whole), *counts]
+
+
+def _value(measure: Mapping[str, Any]) -> str:
+    present = measure.get("of_present")
+    return percent(measure) if present is None else f"- (of what is there: {present:.2f})"
 
 
 def html(result: Mapping[str, Any]) -> str:

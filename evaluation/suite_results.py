@@ -19,6 +19,7 @@ from evaluation.suites.load import Loaded
 from evaluation.suites.suite import Suite
 from rmkit.judge.tally import judging_lines
 from rmkit.paths import warehouse_path
+from rmkit.reasons import counted
 from rmkit.types import ModelInfo
 from warehouse.runs import recorded_run
 from warehouse.store import open_warehouse, transaction
@@ -38,6 +39,7 @@ def suite_facts(suite: Suite, loaded: Loaded, *, limit: int | None) -> dict[str,
         "missing": list(loaded.missing),
         "changed": list(loaded.changed),
         "limit": limit,
+        "unscored": {"models": suite.unscored, "judges": suite.judge_unscored, "source": suite.unscored_source},
     }
 
 
@@ -60,7 +62,7 @@ def evaluated(
     resamples: int = 2000,
 ) -> Evaluated:
     """One model's measures (declared ones and cells apart), how the run went, and a judge's own report on it."""
-    credits = credit_table(suite, items, answers)
+    credits = credit_table(suite, items, answers, kind=info.kind)
     measured = measure_all(suite, credits, resamples=resamples)
     declared = {measure.name for measure in suite.measures}
     given = [answers[item.id] for item in items if item.id in answers]
@@ -74,10 +76,12 @@ def evaluated(
         "cells": {name: value.as_json() for name, value in measured.items() if name not in declared},
     }
     result["probes"] = probes(suite, items, answers, info)
+    lost = {credit.item for credit in credits if credit.unscored}
+    result["unscored"] = dict(counted(answer.unscored or "no score" for answer in given if answer.item in lost))
+    result["one_order"] = sum(answer.one_order for answer in given)
     if progress is not None:
         latency = mean_latency_ms(given)
         result |= {
-            "unscored": dict(progress.unscored),
             "resumed": progress.resumed,
             "answered": progress.answered,
             "wall_s": round(progress.wall_s, 3),
@@ -136,7 +140,7 @@ def _row(answer: Answer) -> dict[str, Any]:
     return {
         "item": answer.item,
         "scores": [_null(value) for value in values] if values else None,
-        "p_first": _null(sum(answer.p) / len(answer.p)) if answer.p else None,
+        "p_first": _null(answer.margin + 0.5) if answer.p else None,
         "p_orders": [_null(value) for value in answer.p] or None,
         "unscored": answer.unscored,
         "latency_ms": _null(answer.latency_ms),
@@ -157,34 +161,65 @@ def table(result: Mapping[str, Any]) -> str:
         lines.append(f"  LIMITED to {result['limit']} items: a smoke run, not a result")
     for model in result["models"]:
         lines += ["", *_model_lines(model)]
+    if any(differs(value) for model in result["models"] for value in (model["measures"] | model["cells"]).values()):
+        lines += ["", f"of all: {count_rule(result)}"]
     return "\n".join(lines)
+
+
+def differs(measure: Mapping[str, Any]) -> bool:
+    """Whether the number over all items is another one than that over the scored items."""
+    keys = ("numerator", "denominator", "of_present")
+    return any(measure.get(key) != measure["of_all"].get(key) for key in keys)
+
+
+def count_rule(result: Mapping[str, Any]) -> str:
+    """How the number over all items counts an unscored one, and by whose rule, as a sentence."""
+    rule = result["unscored"]
+    worth = {"zero": "nothing", "chance": "what a draw among its candidates would"}
+    earns = f"earns {worth[rule['models']]}"
+    if rule["models"] != rule["judges"]:
+        earns += f" (of a judge: {worth[rule['judges']]})"
+    source = rule["source"] or "rmkit's own count, the benchmark states none"
+    return f"every item counts, an unscored one {earns}; {source}"
 
 
 def _model_lines(model: Mapping[str, Any]) -> list[str]:
     head = f"{model['name']} ({model['kind']}, {model['fingerprint'][:12]}): {model['items']} items"
     if "wall_s" in model:
         head += f", {model['answered']} answered in {model['wall_s']:.1f} s, {model['resumed']} from before"
+    shown = list((model["measures"] | model["cells"]).values())
+    both = any(map(differs, shown))
     columns = (
         f"  {'':<44} {'percent':>8} {'95% interval':>14} {'right / of':>17} {'ties':>5} {'unscored':>8} {'prompts':>7}"
     )
-    lines = [head, columns]
-    lines += [measure_line(value) for value in {**model["measures"], **model["cells"]}.values()]
+    lines = [head, columns + (f" {'of all':>7} {'right / of':>17}" if both else "")]
+    lines += [measure_line(value, both=both) for value in shown]
     lines += [f"  unscored: {count} items, {reason}" for reason, count in model.get("unscored", {}).items()]
+    if model.get("one_order"):
+        lines.append(f"  one order unread: {model['one_order']} pairs are judged by the other order alone")
     lines += judging_lines(model)
     return lines
 
 
-def measure_line(value: Mapping[str, Any]) -> str:
-    """One measure as a line of the table."""
-    percent = "-" if value["percent"] is None else f"{value['percent']:.2f}"
+def measure_line(value: Mapping[str, Any], *, both: bool) -> str:
+    """One measure as a line of the table; `both` adds the number over all items."""
     between = "-" if value["low"] is None else f"[{value['low']:.1f}, {value['high']:.1f}]"
-    ratio = "-" if value["numerator"] is None else f"{value['numerator']:.6g} / {value['denominator']:.6g}"
     line = (
-        f"  {value['name']:<44} {percent:>8} {between:>14} {ratio:>17} {value['ties']:>5} {value['unscored']:>8} "
-        f"{value['clusters']:>7}"
+        f"  {value['name']:<44} {percent(value):>8} {between:>14} {right_of(value):>17} {value['ties']:>5} "
+        f"{value['unscored']:>8} {value['clusters']:>7}"
     )
+    line += f" {percent(value['of_all']):>7} {right_of(value['of_all']):>17}" if both else ""
     if value.get("missing"):
         present = value.get("of_present")
         line += "  missing: " + ", ".join(value["missing"])
         line += "" if present is None else f" (mean of what is there: {present:.2f})"
     return line
+
+
+def percent(value: Mapping[str, Any]) -> str:
+    return "-" if value["percent"] is None else f"{value['percent']:.2f}"
+
+
+def right_of(value: Mapping[str, Any]) -> str:
+    """Numerator and denominator, a dash where a part is missing."""
+    return "-" if value["numerator"] is None else f"{value['numerator']:.6g} / {value['denominator']:.6g}"

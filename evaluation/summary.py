@@ -71,12 +71,13 @@ def by_subset(margin: NDArray[np.float64], held_out: HeldOut, *, ties: TiePolicy
 
 
 def compare(first: Scored, other: Scored, held_out: HeldOut, *, ties: TiePolicy) -> dict[str, Any]:
-    """Accuracy of the first model minus the other's on the pairs that both could score."""
+    """Accuracy of the first model minus the other's on the `n` pairs that both could score, of the `decided` ones."""
     p, share, family = (column(held_out.pairs, name) for name in ("p", "share", "family"))
     credits = [pair_credit(one.margin, p, ties=ties) for one in (first, other)]
     difference = paired_difference(credits[0], credits[1], family, weight=share)
     names = {"first": first.model.info.name, "second": other.model.info.name}
-    return names | {"difference": difference.value, "n": difference.n, "interval": _interval(difference.interval)}
+    counts = {"n": difference.n, "decided": int((p != 0.5).sum())}
+    return names | {"difference": difference.value, **counts, "interval": _interval(difference.interval)}
 
 
 def _interval(interval: Interval | None) -> dict[str, Any] | None:

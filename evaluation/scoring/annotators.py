@@ -1,6 +1,7 @@
 """Agreement with people, beside the agreement of people with each other: the ceiling to hold a model against.
 
-    model   share of the votes that the model's choice equals; only an exact tie is the choice "tie"
+    model   share of the votes that the model's choice equals; only an exact tie is the choice "tie"; of a judge that
+            could be read in one order alone, that order's choice
     human   share of the pairs of votes on the same item that are equal
 
 Both count a tie vote as a choice of its own. `model_decided` and `human_decided` leave tie votes out, which is what a
@@ -28,11 +29,11 @@ def credits(item: Item, answer: Answer) -> list[Credit]:
 
 
 def _model(item: Item, answer: Answer, part: str, votes: list[str]) -> list[Credit]:
-    cell, margin = f"{item.subset}/{part}", answer.margin
+    cell, margin = f"{item.subset}/{part}", answer.verdict
     if not votes:
         return []
     if math.isnan(margin):
-        return [unscored_credit(item, cell)]
+        return [unscored_credit(item, cell, possible=len(votes))]
     choice = "tie" if margin == 0 else "a" if margin > 0 else "b"
     return [Credit(item.id, item.cluster, cell, votes.count(choice), len(votes), tie=margin == 0)]
 

@@ -16,7 +16,8 @@ from evaluation.items import Answer, Credit, Item, unscored_credit
 
 
 def credit(item: Item, answer: Answer) -> Credit:
-    """The credit of one pair in the cell of its subset. A judge that failed in both orders is unscored."""
+    """The credit of one pair in the cell of its subset. A judge that failed in both orders is unscored (wrong by
+    JudgeBench's own count: its sum is 0, not above)."""
     if answer.p:
         known = [decision(p) for p in answer.p if not math.isnan(p)]
         if not known:

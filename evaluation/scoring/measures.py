@@ -1,24 +1,26 @@
 """From credits to sections and totals: cells, measures over them, and intervals clustered by prompt.
 
 A cell's rate is sum(earned) / sum(possible) over its credits. A measure combines rates as its suite's TOML declares
-(weighted mean, sum, harmonic mean, pooled). Intervals resample whole clusters (prompts) with replacement and recompute
-every measure from the resampled cells, so a total's interval takes all its parts along (Cameron, Gelbach & Miller 2008;
-percentile interval, 2,000 resamples, 95%). A single pooled cell gives the same interval as
-`rmkit.metrics.clustered_interval`.
+(weighted mean, sum, harmonic mean, pooled). An unscored credit is in neither sum; beside each number stands the one
+over all items (`evaluation.items.of_all`), so that a denominator never shrinks unseen. Intervals resample whole
+clusters (prompts) with replacement and recompute every measure from the resampled cells, so a total's interval takes
+all its parts along (Cameron, Gelbach & Miller 2008; percentile interval, 2,000 resamples, 95%). A single pooled cell
+gives the same interval as `rmkit.metrics.clustered_interval`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.items import Credit
+from evaluation.items import Credit, of_all
+from evaluation.json_ready import without_nan
 from evaluation.suites.suite import Measure, Suite
 
 _DRAWN = 2_000_000  # cluster draws held at once
@@ -40,12 +42,24 @@ class Cells:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """`percent` = 100 numerator / denominator with its interval; as in `Measured`."""
+
+    percent: float
+    numerator: float
+    denominator: float
+    low: float = math.nan
+    high: float = math.nan
+    of_present: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """`percent` = 100 numerator / denominator, NaN where parts are `missing` (no data) or nothing was scored.
 
     `n` counts the credits behind it, `masked` names the optional parts left out, `of_present` is the percent over the
     parts that are there (never a substitute for the missing total). `low` and `high` are the interval's ends in
-    percent, NaN without one.
+    percent, NaN without one. `of_all` is the same over all items, unscored ones as the suite counts them.
     """
 
     name: str
@@ -61,16 +75,15 @@ class Measured:
     missing: tuple[str, ...] = ()
     masked: tuple[str, ...] = ()
     of_present: float = math.nan
+    of_all: Share | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The fields with null for NaN and without what does not apply."""
-        fields = {name: getattr(self, name) for name in self.__slots__}
-        plain = {
-            key: None if isinstance(value, float) and math.isnan(value) else value for key, value in fields.items()
-        }
-        for key in ("missing", "masked", "of_present"):
-            if not plain[key]:
-                del plain[key]
+        plain: dict[str, Any] = without_nan(asdict(self))
+        for part in (plain, plain["of_all"] or {}):
+            for key in ("missing", "masked", "of_present"):
+                if key in part and not part[key]:
+                    del part[key]
         return plain
 
 
@@ -121,8 +134,16 @@ def ratios(suite: Suite, cells: Sequence[str], earned: Any, possible: Any) -> di
         cell: Ratio(earned[..., index], possible[..., index], frozenset([cell])) for index, cell in enumerate(cells)
     }
     for measure in suite.measures:
-        made[measure.name] = _combine(measure, _parts(suite, measure, made, cells))
+        combined = _combine(measure, _parts(suite, measure, made, cells))
+        if not (combined.absent and measure.name in made):  # a summary may state a measure instead of its parts
+            made[measure.name] = combined
     return made
+
+
+def cells_of_measures(suite: Suite, cells: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Which of the cells each measure (and cell) is made of."""
+    nothing = np.zeros(len(cells))
+    return {name: ratio.cells for name, ratio in ratios(suite, cells, nothing, nothing).items()}
 
 
 def _parts(
@@ -188,6 +209,19 @@ def measure_all(
     suite: Suite, credits: Sequence[Credit], *, resamples: int = 2000, level: float = 0.95, seed: int = 0
 ) -> dict[str, Measured]:
     """Every measure (in the suite's order), then every cell, with intervals where there are two clusters or more."""
+    every = of_all(credits)
+    scored = _measure(suite, credits, resamples=resamples, level=level, seed=seed)
+    whole = scored if every == list(credits) else _measure(suite, every, resamples=resamples, level=level, seed=seed)
+    return {name: replace(one, of_all=_share(whole[name])) for name, one in scored.items()}
+
+
+def _share(one: Measured) -> Share:
+    return Share(one.percent, one.numerator, one.denominator, one.low, one.high, one.of_present)
+
+
+def _measure(
+    suite: Suite, credits: Sequence[Credit], *, resamples: int, level: float, seed: int
+) -> dict[str, Measured]:
     table = cells_of(credits)
     point = ratios(suite, table.cells, table.earned.sum(axis=0), table.possible.sum(axis=0))
     spread = _intervals(suite, table, resamples=resamples, level=level, seed=seed)
@@ -202,9 +236,10 @@ def _intervals(
     if len(table.clusters) < 2 or resamples < 1:
         return {}
     rates: dict[str, list[Array]] = {}
+    stated = {measure.name for measure in suite.measures} & set(table.cells)  # says nothing of its spread
     for weight in draws(len(table.clusters), resamples, seed=seed):
         for name, ratio in ratios(suite, table.cells, weight @ table.earned, weight @ table.possible).items():
-            if not ratio.absent:
+            if not ratio.absent and not ratio.cells & stated:
                 rates.setdefault(name, []).append(np.broadcast_to(100 * ratio.rate, len(weight)))
     tails = [(1 - level) / 2, (1 + level) / 2]
     return {name: _quantiles(np.concatenate(blocks), tails) for name, blocks in rates.items()}

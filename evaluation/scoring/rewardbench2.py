@@ -20,20 +20,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from evaluation.items import Answer, Credit, Item, unscored_credit
 
 
-def best_of(item: Item, answer: Answer) -> Credit:
-    """The credit of one best-of-N item whose right answer is candidate 0; unscored where any score is missing."""
+def best_of(item: Item, answer: Answer, *, judged: bool = False) -> Credit:
+    """The credit of one best-of-N item whose right answer is candidate 0; unscored where any score is missing.
+
+    `p` of one number is a stored credit. Where every item counts, a judge's ratings that could be read decide among
+    themselves, as in reward-bench's `run_judge_ratings_multi`.
+    """
+    if answer.p and not answer.scores:
+        return Credit(item.id, item.cluster, item.subset, answer.p[0], tie=0 < answer.p[0] < 1)
     scores = answer.scores
-    if not scores or any(map(math.isnan, scores)):
-        return unscored_credit(item, item.subset)
+    if scores and not any(map(math.isnan, scores)):
+        return Credit(item.id, item.cluster, item.subset, _share(scores), tie=scores.count(max(scores)) > 1)
+    lost = unscored_credit(item, item.subset)
+    some = judged and not all(map(math.isnan, scores))
+    return replace(lost, earned_of_all=_share([-math.inf if math.isnan(s) else s for s in scores])) if some else lost
+
+
+def _share(scores: Sequence[float]) -> float:
+    """What a fair draw among the highest wins: 1/k where the first shares the maximum with k - 1 others, else 0."""
     top = max(scores)
-    sharing = scores.count(top)
-    earned = 1 / sharing if scores[0] == top else 0.0
-    return Credit(item.id, item.cluster, item.subset, earned, tie=sharing > 1)
+    return 1 / list(scores).count(top) if scores[0] == top else 0.0
 
 
 class Margins(NamedTuple):
@@ -53,11 +65,14 @@ def ties(items: Sequence[Item], answers: Mapping[str, Answer]) -> list[Credit]:
     """Credits in five cells per subset: tied, ref, preferred, preferred_hard, margin.
 
     The ref and tied prompts of one number form one cluster. An id either of whose prompts is unscored is unscored in
-    the last three cells.
+    the last three cells. A stored summary's score goes into the cell `SUBSET score`, the name of the measure.
     """
     made: list[Credit] = []
     found: dict[tuple[str, str, str], tuple[Item, Margins | None]] = {}
     for item in items:
+        if answers[item.id].p:  # a summary states the score of the whole subset
+            made.append(Credit(item.id, item.cluster, f"{item.subset} score", answers[item.id].p[0]))
+            continue
         kind, number = item.id.rsplit("/", 1)[-1].split(":")
         scores = answers[item.id].scores
         known = bool(scores) and not any(map(math.isnan, scores))

@@ -2,7 +2,8 @@
 
     pairs       prompt, chosen, rejected (texts; prompt a text or a list of turns)
     best_of     prompt, chosen [texts], rejected [texts], num_correct           (RewardBench 2)
-    rmbench     prompt, chosen [3], rejected [3], domain; or nine rows a prompt with meta.chosen_style, rejected_style
+    rmbench     prompt, chosen [3], rejected [3], domain; or nine rows a prompt with meta.chosen_style, rejected_style;
+                RM-Bench's files of one domain name it in the file's name alone (chat_filtered.json)
     judgebench  question, response_A, response_B, label A>B | B>A, source
     steps       problem or prompt, steps, label or first_error
     nway        prompt, responses [{text, score | rank | label}]
@@ -14,6 +15,7 @@ An item's cluster is the hash of its prompt. Ids are made unique by the subset w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from evaluation.items import Item
@@ -39,6 +41,8 @@ def read_items(form: str, rows: Iterable[Row], *, where: str) -> list[Item]:
     listed = list(rows)
     if form == "rmbench" and listed and "chosen_style" in (listed[0].get("meta") or {}):
         listed = _regroup_rmbench(listed, where=where)
+    if form == "rmbench":
+        listed = [with_domain(row, where) for row in listed]
     for number, row in enumerate(listed, start=1):
         try:
             items.append(readers[form](row, str(row.get("id", number))))
@@ -73,18 +77,19 @@ def _text(value: Any) -> str:
     return value
 
 
-def _subset(row: Row) -> str:
+def subset_of(row: Row) -> str:
+    """The subset that a row names: its `subset`, `domain` or `source`, else `all`."""
     return str(row.get("subset") or row.get("domain") or row.get("source") or "all")
 
 
 def _pair(row: Row, row_id: str) -> Item:
-    return item_of(row_id, _subset(row), row["prompt"], (row["chosen"], row["rejected"]), {})
+    return item_of(row_id, subset_of(row), row["prompt"], (row["chosen"], row["rejected"]), {})
 
 
 def _best_of(row: Row, row_id: str) -> Item:
     chosen, rejected = list(row["chosen"]), list(row["rejected"])
     correct = int(row.get("num_correct") or len(chosen))
-    item = item_of(row_id, _subset(row), row["prompt"], chosen + rejected, {"num_correct": correct})
+    item = item_of(row_id, subset_of(row), row["prompt"], chosen + rejected, {"num_correct": correct})
     if not (chosen and rejected):
         raise ValueError("needs right and wrong replies")
     if row_id.startswith(("ref:", "tied:")):  # ref and tied prompts of one number stand and fall together
@@ -97,7 +102,16 @@ def _rmbench(row: Row, row_id: str) -> Item:
     chosen, rejected = list(row["chosen"]), list(row["rejected"])
     if len(chosen) != 3 or len(rejected) != 3:
         raise ValueError(f"needs three chosen and three rejected replies, got {len(chosen)} and {len(rejected)}")
-    return item_of(row_id, _subset(row), row["prompt"], chosen + rejected, {})
+    return item_of(row_id, subset_of(row), row["prompt"], chosen + rejected, {})
+
+
+def with_domain(row: Row, where: str) -> Row:
+    """The row of RM-Bench with its domain as subset: that of the file's name (`math_filtered.json`, and score files
+    named after it), whose rows may name the source of the prompt as `subset`, else the row's own `domain`."""
+    of_file, filtered, _ = Path(where).name.partition("_filtered")
+    if not isinstance(row, Mapping) or not (filtered or row.get("domain")):
+        return row
+    return {**row, "subset": of_file if filtered else row["domain"]}
 
 
 def _regroup_rmbench(rows: Sequence[Row], *, where: str) -> list[Row]:
@@ -118,7 +132,7 @@ def _regroup_rmbench(rows: Sequence[Row], *, where: str) -> list[Row]:
         {
             "id": name,
             "prompt": group["row"]["prompt"],
-            "subset": _subset(group["row"]),
+            "subset": subset_of(group["row"]),
             "chosen": [group["chosen"][style] for style in range(3)],
             "rejected": [group["rejected"][style] for style in range(3)],
         }
@@ -141,7 +155,7 @@ def _judgebench(row: Row, row_id: str) -> Item:
         raise ValueError(f"label must be A>B or B>A, got {label!r}")
     right_first = replies if label == "A>B" else replies[::-1]
     row_id = str(row.get("pair_id", row_id))
-    return item_of(row_id, judgebench_category(_subset(row)), row["question"], right_first, {})
+    return item_of(row_id, judgebench_category(subset_of(row)), row["question"], right_first, {})
 
 
 def _steps(row: Row, row_id: str) -> Item:
@@ -155,7 +169,7 @@ def _steps(row: Row, row_id: str) -> Item:
     for step in steps:
         text += ("\n\n" if text else "") + step
         ends.append(len(text))
-    subset = _subset(row) if "subset" in row else row_id.rsplit("-", 1)[0]
+    subset = subset_of(row) if "subset" in row else row_id.rsplit("-", 1)[0]
     prompt = row["prompt"] if "prompt" in row else row["problem"]
     turns = conversation(prompt)
     completion = Completion((Message("assistant", text),), row.get("generator"), tuple(ends))
@@ -167,11 +181,11 @@ def _nway(row: Row, row_id: str) -> Item:
     replies = list(row["responses"])
     if len(replies) < 2:
         raise ValueError(f"needs two replies or more, got {len(replies)}")
-    values = [_gold_value(reply) for reply in replies]
-    return item_of(row_id, _subset(row), row["prompt"], [reply["text"] for reply in replies], {"values": values})
+    values = [gold_value(reply) for reply in replies]
+    return item_of(row_id, subset_of(row), row["prompt"], [reply["text"] for reply in replies], {"values": values})
 
 
-def _gold_value(reply: Mapping[str, Any]) -> float | None:
+def gold_value(reply: Mapping[str, Any]) -> float | None:
     """Up is better: the score, minus the rank, or 1 / 0 for right and wrong; None where there is none."""
     if reply.get("score") is not None:
         return float(reply["score"])
@@ -181,10 +195,16 @@ def _gold_value(reply: Mapping[str, Any]) -> float | None:
 
 
 def _annotators(row: Row, row_id: str) -> Item:
+    replies = (row["response_a"], row["response_b"])
+    return item_of(row_id, subset_of(row), row["prompt"], replies, {"votes": votes_of(row)})
+
+
+def votes_of(row: Row) -> list[str]:
+    """a, b or tie of every person."""
     votes = [label["preference"] for label in row["labels"]]
     if any(vote not in ("a", "b", "tie") for vote in votes):
         raise ValueError(f"a preference is a, b or tie, got {sorted(set(votes))}")
-    return item_of(row_id, _subset(row), row["prompt"], (row["response_a"], row["response_b"]), {"votes": votes})
+    return votes
 
 
 def _unique(items: list[Item]) -> list[Item]:

@@ -1,9 +1,11 @@
 """Finding a suite's data and checking that it is the data the suite means.
 
 Looked for in this order: the path or dataset version given, the folder `$RMKIT_BENCHMARKS`, the Hugging Face hub (needs
-the train extra and a network). Counts and, for local files, content digests must be as the suite declares;
-`allow_changed` turns the refusal into a note in the report. A declared subset that is not there is reported as missing,
-never guessed.
+the train extra and a network). In a folder the suite's `files`, NAME.jsonl and the like are read, else the first group
+of the benchmark's own files (`originals`) of which one is there.
+
+Counts and, for local files, content digests must be as the suite declares; `allow_changed` turns the refusal into a
+note in the report. A declared subset that is not there is reported as missing, never guessed.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import gzip
 import json
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -95,16 +98,19 @@ def _files(suite: Suite, data: str | None) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise DataError(f"no such file or folder: {path}")
-    names = [*suite.files, *(suite.name + suffix for suffix in SUFFIXES)]
-    found = [path / name for name in names if (path / name).is_file()]
-    if not found:
+        raise DataError(f"no such file or folder: {path}, and no dataset of that name")
+    groups = [(*suite.files, *(suite.name + suffix for suffix in SUFFIXES)), *suite.originals]
+    there = ([path / name for name in names if (path / name).is_file()] for names in groups)
+    found = next((files for files in there if files), None)
+    if found is None:
+        names = [name for group in groups for name in group]
         raise DataError(f"{path} holds no data for suite {suite.name}; expected one of: {', '.join(names)}")
     return found
 
 
 def read_rows(path: Path) -> list[Any]:
-    """The rows of a JSON, JSON Lines (both also gzipped) or Parquet file. Raises DataError with the line."""
+    """The rows of a JSON or JSON Lines (both also gzipped) or Parquet file: the items of a JSON list, else the JSON
+    values that follow each other, whatever the file is called. Raises DataError with the line."""
     if path.suffix == ".parquet":
         rows: list[Any] = []
         for table in bounded_tables(path, name=path):
@@ -114,27 +120,29 @@ def read_rows(path: Path) -> list[Any]:
         return rows
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = raw.decode()
+        text = raw.decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    if path.name.removesuffix(".gz").endswith(".json"):
-        return _json_rows(text, path)
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}, line {number}: not JSON ({error.msg})") from error
-    return rows
+    values, decoder = [], json.JSONDecoder()
+    at = _past_space(text, 0)
+    while at < len(text):
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
+        except RecursionError as error:
+            raise DataError(f"{path}: JSON that is nested too deep to read") from error
+        values.append(value)
+        at = _past_space(text, at)
+    return values[0] if len(values) == 1 and isinstance(values[0], list) else values
 
 
-def _json_rows(text: str, path: Path) -> list[Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: not JSON (line {error.lineno}: {error.msg})") from error
-    return value if isinstance(value, list) else [value]
+_SPACE = re.compile(r"\s*")
+
+
+def _past_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
 
 
 def _hub_rows(suite: Suite) -> list[Any]:

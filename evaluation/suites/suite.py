@@ -3,7 +3,13 @@
     name, title, paper, licence, note
     rule, form          how answers are scored (evaluation.scoring) and how rows become items (suites.forms)
     ties, judge_ties    what a tie earns in pairs: "zero" or "half"
-    files               file names looked for in a local folder
+    unscored, judge_unscored
+                        what an item that a model (a judge) could not score earns in the number over all items: "zero",
+                        or "chance", a fair draw among its candidates (pairs, judgebench, best_of)
+    unscored_source     where the benchmark's own code counts it so; empty: it does not say, and the count is ours
+    files               file names looked for in a local folder; all that are there are read
+    originals           groups of the benchmark's own file names, looked for where none of `files` is there: the first
+                        group of which a file is there is read
     hub, hub_split, hub_config    where the original lies
     open                true: subsets are whatever the data names (no counts are checked)
     [[subset]]          name, items (expected count), digest (of the content, for local files), rule, optional
@@ -70,7 +76,11 @@ class Suite:
     note: str = ""
     ties: Literal["zero", "half"] = "zero"
     judge_ties: Literal["zero", "half"] = "half"
+    unscored: Literal["zero", "chance"] = "zero"
+    judge_unscored: Literal["zero", "chance"] = "zero"
+    unscored_source: str = ""
     files: tuple[str, ...] = ()
+    originals: tuple[tuple[str, ...], ...] = ()
     hub: str = ""
     hub_split: str = ""
     hub_config: str = ""
@@ -148,6 +158,8 @@ def _check(suite: Suite, *, where: str) -> None:
     for rule in (suite.rule, *(subset.rule for subset in suite.subsets if subset.rule)):
         if rule not in RULES:
             raise ConfigError(f"{where}: unknown rule {rule!r}; one of: {', '.join(RULES)}")
+    if "chance" in (suite.unscored, suite.judge_unscored) and suite.rule not in ("pairs", "judgebench", "best_of"):
+        raise ConfigError(f"{where}: unscored = 'chance' needs candidates to draw from; rule {suite.rule!r} has none")
     if suite.form not in FORMS:
         raise ConfigError(f"{where}: unknown form {suite.form!r}; one of: {', '.join(FORMS)}")
     if not suite.measures:

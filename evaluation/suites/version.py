@@ -1,4 +1,4 @@
-"""A dataset version as a suite's data: `--data NAME@VERSION[:SPLIT]` (or an export folder), split `test` by default.
+"""A dataset version as a suite's data: `--data NAME[@VERSION][:SPLIT]` (or an export folder), split `test` by default.
 
 For suites of the forms `pairs` (decided pairs), `nway` (lists with ranks or ratings) and `steps` (labelled steps). An
 item's cluster is the row's prompt family, its subset the row's subset or source; what the form cannot use is counted
@@ -16,24 +16,39 @@ from evaluation.items import Item
 from evaluation.suites.suite import Suite
 from rmkit.errors import DataError, UsageError
 from rmkit.examples import MANIFEST, Example
-from rmkit.exports import examples_of, export_folder
+from rmkit.exports import dataset_of, examples_of, export_folder
 from rmkit.pairs import read_pairs
+from rmkit.paths import warehouse_path
 from rmkit.types import Candidates
+from warehouse.store import open_warehouse
 
 DEFAULT_SPLIT = "test"
 
 
 def names_version(data: str) -> bool:
-    """Whether `data` means a dataset version (or its export folder) rather than a benchmark file."""
-    path = Path(_split_of(data)[0]).expanduser()
-    return (path / MANIFEST).is_file() or ("@" in data and not Path(data).expanduser().exists())
+    """Whether `data` means a dataset version (or its export folder) rather than a benchmark file: NAME@VERSION, or the
+    NAME alone of a dataset in the warehouse, where no file is called so."""
+    name = _split_of(data)[0]
+    if (Path(name).expanduser() / MANIFEST).is_file():
+        return True
+    return not Path(data).expanduser().exists() and ("@" in data or name in _datasets())
+
+
+def _datasets() -> set[str]:
+    if not warehouse_path().exists():
+        return set()
+    with open_warehouse(read_only=True) as connection:
+        return {str(name) for (name,) in connection.execute("SELECT name FROM dataset").fetchall()}
 
 
 def version_items(suite: Suite, data: str) -> tuple[list[Item], str]:
     """The items and the name of the source. Raises UsageError for a form that a dataset row cannot give, DataError
     where nothing in the split can be used."""
     name, split = _split_of(data)
-    examples = examples_of(export_folder(name), split)
+    folder = export_folder(name)
+    examples = examples_of(folder, split)
+    if not Path(name).expanduser().exists():
+        name = dataset_of(folder)["ref"] or name  # the version that a bare name or a branch stands for today
     match suite.form:
         case "pairs":
             items, skipped = _pairs(examples)

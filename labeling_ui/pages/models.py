@@ -9,6 +9,7 @@ import polars as pl
 import streamlit as st
 
 from evaluation.leaderboard import leaderboards
+from evaluation.suite_results import count_rule
 from labeling_ui import studio
 from rmkit import paths
 from rmkit.errors import DataError
@@ -54,7 +55,8 @@ def _board(board: dict[str, Any]) -> None:
     rows = [
         {"model": model["name"], shown: measure.get("percent")}
         | {end: measure.get(end) for end in ("low", "high")}
-        | {"elo": model["elo"]}
+        | {key: measure.get(key) for key in ("numerator", "denominator", "unscored")}
+        | {"of all": (measure.get("of_all") or {}).get("percent"), "elo": model["elo"]}
         for model in board["models"]
         for measure in [model["measures"].get(shown) or {}]
     ]
@@ -69,7 +71,9 @@ def _board(board: dict[str, Any]) -> None:
         points = chart.mark_point(filled=True, size=90).encode(x="percent:Q", y=who)
         st.altair_chart(bars + points, height=50 + 36 * len(rows))
     one_place = st.column_config.NumberColumn(format="%.1f")
-    st.dataframe(table, hide_index=True, column_config=dict.fromkeys((shown, "low", "high", "elo"), one_place))
+    rounded = (shown, "low", "high", "of all", "elo")
+    st.dataframe(table, hide_index=True, column_config=dict.fromkeys(rounded, one_place))
+    st.caption(f"The order is by `of all`: {count_rule(board)}.")
 
 
 def _measure(board: dict[str, Any]) -> str:
