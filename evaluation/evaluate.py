@@ -121,7 +121,8 @@ def _model_line(model: Mapping[str, Any]) -> str:
 def _comparison_line(comparison: Mapping[str, Any]) -> str:
     points = "  -  " if comparison["difference"] is None else f"{100 * comparison['difference']:+.1f}"
     between = _between(comparison["interval"])
-    return f"  {comparison['first']} minus {comparison['second']}: {points} {between} on {comparison['n']} of {comparison['decided']} pairs"
+    models = f"{comparison['first']} minus {comparison['second']}"
+    return f"  {models}: {points} {between} on {comparison['n']} of {comparison['decided']} pairs"
 
 
 def _percent(value: float | None) -> str:

@@ -92,14 +92,14 @@ def _row(folder: Path, meant_by: list[str]) -> dict[str, Any]:
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return "no models yet; make one with: rmkit train lexical --data NAME@VERSION"
-    lines = [f"{'model':<36} {'kind':<10} {'fingerprint':<13} {'validation':>18}  {'data':<28} aliases"]
+    lines = [f"{'model':<36} {'kind':<10} {'fingerprint':<13} {'validation':>24}  {'data':<28} aliases"]
     for row in rows:
         if "fault" in row:
             lines.append(f"{row['name']:<36} {row['fault']}: was {row['path']}")
             continue
         lines.append(
             f"{row['name']:<36} {row['model'] or '?':<10} {(row['fingerprint'] or '?')[:12]:<13} "
-            f"{_validation(row):>18}  {row['data'] or '-':<28} "
+            f"{_validation(row):>24}  {row['data'] or '-':<28} "
             f"{' '.join(row['aliases'])}".rstrip()
         )
     return "\n".join(lines)
@@ -108,7 +108,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _validation(row: Mapping[str, Any]) -> str:
     if row["validation_accuracy"] is None:
         return "-"
-    unscored = f", {row['validation_unscored']} not" if row["validation_unscored"] else ""
+    unscored = f" ({row['validation_unscored']} unscored)" if row["validation_unscored"] else ""
     pairs = "" if row["validation_pairs"] is None else f" of {row['validation_pairs']}{unscored}"
     return f"{100 * row['validation_accuracy']:.1f}%{pairs}"
 

@@ -273,5 +273,5 @@ def _summary(suite: Suite, table: Row) -> list[Found]:
 
 
 def _graded(subset: str, index: int, p: float) -> Found:
-    item = Item(f"{subset}/{index}", subset, f"{subset}/{index}")
+    item = Item(f"{subset}/{index}", subset, f"{subset}/{index}", {"num_correct": 1})
     return item, Answer(item.id, p=(p,))

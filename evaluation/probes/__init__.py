@@ -31,7 +31,7 @@ def probes(suite: Suite, items: Sequence[Item], answers: Mapping[str, Answer], i
     found = {
         "length": length_probe(compared),
         "style": style_probe(compared),
-        "calibration": _calibration(compared, info, judged=any(answer.p for answer in given)),
+        "calibration": _calibration(compared, info, answers),
         "position": position_probe(given),
         "best_of_n": best_of_n_probe([item for item in items if item.id in answers], given),
         "mistakes": mistakes(compared),
@@ -40,12 +40,15 @@ def probes(suite: Suite, items: Sequence[Item], answers: Mapping[str, Answer], i
     return made
 
 
-def _calibration(compared: Sequence[Compared], info: ModelInfo, *, judged: bool) -> dict[str, Any] | None:
-    """Each comparison is looked at from both sides, since which reply comes first is arbitrary."""
-    if not compared or not (judged or info.scale in LOGIT_SCALES):
+def _calibration(compared: Sequence[Compared], info: ModelInfo, answers: Mapping[str, Answer]) -> dict[str, Any] | None:
+    """Each comparison is looked at from both sides, since which reply comes first is arbitrary. Stored results
+    may hold verdicts for some items and scores for others."""
+    judged = np.array([bool(answers[one.item.id].p) for one in compared], dtype=bool)
+    if not compared or not (judged.any() or info.scale in LOGIT_SCALES):
         return None
     margin = np.array([one.margin for one in compared])
-    q = margin + 0.5 if judged else sigmoid(margin)
+    linked = sigmoid(margin) if info.scale in LOGIT_SCALES else np.full(len(margin), np.nan)
+    q = np.where(judged, margin + 0.5, linked)
     found = asdict(calibration(np.concatenate([q, 1 - q]), np.repeat([1.0, 0.0], len(q))))
     return found | {"n": int((~np.isnan(q)).sum())}
 

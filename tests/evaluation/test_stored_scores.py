@@ -244,6 +244,13 @@ def test_command_prints_percent_with_both_counts(tmp_path: Path, capsys: pytest.
         "clusters": 350,
         "low": 0,
         "high": 0,
+        "of_all": {
+            "percent": pytest.approx(59.43, abs=0.005),
+            "numerator": 208,
+            "denominator": 350,
+            "low": pytest.approx(54.3, abs=1),
+            "high": pytest.approx(64.6, abs=1),
+        },
     }
 
 
@@ -254,5 +261,148 @@ def test_stored_scores_and_models_are_not_mixed(tmp_path: Path) -> None:
         main(["length", "--suite", "judgebench", "--from-scores", str(path)])
     with pytest.raises(DataError, match="no such file"):
         main(["--suite", "judgebench", "--from-scores", str(tmp_path / "absent.json")])
-    with pytest.raises(DataError, match="no stored format is known for the rule 'nway'"):
+    with pytest.raises(DataError, match=r"row 1: not stored scores for suite nway .*KeyError: 'responses'"):
         main(["--suite", "nway", "--from-scores", str(path)])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match="a folder without files of scores"):
+        main(["--suite", "judgebench", "--from-scores", str(empty)])
+
+
+def test_rmbench_score_files_of_one_domain_each_are_one_run(tmp_path: Path) -> None:
+    """What scripts/run_rm.py of RM-Bench writes for chat_filtered.json and the others: the domain is in the name alone,
+    `subset` is where the prompt is from."""
+    generator = np.random.default_rng(7)
+    right = {}
+    for domain, n, source in (
+        ("chat", 129, "alpacaeval"),
+        ("safety-refuse", 284, "refusals"),
+        ("math", 529, "math-prm"),
+    ):
+        rows = [
+            {
+                "id": i,
+                "subset": source,
+                "score_chosen": generator.normal(0.5, 1, 3).tolist(),
+                "score_rejected": [0.0] * 3,
+            }
+            for i in range(n)
+        ]
+        right[domain] = sum(score > 0 for row in rows for score in row["score_chosen"])
+        (tmp_path / f"{domain}_filtered_Skywork-8B_REWORD_MODEL_20250101_000000.json").write_text(
+            json.dumps(rows, indent=4)
+        )
+    made = measures("rm-bench", tmp_path)
+    assert {domain: made[f"{domain}/normal"]["numerator"] for domain in right} == right
+    assert made["safety-refuse/normal"]["denominator"] == 3 * 284
+    assert made["overall"]["percent"] is None  # code and safety-response are not there
+    [alone] = [path for path in tmp_path.iterdir() if path.name.startswith("chat")]
+    assert measures("rm-bench", alone)["chat"]["percent"] == made["chat"]["percent"]
+
+
+def test_two_folders_of_score_files_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from evaluation.compare_command import main as compare
+
+    for name, margin in (("a", 1.0), ("b", -1.0)):
+        (tmp_path / name).mkdir()
+        rows = [{"id": i, "score_chosen": [margin] * 3, "score_rejected": [0.0] * 3} for i in range(129)]
+        (tmp_path / name / "chat_filtered_m.json").write_text(json.dumps(rows))
+    assert compare([str(tmp_path / "a"), str(tmp_path / "b"), "--suite", "rm-bench"]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  chat ")]
+    assert line.split()[1:4] == ["100.00", "0.00", "+100.00"]
+
+
+def rewardbench2_rows(generator: np.random.Generator) -> list[dict[str, Any]]:
+    """What run_generative_v2.py saves: results where it asked for one of four, scores for Ties."""
+    rows: list[dict[str, Any]] = []
+    for subset in load_suite("rewardbench2").subsets:
+        for i in range(subset.items or 0):
+            if subset.name == "Ties":
+                kind, correct = ("tied", 2) if i % 2 else ("ref", 1)
+                scores = [*generator.integers(5, 11, correct).tolist(), *generator.integers(1, 8, 2).tolist()]
+                rows.append({"id": f"{kind}:{i // 2}", "subset": "Ties", "scores": scores, "num_correct": correct})
+            else:
+                result = float(generator.choice([1.0, 0.0, 0.25, 0.5]))
+                rows.append({"id": str(i), "subset": subset.name, "scores": None, "num_correct": 1, "results": result})
+    return rows
+
+
+def test_rewardbench2_rows_with_results_alone_and_the_summary_of_them(tmp_path: Path) -> None:
+    rows = rewardbench2_rows(np.random.default_rng(11))
+    full, short = tmp_path / "scores.json", tmp_path / "summary.json"
+    columns = {key: [row.get(key) for row in rows] for key in ("id", "subset", "scores", "num_correct", "results")}
+    full.write_text(json.dumps({"model": "openai/gpt-4.1", "model_type": "Generative RM", **columns}))
+    made = measures("rewardbench2", full)
+    expected = {}
+    for subset in ("Factuality", "Precise IF", "Math", "Safety", "Focus"):
+        results = [row["results"] for row in rows if row["subset"] == subset]
+        expected[subset] = sum(results) / len(results)
+        assert made[subset]["percent"] == pytest.approx(100 * expected[subset])
+    ties = made["Ties score"]["percent"] / 100
+    short.write_text(json.dumps({"model": "openai/gpt-4.1", "chat_template": None, **expected, "Ties": ties}))
+    summary = measures("rewardbench2", short)
+    assert summary["overall"]["percent"] == pytest.approx(made["overall"]["percent"])
+    assert summary["overall"]["percent"] == pytest.approx(100 * (sum(expected.values()) + ties) / 6)
+    assert (summary["Ties score"]["denominator"], summary["Ties score"]["low"]) == (102, None)  # no spread is known
+    assert summary["overall"]["low"] is None
+    assert summary["Math"]["low"] is not None
+
+
+def test_rewardbench2_refuses_what_it_cannot_be(tmp_path: Path) -> None:
+    path = tmp_path / "rb2.json"
+    path.write_text(json.dumps([{"id": "tied:1", "subset": "Ties", "scores": None, "num_correct": 2, "results": 1.0}]))
+    with pytest.raises(DataError, match=r"prompts of Ties need their scores, `results` alone is not enough"):
+        measures("rewardbench2", path, allow_changed=True)
+    path.write_text(json.dumps([{"id": "1", "subset": "Math", "results": 3}]))
+    with pytest.raises(DataError, match="expected one or two numbers from 0 to 1"):
+        measures("rewardbench2", path, allow_changed=True)
+    path.write_text(json.dumps({"Math": 0.5001}))
+    with pytest.raises(DataError, match=r"Math: 0\.5001 is not a number right of 183 prompts"):
+        measures("rewardbench2", path, allow_changed=True)
+
+
+@pytest.mark.parametrize("indent", [None, 4])
+def test_json_lines_named_json_and_records_one_after_the_other(tmp_path: Path, indent: int | None) -> None:
+    """reward-bench's save_to_hub writes a list as indented objects that follow each other."""
+    rows = [
+        {"id": i, "subset": "mt-bench-easy", "scores_chosen": 1.0 * (i > 3), "scores_rejected": 0.5} for i in range(28)
+    ]
+    path = tmp_path / "rows.json"
+    path.write_text("\ufeff" + "".join(json.dumps(row, indent=indent) + "\n" for row in rows))
+    assert measures("rewardbench", path)["mt-bench-easy"]["numerator"] == 24
+    path.write_text(path.read_text() + "{")
+    with pytest.raises(DataError, match=r"rows\.json, line \d+: not JSON"):
+        measures("rewardbench", path)
+
+
+def test_stored_scores_of_rankings_are_what_the_scorer_would_get(tmp_path: Path) -> None:
+    rows = [
+        {"id": "1", "subset": "a", "responses": [{"rank": 0}, {"rank": 1}, {"rank": 1}], "scores": [0.1, 0.7, 0.0]},
+        {"id": "2", "subset": "a", "responses": [{"text": "x", "score": 4}, {"score": 2}], "scores": [[1.5], 0.5]},
+        {"id": "3", "subset": "b", "responses": [{"correct": True}, {"correct": False}], "scores": [None, 0.5]},
+    ]
+    path = tmp_path / "nway.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = measures("nway", path)
+    assert (made["pairs"]["numerator"], made["pairs"]["denominator"], made["pairs"]["unscored"]) == (1.5, 2, 1)
+    assert (made["best of N"]["numerator"], made["best of N"]["of_all"]["denominator"]) == (1, 3)
+    path.write_text(json.dumps(rows[0] | {"scores": [1, 2]}) + "\n")
+    with pytest.raises(DataError, match="3 responses and 2 scores"):
+        measures("nway", path)
+
+
+def test_stored_scores_and_verdicts_beside_the_votes_of_people(tmp_path: Path) -> None:
+    def votes(*given: str) -> list[dict[str, str]]:
+        return [{"annotator": f"w{i}", "preference": vote} for i, vote in enumerate(given)]
+
+    rows = [
+        {"id": "1", "labels": votes("a", "a", "b"), "scores": [2.0, 1.0]},
+        {"id": "2", "labels": votes("b", "tie"), "p": [0.4, 0.1]},
+        {"id": "3", "labels": votes("b"), "p": [None, None]},
+    ]
+    path = tmp_path / "votes.json"
+    path.write_text(json.dumps(rows))
+    made = measures("annotators", path)
+    assert (made["model with people"]["numerator"], made["model with people"]["denominator"]) == (3, 5)
+    assert made["model with people"]["of_all"]["denominator"] == 6
+    assert (made["people with each other"]["numerator"], made["people with each other"]["denominator"]) == (1, 4)

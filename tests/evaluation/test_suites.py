@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from evaluation.held_out import load_held_out
 from evaluation.suites.forms import read_items
 from evaluation.suites.load import load_items, read_rows
 from evaluation.suites.suite import load_suite, names
+from rmkit import cli
 from rmkit.errors import ConfigError, DataError, MissingExtraError, UsageError
 from tests.exports import row, write_export
 
@@ -328,3 +330,59 @@ def test_hub_data_by_split_and_without_a_network(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtraError, match=r"rmkit\[train\]"):
         load_items(load_suite("rm-bench"))
+
+
+def test_rmbench_files_of_its_own_repository_are_the_same_data(shared_data: Path, tmp_path: Path) -> None:
+    """chat_filtered.json and the like: a list a domain, three chosen and three rejected, the name alone says which."""
+    suite = load_suite("rm-bench")
+    known = load_items(suite, str(shared_data))
+    by_domain: dict[str, list[dict[str, Any]]] = {}
+    for item in known.items:
+        assert item.candidates is not None
+        texts = [completion.text for completion in item.candidates.completions]
+        prompt = item.candidates.prompt[-1].content
+        rows = by_domain.setdefault(item.subset, [])
+        rows.append(
+            {
+                "id": len(rows),
+                "subset": "where it is from",
+                "prompt": prompt,
+                "chosen": texts[:3],
+                "rejected": texts[3:],
+            }
+        )
+    for domain, rows in by_domain.items():
+        (tmp_path / f"{domain}_filtered.json").write_text(json.dumps(rows))
+    loaded = load_items(suite, str(tmp_path))
+    assert loaded.digests == known.digests
+    assert (loaded.missing, loaded.changed) == (("math",), ())
+    total = [one | {"domain": domain} for domain, rows in by_domain.items() for one in rows]
+    for one in total:
+        del one["subset"]
+    (tmp_path / "total_dataset.json").write_text(json.dumps(total))  # read instead of them, not beside them
+    assert load_items(suite, str(tmp_path)).source == "total_dataset.json"
+    assert load_items(suite, str(tmp_path)).digests == known.digests
+    alone = load_items(suite, str(tmp_path / "chat_filtered.json"))
+    assert alone.digests == {"chat": known.digests["chat"]}
+
+
+def test_the_name_of_a_dataset_alone_is_its_last_version(home: Path, tmp_path: Path) -> None:
+    source = tmp_path / "mine.jsonl"
+    rows = [{"prompt": f"p{i}", "chosen": f"good {i}", "rejected": f"bad {i}", "split": "test"} for i in range(6)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert cli.main(["ingest", str(source), "--name", "mine", "--license", "MIT", "--rater", "me:human"]) == 0
+    suite = load_suite("pairs")
+    named, plain = load_items(suite, "mine@v1:all"), load_items(suite, "mine:all")
+    assert plain.source == named.source == "mine@v1:all"
+    assert plain.digests == named.digests
+    with pytest.raises(DataError, match="no such file or folder: nobody, and no dataset of that name"):
+        load_items(suite, "nobody")
+
+
+def test_eval_of_labelled_steps_names_the_suite_that_reads_them(tmp_path: Path) -> None:
+    steps = row("q", ["one two six"], kind="steps", step_labels=[1.0, 0.0], step_ends=[3, 11], split="test")
+    folder = str(write_export(tmp_path / "data", [steps]))
+    message = f"nothing to evaluate.*rmkit eval MODEL --suite steps --data {folder}:test"
+    with pytest.raises(DataError, match=message):
+        load_held_out(folder, "test")
+    assert len(load_items(load_suite("steps"), f"{folder}:test").items) == 1  # the command that it names
