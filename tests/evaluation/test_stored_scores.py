@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from evaluation.suite_command import from_scores, main
-from evaluation.suites.suite import load_suite
+from evaluation.suites.suite import FORMS, RULES, Suite, load_suite
 from rmkit.errors import DataError, UsageError
 
 
@@ -406,3 +407,40 @@ def test_stored_scores_and_verdicts_beside_the_votes_of_people(tmp_path: Path) -
     assert (made["model with people"]["numerator"], made["model with people"]["denominator"]) == (3, 5)
     assert made["model with people"]["of_all"]["denominator"] == 6
     assert (made["people with each other"]["numerator"], made["people with each other"]["denominator"]) == (1, 4)
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+EXAMPLES = re.findall(r"read by `--suite ([\w-]+)`(?:(?!```).)*?```json\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_page_shows_a_stored_form_for_every_rule() -> None:
+    rules = {load_suite(suite).rule for suite, _ in EXAMPLES}
+    assert rules == set(RULES) - {"ties"}  # a rule of one subset
+    assert len(EXAMPLES) == PAGE.count("```json")
+
+
+@pytest.mark.parametrize(("suite", "text"), EXAMPLES)
+def test_every_stored_form_of_the_page_is_read(tmp_path: Path, suite: str, text: str) -> None:
+    path = tmp_path / "stored.json"
+    path.write_text(text)
+    if "mt-bench-easy" in text or "0.83" in text:  # a summary stands for whole subsets
+        assert from_scores(load_suite(suite), path)["models"][0]["items"] == sum(
+            subset.items or 0 for subset in load_suite(suite).subsets if f'"{subset.name}"' in text
+        )
+        return
+    result = from_scores(load_suite(suite), path, allow_changed=True)["models"][0]
+    rows = [value for line in text.splitlines() for value in [json.loads(line)]]
+    assert result["items"] == (2 if "id" in rows[0] and isinstance(rows[0]["id"], list) else len(rows))
+
+
+def test_the_suite_of_the_page_is_a_suite_that_names_every_key(tmp_path: Path) -> None:
+    [text] = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    suite = load_suite(str(path))
+    assert (suite.headline.name, suite.subsets[1].optional, suite.judge_unscored) == ("weighted", True, "chance")
+    keys = set(Suite.__dataclass_fields__) - {"subsets", "measures", "source"}
+    assert keys - set(suite.source) == {"hub_split", "hub_config"}  # named in a comment
+    assert {"hub_split", "hub_config"} <= set(re.findall(r"\w+", text))
+    assert all(f"`{form}`" in PAGE for form in FORMS)
+    assert all(f"`{rule}`" in PAGE for rule in RULES)
