@@ -167,8 +167,8 @@ def in_parts(
     parts = tuple(collate([row for row, _, _ in group], [at for _, at, _ in group]) for group in by_key.values())
     if len(parts) == 1:
         return parts[0]
-    places = torch.tensor([place for group in by_key.values() for _, _, places in group for place in places])
-    return Parts(parts, places.argsort())
+    place_R = torch.tensor([place for group in by_key.values() for _, _, places in group for place in places])
+    return Parts(parts, place_R.argsort())
 
 
 def _reads(rows: Sequence[Sequence[Ids]], reads: Sequence[Sequence[Ids]] | None) -> list[Ids]:

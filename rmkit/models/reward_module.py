@@ -158,16 +158,18 @@ class RewardModule(nn.Module):
         """Whether a padded text's output changes beside a longer text, as where a head reads the end of the padded
         line (XLNet). Raises ModelError where it changes beside one of its own length."""
         config = self.classifier.config.get_text_config()
-        ends = [token for token in np.ravel(config.eos_token_id).tolist() if token is not None]
-        end = next((token for token in ends if token < config.vocab_size), 1)  # BART reads its score there
+        ends = [token for token in np.ravel(getattr(config, "eos_token_id", None)).tolist() if token is not None]
+        vocabulary = getattr(config, "vocab_size", 32)
+        end = next((token for token in ends if token < vocabulary), 1)  # BART reads its score there
         a, b, c, *_ = (token for token in range(2, 32) if token not in (*ends, config.pad_token_id))
         text, equal, longer = (a, b, c, b, end), (c, a, a, b, end), (b, b, c, a, c, c, a, b, a, end)
+        probes: list[list[list[Ids]]] = [[[text]], [[text], [equal]], [[text], [longer]]]
         was_training = self.model.training
         self.model.eval()
         try:
             alone, beside_equal, beside_longer = (
                 RewardModule.forward(self, pad(rows, pad_id=config.pad_token_id or 0).to(self.classifier.device))[0]
-                for rows in ([[text]], [[text], [equal]], [[text], [longer]])
+                for rows in probes
             )
         except Exception as error:  # texts that are too strange for it: nothing is known
             log.warning("not checked whether scores depend on their batch: %s: %s", type(error).__name__, error)

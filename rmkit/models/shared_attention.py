@@ -325,7 +325,7 @@ def _plain_states(model: Any, at: int) -> Tensor:
     trunk, device = model.base_model, model.device
     if not at:
         padded = pad(_SHORT, pad_id=0).to(device)
-        states = trunk(input_ids=padded.input_ids, attention_mask=padded.attention_mask, use_cache=False)[0]
+        states: Tensor = trunk(input_ids=padded.input_ids, attention_mask=padded.attention_mask, use_cache=False)[0]
         return states[padded.line, padded.reward_index]
     last = []
     for text in (text for row in _LONG for text in row):
@@ -341,7 +341,7 @@ def _shared_states(model: Any, at: int, windows: set[int | None]) -> Tensor:
     packed = pack(_LONG if at else _SHORT)
     packed = replace(packed, position_ids=packed.position_ids + at).to(model.device)
     with fresh_frequencies(model), without_masks():
-        states = model.base_model(
+        states: Tensor = model.base_model(
             input_ids=packed.input_ids, position_ids=packed.position_ids, use_cache=False, layout=packed.layout
         )[0]
     windows |= packed.layout.windows
