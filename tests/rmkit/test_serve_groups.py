@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("fastapi")
 
-from rmkit.serve.groups import Barrier, transformed
+from rmkit.serve.groups import Barrier, Transform, transformed
 from rmkit.serve.refusal import RefusedError
 from rmkit.serve.shaping import check_weights, exact_match, mixed
 
@@ -60,12 +60,13 @@ NAN, INF = float("nan"), float("inf")
 def test_transforms_of_odd_numbers_by_hand(
     group: Any, centre: Any, z_score: Any, leave_one_out: Any, rank: Any
 ) -> None:
-    for transform, right in (
-        ("centre", centre),
-        ("z_score", z_score),
-        ("leave_one_out", leave_one_out),
-        ("rank", rank),
-    ):
+    expected: dict[Transform, Any] = {
+        "centre": centre,
+        "z_score": z_score,
+        "leave_one_out": leave_one_out,
+        "rank": rank,
+    }
+    for transform, right in expected.items():
         if right is not None:
             result = transformed(transform, group)
             assert [one is None for one in result] == [one is None for one in right], transform
@@ -151,7 +152,7 @@ def test_a_group_across_a_hot_swap_is_told_so_at_once_and_may_come_again() -> No
         assert "swapped in between (fingerprints a, b); send the whole group again" in why[0]
         assert time.monotonic() - since < 4  # not at the deadline
         again = await asyncio.gather(meet(barrier, [10.0, 20.0], model="b"), meet(barrier, [30.0, 40.0], model="b"))
-        assert again == [([10, 20, 30, 40], 0), ([10, 20, 30, 40], 2)]
+        assert [*again] == [([10, 20, 30, 40], 0), ([10, 20, 30, 40], 2)]
         assert barrier.waiting == 0
 
     asyncio.run(test())
