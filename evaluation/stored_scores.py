@@ -60,7 +60,7 @@ def load_stored(
     found = _told_apart(found, path)
     items = [item for item, _ in found]
     loaded = check(suite, items, source=path.name, local=False, allow_changed=allow_changed)
-    content = digest(file_sha256(file) for file in files)
+    content = digest([file_sha256(file) for file in files])
     return (
         loaded,
         {answer.item: answer for _, answer in found},
