@@ -12,15 +12,14 @@ judge names, so the way from its weights back to the dataset version is digests 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rmkit.atomic import draft_folder, put
 from rmkit.errors import DataError, StoreError
 from rmkit.ids import canonical_json, digest, file_sha256
 from rmkit.judge import read_judge
@@ -67,9 +66,7 @@ def write_folder(
     if not built.rows:
         why = "; ".join(f"{count}: {reason}" for reason, count in built.reasons.items())
         raise DataError(f"no training row was left ({why or 'the data held no item'}); nothing was written")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    try:
+    with draft_folder(target) as folder:
         _lines(folder / ROWS, built.rows)
         _lines(folder / DROPPED, built.dropped)
         shutil.copyfile(prompt or prompt_path(judge), folder / PROMPT)
@@ -85,11 +82,7 @@ def write_folder(
             "files": {name: file_sha256(folder / name) for name in (ROWS, DROPPED, PROMPT)},
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-        folder.chmod(0o755)
-        os.rename(folder, target)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        put(folder, target)
     return manifest
 
 

@@ -27,6 +27,7 @@ from data_pipelines.judge_data_folder import PROMPT, ROWS, Row, read_folder, rea
 from data_pipelines.judge_training_config import JudgeTrainingConfig, Stage
 from rmkit import config as toml
 from rmkit import console
+from rmkit.atomic import draft_folder, put
 from rmkit.errors import ModelError, UsageError
 from rmkit.ids import digest, file_sha256
 from rmkit.judge import read_judge
@@ -74,7 +75,7 @@ def train(stage: Stage, data: Path, *, base: str, output: Path, settings: JudgeT
     manifest = read_folder(data)
     model, tokenizer = load_base(base)
     rows, dropped = usable(read_lines(data / ROWS), stage, tokenizer=tokenizer, config=settings)
-    with _building(output) as folder:
+    with draft_folder(output) as folder:
         trainer = _trained(stage, model, tokenizer, rows, settings)
         trained = trainer.accelerator.unwrap_model(trainer.model)
         if settings.lora_rank:
@@ -98,6 +99,7 @@ def train(stage: Stage, data: Path, *, base: str, output: Path, settings: JudgeT
         if manifest["judge"]:
             (folder / JUDGE).write_text(judge_toml(output.name, manifest["judge"]))
             read_judge(folder / JUDGE)
+        put(folder, output)
     judge = str(output / JUDGE) if manifest["judge"] else None
     return {"path": str(output), "judge": judge, "sha256": weights_sha256(output), **facts}
 
@@ -132,20 +134,6 @@ def weights_sha256(folder: Path) -> str | None:
     """One hash over the weight files of a model folder, None for a name on the hub."""
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     return digest([f"{path.name} {file_sha256(path)}" for path in files]) if files else None
-
-
-@contextlib.contextmanager
-def _building(target: Path) -> Iterator[Path]:
-    """A fresh folder beside `target` that takes its name at the end of the block and vanishes on failure."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        folder.rename(target)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 @contextlib.contextmanager

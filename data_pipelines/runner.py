@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +22,8 @@ import polars as pl
 
 from data_pipelines.steps import Context, run_step, step_module
 from rmkit import console, paths
-from rmkit.errors import RmkitError, StoreError
+from rmkit.atomic import draft_folder, put
+from rmkit.errors import RmkitError
 from rmkit.ids import digest
 from rmkit.source_digest import source_digest
 
@@ -102,21 +102,16 @@ def _finished(frame: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, l
 def _save(kept: pl.DataFrame, done: Sequence[Done]) -> None:
     """Store the newest step; the frame of the one before it is not needed any more."""
     newest = done[-1]
-    partial = _folder(f"{newest.key}.{os.getpid()}.partial")
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        kept.write_ipc(partial / KEPT, compression="lz4")
-        newest.dropped.write_ipc(partial / DROPPED, compression="lz4")
+    with draft_folder(_folder(newest.key)) as draft:
+        kept.write_ipc(draft / KEPT, compression="lz4")
+        newest.dropped.write_ipc(draft / DROPPED, compression="lz4")
         for table, rows in newest.records.items():
-            rows.write_ipc(partial / f"{RECORDS}{table}.arrow", compression="lz4")
+            rows.write_ipc(draft / f"{RECORDS}{table}.arrow", compression="lz4")
         report = {name: value for name, value in vars(newest).items() if name not in ("dropped", "records", "reused")}
-        (partial / REPORT).write_text(json.dumps(report))
-        shutil.rmtree(_folder(newest.key), ignore_errors=True)
-        partial.rename(_folder(newest.key))
-        if len(done) > 1:
-            (_folder(done[-2].key) / KEPT).unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot store the step's result in {partial.parent}: {error.strerror}; free space") from error
+        (draft / REPORT).write_text(json.dumps(report))
+        put(draft, _folder(newest.key), replace=True)
+    if len(done) > 1:
+        (_folder(done[-2].key) / KEPT).unlink(missing_ok=True)
 
 
 def _load(key: str) -> Done:

@@ -15,8 +15,6 @@ trained serves; here the policy is a transformers model in this process.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -29,6 +27,7 @@ import pyarrow.parquet as pq
 
 from data_pipelines.replies import sampled_replies
 from data_pipelines.upo_policy import PolicyConfig, PolicyPair, train_policy
+from rmkit.atomic import draft_folder, put, write_text
 from rmkit.errors import ConfigError, DataError
 from rmkit.generate import Request
 from rmkit.generate.local import LocalGenerator
@@ -115,9 +114,7 @@ def _same_loop(
     if told.exists() and json.loads(told.read_text())["key"] != key:
         raise ConfigError(f"{folder} holds a loop with other settings, prompts or reward model; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    for partial in folder.glob("*.partial"):
-        shutil.rmtree(partial)
-    told.write_text(json.dumps({"key": key, "config": repr(config)}))
+    write_text(told, json.dumps({"key": key, "config": repr(config)}))
 
 
 def _round(
@@ -230,9 +227,6 @@ def _write(
     trained_on: set[int],
     facts: Mapping[str, Any],
 ) -> None:
-    partial = made.with_name(f"{made.name}.{os.getpid()}.partial")
-    model.save_pretrained(partial / "policy")
-    tokenizer.save_pretrained(partial / "policy")
     numbers = ("mean_p", "variance", "bald", "vote", "sampling_weight", "alpha")
     columns = {
         "id": [one.id for one in found],
@@ -246,9 +240,12 @@ def _write(
         "reason": list(verdicts.reason),
         "trained_on": [at in trained_on for at in range(len(found))],
     }
-    pq.write_table(pa.table(columns), partial / "pairs.parquet")
-    (partial / "facts.json").write_text(json.dumps(facts, indent=1))
-    os.replace(partial, made)
+    with draft_folder(made) as draft:
+        model.save_pretrained(draft / "policy")
+        tokenizer.save_pretrained(draft / "policy")
+        pq.write_table(pa.table(columns), draft / "pairs.parquet")
+        (draft / "facts.json").write_text(json.dumps(facts, indent=1))
+        put(draft, made)
 
 
 def _weights_key(folder: Path) -> str:

@@ -28,6 +28,7 @@ from evaluation.scoring.rmbench import STYLES, difficulty
 from evaluation.suites.load import load_items
 from evaluation.suites.suite import Suite, load_suite
 from rmkit import console
+from rmkit.atomic import write_text
 from rmkit.errors import UsageError
 from rmkit.features import EncoderConfig
 from rmkit.ids import messages_json
@@ -78,7 +79,7 @@ def main(argv: list[str]) -> int:
         "lines": compared(suite, results, items),
     }
     if options.output:
-        options.output.write_text(markdown(result) + "\n")
+        write_text(options.output, markdown(result) + "\n")
     console.emit(result, as_json=options.json, text=markdown(result))
     return 0
 

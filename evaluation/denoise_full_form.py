@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from rmkit import console
+from rmkit.atomic import write_text
 from rmkit.examples import EXAMPLE_SCHEMA, MANIFEST
 from rmkit.ids import assistant_message, content_hash, user_message
 from rmkit.revision import versions_text
@@ -70,7 +71,7 @@ def main(argv: list[str]) -> int:
     result = {"command": f"rmkit denoise full-form {shlex.join(argv)}".strip(), "rate": options.rate, "seeds": seeds}
     text = markdown(result)
     if options.output:
-        options.output.write_text(text + "\n")
+        write_text(options.output, text + "\n")
     console.emit(result, as_json=options.json, text=text)
     return 0
 

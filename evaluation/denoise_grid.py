@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmkit import console, paths
+from rmkit.atomic import draft_file
 from rmkit.errors import ConfigError
 from rmkit.ids import digest
 from rmkit.reliability.feature_pairs import FeaturePairs
@@ -166,8 +167,7 @@ def _store(path: Path, outcome: Outcome, flips: NDArray[np.bool_], prior: float)
     if outcome.margin_by_epoch is not None and flips.any():
         facts["auc_first_epoch"] = auc(outcome.margin_by_epoch[0], right)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    with draft.open("wb") as file:
+    with draft_file(path) as draft, draft.open("wb") as file:
         np.savez_compressed(
             file,
             credit=(outcome.test_margin > 0) + 0.5 * (outcome.test_margin == 0),
@@ -176,7 +176,6 @@ def _store(path: Path, outcome: Outcome, flips: NDArray[np.bool_], prior: float)
             kept=np.zeros(0, dtype=bool) if outcome.weight is None else outcome.weight > 0,
             right=right,
         )
-    os.replace(draft, path)
 
 
 def _histogram(margin_En: NDArray[np.float32] | None, right: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -215,17 +214,13 @@ def _store_task(folder: Path, data: BenchData, cells: Iterable[Cell]) -> None:
         path = folder / cell.name / "flips.npy"
         path.parent.mkdir(exist_ok=True)
         if not path.exists():
-            draft = path.with_suffix(f".{os.getpid()}.tmp")
-            with draft.open("wb") as file:
+            with draft_file(path) as draft, draft.open("wb") as file:
                 np.save(file, data.flips(cell.kind, cell.rate, cell.seed))
-            os.replace(draft, path)
     arrays = {
         f"{side}_{name}": value for side in ("train", "test") for name, value in _arrays(getattr(data, side)).items()
     }
-    draft = folder / f"task.{os.getpid()}.tmp"
-    with draft.open("wb") as file:
+    with draft_file(folder / "task.npz") as draft, draft.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
-    os.replace(draft, folder / "task.npz")
 
 
 def _arrays(pairs: FeaturePairs) -> dict[str, NDArray[Any]]:

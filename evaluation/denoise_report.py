@@ -14,7 +14,8 @@ import numpy as np
 from evaluation import denoise_charts
 from evaluation.denoise_grid import BenchData, Result
 from evaluation.denoise_summary import CEILING, FLOOR, Line, advice, summarise
-from rmkit.errors import DataError, UsageError
+from rmkit.atomic import write_text
+from rmkit.errors import UsageError
 from rmkit.revision import versions_text
 
 HEADER = ("noise", "rate", "method", "accuracy", "± seeds", "vs standard", "95% interval", "p (Holm)")
@@ -62,11 +63,7 @@ def write(result: Mapping[str, Any], path: Path) -> None:
             made = json.dumps(dict(result), allow_nan=False, indent=1)
         case _:
             raise UsageError(f"cannot tell the kind of report from {path.name!r}; expected .html, .md or .json")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(made + "\n")
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}; name another file with -o") from error
+    write_text(path, made + "\n")
 
 
 def identity(result: Mapping[str, Any]) -> list[str]:

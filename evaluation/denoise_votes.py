@@ -33,6 +33,7 @@ from evaluation.denoise_data import bench_data, version_frame
 from evaluation.denoise_grid import BenchData, Cell, Result
 from evaluation.denoise_summary import CEILING, FLOOR, RESAMPLES, resampled
 from rmkit import console
+from rmkit.atomic import write_text
 from rmkit.errors import DataError, UsageError
 from rmkit.examples import Example
 from rmkit.features import EncoderConfig
@@ -81,7 +82,7 @@ def main(argv: list[str]) -> int:
         workers=options.workers,
     ) | {"command": f"rmkit denoise votes {shlex.join(argv)}"}
     if options.output:
-        options.output.write_text(markdown(result) + "\n")
+        write_text(options.output, markdown(result) + "\n")
     console.emit(result, as_json=options.json, text=markdown(result))
     return 0
 

@@ -14,6 +14,7 @@ from evaluation.drift_statistics import compare, slices, verdicts
 from evaluation.drift_strange import queue_events, strangest
 from rmkit import console
 from rmkit.annotation_queue import enqueue
+from rmkit.atomic import write_text
 from rmkit.errors import DataError, UsageError
 from rmkit.exports import dataset_of, examples_of, export_folder
 from rmkit.ledger import open_ledger
@@ -143,7 +144,4 @@ def _write(path: Path, result: Mapping[str, Any], before: Sequence[Observed], cu
     page = drift_charts.PAGE.format(
         title=html.escape(result["model"]), table=html.escape(console.printable(table(result))), body=body
     )
-    try:
-        path.write_text(page)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    write_text(path, page)

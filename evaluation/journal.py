@@ -26,6 +26,7 @@ from typing import Any
 
 from evaluation.items import Answer, Credit
 from rmkit import paths
+from rmkit.atomic import draft_file, write_text
 from rmkit.errors import BusyError, StoreError
 from rmkit.ids import digest
 
@@ -77,7 +78,7 @@ def open_journal(folder: Path, facts: Mapping[str, Any], *, fresh: bool = False)
         if fresh:
             os.ftruncate(descriptor, 0)
             (folder / RESULT).unlink(missing_ok=True)
-        (folder / RUN).write_text(json.dumps(dict(facts), indent=2, default=str) + "\n")
+        write_text(folder / RUN, json.dumps(dict(facts), indent=2, default=str) + "\n")
         yield Journal(folder, descriptor, _read(folder / ANSWERS, descriptor))
     finally:
         os.close(descriptor)
@@ -134,12 +135,9 @@ def write_result(folder: Path, result: Mapping[str, Any], credits: Sequence[Cred
     import pyarrow.parquet as pq
 
     columns = {name: [getattr(credit, name) for credit in credits] for name in Credit.__slots__}
-    draft = folder / f".{CREDITS}.{os.getpid()}"
-    pq.write_table(pa.table(columns), draft, compression="zstd")
-    os.replace(draft, folder / CREDITS)
-    draft = folder / f".{RESULT}.{os.getpid()}"
-    draft.write_text(json.dumps(dict(result), ensure_ascii=False, allow_nan=False, indent=1) + "\n")
-    os.replace(draft, folder / RESULT)
+    with draft_file(folder / CREDITS) as draft:
+        pq.write_table(pa.table(columns), draft, compression="zstd")
+    write_text(folder / RESULT, json.dumps(dict(result), ensure_ascii=False, allow_nan=False, indent=1) + "\n")
 
 
 def read_result(path: Path) -> dict[str, Any]:

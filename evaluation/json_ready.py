@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rmkit.errors import DataError
+from rmkit.atomic import write_text
 
 
 def without_nan(value: Any) -> Any:
@@ -24,9 +24,5 @@ def without_nan(value: Any) -> Any:
 
 
 def write_json(path: Path, result: Mapping[str, Any]) -> None:
-    """The result as one line in a file, folders made. Raises DataError where that cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}; name another file with -o") from error
+    """The result as one line in a file, folders made; errors as `rmkit.atomic.write_text`."""
+    write_text(path, json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")

@@ -26,6 +26,7 @@ from evaluation.scoring.measures import cells_of_measures
 from evaluation.suite_results import count_rule
 from evaluation.suites.suite import Suite, load_suite
 from rmkit import console, paths
+from rmkit.atomic import write_text
 from rmkit.errors import DataError, RmkitError
 
 LEVEL_P = 0.05
@@ -43,10 +44,7 @@ def main(argv: list[str]) -> int:
     boards = leaderboards(paths.home() / "runs" / "eval", suite=options.suite)
     text = "\n\n".join(markdown(board) for board in boards)
     if options.output:
-        try:
-            options.output.write_text(text + "\n")
-        except OSError as error:
-            raise DataError(f"cannot write {options.output}: {error.strerror}; name another file with -o") from error
+        write_text(options.output, text + "\n")
     console.emit({"boards": boards}, as_json=options.json, text=text)
     return 0
 

@@ -7,13 +7,13 @@ An alias NAME@ALIAS is what services and colleagues load; behind it the model ch
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from evaluation.promotion import MIN_PROMPTS, judge, stored_results
 from rmkit import console
+from rmkit.atomic import write_text
 from rmkit.errors import ModelError, UsageError
 from rmkit.ledger import open_ledger
 from rmkit.models import aliases, find_model, load_model
@@ -259,9 +259,8 @@ def _card(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     folder = find_model(options.model)
     entries = evaluations(folder)
-    draft = folder / f".{EVALUATION}.{os.getpid()}"
-    draft.write_text(json.dumps({"results": entries}, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    os.replace(draft, folder / EVALUATION)
+    text = json.dumps({"results": entries}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(folder / EVALUATION, text)
     write_card(folder)
     result = {"path": str(folder / README), "results": len(entries)}
     console.emit(result, as_json=options.json, text=f"{folder / README}: {len(entries)} suite results")

@@ -16,6 +16,7 @@ from typing import Any
 from evaluation import charts, report_models
 from evaluation.lineage import made_from
 from rmkit import __version__, console, paths
+from rmkit.atomic import write_text
 from rmkit.console import shown
 from rmkit.errors import DataError
 from warehouse import versions
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> int:
         lineage = made_from(connection, versions.resolve(connection, options.version))
     results = [_read(path) for path in options.eval]
     out = options.output or paths.home() / "reports" / f"{lineage['version'].ref.replace('@', '-')}.html"
-    _write(out, render(lineage, results, notes=options.note))
+    write_text(out, render(lineage, results, notes=options.note))
     console.emit({"report": str(out)}, as_json=options.json, text=str(out))
     return 0
 
@@ -53,14 +54,6 @@ def _read(path: Path) -> dict[str, Any]:
     if "models" not in result or "suite" not in result:
         raise DataError(f"{path} is not a result of rmkit eval; write one with: rmkit eval MODEL --data D -o {path}")
     return result
-
-
-def _write(path: Path, page: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}; name another file with -o") from error
 
 
 def render(lineage: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, notes: Sequence[str] = ()) -> str:

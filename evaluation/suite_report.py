@@ -15,8 +15,9 @@ from typing import Any
 from evaluation.model_index import model_index
 from evaluation.suite_results import count_rule, percent, right_of
 from rmkit import __version__
+from rmkit.atomic import write_text
 from rmkit.console import shown
-from rmkit.errors import DataError, UsageError
+from rmkit.errors import UsageError
 from rmkit.judge.tally import judging_lines
 
 
@@ -36,11 +37,7 @@ def write_report(result: Mapping[str, Any], path: Path) -> None:
             text = json.dumps(model_index(result), ensure_ascii=False, allow_nan=False, indent=2)
         case _:
             raise UsageError(f"cannot tell the kind of report from {path.name!r}; expected .html, .md, .json or .yaml")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n")
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}; name another file with -o") from error
+    write_text(path, text + "\n")
 
 
 def markdown(result: Mapping[str, Any]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bisect
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
@@ -18,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from rmkit.atomic import draft_file
 from rmkit.errors import DataError
 from rmkit.ids import parse_messages
 from rmkit.types import Conversation
@@ -125,8 +125,6 @@ def add_part(folder: Path, rows: pa.Table | Iterable[Mapping[str, Any]]) -> int:
     if not table.num_rows:
         return 0
     target = folder / _PART.format(number + 1)
-    unfinished = target.with_suffix(".writing")
-    with pa.OSFile(str(unfinished), "wb") as file, pa.ipc.new_file(file, ITEM_SCHEMA) as writer:
+    with draft_file(target) as draft, pa.OSFile(str(draft), "wb") as file, pa.ipc.new_file(file, ITEM_SCHEMA) as writer:
         writer.write_table(table.select(ITEM_SCHEMA.names).cast(ITEM_SCHEMA), max_chunksize=4096)
-    os.replace(unfinished, target)
     return int(table.num_rows)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from labeling_ui.items import Items
 from labeling_ui.strategies import Floats
+from rmkit.atomic import draft_file
 
 FILE = "weights.npy"
 
 
 def write_weights(folder: Path, weights: Floats) -> None:
     """Replace the stored weights [n] at once."""
-    unfinished = folder / f".{FILE}"
-    with unfinished.open("wb") as file:
+    with draft_file(folder / FILE) as draft, draft.open("wb") as file:
         np.save(file, np.asarray(weights, np.float64), allow_pickle=False)
-    os.replace(unfinished, folder / FILE)
 
 
 def read_weights(folder: Path, items: Items) -> Floats | None:

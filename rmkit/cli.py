@@ -8,10 +8,12 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rmkit import __version__
+from rmkit import __version__, atomic, paths
 from rmkit.console import log_to_stderr, printable
-from rmkit.errors import RmkitError, UsageError
+from rmkit.errors import RmkitError, UsageError, machine_fault
 from rmkit.plugins import ROOT, resolve
+
+SWEPT_LEVELS = 4  # $RMKIT_HOME/runs/eval/KEY is the deepest place with drafts
 
 
 class Command(NamedTuple):
@@ -114,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(__version__)
         return 0
+    atomic.sweep(paths.home(), depth=SWEPT_LEVELS)
     log_to_stderr(logging.DEBUG if debug else logging.WARNING)
     try:
         return call(arguments[0], arguments[1:])
@@ -128,6 +131,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader (head, less) went away
         sys.stderr.close()
         return 0
+    except Exception as error:  # a full disk, say: the machine's fault, so the traceback helps nobody
+        if debug or (fault := machine_fault(error)) is None:
+            raise
+        print(printable(f"rmkit: {fault}"), file=sys.stderr)
+        return 2
 
 
 def _own_rooms_first() -> None:

@@ -64,3 +64,28 @@ class MissingExtraError(RmkitError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; run: pip install 'rmkit[{extra}]'")
+
+
+def one_line(message: str) -> str:
+    """The message without line breaks, which others' messages may hold."""
+    return " ".join(message.split())
+
+
+# What libraries say, in classes of their own, where a write failed: safetensors, torch.save, pyarrow.
+_DISK_SIGNS = ("No space left on device", "os error 28", "Disk quota exceeded", "PytorchStreamWriter failed writing")
+
+
+def machine_fault(error: BaseException) -> str | None:
+    """One line for what the machine or the input's sheer size is to blame for, None for anything else."""
+    text = str(error)
+    if any(sign in text for sign in _DISK_SIGNS):
+        where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+        return f"the disk is full{where}: {text}; free space, then run the same command again"
+    match error:
+        case OSError():
+            return f"{error.filename or 'the system'}: {error.strerror or error}; check the path, permissions and disk"
+        case MemoryError():
+            return f"out of memory ({text or 'no more to be had'}); give it less at once or use a larger machine"
+        case RecursionError():
+            return "the input is nested too deeply to be read"
+    return None

@@ -8,9 +8,7 @@ checksums) is ignored with a warning and its texts are encoded again.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import uuid
 import zipfile
 from collections.abc import Sequence
@@ -19,6 +17,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rmkit.atomic import draft_file
+from rmkit.errors import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -64,15 +65,8 @@ class FeatureCache:
     def write(self, keys: Sequence[bytes], vectors: Vectors) -> None:
         """Add one shard. A full or read-only disk costs the cache, not the run: it is logged."""
         path = self.folder / f"{uuid.uuid4().hex}.npz"
-        temporary = path.with_suffix(".tmp")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
+            with draft_file(path) as draft, draft.open("wb") as file:
                 np.savez(file, keys=np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, 16), vectors=vectors)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError as error:
-            log.warning("features are not cached: cannot write %s (%s)", path, error.strerror)
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        except (OSError, StoreError) as error:
+            log.warning("features are not cached: %s", error)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rmkit.atomic import write_text
 from rmkit.errors import BusyError, StoreError, UsageError
 from rmkit.reasons import counted
 from rmkit.types import Score
@@ -174,12 +175,9 @@ def _whole_windows(part: Path, window: int) -> tuple[Tally, int]:
 
 
 def _write_run(path: Path, header: Mapping[str, Any], tally: Tally, *, finished: bool) -> None:
-    run = _beside(path, RUN)
     counts = {name: getattr(tally, name) for name in ("items", "responses", "scored")}
     told = {**header, "finished": finished, "counts": counts | {"unscored": dict(tally.unscored)}}
-    draft = _beside(path, f".run.{os.getpid()}")
-    draft.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
-    os.replace(draft, run)
+    write_text(_beside(path, RUN), json.dumps(told, indent=1, ensure_ascii=False) + "\n")
 
 
 def _beside(path: Path, suffix: str) -> Path:

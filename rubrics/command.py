@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
@@ -20,6 +19,7 @@ from statistics import fmean
 from typing import Any
 
 from rmkit import console
+from rmkit.atomic import draft_folder, put
 from rmkit.errors import DataError, StoreError
 from rmkit.examples import Example
 from rmkit.exports import dataset_of, examples_of, export_folder
@@ -167,18 +167,16 @@ def _outermost(judge: Judge, outcomes: Iterable[Outcome]) -> Iterable[tuple[str,
 
 def _write(folder: Path, outcomes: Sequence[Outcome], teacher: Sequence[Mapping[str, Any]], names: Any) -> None:
     """All files, or no folder."""
-    temporary = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     rows: dict[str, Iterable[Mapping[str, Any]]] = {
         "rubrics.jsonl": [_rubric_row(outcome, names) for outcome in outcomes if outcome.dropped is None],
         "audit.jsonl": [_outcome_row(outcome) | names for outcome in outcomes],
         "writer.jsonl": writer_rows(outcomes, PromptFile(WRITER_PROMPT)),
         "judge.jsonl": teacher,
     }
-    for name, found in rows.items():
-        (temporary / name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found))
-    temporary.rename(folder)
+    with draft_folder(folder) as draft:
+        for name, found in rows.items():
+            (draft / name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found))
+        put(draft, folder)
 
 
 def _rubric_row(outcome: Outcome, names: Mapping[str, str]) -> dict[str, Any]:

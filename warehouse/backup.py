@@ -16,11 +16,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import sqlite3
-import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ from typing import Any
 import duckdb
 
 from rmkit import __version__, console
+from rmkit.atomic import draft_folder, put
 from rmkit.errors import StoreError
 from rmkit.ledger import open_ledger
 from rmkit.ledger.transfer import snapshot
@@ -53,7 +51,7 @@ def backup(destination: Path) -> dict[str, Any]:
     has_ledger = "://" in url or Path(url).exists()
     if not has_ledger and not warehouse.exists():
         raise StoreError(f"nothing to back up: neither {url} nor {warehouse} exists; set RMKIT_HOME")
-    with _new_folder(destination) as folder:
+    with draft_folder(destination) as folder:
         manifest = {
             "format": FORMAT,
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -62,28 +60,8 @@ def backup(destination: Path) -> dict[str, Any]:
             "ledger": _copy_ledger(url, folder / LEDGER) if has_ledger else None,
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        put(folder, destination)
     return manifest
-
-
-@contextlib.contextmanager
-def _new_folder(destination: Path) -> Iterator[Path]:
-    """A folder that takes the name `destination` at the end, with all in it on disk; gone if an exception leaves."""
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{destination.name}.partial-", dir=destination.parent))
-        try:
-            yield partial
-            for path in (*partial.iterdir(), partial):
-                flush(path)
-            partial.rename(destination)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        flush(destination.parent)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {destination}: {error.strerror}; free space or choose another folder"
-        ) from error
 
 
 def _copy_warehouse(source: Path, target: Path) -> dict[str, Any]:
@@ -131,15 +109,6 @@ def described(path: Path) -> dict[str, Any]:
     """Size and hash of a file."""
     with path.open("rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def flush(path: Path) -> None:
-    """Put a file or a folder's entries on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def main(argv: list[str]) -> int:

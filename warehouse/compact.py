@@ -13,6 +13,7 @@ from pathlib import Path
 
 import duckdb
 
+from rmkit.atomic import draft_folder, flush
 from rmkit.errors import StoreError
 from warehouse.sql import run
 from warehouse.store import STORAGE_VERSION
@@ -24,20 +25,21 @@ def rewrite_file(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     The connection still holds the old, now nameless file: close it without writing. Nobody can slip in between, because
     the name changes hands while the lock is held. Raises StoreError where there is no room; the old file stays then.
     """
-    fresh = path.with_name(path.name + ".rewrite")
-    fresh.unlink(missing_ok=True)
     run(connection, "CHECKPOINT")
     if path.with_name(path.name + ".wal").exists():
         raise StoreError(f"{path} cannot be rewritten: its write-ahead log is still in use; close other readers first")
     (name,) = run(connection, "SELECT current_database()")[0]
-    quoted = str(fresh).replace("'", "''")
     try:
-        run(connection, f"ATTACH '{quoted}' AS fresh (STORAGE_VERSION '{STORAGE_VERSION}')")
-        run(connection, f'COPY FROM DATABASE "{name}" TO fresh')
-        run(connection, "DETACH fresh")
-        os.replace(fresh, path)
-    except (duckdb.Error, OSError) as error:
-        fresh.unlink(missing_ok=True)
+        with draft_folder(path) as draft:
+            fresh = draft / path.name
+            quoted = str(fresh).replace("'", "''")
+            run(connection, f"ATTACH '{quoted}' AS fresh (STORAGE_VERSION '{STORAGE_VERSION}')")
+            run(connection, f'COPY FROM DATABASE "{name}" TO fresh')
+            run(connection, "DETACH fresh")
+            flush(fresh)
+            os.replace(fresh, path)
+            flush(path.parent)
+    except (duckdb.Error, OSError, StoreError) as error:
         first = str(error).split("\n")[0]
         raise StoreError(
             f"{path} could not be rewritten: {first}; erased text may remain in its free blocks"

@@ -1,16 +1,15 @@
 """`rmkit export`: a version as a folder of files, byte for byte the same every time.
 
 Rows are sorted by example hash within each split, the writer's options are pinned, and nothing that changes between two
-runs (clock, path, warehouse id) is written. The folder is built beside its place and renamed into it, so nobody ever
-sees half of one. What may leave is decided here: a release refuses blocked and unknown licences and benchmark data.
+runs (clock, path, warehouse id) is written. The folder is built beside its place and takes it in one step, so nobody
+ever sees half of one. What may leave is decided here: a release refuses blocked and unknown licences and benchmark
+data.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
-import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from rmkit.atomic import draft_folder, put
 from rmkit.console import emit, parser
 from rmkit.errors import DataError, StoreError, UsageError
 from rmkit.examples import MANIFEST, read_manifest
@@ -69,17 +69,10 @@ def export_version(
         _check_release(manifest, allow_licenses, allow_benchmark)
     folder = folder or home() / "exports" / _default_name(manifest, split)
     manifest["complete"] = split is None and not manifest["erased_rows"]
-    building = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
-    try:
-        building.mkdir(parents=True)
-        _write(building, table, manifest)
-        _move_into_place(building, folder, manifest)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {folder}: {error.strerror or error}; free space or choose another -o"
-        ) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    with draft_folder(folder) as draft:
+        _write(draft, table, manifest)
+        if not _is_there(folder, draft, manifest):
+            put(draft, folder, replace=True)
     return folder
 
 
@@ -150,20 +143,14 @@ def _write_split(folder: Path, split: str | None, part: pa.Table, manifest: dict
         yield name
 
 
-def _move_into_place(building: Path, folder: Path, manifest: dict[str, Any]) -> None:
-    """Rename; keep an identical export, replace one of the same dataset version (rows may have been erased since)."""
+def _is_there(folder: Path, draft: Path, manifest: dict[str, Any]) -> bool:
+    """Whether an identical export is there; one of the same dataset version may differ, since rows may be erased."""
     if not folder.exists():
-        building.rename(folder)
-        return
+        return False
     here = _manifest_of(folder)
     if here is None or (here.get("ref"), here.get("digest")) != (manifest["ref"], manifest["digest"]):
         raise StoreError(f"{folder} exists and is not an export of {manifest['ref']}; choose another folder with -o")
-    if _identical(folder, building):
-        return
-    old = building.with_name(building.name + ".old")
-    folder.rename(old)
-    building.rename(folder)
-    shutil.rmtree(old)
+    return _identical(folder, draft)
 
 
 def _manifest_of(folder: Path) -> dict[str, Any] | None:

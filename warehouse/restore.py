@@ -1,14 +1,15 @@
 """`rmkit restore`: bring a backup back, verified before anything is touched.
 
-Order: hash the backup, stage copies beside their final names, open them, and only then move the present files aside
-(with --force) and rename. A kill leaves either the old files or the new ones, never a mixture within one file; what was
-set aside is kept as NAME.replaced-TIME. Repeating the command is safe.
+Order: hash the backup, stage copies beside their final names, open them, and only then give the present files a second
+name, NAME.replaced-TIME (with --force), and put the staged ones in their place. So each file is at every moment the old
+one or the new one, whole: a kill never leaves a home without its ledger. Repeating the command is safe.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -20,12 +21,14 @@ from typing import Any
 import duckdb
 
 from rmkit import console
+from rmkit.atomic import draft_folder, flush
 from rmkit.errors import BusyError, DataError, StoreError
 from rmkit.ledger import open_ledger
 from rmkit.ledger.transfer import copy_ledger
 from rmkit.paths import ledger_url, warehouse_path
-from warehouse.backup import FORMAT, LEDGER, MANIFEST, WAREHOUSE, described, flush, parts
+from warehouse.backup import FORMAT, LEDGER, MANIFEST, WAREHOUSE, described, parts
 from warehouse.migrate import check_schema
+from warehouse.sql import run
 from warehouse.store import open_warehouse
 
 RELEASE_WAIT_S = 10.0
@@ -49,17 +52,21 @@ def restore(source: Path, *, force: bool = False) -> dict[str, Any]:
             f"{' and '.join(map(str, present))} exist already; restore into another RMKIT_HOME, or add --force, "
             "which keeps the present files as *.replaced-TIME"
         )
-    with _disk_errors(warehouse.parent):
-        staged = {path: _staged(source / name, path) for name, path in homes if manifest[name.split(".")[0]]}
+    wanted = {path: source / name for name, path in homes if manifest[name.split(".")[0]]}
+    with _disk_errors(warehouse.parent), contextlib.ExitStack() as drafts:
+        staged = {
+            path: _staged(copy, drafts.enter_context(draft_folder(path)) / copy.name) for path, copy in wanted.items()
+        }
         filled = remote and manifest["ledger"] is not None
         if filled:
             _fill(url, source / LEDGER)
         for path, name in present.items():
             _require_closed_ledger(path) if name == LEDGER else _require_closed_warehouse(path)
-        set_aside = [moved for path in present for moved in _set_aside(path)]
-        for path, staging in staged.items():
-            staging.rename(path)
-            flush(path.parent)
+        set_aside = [name for path in present for name in _set_aside(path, staged.get(path))]
+        for path in staged.keys() - present.keys():
+            os.replace(staged[path], path)
+        for folder in {path.parent for path in staged}:
+            flush(folder)
     result = {"restored": [*staged], "set_aside": set_aside, "ledger_filled": filled, "manifest": manifest}
     return result | {"principals": _principals() if manifest["ledger"] else []}
 
@@ -78,12 +85,8 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         raise StoreError(f"cannot write to {folder}: {error.strerror}; free space, then restore again") from error
 
 
-def _staged(source: Path, final: Path) -> Path:
-    """A copy beside `final` that was seen to open with this rmkit."""
-    staging = final.with_name(f".{final.name}.restoring")
-    final.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in parts(staging):
-        leftover.unlink()
+def _staged(source: Path, staging: Path) -> Path:
+    """A copy that was seen to open with this rmkit."""
     shutil.copyfile(source, staging)
     if source.name == LEDGER:
         with open_ledger(staging):
@@ -105,14 +108,27 @@ def _fill(url: str, source: Path) -> None:
             copy_ledger(old, new)
 
 
-def _set_aside(path: Path) -> list[Path]:
-    """Rename a database and what belongs to it; the new names."""
+def _set_aside(path: Path, staged: Path | None) -> list[Path]:
+    """Give a database and what belongs to it other names and put `staged` in its place; the new names.
+
+    Only a damaged database still has a log beside it here. It goes first: beside the new file it would be replayed.
+    """
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
-    moved = []
-    for part in parts(path):
-        moved.append(part.with_name(f"{path.name}.replaced-{stamp}{part.name.removeprefix(path.name)}"))
-        part.rename(moved[-1])
-    return moved
+    names = {
+        part: part.with_name(f"{path.name}.replaced-{stamp}{part.name.removeprefix(path.name)}") for part in parts(path)
+    }
+    for part, name in names.items():
+        if part != path:
+            part.rename(name)
+    if staged is None:
+        path.rename(names[path])
+    else:
+        try:
+            os.link(path, names[path])  # a second name first, so that at no moment the name is nobody's
+        except OSError:  # a file system without links
+            path.rename(names[path])
+        os.replace(staged, path)
+    return list(names.values())
 
 
 def _require_closed_ledger(path: Path) -> None:
@@ -128,9 +144,10 @@ def _require_closed_ledger(path: Path) -> None:
 
 
 def _require_closed_warehouse(path: Path) -> None:
+    """Opening it for writing needs it to oneself, and the checkpoint folds the log into it."""
     try:
-        with open_warehouse(path, read_only=True, wait_s=RELEASE_WAIT_S):
-            pass
+        with open_warehouse(path, wait_s=RELEASE_WAIT_S) as connection:
+            run(connection, "CHECKPOINT")
     except BusyError:
         raise
     except (StoreError, duckdb.Error):

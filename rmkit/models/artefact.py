@@ -7,17 +7,14 @@
     calibration.json    what `rmkit calibrate` and `rmkit normalise` found later, where they were run
 
 Nothing appears under the final name before it is complete: the folder is built beside it, checked by loading it, and
-renamed. On loading, the weights must have the recorded SHA-256, the fingerprint must follow from the files, and the
-golden scores must come out again; otherwise the model refuses to load.
+takes the name in one step (`rmkit.atomic`). On loading, the weights must have the recorded SHA-256, the fingerprint
+must follow from the files, and the golden scores must come out again; otherwise the model refuses to load.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmkit import __version__
+from rmkit.atomic import draft_folder, put
 from rmkit.errors import ModelError
 from rmkit.ids import canonical_json, digest, file_sha256
 from rmkit.types import ModelInfo
@@ -81,28 +79,15 @@ def sign(folder: Path, card: Mapping[str, Any], *, bound: Sequence[str]) -> None
 
 @contextlib.contextmanager
 def building(target: Path) -> Iterator[Path]:
-    """A fresh folder beside `target`, renamed onto it at the end of the block, removed on failure.
+    """A fresh folder beside `target` that takes its name, whole, at the end of the block, and is gone on failure.
 
-    An older artefact at `target` is replaced; anything else there is refused with ModelError.
+    An older artefact at `target` is replaced in one step; anything else there is refused with ModelError.
     """
     if target.exists() and not (target / CARD).is_file() and not (target.is_dir() and not any(target.iterdir())):
         raise ModelError(f"{target} exists and is not a reward model; name another folder with -o")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    except OSError as error:
-        raise ModelError(f"cannot write beside {target}: {error.strerror}; name another folder with -o") from error
-    try:
+    with draft_folder(target) as folder:
         yield folder
-        folder.chmod(0o755)
-        old = folder.with_name(folder.name + "-old")
-        if target.exists():
-            os.replace(target, old)
-        os.replace(folder, target)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        put(folder, target, replace=True)
 
 
 def open_artefact(folder: Path) -> Artefact:

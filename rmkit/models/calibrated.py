@@ -13,7 +13,6 @@ nothing. The file names the fingerprint it was made for and is refused beside an
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmkit import config
+from rmkit.atomic import write_text
 from rmkit.errors import ConfigError, ModelError
 from rmkit.ids import canonical_json, content_hash
 from rmkit.metrics.calibration import sigmoid
@@ -108,14 +108,9 @@ def read_calibration(folder: Path, fingerprint: str) -> Calibration:
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
     """Put calibration.json in place, whole or not at all, and tell it in the model card."""
-    path, draft = folder / CALIBRATION, folder / f".{CALIBRATION}.{os.getpid()}"
-    try:
-        told = asdict(calibration) | {"digest": calibration.digest}
-        draft.write_text(json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        os.replace(draft, path)
-        write_card(folder)
-    except OSError as error:
-        raise ModelError(f"{path} cannot be written: {error.strerror}") from error
+    told = asdict(calibration) | {"digest": calibration.digest}
+    write_text(folder / CALIBRATION, json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_card(folder)
 
 
 class CalibratedModel:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rmkit.atomic import write_text
+
 CARD, EVALUATION, CALIBRATION, README = "reward_model.json", "evaluation.json", "calibration.json", "README.md"
 
 Facts = Mapping[str, Any]
@@ -22,7 +24,7 @@ def write_card(folder: Path) -> None:
     card = json.loads((folder / CARD).read_text())
     results = _stored(folder / EVALUATION).get("results", [])
     calibration = _stored(folder / CALIBRATION)
-    (folder / README).write_text(front_matter(card, results) + _body(card, results, calibration))
+    write_text(folder / README, front_matter(card, results) + _body(card, results, calibration))
 
 
 def _stored(path: Path) -> dict[str, Any]:

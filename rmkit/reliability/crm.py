@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rmkit.atomic import draft_file
 from rmkit.errors import ConfigError
 from rmkit.ids import digest
 from rmkit.reliability.ensemble import RewardScale, reward_scale
@@ -185,9 +185,8 @@ class _Run:
             "keep_ratio": np.array(ratio),
             **self.trainer.state(),
         }
-        with path.with_suffix(".tmp").open("wb") as file:
+        with draft_file(path) as draft, draft.open("wb") as file:
             np.savez(file, **state)
-        os.replace(path.with_suffix(".tmp"), path)
 
     def resume(self, folder: Path) -> None:
         """Take up the stored epochs in order. Raises ConfigError where they are of another run."""

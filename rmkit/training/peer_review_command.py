@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from rmkit import console, paths
-from rmkit.errors import ConfigError, MissingExtraError
+from rmkit.atomic import draft_folder, put
+from rmkit.errors import ConfigError, MissingExtraError, UsageError
 from rmkit.exports import export_folder, model_folder, trainable_dataset
 from rmkit.reliability.peer_review import ReviewConfig
 from rmkit.training.config import ExplicitConfig, ImplicitConfig
@@ -118,6 +119,8 @@ def train_peers(
     check_noise(noise)
     folder = export_folder(data)
     target = output or model_folder(folder, "peers")
+    if target.exists() and not (target / AUDIT).is_file() and not (target.is_dir() and not any(target.iterdir())):
+        raise UsageError(f"{target} exists and holds no reviewed pair of models; name another folder with -o")
     run = paths.home() / "runs" / f"peers-{target.name}"
     dataset = trainable_dataset(folder, allow_benchmark=allow_benchmark)
     said = {"settings": asdict(settings), "review": asdict(review), "noise": noise, "dataset": dataset}
@@ -143,8 +146,10 @@ def train_peers(
         trainer.train(resume_from_checkpoint=checkpoint)
     audit = trainer.audit()
     result = {"path": str(target), "noise": noise, "skipped": skipped, "epochs": audit.facts()}
-    result |= _stored(trainer, chat, rows["validation"], settings, target, said)
-    pq.write_table(audit.table(), target / AUDIT)
+    with draft_folder(target) as draft:
+        result |= _stored(trainer, chat, rows["validation"], settings, draft, target, said)
+        pq.write_table(audit.table(), draft / AUDIT)
+        put(draft, target, replace=True)
     shutil.rmtree(run, ignore_errors=True)
     return result | {"audit": str(target / AUDIT), "seconds": round(time.monotonic() - start, 2)}
 
@@ -174,9 +179,15 @@ _EPOCHS = {
 
 
 def _stored(
-    trainer: Any, chat: Any, validation: Any, settings: ExplicitConfig, target: Path, said: Mapping[str, Any]
+    trainer: Any,
+    chat: Any,
+    validation: Any,
+    settings: ExplicitConfig,
+    draft: Path,
+    target: Path,
+    said: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Both models as artefacts TARGET/A and TARGET/B, and what they reach on the validation pairs."""
+    """Both models as artefacts DRAFT/A and DRAFT/B, and what they reach on the validation pairs."""
     from rmkit.metrics import fit_temperature
     from rmkit.models import artefact, explicit
     from rmkit.training import implicit
@@ -188,7 +199,7 @@ def _stored(
     for name, module in zip(("A", "B"), trainer.model.both, strict=True):
         found = validate(module, validation, batch_tokens=trainer.batch_tokens, config=settings)
         margins.append(found.margin)
-        with artefact.building(target / name) as temporary:
+        with artefact.building(draft / name) as temporary:
             facts = {
                 "name": f"{target.name}-{name}",
                 "temperature": fit_temperature(found.margin, found.p),

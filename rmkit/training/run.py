@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rmkit import paths
+from rmkit.atomic import write_text
 from rmkit.errors import ConfigError, UsageError
 from rmkit.training.config import ExplicitConfig
 
@@ -45,7 +46,7 @@ def begin(run: Path, said: Mapping[str, Any], *, resume: bool, restart: bool) ->
     if found and not resume:
         raise UsageError(f"an interrupted run lies in {run}; go on with --resume or begin anew with --restart")
     run.mkdir(parents=True, exist_ok=True)
-    told.write_text(json.dumps(wanted, indent=2) + "\n")
+    write_text(told, json.dumps(wanted, indent=2) + "\n")
     return found
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rmkit import console
+from rmkit.atomic import write_text
 from rmkit.errors import ConfigError, UsageError
 from rmkit.exports import dataset_of, export_folder, model_folder
 from rmkit.models.artefact import CARD
@@ -164,10 +165,7 @@ def spread(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def _write(target: Path, result: Mapping[str, Any]) -> None:
-    place = target.with_name(f"{target.name}-sweep.json")
-    temporary = place.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    temporary.replace(place)
+    write_text(target.with_name(f"{target.name}-sweep.json"), json.dumps(result, indent=2) + "\n")
 
 
 def text(result: Mapping[str, Any]) -> str:

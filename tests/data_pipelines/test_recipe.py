@@ -280,7 +280,7 @@ def test_a_full_disk_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "rename", full)
+    monkeypatch.setattr("rmkit.atomic.os.rename", full)
     with pytest.raises(StoreError, match="No space left"):
         run_recipe(read_recipe("clean"), "sample")
 
