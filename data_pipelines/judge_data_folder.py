@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rmkit.atomic import draft_folder, put
+from rmkit.config import file_in, read_object
 from rmkit.errors import DataError, StoreError
 from rmkit.ids import canonical_json, digest, file_sha256
 from rmkit.judge import read_judge
@@ -89,14 +90,13 @@ def write_folder(
 def read_folder(folder: Path) -> dict[str, Any]:
     """The manifest, every file's hash verified. Raises DataError where it is no such folder, or changed since."""
     path = folder / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder} is no judge data ({error}); make some with: rmkit judge-data") from error
+    hint = "it is no judge data; make some with: rmkit judge-data"
+    manifest = read_object(path, raises=DataError, hint=hint, keys={"format": str, "files": dict})
     if manifest.get("format") != FORMAT:
         raise DataError(f"{path}: format {manifest.get('format')!r}, expected {FORMAT!r}; see rmkit judge-data --help")
     for name, expected in manifest["files"].items():
-        if not (folder / name).is_file() or file_sha256(folder / name) != expected:
+        file = file_in(folder, name, raises=DataError)
+        if not file.is_file() or file_sha256(file) != expected:
             raise DataError(f"{folder / name} is missing or was changed since it was built; build the data again")
     return manifest
 

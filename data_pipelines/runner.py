@@ -93,7 +93,8 @@ def _finished(frame: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, l
     try:
         done = [_load(key) for key in keys[: last + 1]]
         return (_read(_folder(keys[last]) / KEPT) if done else frame), done
-    except (OSError, ValueError, pl.exceptions.PolarsError):  # damaged, by a power cut say: nothing of it is needed
+    except (OSError, ValueError, TypeError, RecursionError, pl.exceptions.PolarsError):
+        # Damaged, by a power cut say: nothing of it is needed.
         for key in keys:
             shutil.rmtree(_folder(key), ignore_errors=True)
         return frame, []

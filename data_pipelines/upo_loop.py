@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from data_pipelines.replies import sampled_replies
 from data_pipelines.upo_policy import PolicyConfig, PolicyPair, train_policy
 from rmkit.atomic import draft_folder, put, write_text
+from rmkit.config import read_object
 from rmkit.errors import ConfigError, DataError
 from rmkit.generate import Request
 from rmkit.generate.local import LocalGenerator
@@ -102,7 +103,7 @@ def run_loop(
             before = policy if number == 1 else folder / f"iteration-{number - 1}" / "policy"
             share = prompts[number - 1 :: config.iterations]
             _round(made, before, number, share, labelled, reward, estimate, ledger, config)
-        facts.append(json.loads((made / "facts.json").read_text()))
+        facts.append(read_object(made / "facts.json", raises=DataError, hint=f"delete {made}, it is made again"))
     return facts
 
 
@@ -111,7 +112,7 @@ def _same_loop(
 ) -> None:
     said = [repr(config), reward.info.fingerprint, str(policy), *(messages_json(prompt) for prompt in prompts)]
     key, told = content_hash("\n".join(said)), folder / "loop.json"
-    if told.exists() and json.loads(told.read_text())["key"] != key:
+    if told.exists() and read_object(told, raises=ConfigError, hint="name another folder").get("key") != key:
         raise ConfigError(f"{folder} holds a loop with other settings, prompts or reward model; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(told, json.dumps({"key": key, "config": repr(config)}))

@@ -94,7 +94,7 @@ def _read(path: Path, descriptor: int) -> dict[str, Answer]:
     for number, line in enumerate(data[:whole].splitlines(), start=1):
         try:
             answer = from_row(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(f"{path}, line {number} is damaged ({error}); run again with --fresh") from error
         answers[answer.item] = answer
     return answers

@@ -7,7 +7,6 @@ interval. The page is one file: no script, no network. Its making is split in tw
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,6 +17,7 @@ from evaluation.lineage import made_from
 from rmkit import __version__, console, paths
 from rmkit.atomic import write_text
 from rmkit.console import shown
+from rmkit.config import read_object
 from rmkit.errors import DataError
 from warehouse import versions
 from warehouse.runs import environment
@@ -47,13 +47,8 @@ def main(argv: list[str]) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        result: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not a result of rmkit eval: {error}") from error
-    if "models" not in result or "suite" not in result:
-        raise DataError(f"{path} is not a result of rmkit eval; write one with: rmkit eval MODEL --data D -o {path}")
-    return result
+    hint = f"it is not a result of rmkit eval; write one with: rmkit eval MODEL --data D -o {path}"
+    return read_object(path, raises=DataError, hint=hint, keys={"models": list, "suite": str})
 
 
 def render(lineage: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, notes: Sequence[str] = ()) -> str:

@@ -90,6 +90,8 @@ def _answered(handler: Handler, request: Request, body: bytes) -> Response:
         return _error(503, str(error))
     except ConflictError as error:
         return _error(409, str(error))
+    except RecursionError:
+        return _error(400, "the body is nested too deeply")
     except (RmkitError, json.JSONDecodeError, UnicodeDecodeError) as error:
         return _error(400, str(error))
 
@@ -145,7 +147,7 @@ def _key(request: Request) -> str:
 def _whole(value: Any, name: str, *, most: int, least: int = 1) -> int:
     try:
         number = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # 1e400 is infinite
         number = least - 1
     if not least <= number <= most:
         raise DataError(f"{name} is a whole number from {least} to {most}, got {value!r}")

@@ -73,8 +73,8 @@ def write_text(target: Path, text: str) -> None:
 def put(draft: Path, target: Path, *, replace: bool = False) -> None:
     """Give a draft folder, with all in it on disk, the name `target`.
 
-    A folder of that name is replaced in one step where `replace` is set. Otherwise, unless it is empty, StoreError; also
-    where the disk fails.
+    A folder of that name is replaced in one step where `replace` is set. Raises StoreError where one is there (and not
+    empty) without it, or where the disk fails.
     """
     try:
         _put(draft, target, replace=replace)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
+import os
 import tomllib
 import types
 import typing
@@ -14,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rmkit.errors import ConfigError
+from rmkit.errors import ConfigError, RmkitError
 
 Config = TypeVar("Config")
 
@@ -25,8 +27,44 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except FileNotFoundError as error:
         raise ConfigError(f"no such file: {path}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: bad UTF-8, bad TOML, a number of 5,000 digits
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
+
+
+def read_object(
+    path: Path, *, raises: type[RmkitError], hint: str, keys: Mapping[str, type | tuple[type, ...]] | None = None
+) -> dict[str, Any]:
+    """The JSON file's object, whose `keys` are there and of these types.
+
+    Raises `raises` otherwise: path, what is wrong, and `hint`, which says what to do.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # RecursionError: a hundred thousand brackets
+        why = error.strerror if isinstance(error, OSError) else error
+        raise raises(f"{path} cannot be read as JSON: {why}; {hint}") from error
+    if not isinstance(found, dict):
+        raise raises(f"{path}: expected a JSON object, got {_short(found)}; {hint}")
+    for key, kind in (keys or {}).items():
+        if key not in found:
+            raise raises(f"{path}: no {key!r} in it; {hint}")
+        if not isinstance(found[key], kind):
+            names = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+            expected = names.replace("NoneType", "null")
+            raise raises(f"{path}: {key}: expected {expected}, got {_short(found[key])}; {hint}")
+    return found
+
+
+def file_in(folder: Path, name: str, *, raises: type[RmkitError]) -> Path:
+    """The file that a manifest in `folder` names. Raises `raises` for a name that leads out of the folder."""
+    if not name or "\0" in name or os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir:
+        raise raises(f"{folder} lists a file outside itself: {_short(name)}; do not use this folder")
+    return folder / name
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if not isinstance(value, dict | list) else f"a {type(value).__name__} of {len(value)}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def build(cls: type[Config], values: Mapping[str, Any], *, where: str) -> Config:

@@ -15,7 +15,6 @@ Columns that do not apply are null. `n_votes` counts the judgments behind the la
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +24,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rmkit.config import file_in, read_object
 from rmkit.errors import DataError
 from rmkit.ids import parse_messages
 from rmkit.types import Candidates, Completion
@@ -94,7 +94,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise DataError(f"{folder} is not an export folder: no {MANIFEST}; make one with: rmkit export NAME@VERSION")
-    manifest: dict[str, Any] = json.loads(path.read_text())
+    manifest = read_object(path, raises=DataError, hint="export the version again", keys={"files": dict})
+    for name, facts in manifest["files"].items():
+        file_in(folder, name, raises=DataError)
+        if not isinstance(facts, dict):
+            raise DataError(f"{path}: files: {name} should be an object; export the version again")
     return manifest
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from rmkit.atomic import write_text
+from rmkit.config import read_object
 from rmkit.errors import BusyError, StoreError, UsageError
 from rmkit.reasons import counted
 from rmkit.types import Score
@@ -111,7 +112,8 @@ def finished(path: Path, header: Mapping[str, Any], *, fresh: bool) -> Tally | N
         if path.exists():
             raise UsageError(f"{path} exists and is no file of scores; name another one with -o, or use --fresh")
         return None
-    told = json.loads(run.read_text())
+    keys = {"made_from": dict}
+    told = read_object(run, raises=UsageError, hint="use --fresh, or name another file with -o", keys=keys)
     if differing := sorted(key for key, value in header["made_from"].items() if told["made_from"].get(key) != value):
         was = ", ".join(f"{key} {_short(told['made_from'].get(key))}" for key in differing)
         now = ", ".join(f"{key} {_short(header['made_from'][key])}" for key in differing)
@@ -161,7 +163,7 @@ def _whole_windows(part: Path, window: int) -> tuple[Tally, int]:
         for line in file:
             try:
                 waiting.append(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 break  # the line that was being written
             if not line.endswith(b"\n"):
                 break

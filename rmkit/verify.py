@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rmkit import console
-from rmkit.errors import ModelError, UsageError
+from rmkit.errors import MissingExtraError, ModelError, RmkitError, UsageError, one_line
 from rmkit.models import find_model, load_raw
 from rmkit.models.artefact import Artefact, check_fingerprint, open_artefact
 from rmkit.models.calibrated import read_calibration
@@ -44,8 +44,11 @@ def verify(folder: Path, *, device: str | None = None) -> dict[str, Any]:
     for name, check in open_card.checks(device):
         try:
             told = check()
-        except ModelError as error:
-            checks.append({"check": name, "same": False, "told": str(error)})
+        except MissingExtraError:
+            raise
+        except Exception as error:  # whatever a library raises on such a folder, the model is not as it was saved
+            told = str(error) if isinstance(error, RmkitError) else f"{type(error).__name__}: {error}"
+            checks.append({"check": name, "same": False, "told": one_line(told)})
             same = False
             break
         if told is not None:

@@ -156,7 +156,7 @@ def _is_there(folder: Path, draft: Path, manifest: dict[str, Any]) -> bool:
 def _manifest_of(folder: Path) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found
 

@@ -8,7 +8,6 @@ one or the new one, whole: a kill never leaves a home without its ledger. Repeat
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import sqlite3
@@ -16,12 +15,14 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import duckdb
 
 from rmkit import console
 from rmkit.atomic import draft_folder, flush
+from rmkit.config import read_object
 from rmkit.errors import BusyError, DataError, StoreError
 from rmkit.ledger import open_ledger
 from rmkit.ledger.transfer import copy_ledger
@@ -156,13 +157,15 @@ def _require_closed_warehouse(path: Path) -> None:
 
 def verified(source: Path) -> dict[str, Any]:
     """The manifest of a whole, undamaged backup. Raises DataError otherwise."""
-    try:
-        manifest: dict[str, Any] = json.loads((source / MANIFEST).read_text())
-        listed: dict[str, Any] = {LEDGER: manifest["ledger"], WAREHOUSE: manifest["warehouse"]}
-        newer = manifest["format"] > FORMAT
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{source} is no complete backup: no readable {MANIFEST} in it; take another one") from error
-    if newer:
+    hint = f"{source} is no complete backup; take another one"
+    keys = {"format": int, "ledger": (dict, NoneType), "warehouse": (dict, NoneType)}
+    manifest = read_object(source / MANIFEST, raises=DataError, hint=hint, keys=keys)
+    listed: dict[str, Any] = {LEDGER: manifest["ledger"], WAREHOUSE: manifest["warehouse"]}
+    for name, entry in listed.items():
+        kinds = {"bytes": int, "sha256": str} | ({"n_events": int} if name == LEDGER else {})
+        if entry is not None and any(not isinstance(entry.get(key), kind) for key, kind in kinds.items()):
+            raise DataError(f"{source / MANIFEST}: {name} lacks one of {', '.join(kinds)}; {hint}")
+    if manifest["format"] > FORMAT:
         raise StoreError(f"{source} was written by a newer rmkit (format {manifest['format']}); upgrade rmkit")
     for name, entry in listed.items():
         if entry is None:

@@ -40,7 +40,8 @@ def open_warehouse(
     try:
         connection.execute("SET TimeZone = 'UTC'")
         if read_only:
-            check_version(connection, path)
+            if not check_version(connection, path):  # its first writer was killed before it was done
+                raise StoreError(f"{path} holds no data yet; bring some in with: rmkit ingest FILE (or set RMKIT_HOME)")
         else:
             migrate(connection, path)
         yield connection

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rmkit import paths
-from rmkit.errors import ModelError, UsageError
+from rmkit.errors import ModelError, RmkitError, UsageError
 from rmkit.models.artefact import CARD, open_artefact
 from rmkit.models.calibrated import CalibratedModel, read_calibration
 from rmkit.models.model_card import CALIBRATION
@@ -85,7 +85,12 @@ def load_raw(folder: Path, *, check: bool = True, **options: Any) -> RewardModel
         if unknown:
             raise UsageError(f"{folder} is a {model} model, which takes no {', '.join(sorted(unknown))}")
         options = {name: value for name, value in options.items() if name in parameters}
-    loaded: RewardModel = load(folder, check=check, **options)
+    try:
+        loaded: RewardModel = load(folder, check=check, **options)
+    except (RmkitError, NotImplementedError):
+        raise
+    except Exception as error:  # anybody's folder, read by many libraries: whatever they raise, it is no usable model
+        raise ModelError(f"{folder} cannot be used: {type(error).__name__}: {error}") from error
     return loaded
 
 

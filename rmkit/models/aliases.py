@@ -141,7 +141,7 @@ def card_of(folder: Path) -> dict[str, Any]:
     """The folder's reward_model.json as it stands, unverified; empty where it cannot be read."""
     try:
         card = json.loads((folder / CARD).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return card if isinstance(card, dict) else {}
 

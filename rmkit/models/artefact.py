@@ -26,11 +26,18 @@ from numpy.typing import NDArray
 
 from rmkit import __version__
 from rmkit.atomic import draft_folder, put
+from rmkit.config import file_in, read_object
 from rmkit.errors import ModelError
 from rmkit.ids import canonical_json, digest, file_sha256
 from rmkit.types import ModelInfo
 
 CARD, WEIGHTS = "reward_model.json", "weights.npz"
+CARD_KEYS = {
+    **dict.fromkeys(("model", "name", "kind", "scale", "fingerprint"), str),
+    "pointwise": bool,
+    "config": dict,
+    "files": dict,
+}
 
 Arrays = Mapping[str, NDArray[Any]]
 Precision = Literal["fp32", "bf16"]
@@ -51,11 +58,15 @@ class Artefact:
 
     def weights(self) -> dict[str, NDArray[Any]]:
         """The arrays by name. Raises ModelError where the file cannot be read as arrays."""
+        path = self.folder / WEIGHTS
         try:
-            with np.load(self.folder / WEIGHTS, allow_pickle=False) as arrays:
+            with zipfile.ZipFile(path) as archive:
+                if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                    raise ModelError(f"{path} is compressed, as rmkit never writes it; do not use this folder")
+            with np.load(path, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise ModelError(f"{self.folder / WEIGHTS} cannot be read: {error}; train the model again") from error
+        except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+            raise ModelError(f"{path} cannot be read: {error}; train the model again") from error
 
 
 def fingerprint(card: Mapping[str, Any]) -> str:
@@ -92,18 +103,15 @@ def building(target: Path) -> Iterator[Path]:
 
 def open_artefact(folder: Path) -> Artefact:
     """The artefact, the hashes of its files verified. Raises ModelError."""
-    try:
-        card = json.loads((folder / CARD).read_text())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ModelError(f"{folder} is not a reward model: no {CARD}; make one with: rmkit train") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / CARD} cannot be read: {error}") from error
-    for name, expected in dict(card.get("files") or {}).items():
-        path = folder / name
+    if not (folder / CARD).is_file():
+        raise ModelError(f"{folder} is not a reward model: no {CARD}; make one with: rmkit train")
+    card = read_object(folder / CARD, raises=ModelError, hint="train the model again", keys=CARD_KEYS)
+    for name, expected in card["files"].items():
+        path = file_in(folder, name, raises=ModelError)
         if not path.is_file():
             raise ModelError(f"{path} is missing; the model cannot be used without it, train it again")
         if (got := file_sha256(path)) != expected:
-            raise ModelError(f"{path} was changed: sha256 is {got[:12]}..., {CARD} says {expected[:12]}...")
+            raise ModelError(f"{path} was changed: sha256 is {got[:12]}..., {CARD} says {str(expected)[:12]}...")
     return Artefact(folder, card)
 
 

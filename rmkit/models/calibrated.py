@@ -95,7 +95,7 @@ def read_calibration(folder: Path, fingerprint: str) -> Calibration:
         for key, cls in (("link", Link), ("normalisation", Normalisation)):
             found[key] = None if found[key] is None else config.build(cls, found[key], where=f"{path}: {key}")
         made = Calibration(**found)
-    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
         raise ModelError(f"{path} cannot be read ({error}); delete it and calibrate again") from error
     if made.fingerprint != fingerprint:
         raise ModelError(

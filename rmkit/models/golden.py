@@ -128,7 +128,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     """The lines of golden.jsonl. Raises ModelError where it is absent, damaged or empty."""
     try:
         rows = [json.loads(line) for line in (folder / GOLDEN).read_text().splitlines()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{folder / GOLDEN} cannot be read ({error}); the scores cannot be verified") from error
     if not rows:
         raise ModelError(f"{folder / GOLDEN} is empty; the scores cannot be verified")

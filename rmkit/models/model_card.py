@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from rmkit.atomic import write_text
+from rmkit.config import read_object
+from rmkit.errors import ModelError
 
 CARD, EVALUATION, CALIBRATION, README = "reward_model.json", "evaluation.json", "calibration.json", "README.md"
 
@@ -21,15 +23,14 @@ Facts = Mapping[str, Any]
 
 def write_card(folder: Path) -> None:
     """Write README.md from what lies in the folder."""
-    card = json.loads((folder / CARD).read_text())
+    card = read_object(folder / CARD, raises=ModelError, hint="train the model again")
     results = _stored(folder / EVALUATION).get("results", [])
     calibration = _stored(folder / CALIBRATION)
     write_text(folder / README, front_matter(card, results) + _body(card, results, calibration))
 
 
 def _stored(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return found
+    return read_object(path, raises=ModelError, hint="delete it and write it again") if path.is_file() else {}
 
 
 def front_matter(card: Facts, results: Sequence[Facts]) -> str:

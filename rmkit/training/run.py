@@ -13,6 +13,7 @@ from typing import Any
 
 from rmkit import paths
 from rmkit.atomic import write_text
+from rmkit.config import read_object
 from rmkit.errors import ConfigError, UsageError
 from rmkit.training.config import ExplicitConfig
 
@@ -41,7 +42,7 @@ def begin(run: Path, said: Mapping[str, Any], *, resume: bool, restart: bool) ->
     found = last_checkpoint(run)
     if resume and found is None:
         raise UsageError(f"nothing to resume: {run} holds no checkpoint; run without --resume")
-    if resume and json.loads(told.read_text()) != wanted:
+    if resume and read_object(told, raises=ConfigError, hint="use --restart") != wanted:
         raise ConfigError(f"{run} was started with other settings or data; repeat those, or use --restart")
     if found and not resume:
         raise UsageError(f"an interrupted run lies in {run}; go on with --resume or begin anew with --restart")

@@ -33,5 +33,5 @@ def _toml_value(text: str) -> Any:
     """A TOML value; what is none is a plain string, so that words need no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text

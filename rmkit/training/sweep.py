@@ -24,6 +24,7 @@ from typing import Any
 
 from rmkit import console
 from rmkit.atomic import write_text
+from rmkit.config import read_object
 from rmkit.errors import ConfigError, UsageError
 from rmkit.exports import dataset_of, export_folder, model_folder
 from rmkit.models.artefact import CARD
@@ -116,7 +117,7 @@ def finished(place: Path, settings: ExplicitConfig, dataset: Mapping[str, Any]) 
     """The card of an artefact that is this very run, None where there is none. Raises ConfigError for another one."""
     if not (place / CARD).is_file():
         return None
-    card: dict[str, Any] = json.loads((place / CARD).read_text())
+    card = read_object(place / CARD, raises=ConfigError, hint="give the sweep another -o, or --restart")
     wanted = json.loads(json.dumps(asdict(settings)))
     stored = card.get("training", {}).get("settings")
     if stored != wanted or card.get("dataset") != dataset:

@@ -63,6 +63,8 @@ def test_an_item_is_fetched_answered_undone_and_answered_again(anna: TestClient,
     [
         (b"{", 400, "Expecting"),
         (b"[]", 400, "must be a JSON object"),
+        (b"[" * 100_000, 400, "nested too deeply"),
+        (b'{"answer": {"better": 0}, "active_ms": 1e400}', 400, "active_ms is a whole number"),
         (b'{"answer": {"better": 7}}', 400, "place 7 was not shown"),
         (b'{"answer": {"better": 0}, "active_ms": -1}', 400, "active_ms is a whole number"),
         (b'{"answer": {"html": "<script>"}}', 400, "html: Extra inputs"),

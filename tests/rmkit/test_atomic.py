@@ -125,9 +125,8 @@ def test_sweeping_reaches_as_deep_as_told_and_follows_no_link(tmp_path: Path) ->
 
 def test_a_file_keeps_its_old_content_when_the_new_cannot_be_written(tmp_path: Path) -> None:
     atomic.write_text(tmp_path / "facts.json", "old")
-    with pytest.raises(ValueError, match="no good"), atomic.draft_file(tmp_path / "facts.json") as draft:
-        draft.write_text("new")
-        raise ValueError("no good")
+    with pytest.raises(UnicodeEncodeError):
+        atomic.write_text(tmp_path / "facts.json", "new \ud800")
     assert (tmp_path / "facts.json").read_text() == "old"
     assert os.listdir(tmp_path) == ["facts.json"]
 
@@ -143,5 +142,5 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 def test_the_faults_of_other_files_are_not_blamed_on_the_target(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic.draft_folder(tmp_path / "model"):
         (tmp_path / "input").read_text()
-    with pytest.raises(StoreError, match="cannot write .*model: No space"), atomic.draft_folder(tmp_path / "model"):
+    with pytest.raises(StoreError, match=r"cannot write .*model: No space"), atomic.draft_folder(tmp_path / "model"):
         raise OSError(28, "No space left on device")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -222,3 +223,23 @@ def test_a_failure_leaves_the_old_model_and_no_rubbish(tmp_path: Path) -> None:
         (folder / "absent").rename(folder / artefact.CARD)
     assert (tmp_path / "model" / artefact.CARD).read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_replacing_a_model_never_leaves_its_name_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill before any rename or other change of names leaves the old or the new model."""
+    with artefact.building(tmp_path / "model") as folder:
+        (folder / artefact.CARD).write_text("old")
+    seen = []
+    for name in ("rename", "replace"):
+        real = getattr(os, name)
+
+        def spied(*places: Path, real: Callable[..., None] = real) -> None:
+            seen.append((tmp_path / "model" / artefact.CARD).read_text())
+            real(*places)
+
+        monkeypatch.setattr(os, name, spied)
+    with artefact.building(tmp_path / "model") as folder:
+        (folder / artefact.CARD).write_text("new")
+    assert seen
+    assert set(seen) <= {"old", "new"}
+    assert (tmp_path / "model" / artefact.CARD).read_text() == "new"

@@ -278,7 +278,7 @@ def flipped(path: Path) -> None:
         ("ledger.sqlite", torn, r"ledger.sqlite is damaged: \d+ bytes, .* expected \d+"),
         ("warehouse.duckdb", flipped, "warehouse.duckdb is damaged"),
         ("warehouse.duckdb", Path.unlink, "warehouse.duckdb is damaged: 0 bytes, sha256 no file"),
-        ("manifest.json", Path.unlink, "is no complete backup: no readable manifest.json"),
+        ("manifest.json", Path.unlink, "is no complete backup"),
         ("manifest.json", torn, "is no complete backup"),
         ("manifest.json", lambda path: path.write_text("[]"), "is no complete backup"),
     ],

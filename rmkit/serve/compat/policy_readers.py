@@ -7,13 +7,13 @@ only resembles the right one fails the check that it writes the same text again.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from rmkit.config import read_object
 from rmkit.errors import ConfigError, DataError
 from rmkit.serve.compat.policy_templates import BUILT_IN, PolicyTemplate
 from rmkit.serve.compat.policy_text import TemplateReader, reply_end
@@ -146,10 +146,7 @@ def template_at(path: Path) -> PolicyTemplate:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    return read_object(path, raises=ConfigError, hint="name a tokenizer's folder") if path.is_file() else {}
 
 
 def _token(config: dict[str, Any], name: str) -> str:

@@ -1,0 +1,214 @@
+"""Folders, files and disks that no honest rmkit wrote or filled: one line and status 2, never a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from rmkit import cli, train
+from rmkit.config import read_object, read_toml
+from rmkit.errors import ConfigError, DataError
+from rmkit.ids import file_sha256
+from rmkit.models import artefact
+from rmkit.paths import warehouse_path
+from tests.exports import kind_rows, write_export
+
+DEEP = "[" * 100_000
+
+
+def one_line(capsys: pytest.CaptureFixture[str], status: int, expected: int = 2) -> str:
+    said = capsys.readouterr()
+    assert status == expected, said.err
+    assert said.err.count("\n") == 1
+    return said.err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hostile")
+    train.train("lexical", str(write_export(folder / "data", kind_rows(120))), output=folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture
+def model(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "model"))
+
+
+def edited(model: Path, **changes: Any) -> None:
+    """The card with other values and a fingerprint that follows from them, as somebody who knows rmkit would write."""
+    card = json.loads((model / artefact.CARD).read_text()) | changes
+    with contextlib.suppress(DataError, AttributeError):
+        card["fingerprint"] = artefact.fingerprint(card)
+    (model / artefact.CARD).write_text(json.dumps(card))
+
+
+def recompressed(model: Path) -> None:
+    """A zip bomb's form: weights that take more memory than disk."""
+    with zipfile.ZipFile(model / artefact.WEIGHTS) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(model / artefact.WEIGHTS, "w", zipfile.ZIP_DEFLATED) as new:
+        for name, data in members.items():
+            new.writestr(name, data)
+    edited(model, files={artefact.WEIGHTS: file_sha256(model / artefact.WEIGHTS)})
+
+
+HARMS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "deep card": (lambda m: (m / artefact.CARD).write_text(DEEP), "cannot be read as JSON"),
+    "a list for a card": (lambda m: (m / artefact.CARD).write_text("[1]"), "expected a JSON object, got a list of 1"),
+    "binary card": (lambda m: (m / artefact.CARD).write_bytes(b"\xff\xfe\x00"), "cannot be read as JSON"),
+    "files as text": (lambda m: edited(m, files="weights.npz"), "files: expected dict, got 'weights.npz'"),
+    "a file outside": (lambda m: edited(m, files={"../../etc/passwd": "0"}), "lists a file outside itself"),
+    "no name": (lambda m: edited(m, name=None), "name: expected str, got None"),
+    "config as list": (lambda m: edited(m, config=[1]), "config: expected dict, got a list of 1"),
+    "a huge hash": (lambda m: edited(m, config={"hash_bits": 60}), "hash_bits"),
+    "temperature as text": (lambda m: edited(m, temperature="warm"), "could not convert string to float"),
+    "infinite temperature": (lambda m: edited(m, temperature=1e400), "Out of range float"),
+    "a hash that is no text": (lambda m: edited(m, files={artefact.WEIGHTS: 7}), "says 7..."),
+    "compressed weights": (recompressed, "is compressed, as rmkit never writes it"),
+    "deep golden scores": (lambda m: (m / "golden.jsonl").write_text(DEEP), "golden.jsonl cannot be read"),
+    "a golden prompt that is no text": (
+        lambda m: (m / "golden.jsonl").write_text('{"prompt": 7, "response": [1], "score": 1}\n'),
+        "",
+    ),
+    "deep calibration": (lambda m: (m / "calibration.json").write_text(DEEP), "calibration.json cannot be read"),
+    "a list for a calibration": (lambda m: (m / "calibration.json").write_text("[1]"), "calibration.json cannot be"),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_verify_tells_a_hostile_artefact_in_one_line(
+    harm: str, model: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change, why = HARMS[harm]
+    change(model)
+    assert cli.main(["verify", str(model), "--json"]) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert result["same"] is False
+    assert why in result["checks"][-1]["told"]
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_scoring_refuses_what_verify_refuses(
+    harm: str, model: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    HARMS[harm][0](model)
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "hi", "response": "hello"}\n')
+    arguments = ["score", str(model), str(tmp_path / "rows.jsonl"), "-o", str(tmp_path / "out")]
+    assert HARMS[harm][1] in one_line(capsys, cli.main(arguments))
+
+
+def test_a_warehouse_whose_first_writer_was_killed_holds_no_data_yet(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An ingest killed in its first second: the file is there, its tables are not."""
+    home.mkdir()
+    duckdb.connect(str(warehouse_path())).close()
+    assert "holds no data yet; bring some in with: rmkit ingest FILE" in one_line(capsys, cli.main(["datasets"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (DEEP, "cannot be read as JSON"),
+        ("[]", "expected a JSON object, got a list of 0"),
+        ('{"format": "1", "ledger": null, "warehouse": null}', "format: expected int, got '1'"),
+        ('{"format": 1, "ledger": [], "warehouse": null}', "ledger: expected dict or null, got a list of 0"),
+        ('{"format": 1, "ledger": {"bytes": 1}, "warehouse": null}', "lacks one of bytes, sha256, n_events"),
+        ('{"format": 1, "ledger": {"bytes": 1, "sha256": 5, "n_events": 1}, "warehouse": null}', "lacks one of"),
+        ('{"format": 1, "ledger": {"bytes": 1, "sha256": "00", "n_events": 1}, "warehouse": null}', "is damaged"),
+    ],
+)
+def test_odd_restore_manifests(
+    text: str, why: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "backup" / "manifest.json").write_text(text)
+    assert why in one_line(capsys, cli.main(["restore", str(tmp_path / "backup")]))
+
+
+@pytest.mark.parametrize("text", ["a = " + DEEP, "a = " + "9" * 5000, "a = 1\na = 2", "\ud800"])
+def test_a_toml_that_cannot_be_read_is_a_config_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.toml").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ConfigError, match=r"odd\.toml cannot be read as TOML"):
+        read_toml(tmp_path / "odd.toml")
+
+
+def test_an_object_has_its_keys_or_says_which_not(tmp_path: Path) -> None:
+    path = tmp_path / "facts.json"
+    path.write_text('{"n": 1, "name": null}')
+    assert read_object(path, raises=DataError, hint="x", keys={"n": int}) == {"n": 1, "name": None}
+    with pytest.raises(DataError, match=r"facts\.json: no 'ref' in it; write it again"):
+        read_object(path, raises=DataError, hint="write it again", keys={"ref": str})
+    with pytest.raises(DataError, match=r"name: expected str, got None"):
+        read_object(path, raises=DataError, hint="", keys={"name": str})
+
+
+FULL = """
+import resource, signal, sys
+from rmkit import cli
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+status = cli.main(["--help"])
+import rmkit.train, rmkit.score, sklearn.linear_model, pyarrow.parquet
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+raise SystemExit(cli.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 3000])
+@pytest.mark.parametrize("command", ["train", "score"])
+def test_a_disk_that_fills_up_is_said_in_one_line(command: str, limit: int, model: Path, tmp_path: Path) -> None:
+    """No file may grow beyond `limit` bytes: the system's own error, wherever the library meets it."""
+    data = write_export(tmp_path / "data", kind_rows(120))
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "hi", "response": "hello"}\n' * 40)
+    out = tmp_path / "out"
+    arguments = {
+        "train": ["train", "lexical", "--data", str(data), "-o", str(out)],
+        "score": ["score", str(model), str(tmp_path / "rows.jsonl"), "-o", str(out)],
+    }[command]
+    child = [sys.executable, "-c", FULL, str(limit), *arguments]
+    environment = os.environ | {"RMKIT_HOME": str(tmp_path / "home")}
+    done = subprocess.run(child, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "File too large" in done.stderr
+    assert not out.exists()
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("[enforce fail] PytorchStreamWriter failed writing file data/1"), "the disk is full"),
+        (Exception("Error while serializing: I/O error: No space left on device (os error 28)"), "the disk is full"),
+        (OSError(28, "No space left on device", "/x/y"), "the disk is full (/x/y)"),
+        (PermissionError(13, "Permission denied", "/x/y"), "/x/y: Permission denied"),
+        (MemoryError(), "out of memory"),
+        (RecursionError(), "nested too deeply"),
+    ],
+)
+def test_the_machines_faults_are_one_line(
+    error: Exception, said: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(name: str, arguments: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "call", fail)
+    assert said in one_line(capsys, cli.main(["doctor"]))
+
+
+def test_our_own_mistakes_keep_their_traceback(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "call", lambda name, arguments: {}[name])
+    with pytest.raises(KeyError):
+        cli.main(["doctor"])
