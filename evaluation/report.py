@@ -16,8 +16,8 @@ from evaluation import charts, report_models
 from evaluation.lineage import made_from
 from rmkit import __version__, console, paths
 from rmkit.atomic import write_text
-from rmkit.console import shown
 from rmkit.config import read_object
+from rmkit.console import shown
 from rmkit.errors import DataError
 from warehouse import versions
 from warehouse.runs import environment

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from rmkit import __version__, atomic, paths
 from rmkit.console import log_to_stderr, printable
-from rmkit.errors import RmkitError, UsageError, machine_fault
+from rmkit.errors import RmkitError, UsageError, machine_fault, one_line
 from rmkit.plugins import ROOT, resolve
 
 SWEPT_LEVELS = 4  # $RMKIT_HOME/runs/eval/KEY is the deepest place with drafts
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RmkitError as error:
         if debug:
             raise
-        print(printable(f"rmkit: {error}"), file=sys.stderr)
+        print(printable(f"rmkit: {one_line(str(error))}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("rmkit: interrupted; finished parts are kept, run the same command again to go on", file=sys.stderr)
@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # a full disk, say: the machine's fault, so the traceback helps nobody
         if debug or (fault := machine_fault(error)) is None:
             raise
-        print(printable(f"rmkit: {fault}"), file=sys.stderr)
+        print(printable(f"rmkit: {one_line(fault)}"), file=sys.stderr)
         return 2
 
 

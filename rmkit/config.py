@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import errno
 import json
 import os
 import tomllib
@@ -24,7 +25,7 @@ Config = TypeVar("Config")
 def read_toml(path: Path) -> dict[str, Any]:
     """The TOML file's table. Raises ConfigError where it is absent or malformed."""
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(_regular(path).read_text())
     except FileNotFoundError as error:
         raise ConfigError(f"no such file: {path}") from error
     except (OSError, ValueError, RecursionError) as error:  # ValueError: bad UTF-8, bad TOML, a number of 5,000 digits
@@ -39,7 +40,7 @@ def read_object(
     Raises `raises` otherwise: path, what is wrong, and `hint`, which says what to do.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(_regular(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # RecursionError: a hundred thousand brackets
         why = error.strerror if isinstance(error, OSError) else error
         raise raises(f"{path} cannot be read as JSON: {why}; {hint}") from error
@@ -53,6 +54,13 @@ def read_object(
             expected = names.replace("NoneType", "null")
             raise raises(f"{path}: {key}: expected {expected}, got {_short(found[key])}; {hint}")
     return found
+
+
+def _regular(path: Path) -> Path:
+    """The path; OSError for a pipe or a device, which may never end."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path
 
 
 def file_in(folder: Path, name: str, *, raises: type[RmkitError]) -> Path:

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,8 +26,32 @@ def parser(name: str, summary: str, *, examples: Sequence[str]) -> argparse.Argu
         epilog="examples:\n" + "\n".join(f"  rmkit {example}" for example in examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    made.register("type", int, whole_number)  # for every option with type=int or float, of every command
+    made.register("type", float, finite_number)
     made.add_argument("--json", action="store_true", help="print the result as one JSON object, for programs")
     return made
+
+
+def whole_number(text: str) -> int:
+    """An option's number, as large as stores and arrays can hold."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 2**63
+    if not -(2**63) <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at most 19 digits, got {text[:40]!r}")
+    return number
+
+
+def finite_number(text: str) -> float:
+    """An option's number, which is neither infinite nor NaN."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"expected a finite number, got {text[:40]!r}")
+    return number
 
 
 def emit(result: Mapping[str, Any], *, as_json: bool, text: str | None = None) -> None:

@@ -105,8 +105,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def read_table(folder: Path, *, split: str | None = None) -> pa.Table:
     """All rows of an export folder (or of one split), in the manifest's file order."""
     names = sorted(read_manifest(folder)["files"])
-    tables = [pq.read_table(folder / name) for name in names if name.endswith(".parquet")]
-    table = pa.concat_tables(tables).select(EXAMPLE_SCHEMA.names)
+    try:
+        tables = [pq.read_table(folder / name) for name in names if name.endswith(".parquet")]
+        table = pa.concat_tables(tables).select(EXAMPLE_SCHEMA.names).cast(EXAMPLE_SCHEMA)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise DataError(f"{folder} cannot be read as rows: {error}; export the version again") from error
     return table if split is None else table.filter(pa.compute.equal(table["split"], split))
 
 

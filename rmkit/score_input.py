@@ -83,9 +83,13 @@ def _export(name: str, split: str) -> Source:
 
 
 def _rows_in(files: Sequence[Path]) -> int:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return sum(pq.read_metadata(file).num_rows for file in files)
+    try:
+        return sum(pq.read_metadata(file).num_rows for file in files)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{files[0].parent} cannot be read as Parquet: {error}") from error
 
 
 def _parquet(files: Sequence[Path], *, split: str | None = None) -> Iterator[Asked]:

@@ -95,6 +95,8 @@ def _open(path: Path) -> io.BufferedReader:
             f"{path} is a folder, not a file; name its files, or hf://{path} for one saved by datasets or of Parquet"
         )
     try:
+        if path.exists() and not path.is_file():  # it is read twice: for its rows and for its hash
+            raise DataError(f"{path} is a pipe or a device, not a file; save its content to a file first")
         return path.open("rb")
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None

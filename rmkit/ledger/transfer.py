@@ -25,8 +25,11 @@ def snapshot(ledger: Ledger, path: Path) -> None:
     else:
         with SqliteLedger(path, wait_s=30.0) as copy:
             copy_ledger(ledger, copy)
-    with contextlib.closing(sqlite3.connect(path)) as connection:  # one plain file instead of three
-        connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as connection:  # one plain file instead of three
+            connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+    except sqlite3.Error as error:
+        raise StoreError(f"cannot write {path}: {error}; free disk space, then repeat") from error
     path.with_name(path.name + "-waiting").unlink(missing_ok=True)
 
 
