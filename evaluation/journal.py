@@ -27,6 +27,7 @@ from typing import Any
 from evaluation.items import Answer, Credit
 from rmkit import paths
 from rmkit.atomic import draft_file, write_text
+from rmkit.config import read_object
 from rmkit.errors import BusyError, StoreError
 from rmkit.ids import digest
 
@@ -142,10 +143,7 @@ def write_result(folder: Path, result: Mapping[str, Any], credits: Sequence[Cred
 
 def read_result(path: Path) -> dict[str, Any]:
     """A finished result. Raises StoreError for one that cannot be read or does not say how it counts the unscored."""
-    try:
-        result: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}; evaluate again with --fresh") from error
+    result = read_object(path, raises=StoreError, hint="evaluate again with --fresh", keys={"models": list})
     if "unscored" not in result:
         raise StoreError(
             f"{path} is of an earlier version and does not count what is unscored; delete its folder, evaluate again"

@@ -81,7 +81,7 @@ def mutated(rng: Random, thing: Any) -> Any:
             case 0:
                 return thing[:at] + thing[at + 1 :]
             case 1:
-                return thing + [thing[at]]
+                return [*thing, thing[at]]
             case _:
                 return [*thing[:at], mutated(rng, thing[at]), *thing[at + 1 :]]
     return value(rng)

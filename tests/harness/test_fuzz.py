@@ -1,4 +1,4 @@
-"""200 seeded hostile folders, files and numbers a command (`fuzz`): status 0, 1 or 2, one line, bounded memory and time."""
+"""Hostile folders, files and numbers: every command ends with 0, 1 or 2 and at most one line of error, in bounded time.
 
 from __future__ import annotations
 
