@@ -158,7 +158,11 @@ def _require_closed_warehouse(path: Path) -> None:
 def verified(source: Path) -> dict[str, Any]:
     """The manifest of a whole, undamaged backup. Raises DataError otherwise."""
     hint = f"{source} is no complete backup; take another one"
-    keys = {"format": int, "ledger": (dict, NoneType), "warehouse": (dict, NoneType)}
+    keys: dict[str, type | tuple[type, ...]] = {
+        "format": int,
+        "ledger": (dict, NoneType),
+        "warehouse": (dict, NoneType),
+    }
     manifest = read_object(source / MANIFEST, raises=DataError, hint=hint, keys=keys)
     listed: dict[str, Any] = {LEDGER: manifest["ledger"], WAREHOUSE: manifest["warehouse"]}
     for name, entry in listed.items():

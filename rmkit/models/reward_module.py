@@ -18,7 +18,7 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -158,7 +158,9 @@ class RewardModule(nn.Module):
         """Whether a padded text's output changes beside a longer text, as where a head reads the end of the padded
         line (XLNet). Raises ModelError where it changes beside one of its own length."""
         config = self.classifier.config.get_text_config()
-        ends = [token for token in np.ravel(getattr(config, "eos_token_id", None)).tolist() if token is not None]
+        ends = [
+            token for token in np.ravel(cast(Any, getattr(config, "eos_token_id", None))).tolist() if token is not None
+        ]
         vocabulary = getattr(config, "vocab_size", 32)
         end = next((token for token in ends if token < vocabulary), 1)  # BART reads its score there
         a, b, c, *_ = (token for token in range(2, 32) if token not in (*ends, config.pad_token_id))

@@ -107,7 +107,9 @@ def prepare() -> None:
             for i in range(start, start + n)
         ]
         Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    Path("rows.jsonl").write_text("".join('{"prompt": "hi", "response": "hello %d"}\n' % i for i in range(48)))
+    Path("rows.jsonl").write_text(
+        "".join(json.dumps({"prompt": "hi", "response": f"hello {i}"}) + "\n" for i in range(48))
+    )
     for seed, name in ((0, "data"), (1, "data2")):
         write_export(Path(name), kind_rows(120, seed=seed), ref=f"{name}@v1")
     for command in (

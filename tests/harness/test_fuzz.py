@@ -1,4 +1,4 @@
-"""Hostile folders, files and numbers: every command ends with 0, 1 or 2 and at most one line of error, in bounded time.
+"""Hostile folders, files and numbers: every command ends with 0, 1 or 2 and at most one line, in bounded time."""
 
 from __future__ import annotations
 
