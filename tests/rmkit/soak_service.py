@@ -9,12 +9,14 @@ import asyncio
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import uvicorn
 
 from rmkit.ledger import open_ledger
 from rmkit.serve.app import create_app
 from rmkit.serve.connections import Connection
+from rmkit.serve.server import KEEP_ALIVE_S
 from rmkit.types import Candidates, Comparison, Completion, ModelInfo, Score, compare_by_score
 
 SWAP_S = 0.7
@@ -46,7 +48,8 @@ MODELS = (Scaled(1, 0), Scaled(-3, 1000))
 def main(port: int, url: str) -> None:
     logging.basicConfig(level=logging.WARNING)
     app = create_app({"soak": MODELS[0]}, ledger=open_ledger(url))
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", access_log=False, http=Connection))
+    options: dict[str, Any] = {"log_level": "error", "access_log": False, "timeout_keep_alive": KEEP_ALIVE_S}
+    server = uvicorn.Server(uvicorn.Config(app, port=port, http=Connection, **options))
 
     async def run() -> None:
         swapping = asyncio.create_task(swap())

@@ -88,9 +88,7 @@ class Soak:
         self.rss_mb: list[float] = []
         self.away = False
 
-    async def post(
-        self, path: str, content: bytes | str, *, timed: bool = True, **headers: str | bytes
-    ) -> httpx.Response:
+    async def post(self, path: str, content: bytes | str, *, timed: bool = True, **headers: Any) -> httpx.Response:
         number, since = self.sent, time.perf_counter()
         self.sent += 1
         answer = await self.http.post(path, content=content, headers={**JSON, **headers})
@@ -165,7 +163,7 @@ class Soak:
     async def repeat(self) -> None:
         """The same key at once and again: one answer, whatever was swapped; another body is refused."""
         texts, key = self.texts(2), f"{self.draw.getrandbits(64)}"
-        headers = {"idempotency-key": key}
+        headers: dict[str, Any] = {"idempotency-key": key}
         answers = [*await asyncio.gather(*(self.post(ROUTE, body(texts), **headers) for _ in range(2)))]
         answers.append(await self.post(ROUTE, body(texts), **headers))
         assert len({answer.content for answer in answers}) == 1
@@ -209,7 +207,7 @@ class Soak:
         assert b"\x1b" not in answer
 
     async def nonsense(self) -> None:
-        content = self.draw.choice(
+        content: Any = self.draw.choice(
             [
                 "{",
                 '{"items": ' + "[" * 2000,
