@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from data_pipelines.recipe import Recipe, run_recipe
+from data_pipelines.recipes.recipe import Recipe, run_recipe
 from data_pipelines.steps import configure
 from data_pipelines.steps.noise import KINDS
-from rmkit import console
+from rmkit.cli import display as console
 from rmkit.errors import DataError, UsageError
-from warehouse import reliability
+from warehouse.lineage import reliability_audit
 from warehouse.store import open_warehouse
-from warehouse.versions import resolve
+from warehouse.versions.versions import resolve
 
 
 def main(argv: list[str]) -> int:
@@ -63,7 +63,7 @@ def inject(data: str, settings: dict[str, Any], *, out: str | None = None) -> di
 def judge(ref: str) -> dict[str, Any]:
     """Rows, flips, precision and recall of what later steps dropped. Raises DataError where no noise is known."""
     with open_warehouse(read_only=True) as connection:
-        found: dict[str, Any] | None = reliability.judge(connection, resolve(connection, ref))
+        found: dict[str, Any] | None = reliability_audit.judge(connection, resolve(connection, ref))
     if found is None:
         raise DataError(f"{ref} comes from no version with injected noise; make one with: rmkit noise NAME --rate 0.2")
     return {"version": ref, **found}

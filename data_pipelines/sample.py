@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rmkit import console
+from rmkit.cli import display as console
 from rmkit.errors import ConfigError, DataError
 
 TOPICS = {

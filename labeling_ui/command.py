@@ -6,10 +6,10 @@ import argparse
 import getpass
 from typing import Any, get_args
 
-from labeling_ui.definition import Strategy, read_definition, shipped
-from labeling_ui.people import Person, add_person, people, remove_person
-from labeling_ui.project import add_queued, create_project, open_project, projects
-from rmkit import console
+from labeling_ui.projects.definition import Strategy, read_definition, shipped
+from labeling_ui.projects.people import Person, add_person, people, remove_person
+from labeling_ui.projects.project import add_queued, create_project, open_project, projects
+from rmkit.cli import display as console
 from rmkit.ledger import Ledger, open_ledger
 
 
@@ -17,7 +17,7 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     with open_ledger(read_only=_only_reads(options)) as ledger:
         if options.demo:
-            from labeling_ui.demo import make_demo
+            from labeling_ui.projects.demo import make_demo
 
             make_demo(ledger)
             return _serve(ledger, _parser().parse_args(["serve"]))
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(ledger: Ledger, options: Any) -> int:
-    from labeling_ui.server import serve
+    from labeling_ui.web.server import serve
 
     if not any(True for _ in people(ledger)):
         token = add_person(ledger, getpass.getuser(), role="admin")
@@ -122,7 +122,7 @@ def _add(ledger: Ledger, options: Any) -> int:
 
 
 def _prioritise(ledger: Ledger, options: Any) -> int:
-    from labeling_ui.prioritise import prioritise
+    from labeling_ui.learning.rank_items import prioritise
 
     told = prioritise(ledger, open_project(ledger, options.name), options.strategy, models=options.model)
     text = (
@@ -133,7 +133,7 @@ def _prioritise(ledger: Ledger, options: Any) -> int:
 
 
 def _commit(ledger: Ledger, options: Any) -> int:
-    from labeling_ui.labels import commit_labels
+    from labeling_ui.projects.labels import commit_labels
 
     lead = Person(getpass.getuser(), "lead")  # whoever can open the warehouse's file may write to it
     made = commit_labels(ledger, open_project(ledger, options.name), lead, dataset=options.dataset, merge=options.merge)

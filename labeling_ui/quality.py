@@ -1,8 +1,8 @@
 """How well people agree, and how each of them works: skill, speed, bias; every share with its count and interval.
 
 Shares have Wilson intervals (95%; Wilson 1927). Skill is the probability of the true verdict under a Dawid-Skene fit
-over the items that two or more people judged (data_pipelines.steps.dawid_skene). Biases are shares minus one half: 0 is
-none, and only clear verdicts count.
+over the items that two or more people judged (data_pipelines.algorithms.dawid_skene). Biases are shares minus one half:
+0 is none, and only clear verdicts count.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from data_pipelines.steps import dawid_skene
+from data_pipelines.algorithms import dawid_skene
+from data_pipelines.algorithms.votes import FIRST, SECOND, TIE, Votes
 from data_pipelines.steps.agreement import alpha_interval
-from data_pipelines.steps.votes import FIRST, SECOND, TIE, Votes
 
 Z = NormalDist().inv_cdf(0.975)
 

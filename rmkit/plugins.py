@@ -12,8 +12,8 @@ from rmkit.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]  # where rmkit and its rooms lie side by side
 UPPER = {
-    "export_folder": "warehouse.export:export_folder",
-    "train_judge": "data_pipelines.judge_training:main",
+    "export_folder": "warehouse.out.export:export_folder",
+    "train_judge": "data_pipelines.judge.training.command:main",
     "row_context": "rubrics.row_context:context_of",
     "rubric_writer": "rubrics.rubric_rm:load",
     "rubric_clauses": "rubrics.clause_model:load",

@@ -18,11 +18,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rmkit import console
 from rmkit.atomic import draft_folder, put
+from rmkit.cli import display as console
+from rmkit.data.example import Example
+from rmkit.data.export_folder import dataset_of, examples_of, export_folder
 from rmkit.errors import DataError, StoreError
-from rmkit.examples import Example
-from rmkit.exports import dataset_of, examples_of, export_folder
 from rmkit.generate import Budget, Engine
 from rmkit.generate.estimate import CHARACTERS_PER_TOKEN, estimate
 from rmkit.generate.tally import spent

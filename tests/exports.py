@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rmkit.examples import EXAMPLE_SCHEMA, MANIFEST
+from rmkit.data.example import EXAMPLE_SCHEMA, MANIFEST
 from rmkit.ids import assistant_message, content_hash, user_message
 
 KIND = ("thank", "you", "glad", "happy", "gladly", "welcome", "certainly", "pleasure")

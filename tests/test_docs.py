@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rmkit.cli import COMMANDS, call, usage
+from rmkit.cli.main import COMMANDS, call, usage
 
 ROOT = Path(__file__).parents[1]
 NAMES = [name for group in COMMANDS.values() for name in group]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from data_pipelines.ingest import ingest
-from rmkit.cli import COMMANDS
-from rmkit.exports import export_folder
+from data_pipelines.ingest.command import ingest
+from rmkit.cli.main import COMMANDS
+from rmkit.data.export_folder import export_folder
 from tests.exports import kind_rows, write_export
 
 ROOT = Path(__file__).parents[1]
@@ -98,7 +98,7 @@ def test_torchrun_and_children_work_there(foreign: Path) -> None:
     data = write_export(foreign.parent / "data", kind_rows(60))
     told = run(foreign, "train", "lexical", "--data", str(data), "-o", str(foreign / "model"), launch=launch)
     assert (foreign / "model" / "reward_model.json").is_file(), told
-    children = "import subprocess, sys, rmkit.cli as c; sys.argv = ['rmkit', '--version']; c.main(); "
+    children = "import subprocess, sys, rmkit.cli.main as c; sys.argv = ['rmkit', '--version']; c.main(); "
     children += "print(subprocess.run([sys.executable, '-P', '-c', 'import warehouse.store'], check=True).returncode)"
     assert run(foreign, launch=("-c", children)).endswith("0\n")
 
@@ -106,9 +106,9 @@ def test_torchrun_and_children_work_there(foreign: Path) -> None:
 def test_importing_rmkit_leaves_the_path_alone_and_says_who_hides_a_room(foreign: Path) -> None:
     code = "\n".join([
         "import sys; before = list(sys.path)",
-        "import rmkit, rmkit.exports, rmkit.cli",
+        "import rmkit, rmkit.data.export_folder, rmkit.cli.main",
         "from rmkit.errors import UsageError",
-        "try:\n    rmkit.exports.export_folder('pairs@v1')",
+        "try:\n    rmkit.data.export_folder.export_folder('pairs@v1')",
         "except UsageError as error:\n    print(error)",
         "assert sys.path == before",
     ])  # fmt: skip

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rmkit.cli import COMMANDS, call
+from rmkit.cli.main import COMMANDS, call
 from rmkit.errors import UsageError
 
 ROOT = Path(__file__).parents[1]

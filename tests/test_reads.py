@@ -16,18 +16,19 @@ from typing import Any
 
 import pytest
 
-from data_pipelines.ingest import ingest
-from labeling_ui.answers import Answer
-from labeling_ui.definition import TaskDefinition
-from labeling_ui.people import Person, add_person
-from labeling_ui.project import create_project, open_project
-from rmkit import cli, train
+from data_pipelines.ingest.command import ingest
+from labeling_ui.desk.answers import Answer
+from labeling_ui.projects.definition import TaskDefinition
+from labeling_ui.projects.people import Person, add_person
+from labeling_ui.projects.project import create_project, open_project
+from rmkit.cli import main as cli
 from rmkit.errors import StoreError
 from rmkit.ledger import Ledger, open_ledger
-from rmkit.models import aliases
-from rmkit.serve import principals
+from rmkit.models.artifact import aliases
+from rmkit.serve.auth import tokens as principals
+from rmkit.training import command as train
 from rmkit.types import Event
-from tests.evaluation.test_models_command import finished
+from tests.evaluation.registry.test_models_command import finished
 from tests.exports import kind_rows, write_export
 from tests.postgres import BACK_ENDS
 

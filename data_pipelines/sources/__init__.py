@@ -10,9 +10,9 @@ from data_pipelines.sources import (
     generic,
     helpsteer,
     hh,
-    house,
-    house_notes,
     label_studio,
+    native,
+    native_feedback,
     nectar,
     prm800k,
     published_rubrics,
@@ -21,7 +21,7 @@ from data_pipelines.sources import (
     ultrafeedback,
     webgpt,
 )
-from data_pipelines.sources.build import Row, Unit
+from data_pipelines.sources.unit_builder import Row, Unit
 from rmkit.errors import DataError, UsageError
 
 
@@ -36,15 +36,20 @@ class Source(NamedTuple):
 
 # The more telling forms come first: of the forms that know most rows of a sample, the first is taken.
 SOURCES = (
-    Source("pairs", "id, source, prompt, chosen, rejected, meta", house.is_pair, house.pairs),
-    Source("annotators", "id, source, prompt, response_a, response_b, labels, meta", house.is_votes, house.votes),
-    Source("nway", "id, source, prompt, responses, meta", house.is_list, house.lists),
-    Source("steps", "id, source, prompt, steps, labels, meta", house.is_steps, house.steps),
-    Source("rubrics", "id, source, prompt, rubric, meta", house_notes.is_rubric, house_notes.rubrics),
-    Source("edits", "id, source, prompt, original, edited or edits, meta", house_notes.is_edit, house_notes.edits),
-    Source("talks", "id, source, messages with thumbs, meta", house_notes.is_talk, house_notes.talks),
+    Source("pairs", "id, source, prompt, chosen, rejected, meta", native.is_pair, native.pairs),
+    Source("annotators", "id, source, prompt, response_a, response_b, labels, meta", native.is_votes, native.votes),
+    Source("nway", "id, source, prompt, responses, meta", native.is_list, native.lists),
+    Source("steps", "id, source, prompt, steps, labels, meta", native.is_steps, native.steps),
+    Source("rubrics", "id, source, prompt, rubric, meta", native_feedback.is_rubric, native_feedback.rubrics),
     Source(
-        "answers", "id, source, prompt, response, labels or critique, meta", house_notes.is_answer, house_notes.answers
+        "edits", "id, source, prompt, original, edited or edits, meta", native_feedback.is_edit, native_feedback.edits
+    ),
+    Source("talks", "id, source, messages with thumbs, meta", native_feedback.is_talk, native_feedback.talks),
+    Source(
+        "answers",
+        "id, source, prompt, response, labels or critique, meta",
+        native_feedback.is_answer,
+        native_feedback.answers,
     ),
     Source("hh", "HH-RLHF: chosen and rejected transcripts", hh.is_pair, hh.pairs),
     Source("hh-red-team", "HH-RLHF red-team attempts: transcript, rating", hh.is_red_team, hh.red_team),

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from data_pipelines.sources.build import Judgment, Row, Unit, UnusableRowError, record, response, unit
 from data_pipelines.sources.fields import Answers, split_fields
+from data_pipelines.sources.unit_builder import Judgment, Row, Unit, UnusableRowError, record, response, unit
 
 _RECORD_FIELDS = ("id", "external_id", "_server_id", "metadata", "status", "vectors", "inserted_at", "updated_at")
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_pipelines.sources.build import Judgment, UnusableRowError, finite, judgment, ranks_of
+from data_pipelines.sources.unit_builder import Judgment, UnusableRowError, finite, judgment, ranks_of
 
 PROMPTS = (
     "prompt",

@@ -16,7 +16,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data_pipelines.sources.build import (
+from data_pipelines.sources.fields import chosen_ranks
+from data_pipelines.sources.trl import about, shared_prompt, without_prompt
+from data_pipelines.sources.unit_builder import (
     UNSTATED,
     Row,
     Unit,
@@ -28,8 +30,6 @@ from data_pipelines.sources.build import (
     response,
     unit,
 )
-from data_pipelines.sources.fields import chosen_ranks
-from data_pipelines.sources.trl import about, shared_prompt, without_prompt
 from rmkit.errors import UsageError
 
 FIELDS = (

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data_pipelines.sources.build import (
+from data_pipelines.sources.unit_builder import (
     Judgment,
     Row,
     Unit,

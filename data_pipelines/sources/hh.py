@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from data_pipelines.sources.build import Row, Unit, UnusableRowError, field, judgment, pair, response, rest, unit
+from data_pipelines.sources.unit_builder import Row, Unit, UnusableRowError, field, judgment, pair, response, rest, unit
 
 _MARK = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
 RED_TEAM = "min_harmlessness_score_transcript"

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data_pipelines.sources.build import (
+from data_pipelines.sources.fields import PROMPTS, Answers, plain, split_fields
+from data_pipelines.sources.unit_builder import (
     Judgment,
     Row,
     Unit,
@@ -22,7 +23,6 @@ from data_pipelines.sources.build import (
     rest,
     unit,
 )
-from data_pipelines.sources.fields import PROMPTS, Answers, plain, split_fields
 
 _USED = ("id", "data", "annotations", "completions", "predictions", "meta")
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from data_pipelines.sources.build import (
+from data_pipelines.sources.hh import transcript
+from data_pipelines.sources.unit_builder import (
     Row,
     Unit,
     UnusableRowError,
@@ -21,7 +22,6 @@ from data_pipelines.sources.build import (
     rest,
     unit,
 )
-from data_pipelines.sources.hh import transcript
 
 
 def matches(row: Row) -> bool:

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipelines.sources.build import Row, json_object, rest, split_name
-from data_pipelines.sources.lines import Parsed
+from data_pipelines.sources.reading.lines import Parsed
+from data_pipelines.sources.unit_builder import Row, json_object, rest, split_name
 
 FORMATS = ("trl", "generic")  # formats whose plain rows these are
 TEXTS = ("prompt", "chosen", "rejected")
@@ -34,7 +34,7 @@ def is_plain(row: Row) -> bool:
 
 
 def from_rows(items: Sequence[Parsed]) -> pa.Table:
-    """The table that `warehouse.bulk.pair_units` takes, of plain rows."""
+    """The table that `warehouse.write.bulk.pair_units` takes, of plain rows."""
     columns = {name: pa.array([item.value[name] for item in items], pa.large_string()) for name in TEXTS}
     used = ("id", *TEXTS, *_PASSED_ON)
     metas = [rest(item.value, *used) for item in items]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from data_pipelines.sources.build import Row, Unit, UnusableRowError, rest, unit
+from data_pipelines.sources.unit_builder import Row, Unit, UnusableRowError, rest, unit
 from rmkit.errors import DataError
 from rubrics.criteria import rubric_json
 from rubrics.importers import form_of, import_rubric

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from data_pipelines.sources.build import Row, Unit, UnusableRowError, field, judgment, response, rest, unit
+from data_pipelines.sources.unit_builder import Row, Unit, UnusableRowError, field, judgment, response, rest, unit
 
 _USED = ("history", "human_ref_A", "human_ref_B", "labels", "score_A", "score_B", "score_ratio", "domain")
 

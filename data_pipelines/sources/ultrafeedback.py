@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data_pipelines.sources.build import (
+from data_pipelines.sources.trl import without_prompt
+from data_pipelines.sources.unit_builder import (
     Response,
     Row,
     Unit,
@@ -25,7 +26,6 @@ from data_pipelines.sources.build import (
     rest,
     unit,
 )
-from data_pipelines.sources.trl import without_prompt
 
 RATER = "gpt-4"
 

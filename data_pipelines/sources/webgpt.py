@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from data_pipelines.sources.build import (
+from data_pipelines.sources.unit_builder import (
     Row,
     Unit,
     UnusableRowError,

@@ -1,7 +1,7 @@
 """Cleaning steps: each takes a frame and gives back what it keeps, what it drops and why.
 
-A frame is a polars DataFrame with the columns of EXAMPLE_SCHEMA (rmkit.examples), rows in a fixed order, and two more:
-`votes`, one list per row of {rater, rater_kind, ranks, shown_order, strength, scores}, positions in the row's own
+A frame is a polars DataFrame with the columns of EXAMPLE_SCHEMA (rmkit.data.example), rows in a fixed order, and two
+more: `votes`, one list per row of {rater, rater_kind, ranks, shown_order, strength, scores}, positions in the row's own
 response order; and `parent_order`, where each response stood in the warehouse, null where it has not moved. During a
 recipe `id` stays what it was in the version the recipe started from, even where a step rewrites text or label, so that
 a drop can always be traced; the warehouse computes the new ids when the rows are stored.
@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from rmkit.config import build
 from rmkit.errors import ConfigError, DataError
-from warehouse.rewrite import PARENT_ORDER
+from warehouse.write.rewrite import PARENT_ORDER
 
 STEPS = (
     "normalise",
@@ -56,7 +56,8 @@ DROPPED = pl.Schema({"id": pl.String, "reason": pl.String, "evidence": pl.String
 class StepResult(NamedTuple):
     """`dropped` has the columns id, reason, evidence; `facts` is JSON-ready: what the step measured and changed.
 
-    `records` are further rows to store, by warehouse table (see warehouse.reliability), each naming the row's `id`.
+    `records` are further rows to store, by warehouse table (see warehouse.lineage.reliability_audit), each naming the
+    row's `id`.
     """
 
     kept: pl.DataFrame

@@ -21,8 +21,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.steps import Context, StepResult, dawid_skene, mace, majority, partition, reliability
-from data_pipelines.steps.votes import FIRST, SECOND, TIE, Votes, pair_votes
+from data_pipelines.algorithms import dawid_skene, mace, majority, reliability
+from data_pipelines.algorithms.votes import FIRST, SECOND, TIE, Votes, pair_votes
+from data_pipelines.steps import Context, StepResult, partition
 from rmkit.errors import ConfigError
 from rmkit.reliability.annotators import Few
 

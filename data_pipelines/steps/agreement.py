@@ -19,8 +19,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from data_pipelines.algorithms.votes import Votes, pair_votes
 from data_pipelines.steps import Context, StepResult, partition
-from data_pipelines.steps.votes import Votes, pair_votes
 from rmkit.errors import ConfigError
 
 Level = Literal["nominal", "ordinal"]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from data_pipelines.algorithms.responses import narrowed, ranks_of, result_of, rewards_of, scored_label
 from data_pipelines.steps import Context, StepResult
-from data_pipelines.steps.responses import narrowed, ranks_of, result_of, rewards_of, scored_label
 from rmkit.errors import ConfigError
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from data_pipelines.steps import Context, StepResult
-from data_pipelines.steps.weighing import (
+from data_pipelines.algorithms.weighing import (
     CrossFitConfig,
     cross_fitted,
     feature_pairs,
@@ -19,7 +18,8 @@ from data_pipelines.steps.weighing import (
     part_of,
     weighed,
 )
-from rmkit.reliability.head_training import HeadConfig
+from data_pipelines.steps import Context, StepResult
+from rmkit.heads.stacked_training import HeadConfig
 
 
 @dataclass(frozen=True, kw_only=True)

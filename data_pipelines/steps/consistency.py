@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from data_pipelines.algorithms.responses import as_pair, result_of, rewards_of
+from data_pipelines.algorithms.weighing import weighed
 from data_pipelines.steps import Context, StepResult
-from data_pipelines.steps.responses import as_pair, result_of, rewards_of
-from data_pipelines.steps.weighing import weighed
 from rmkit.errors import ConfigError
 from rmkit.reliability.cream import How, consistency
 

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from data_pipelines.algorithms.minhash import batches, near_pairs, shingles
+from data_pipelines.algorithms.text import WORD, prompt_text, response_texts, turn_texts, words
 from data_pipelines.steps import Context, StepResult, nothing_dropped, partition
-from data_pipelines.steps.minhash import batches, near_pairs, shingles
-from data_pipelines.steps.text import WORD, prompt_text, response_texts, turn_texts, words
 from rmkit.errors import ConfigError
 
 GRAMS = pl.Schema({"row": pl.Int64, "text": pl.Int64, "word": pl.Int64, "gram": pl.UInt64})

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from data_pipelines.algorithms.weighing import CrossFitConfig, family_of, feature_pairs, noise_facts, part_of, weighed
 from data_pipelines.steps import Context, StepResult
-from data_pipelines.steps.weighing import CrossFitConfig, family_of, feature_pairs, noise_facts, part_of, weighed
-from rmkit.reliability.head_training import HeadConfig
+from rmkit.heads.stacked_training import HeadConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from typing import Any
 
 import polars as pl
 
+from data_pipelines.algorithms.responses import ranks_of
 from data_pipelines.steps import Context, StepResult, partition
-from data_pipelines.steps.responses import ranks_of
 
 MERGED = "merged"
 

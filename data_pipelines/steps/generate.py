@@ -16,9 +16,9 @@ from typing import Any
 
 import polars as pl
 
-from data_pipelines.replies import Replies, sampled_replies
+from data_pipelines.algorithms.responses import result_of, widened
+from data_pipelines.loops.replies import Replies, sampled_replies
 from data_pipelines.steps import Context, StepResult
-from data_pipelines.steps.responses import result_of, widened
 from rmkit.errors import ConfigError, DataError
 from rmkit.generate.budget import BUDGET_OF
 from rmkit.generate.config import GeneratorConfig

@@ -20,11 +20,11 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from data_pipelines.algorithms.minhash import Engine, jaccard, near_pairs, shingle_sets
+from data_pipelines.algorithms.text import prompt_text, response_texts
 from data_pipelines.steps import Context, StepResult, partition
-from data_pipelines.steps.minhash import Engine, jaccard, near_pairs, shingle_sets
-from data_pipelines.steps.text import prompt_text, response_texts
+from rmkit.data.example import KINDS
 from rmkit.errors import ConfigError
-from rmkit.examples import KINDS
 
 
 @dataclass(frozen=True, kw_only=True)

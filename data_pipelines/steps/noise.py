@@ -26,8 +26,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from data_pipelines.algorithms.text import prompt_text, response_texts, words
 from data_pipelines.steps import Context, StepResult, nothing_dropped
-from data_pipelines.steps.text import prompt_text, response_texts, words
 from rmkit.errors import ConfigError, DataError
 
 Kind = Literal["symmetric", "length", "annotator", "prompt"]

@@ -16,12 +16,12 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from data_pipelines.algorithms.responses import rewards_of
+from data_pipelines.algorithms.weighing import Action, weighed
 from data_pipelines.steps import Context, StepResult
-from data_pipelines.steps.responses import rewards_of
-from data_pipelines.steps.weighing import Action, weighed
 from rmkit.errors import ConfigError
+from rmkit.reliability.label_weights import Verdicts, reasons
 from rmkit.reliability.on_policy import NEAR, coverage, policy_flags
-from rmkit.reliability.verdicts import Verdicts, reasons
 
 Flag = Literal["on", "near", "unknown", "off"]
 FLAGS: tuple[Flag, ...] = ("on", "near", "unknown", "off")  # from best to worst

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from data_pipelines.steps import Context, StepResult
-from data_pipelines.steps.weighing import (
+from data_pipelines.algorithms.weighing import (
     WeighingConfig,
     agreement_with,
     estimated_noise,
@@ -23,9 +22,10 @@ from data_pipelines.steps.weighing import (
     part_of,
     weighed,
 )
+from data_pipelines.steps import Context, StepResult
 from rmkit.errors import ConfigError
+from rmkit.heads.stacked_training import HeadConfig
 from rmkit.reliability import noise_prior
-from rmkit.reliability.head_training import HeadConfig
 from rmkit.reliability.peer_review import ReviewConfig
 
 

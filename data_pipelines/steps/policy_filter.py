@@ -16,12 +16,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from data_pipelines.algorithms.responses import narrowed, ranks_of, result_of, rewards_of, scored_label
+from data_pipelines.algorithms.weighing import DIGITS, audited
 from data_pipelines.steps import Context, StepResult
-from data_pipelines.steps.responses import narrowed, ranks_of, result_of, rewards_of, scored_label
-from data_pipelines.steps.weighing import DIGITS, audited
 from rmkit.errors import ConfigError, DataError
+from rmkit.reliability.label_weights import Verdicts, reasons
 from rmkit.reliability.pf_ppo import STRATEGIES, Strategy, best_strategy, kept_weights
-from rmkit.reliability.verdicts import Verdicts, reasons
 
 WEIGHT = "weight"
 

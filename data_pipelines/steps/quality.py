@@ -23,9 +23,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from data_pipelines.algorithms.minhash import distinct_shingles
+from data_pipelines.algorithms.text import UNSPACED, prompt_text, response_texts, words
 from data_pipelines.steps import Context, StepResult, partition
-from data_pipelines.steps.minhash import distinct_shingles
-from data_pipelines.steps.text import UNSPACED, prompt_text, response_texts, words
 from rmkit.errors import ConfigError
 
 

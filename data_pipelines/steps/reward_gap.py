@@ -14,8 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.steps import Context, StepResult
-from data_pipelines.steps.weighing import (
+from data_pipelines.algorithms.weighing import (
     CrossFitConfig,
     by_label,
     cross_fitted,
@@ -24,9 +23,10 @@ from data_pipelines.steps.weighing import (
     part_of,
     weighed,
 )
+from data_pipelines.steps import Context, StepResult
 from rmkit.errors import ConfigError
-from rmkit.reliability.head_training import HeadConfig
-from rmkit.reliability.verdicts import Verdicts
+from rmkit.heads.stacked_training import HeadConfig
+from rmkit.reliability.label_weights import Verdicts
 
 Part = Literal["easy", "hard", "suspect"]
 

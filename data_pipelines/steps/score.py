@@ -11,10 +11,10 @@ from typing import Any
 
 import polars as pl
 
+from data_pipelines.algorithms.responses import SCORED, ranks_of, result_of
 from data_pipelines.steps import Context, StepResult
-from data_pipelines.steps.responses import SCORED, ranks_of, result_of
+from rmkit.data.example import Example
 from rmkit.errors import ConfigError
-from rmkit.examples import Example
 
 
 @dataclass(frozen=True, kw_only=True)

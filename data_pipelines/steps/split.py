@@ -24,9 +24,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from data_pipelines.algorithms.minhash import components, near_pairs
+from data_pipelines.algorithms.text import MESSAGES, prompt_text, words
 from data_pipelines.steps import Context, StepResult, nothing_dropped
-from data_pipelines.steps.minhash import components, near_pairs
-from data_pipelines.steps.text import MESSAGES, prompt_text, words
 from rmkit.errors import ConfigError
 
 SYNONYMS = {"dev": "validation", "val": "validation", "valid": "validation", "training": "train", "testing": "test"}

@@ -1,6 +1,6 @@
 """UPO's estimator as a filter: of the labels it agrees with, those it is surest of are kept.
 
-Estimators with dropout (rmkit.reliability.pair_estimator) are trained on K - 1 folds of prompt families and judge the
+Estimators with dropout (rmkit.heads.pair_estimator) are trained on K - 1 folds of prompt families and judge the
 remaining one in both orders, T passes each; margins come from cross-fitted reward heads. `selector`: lowest BALD,
 highest mean probability, largest margin, or drawn by (1 - BALD)^mu as printed. `action` soft_label trains on 1 - alpha
 instead (rmkit.reliability.upo). Mean probability and margin did as well as BALD in our measurements.
@@ -17,8 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.steps import Context, StepResult
-from data_pipelines.steps.weighing import (
+from data_pipelines.algorithms.weighing import (
     CrossFitConfig,
     by_label,
     cross_fitted,
@@ -28,11 +27,12 @@ from data_pipelines.steps.weighing import (
     part_of,
     weighed,
 )
-from rmkit.reliability.head_training import HeadConfig
-from rmkit.reliability.pair_estimator import EstimatorConfig, cross_fitted_uncertainty
+from data_pipelines.steps import Context, StepResult
+from rmkit.heads.pair_estimator import EstimatorConfig, cross_fitted_uncertainty
+from rmkit.heads.stacked_training import HeadConfig
+from rmkit.reliability.label_weights import check_enough
 from rmkit.reliability.uncertainty import Uncertainty, from_scores
 from rmkit.reliability.upo import UpoConfig, select_certain
-from rmkit.reliability.verdicts import check_enough
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def _cross_fitted(frame: pl.DataFrame, config: Config) -> Judged:
 def _of_model(frame: pl.DataFrame, config: Config) -> Judged:
     """The same by one reward model, whole, with dropout. Raises UsageError for a model that cannot drop."""
     from rmkit.models import load_model
-    from rmkit.models.dropout import ModelDropout, with_dropout
+    from rmkit.models.wrappers.dropout import ModelDropout, with_dropout
 
     pairs = judged_pairs(frame, config.splits)
     check_enough(len(pairs), what="pairs with a winner")

@@ -9,37 +9,43 @@ from rmkit.revision import versions_text
 
 BENCHMARKS = {
     "ingest": (
-        "evaluation.benchmarks.ingest",
+        "evaluation.benchmarks.data.ingest",
         "1M pairs: validated, deduplicated, committed; time and memory",
     ),
     "versions": (
-        "evaluation.benchmarks.versions",
+        "evaluation.benchmarks.data.versions",
         "a history's size, a diff's time, checkout beside plain SQL",
     ),
-    "policy": ("evaluation.benchmarks.policy", "TRL trains a policy on rewards from a running service"),
+    "policy": ("evaluation.benchmarks.policy.run", "TRL trains a policy on rewards from a running service"),
     "suites": ("evaluation.benchmarks.suites", "a benchmark through the evaluator beside a plain padded loop"),
-    "neardup": ("evaluation.benchmarks.neardup", "near-duplicates among 100k texts: time and recall on planted ones"),
+    "neardup": (
+        "evaluation.benchmarks.data.neardup",
+        "near-duplicates among 100k texts: time and recall on planted ones",
+    ),
     "denoising": (
-        "evaluation.benchmarks.denoising",
+        "evaluation.benchmarks.denoising.run",
         "denoising methods under known label noise; speed of peer review",
     ),
-    "training": ("evaluation.benchmarks.reward_training", "explicit training beside TRL's RewardTrainer"),
+    "training": ("evaluation.benchmarks.training.run", "explicit training beside TRL's RewardTrainer"),
     "judge": (
-        "evaluation.benchmarks.judge",
+        "evaluation.benchmarks.judging.run",
         "judges at a fixed latency: share of the ceiling, memory, kill and resume",
     ),
     "judge-training": (
-        "evaluation.benchmarks.judge_training",
+        "evaluation.benchmarks.judge_training.run",
         "a tiny judge by SFT, DPO and GRPO on a planted preference; what two-order admission lets through",
     ),
-    "service": ("evaluation.benchmarks.service", "the reward service under load, beside bare engine and plain server"),
-    "hard-rules": ("evaluation.benchmarks.hard_rules", "checkable rules as code, responses a second"),
+    "service": (
+        "evaluation.benchmarks.service.run",
+        "the reward service under load, beside bare engine and plain server",
+    ),
+    "hard-rules": ("evaluation.benchmarks.rubrics.hard_rules", "checkable rules as code, responses a second"),
     "rubric-filter": (
-        "evaluation.benchmarks.rubric_filter",
+        "evaluation.benchmarks.rubrics.filter",
         "preference-label consistency: rule precision and held-out judge accuracy, before and after",
     ),
     "rubric-pairs": (
-        "evaluation.benchmarks.rubric_pairs",
+        "evaluation.benchmarks.rubrics.pairs",
         "contrastive rubrics from real pairs by a scripted writer and judge, killed and resumed",
     ),
     "scoring": (
@@ -51,11 +57,11 @@ BENCHMARKS = {
         "a standard deviation by MC dropout beside one plain pass",
     ),
     "gpu-training": (
-        "evaluation.benchmarks.gpu_training",
+        "evaluation.benchmarks.training.gpu",
         "a training step on one GPU: packed with shared prompts beside padded, use of the matrix peak",
     ),
     "crossval": (
-        "evaluation.benchmarks.crossval",
+        "evaluation.benchmarks.crossval.run",
         "a frozen encoder on people's preferences, cross-validated, beside length and people",
     ),
     "studio": (
@@ -67,8 +73,8 @@ BENCHMARKS = {
         "labeling_ui.benchmarks.scale",
         "the labeling studio on 100k items: time to open each page, memory over a long use",
     ),
-    "implicit": ("evaluation.benchmarks.implicit", "explicit against implicit reward models where wording shifts"),
-    "process": ("evaluation.benchmarks.process", "a process model beside length and lexical baselines, by problem"),
+    "implicit": ("evaluation.benchmarks.implicit.run", "explicit against implicit reward models where wording shifts"),
+    "process": ("evaluation.benchmarks.process.run", "a process model beside length and lexical baselines, by problem"),
 }
 
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rmkit.console import emit, parser, progress
+from rmkit.cli.display import emit, parser, progress
 
 Row = list[tuple[int, ...]]
 
@@ -78,8 +78,8 @@ def _modules(size: str) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from evaluation.benchmarks.reward_training import model_config
-    from rmkit.models.reward_module import RewardModule
+    from evaluation.benchmarks.training.run import model_config
+    from rmkit.models.transformer.reward_module import RewardModule
 
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_config(model_config(size, vocabulary=VOCABULARY, pad_id=0)).eval()
@@ -105,7 +105,7 @@ def make_rows(prompts: int, *, n: int, completion: int, ratio: int, lengths: str
 
 def limit(rows: Sequence[Row]) -> float:
     """Tokens of the plain way, padding included, per token of the shared one."""
-    from rmkit.models.packing import packed_tokens
+    from rmkit.models.transformer.packing import packed_tokens
 
     padded = sum(len(row) * max(len(ids) for ids in row) for row in rows)
     return padded / sum(packed_tokens(row) for row in rows)

@@ -23,13 +23,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evaluation.evaluator import run, select
-from evaluation.items import Answer, Item
-from evaluation.journal import open_journal
-from evaluation.suite_results import evaluated
+from evaluation.suites.evaluator import run, select
+from evaluation.suites.items import Answer, Item
+from evaluation.suites.journal import open_journal
 from evaluation.suites.load import load_items
+from evaluation.suites.results import evaluated
 from evaluation.suites.suite import Suite, load_suite
-from rmkit.console import emit, parser, progress
+from rmkit.cli.display import emit, parser, progress
 from rmkit.errors import MissingExtraError
 from rmkit.types import Candidates, Comparison, Completion, Conversation, ModelInfo, Score, compare_by_score
 
@@ -198,9 +198,9 @@ def _models(kind: str, items: Sequence[Item]) -> tuple[Any, Any, Any]:
     import torch
     import transformers as hf
 
-    from rmkit.chat import Chat, TruncationPolicy
-    from rmkit.models.explicit import ExplicitRewardModel
-    from rmkit.models.reward_module import RewardModule
+    from rmkit.chat.encode import Chat, TruncationPolicy
+    from rmkit.models.transformer.explicit import ExplicitRewardModel
+    from rmkit.models.transformer.reward_module import RewardModule
 
     torch.manual_seed(0)
     chat = Chat(

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rmkit.console import emit, parser, progress
+from rmkit.cli.display import emit, parser, progress
 from rmkit.errors import MissingExtraError, ModelError
 from rmkit.revision import versions
 
@@ -84,7 +84,7 @@ def run(options: Any) -> dict[str, Any]:
 
 
 def _explicit_cases(options: Any) -> dict[str, tuple[Way, Way]]:
-    from rmkit.models.dropout import ModelDropout, Spread, with_dropout
+    from rmkit.models.wrappers.dropout import ModelDropout, Spread, with_dropout
 
     plain = _engine(options.size)
     thinned: Any = with_dropout(_engine(options.size), rate=options.rate, passes=options.passes)
@@ -115,8 +115,8 @@ def _engine(size: str) -> Any:
     import torch
     from transformers import AutoModelForSequenceClassification, Qwen3Config
 
-    from rmkit.models.explicit import ExplicitRewardModel
-    from rmkit.models.reward_module import RewardModule
+    from rmkit.models.transformer.explicit import ExplicitRewardModel
+    from rmkit.models.transformer.reward_module import RewardModule
     from rmkit.types import ModelInfo
 
     hidden, layers, feed_forward = SHAPES[size]
@@ -154,9 +154,9 @@ def _frozen_cases(options: Any) -> dict[str, tuple[Way, Way]]:
     """Empty, with a note on the result, where the encoder is not installed."""
     import torch
 
-    from rmkit.features import Encoder, EncoderConfig, Text
-    from rmkit.models.dropout import thinned
-    from rmkit.models.frozen_head import Features, head_scores
+    from rmkit.features.encoder import Encoder, EncoderConfig, Text
+    from rmkit.heads.pairs import Features, head_scores
+    from rmkit.models.wrappers.dropout import thinned
 
     try:
         encoder = Encoder(EncoderConfig(dtype="fp32"))

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.items import Answer, Item
-from evaluation.json_ready import without_nan
 from evaluation.probes.best_of_n import best_of_n_probe
 from evaluation.probes.comparisons import Compared, comparisons
 from evaluation.probes.length import length_probe
 from evaluation.probes.position import position_probe
 from evaluation.probes.style import style_probe
+from evaluation.reports.json_ready import without_nan
+from evaluation.suites.items import Answer, Item
 from evaluation.suites.suite import Suite
 from rmkit.metrics import calibration
 from rmkit.metrics.calibration import sigmoid

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evaluation.items import Answer, Item
+from evaluation.suites.items import Answer, Item
 
 
 def weights(scores: ArrayLike, n: int) -> NDArray[np.float64]:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
 
-from evaluation.items import Answer, Item
 from evaluation.scoring.rmbench import STYLES
+from evaluation.suites.items import Answer, Item
 from evaluation.suites.suite import Suite
 from rmkit.metrics import PairAccuracy
 

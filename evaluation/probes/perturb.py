@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.items import Item
+from evaluation.suites.items import Item
 from rmkit.errors import ModelError
 from rmkit.metrics import clustered_interval
 from rmkit.types import Candidates, Completion, Message, RewardModel

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from evaluation.items import Answer
+from evaluation.suites.items import Answer
 
 
 def position_probe(answers: Sequence[Answer]) -> dict[str, Any] | None:

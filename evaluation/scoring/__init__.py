@@ -20,8 +20,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from evaluation.items import Answer, Credit, Item
 from evaluation.scoring import annotators, judgebench, nway, pairs, processbench, rewardbench2, rmbench
+from evaluation.suites.items import Answer, Credit, Item
 from evaluation.suites.suite import Suite
 from rmkit.types import ModelKind
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from evaluation.items import Answer, Credit, Item, unscored_credit
+from evaluation.suites.items import Answer, Credit, Item, unscored_credit
 
 
 def credit(item: Item, answer: Answer) -> Credit:

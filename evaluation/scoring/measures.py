@@ -2,7 +2,7 @@
 
 A cell's rate is sum(earned) / sum(possible) over its credits. A measure combines rates as its suite's TOML declares
 (weighted mean, sum, harmonic mean, pooled). An unscored credit is in neither sum; beside each number stands the one
-over all items (`evaluation.items.of_all`), so that a denominator never shrinks unseen. Intervals resample whole
+over all items (`evaluation.suites.items.of_all`), so that a denominator never shrinks unseen. Intervals resample whole
 clusters (prompts) with replacement and recompute every measure from the resampled cells, so a total's interval takes
 all its parts along (Cameron, Gelbach & Miller 2008; percentile interval, 2,000 resamples, 95%). A single pooled cell
 gives the same interval as `rmkit.metrics.clustered_interval`.
@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.items import Credit, of_all
-from evaluation.json_ready import without_nan
+from evaluation.reports.json_ready import without_nan
+from evaluation.suites.items import Credit, of_all
 from evaluation.suites.suite import Measure, Suite
 
 _DRAWN = 2_000_000  # cluster draws held at once

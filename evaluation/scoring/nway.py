@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from itertools import combinations
 
-from evaluation.items import Answer, Credit, Item, unscored_credit
+from evaluation.suites.items import Answer, Credit, Item, unscored_credit
 
 
 def credits(item: Item, answer: Answer) -> list[Credit]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from evaluation.items import Answer, Credit, Item, unscored_credit
+from evaluation.suites.items import Answer, Credit, Item, unscored_credit
 
 TieCredit = Literal["zero", "half"]
 Unscored = Literal["zero", "chance"]

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from evaluation.items import Answer, Credit, Item, unscored_credit
+from evaluation.suites.items import Answer, Credit, Item, unscored_credit
 
 
 def best_of(item: Item, answer: Answer, *, judged: bool = False) -> Credit:

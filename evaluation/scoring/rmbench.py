@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 
-from evaluation.items import Answer, Credit, Item, unscored_credit
+from evaluation.suites.items import Answer, Credit, Item, unscored_credit
 
 STYLES = 3
 STYLE_NAMES = ("concise", "detailed", "markdown")

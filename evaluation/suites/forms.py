@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.items import Item
+from evaluation.suites.items import Item
 from rmkit.errors import DataError
 from rmkit.ids import content_hash, messages_json
 from rmkit.types import Candidates, Completion, Conversation, Message

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.items import Item, subset_digests
 from evaluation.suites.forms import read_items
+from evaluation.suites.items import Item, subset_digests
 from evaluation.suites.suite import Suite
 from evaluation.suites.version import names_version, version_items
+from rmkit.data.parquet import MAX_ROW_BYTES, OVER_LIMIT, bounded_tables
 from rmkit.errors import DataError, MissingExtraError, UsageError
-from rmkit.parquet import MAX_ROW_BYTES, OVER_LIMIT, bounded_tables
 
 SUFFIXES = (".jsonl.gz", ".jsonl", ".json.gz", ".json", ".parquet")
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluation.items import Item
+from evaluation.suites.items import Item
 from evaluation.suites.suite import Suite
+from rmkit.data.example import MANIFEST, Example
+from rmkit.data.export_folder import dataset_of, examples_of, export_folder
+from rmkit.data.pairs import read_pairs
 from rmkit.errors import DataError, UsageError
-from rmkit.examples import MANIFEST, Example
-from rmkit.exports import dataset_of, examples_of, export_folder
-from rmkit.pairs import read_pairs
 from rmkit.paths import warehouse_path
 from rmkit.types import Candidates
 from warehouse.store import open_warehouse

@@ -13,7 +13,7 @@ def serve(port: int) -> None:
     import uvicorn
     from streamlit.starlette import App
 
-    from labeling_ui.server import configure
+    from labeling_ui.web.server import configure
 
     configure()
     uvicorn.run(App(Path(__file__)), host="127.0.0.1", port=port, log_level="warning")

@@ -27,7 +27,7 @@ from labeling_ui.benchmarks.browser import chromium, ready, signed_in
 from labeling_ui.benchmarks.measure import measure
 from labeling_ui.benchmarks.process import Server
 from labeling_ui.benchmarks.scale import ScaleConfig, filled_project
-from rmkit import console
+from rmkit.cli import display as console
 
 BLOCK, WARM, PAUSE_S = 10, 5, 0.3
 QUANTILES = (25, 50, 75, 95)

@@ -24,7 +24,7 @@ from labeling_ui.benchmarks.browser_people import Seen, annotate_in_browsers
 from labeling_ui.benchmarks.http_people import Tally, annotate
 from labeling_ui.benchmarks.measure import measure
 from labeling_ui.benchmarks.process import Server
-from rmkit import console
+from rmkit.cli import display as console
 from rmkit.errors import ConfigError
 from rmkit.types import Event
 
@@ -57,7 +57,7 @@ class LoadConfig:
 
 def run(home: Path, config: LoadConfig) -> dict[str, Any]:
     """The figures of one run in an empty `home`."""
-    from labeling_ui.people import add_person
+    from labeling_ui.projects.people import add_person
     from rmkit.ledger import open_ledger
 
     with open_ledger(home / "ledger.sqlite") as ledger:
@@ -91,9 +91,9 @@ def run(home: Path, config: LoadConfig) -> dict[str, Any]:
 def _project(ledger: Any, config: LoadConfig) -> None:
     """More items than there will be answers, so that nobody runs dry."""
     from data_pipelines import sample
-    from data_pipelines.ingest import ingest
-    from labeling_ui.definition import read_definition
-    from labeling_ui.project import create_project
+    from data_pipelines.ingest.command import ingest
+    from labeling_ui.projects.definition import read_definition
+    from labeling_ui.projects.project import create_project
     from rmkit import paths
 
     people = config.annotators + config.browsers

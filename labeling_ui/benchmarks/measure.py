@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from evaluation.benchmarks.judging_page import write_section
-from rmkit import console
+from evaluation.benchmarks.judging.page import write_section
+from rmkit.cli import display as console
 
 Config = TypeVar("Config")
 

@@ -25,7 +25,7 @@ import numpy as np
 from labeling_ui.benchmarks.browser import chromium, opened, ready, signed_in
 from labeling_ui.benchmarks.measure import measure
 from labeling_ui.benchmarks.process import Server
-from rmkit import console
+from rmkit.cli import display as console
 
 PROJECT, PEOPLE = "big", 6
 PAGES = ("annotate", "my-work", "project", "data", "datasets", "models", "rubrics", "settings")
@@ -75,11 +75,11 @@ def run(home: Path, config: ScaleConfig) -> dict[str, Any]:
 def filled_project(home: Path, config: ScaleConfig) -> dict[str, str]:
     """A project in which people of known skill have judged; the tokens of its people, `lea` is the admin."""
     from data_pipelines import sample
-    from data_pipelines.ingest import ingest
-    from labeling_ui.answers import Answer
-    from labeling_ui.definition import read_definition
-    from labeling_ui.people import Person, add_person
-    from labeling_ui.project import create_project
+    from data_pipelines.ingest.command import ingest
+    from labeling_ui.desk.answers import Answer
+    from labeling_ui.projects.definition import read_definition
+    from labeling_ui.projects.people import Person, add_person
+    from labeling_ui.projects.project import create_project
     from rmkit.ledger import open_ledger
     from rmkit.ledger.transfer import snapshot
 
@@ -110,8 +110,8 @@ def filled_project(home: Path, config: ScaleConfig) -> dict[str, str]:
 def _merge(home: Path) -> dict[str, Any]:
     """Time and memory of the merge that the studio does in the background, of all answers and of nothing new."""
     from rmkit.ledger import open_ledger
+    from warehouse.events.sync import sync
     from warehouse.store import open_warehouse
-    from warehouse.sync import sync
 
     took = []
     with open_ledger(home / "ledger.sqlite") as ledger:

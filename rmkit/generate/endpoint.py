@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from rmkit.chat_template import as_template_dict
+from rmkit.chat.template import as_template_dict
 from rmkit.errors import EndpointError, MissingExtraError, UsageError
 from rmkit.generate.request import KEPT_LOGPROBS, Finish, Prices, Refused, Request, Sample, TokenLogprobs, Transient
 from rmkit.types import Message

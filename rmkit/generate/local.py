@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from rmkit.chat_template import as_template_dict
+from rmkit.chat.template import as_template_dict
 from rmkit.errors import ModelError
 from rmkit.generate.batches import Batches, Outcome
 from rmkit.generate.request import KEPT_LOGPROBS, Prices, Refused, Request, Sample, TokenLogprobs

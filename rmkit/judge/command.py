@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rmkit import console
+from rmkit.cli import display as console
+from rmkit.data.example import Example
+from rmkit.data.export_folder import dataset_of, examples_of, export_folder
 from rmkit.errors import DataError, UsageError
-from rmkit.examples import Example
-from rmkit.exports import dataset_of, examples_of, export_folder
 from rmkit.generate.call_cache import bill
 from rmkit.generate.estimate import estimate
 from rmkit.judge.config import third_table

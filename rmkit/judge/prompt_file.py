@@ -17,7 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rmkit.errors import ConfigError
 from rmkit.ids import content_hash
-from rmkit.judge.fence import fenced, mark_of
+from rmkit.judge.prompt_delimiters import fenced, mark_of
 from rmkit.types import Completion, Conversation, Message
 
 FOLDER = Path(__file__).parent / "prompts"

@@ -21,21 +21,21 @@ from typing import Any
 
 from rmkit import paths
 from rmkit.errors import ModelError, RmkitError, UsageError
-from rmkit.models.artefact import CARD, open_artefact
-from rmkit.models.calibrated import CalibratedModel, read_calibration
-from rmkit.models.model_card import CALIBRATION
+from rmkit.models.artifact.folder import CARD, open_artefact
+from rmkit.models.artifact.model_card import CALIBRATION
+from rmkit.models.wrappers.calibrated import CalibratedModel, read_calibration
 from rmkit.plugins import upper
 from rmkit.types import RewardModel
 
 LOADERS = {
-    "lexical": "rmkit.models.lexical:load",
-    "frozen": "rmkit.models.frozen:load",
-    "pairwise": "rmkit.models.pairwise:load",
-    "explicit": "rmkit.models.explicit:load",
-    "process": "rmkit.models.process:load",
-    "process-frozen": "rmkit.models.process_frozen:load",
-    "implicit": "rmkit.models.implicit:load",
-    "ensemble": "rmkit.models.ensemble:load",
+    "lexical": "rmkit.models.small.lexical:load",
+    "frozen": "rmkit.models.small.frozen:load",
+    "pairwise": "rmkit.models.small.pairwise:load",
+    "explicit": "rmkit.models.transformer.explicit:load",
+    "process": "rmkit.models.transformer.process:load",
+    "process-frozen": "rmkit.models.small.process_frozen:load",
+    "implicit": "rmkit.models.transformer.implicit:load",
+    "ensemble": "rmkit.models.wrappers.ensemble:load",
 }
 
 
@@ -50,7 +50,7 @@ def load_model(name: str | Path, *, check: bool = True, **options: Any) -> Rewar
     the model needs a package that is not installed.
     """
     if str(name) == "length":
-        from rmkit.models.length import LengthModel
+        from rmkit.models.small.length import LengthModel
 
         return LengthModel()
     if str(name).endswith(".toml"):
@@ -116,7 +116,7 @@ def find_model(name: str | Path) -> Path:
         if (folder / CARD).is_file():
             return folder
     if "@" in str(name) and not path.exists():
-        from rmkit.models.aliases import resolve
+        from rmkit.models.artifact.aliases import resolve
 
         return resolve(str(name))
     if path.exists():

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from rmkit.errors import MissingExtraError
 from rmkit.metrics.calibration import sigmoid
-from rmkit.reliability.verdicts import Verdicts, check_both_classes, check_enough, check_ids, reasons
+from rmkit.reliability.label_weights import Verdicts, check_both_classes, check_enough, check_ids, reasons
 
 
 def confident_filter(ids: Sequence[str], margin: ArrayLike, *, first_preferred: ArrayLike) -> Verdicts:

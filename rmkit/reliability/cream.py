@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rmkit.errors import DataError
-from rmkit.reliability.verdicts import Floats, Verdicts, check_ids, reasons
+from rmkit.reliability.label_weights import Floats, Verdicts, check_ids, reasons
 
 How = Literal["avg", "dyn"]
 MIN_DYN = 4

@@ -26,10 +26,12 @@ from numpy.typing import NDArray
 
 from rmkit.atomic import draft_file
 from rmkit.errors import ConfigError
+from rmkit.heads.stacked import StackedHeads, Table, margins, score, score_margins
+from rmkit.heads.stacked_training import HeadConfig, Index, Trainer
 from rmkit.ids import digest
 from rmkit.reliability.ensemble import RewardScale, reward_scale
 from rmkit.reliability.feature_pairs import FeaturePairs
-from rmkit.reliability.head_training import HeadConfig, Index, Trainer
+from rmkit.reliability.label_weights import Flags, Verdicts, check_enough, check_noise, reasons
 from rmkit.reliability.peer_review import (
     MODELS,
     ReviewConfig,
@@ -44,8 +46,6 @@ from rmkit.reliability.peer_review import (
     tie_order,
 )
 from rmkit.reliability.review_audit import AuditLog, EpochFacts, ReviewAudit
-from rmkit.reliability.stacked_heads import StackedHeads, Table, margins, score, score_margins
-from rmkit.reliability.verdicts import Flags, Verdicts, check_enough, check_noise, reasons
 
 STATE = "epoch_{:03d}.npz"
 

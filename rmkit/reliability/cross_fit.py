@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmkit.errors import ConfigError, DataError
+from rmkit.heads.stacked import Table, score_margins
+from rmkit.heads.stacked_training import HeadConfig, fit_heads
 from rmkit.reliability.feature_pairs import FeaturePairs
-from rmkit.reliability.head_training import HeadConfig, fit_heads
+from rmkit.reliability.label_weights import Verdicts, check_enough, reasons
 from rmkit.reliability.peer_review import ranks, tie_order
-from rmkit.reliability.stacked_heads import Table, score_margins
-from rmkit.reliability.verdicts import Verdicts, check_enough, reasons
 
 
 def cross_fitted_margins(

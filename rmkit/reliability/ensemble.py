@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rmkit.errors import ConfigError, DataError
-from rmkit.reliability.verdicts import Floats
+from rmkit.reliability.label_weights import Floats
 
 Combination = Literal["mean", "wco", "uwo"]
 

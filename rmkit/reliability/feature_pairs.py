@@ -1,7 +1,8 @@
 """Pairs as frozen features: what the fast forms of the methods train small heads on.
 
 `vectors` holds each distinct text once; a pair points at its prompt, the response that the label prefers and the other.
-Features come from `rmkit.features` (unit length); heads scale them by sqrt(D), so that a component is about one.
+Features come from `rmkit.features.encoder` (unit length); heads scale them by sqrt(D), so that a component is about
+one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmkit.errors import DataError
-from rmkit.reliability.verdicts import Flags, Floats, check_both_classes, check_ids
+from rmkit.reliability.label_weights import Flags, Floats, check_both_classes, check_ids
 
 
 @dataclass(frozen=True, slots=True)

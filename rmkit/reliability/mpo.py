@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rmkit.errors import ConfigError
-from rmkit.reliability.verdicts import Verdicts, check_enough, check_ids, reasons
+from rmkit.reliability.label_weights import Verdicts, check_enough, check_ids, reasons
 
 
 def split_by_gap(ids: Sequence[str], margin: ArrayLike, *, quantile: float = 0.5) -> Verdicts:

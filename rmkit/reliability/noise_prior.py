@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from rmkit.errors import DataError
 from rmkit.metrics import clustered_interval
-from rmkit.reliability.verdicts import check_enough, check_noise
+from rmkit.reliability.label_weights import check_enough, check_noise
 
 LARGEST = 0.45
 MIN_GOLD = 20

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmkit.reliability.verdicts import Verdicts, check_enough, check_ids, reasons
+from rmkit.reliability.label_weights import Verdicts, check_enough, check_ids, reasons
 
 NEAR = 0.1
 LOW_COVERAGE = 0.05

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmkit.errors import ConfigError
-from rmkit.reliability.verdicts import Flags, Floats, check_noise
+from rmkit.reliability.label_weights import Flags, Floats, check_noise
 
 Scope = Literal["global", "batch"]
 Selector = Literal["peer", "self", "mean"]

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rmkit.errors import ConfigError, DataError
-from rmkit.reliability.verdicts import Flags, Floats, check_ids
+from rmkit.reliability.label_weights import Flags, Floats, check_ids
 
 Strategy = Literal["all", "bon", "br", "bw", "square"]
 STRATEGIES: tuple[Strategy, ...] = ("all", "bon", "br", "bw", "square")

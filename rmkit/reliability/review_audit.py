@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from rmkit.reliability.label_weights import Flags
 from rmkit.reliability.peer_review import MODELS, NO_DIVERSITY, Selection, jaccard
 from rmkit.reliability.separation import auc, kept_precision
-from rmkit.reliability.verdicts import Flags
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmkit.reliability.verdicts import Flags
+from rmkit.reliability.label_weights import Flags
 
 
 def auc(margin: ArrayLike, clean: ArrayLike) -> float:

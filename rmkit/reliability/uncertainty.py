@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rmkit.errors import DataError
 from rmkit.metrics.calibration import sigmoid
-from rmkit.reliability.verdicts import Floats
+from rmkit.reliability.label_weights import Floats
 from rmkit.types import Score
 
 LARGEST_BALD = float(np.log(2))

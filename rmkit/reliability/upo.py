@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmkit.errors import ConfigError
+from rmkit.reliability.label_weights import Flags, Floats, Verdicts, check_ids, reasons
 from rmkit.reliability.peer_review import ranks, tie_order
 from rmkit.reliability.uncertainty import LARGEST_BALD, Uncertainty
-from rmkit.reliability.verdicts import Flags, Floats, Verdicts, check_ids, reasons
 
 Selector = Literal["bald", "mean_p", "margin", "drawn"]
 AlphaRule = Literal["mean_p", "bald", "none"]

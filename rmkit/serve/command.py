@@ -9,8 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rmkit.cli.display import parser
 from rmkit.config import build, read_toml
-from rmkit.console import parser
 from rmkit.errors import MissingExtraError, UsageError
 from rmkit.paths import home
 
@@ -87,8 +87,8 @@ def _options(argv: list[str]) -> Namespace:
 
 def _plan(options: Namespace) -> ServePlan:
     from rmkit.ledger import open_ledger
+    from rmkit.serve.auth.tokens import given
     from rmkit.serve.plan import ServePlan, named_models, needs_tokens
-    from rmkit.serve.principals import given
     from rmkit.serve.settings import ServeSettings
 
     values = read_toml(options.settings) if options.settings else {}

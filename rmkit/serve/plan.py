@@ -13,8 +13,8 @@ from rmkit.config import build
 from rmkit.errors import ModelError, UsageError
 from rmkit.ledger import Ledger
 from rmkit.models import find_model, load_model, load_stored
-from rmkit.serve.hosts import is_loopback
-from rmkit.serve.principals import Principal, stored
+from rmkit.serve.auth.tokens import Principal, stored
+from rmkit.serve.http.hosts import is_loopback
 from rmkit.serve.settings import ServeSettings
 from rmkit.types import RewardModel
 

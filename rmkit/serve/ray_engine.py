@@ -12,7 +12,7 @@ import threading
 from importlib import import_module
 from typing import Any
 
-from rmkit import console
+from rmkit.cli import display as console
 from rmkit.errors import MissingExtraError
 from rmkit.serve.plan import VARIABLE, ServePlan
 

@@ -13,14 +13,14 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from rmkit import console
+from rmkit.cli import display as console
 from rmkit.errors import RmkitError, UsageError
 from rmkit.ledger import open_ledger
-from rmkit.serve.app import create_app
-from rmkit.serve.connections import Connection
-from rmkit.serve.exactness import exactness
+from rmkit.serve.auth.tokens import Keyring
+from rmkit.serve.http.app import create_app
+from rmkit.serve.http.connections import Connection
+from rmkit.serve.parity_check import exactness
 from rmkit.serve.plan import ServePlan
-from rmkit.serve.principals import Keyring
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 
 from rmkit import config
-from rmkit.chat import Chat, Encoded, TruncationPolicy
+from rmkit.chat.encode import Chat, Encoded, TruncationPolicy
 from rmkit.errors import ModelError
 from rmkit.models import find_model
-from rmkit.models.artefact import open_artefact
-from rmkit.models.golden import verify
+from rmkit.models.artifact.folder import open_artefact
+from rmkit.models.artifact.golden import verify
 from rmkit.types import Candidates, Comparison, ModelInfo, Score, compare_by_score
 
 TIMEOUT_S = 120.0

@@ -1,259 +1,238 @@
-"""`rmkit train explicit`: fine-tune a transformer with a scalar head into a verified artefact.
+"""`rmkit train KIND`: a reward model from a dataset version, complete and verified before it appears.
 
-Training sees the train split; validation picks the checkpoint and fits the temperature; the test split is not touched.
-An interrupted run goes on with --resume exactly where its last checkpoint stood.
+Training sees the train split, every choice (C, head, early stopping, temperature) the validation split, and nothing
+ever the test split.
 """
 
 from __future__ import annotations
 
-import contextlib
-import shutil
+import argparse
+import importlib
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rmkit import console
-from rmkit.errors import MissingExtraError, UsageError
-from rmkit.exports import export_folder, model_folder, trainable_dataset
-from rmkit.revision import git_sha
-from rmkit.training.config import RATING, ExplicitConfig, ImplicitConfig
-from rmkit.training.run import arguments, begin, leads, run_folder, steps
-from rmkit.training.settings import read_settings
-from rmkit.training.splits import examples, read_splits
+import numpy as np
+from numpy.typing import NDArray
 
-SUMMARIES = {
-    "explicit": "Fine-tune a transformer with a scalar head on a dataset version.",
-    "process": "Fine-tune a transformer with a head that scores every step of a solution.",
-    "implicit": "Train a policy on preferences (DPO, IPO, ...): its log-ratios to the reference are the rewards.",
+from rmkit import config
+from rmkit.cli import display as console
+from rmkit.data.export_folder import export_folder, model_folder, split_pairs, trainable_dataset
+from rmkit.data.pairs import Pair, column
+from rmkit.errors import UsageError
+from rmkit.metrics import calibration, fit_temperature, pair_accuracy
+from rmkit.metrics.calibration import sigmoid
+from rmkit.models import load_model
+from rmkit.models.artifact.folder import build_artefact, building
+from rmkit.models.artifact.golden import seal
+from rmkit.plugins import upper
+from rmkit.training.summary import told
+
+MIN_TRAIN, MIN_VALIDATION = 20, 5
+
+KINDS = {
+    "lexical": "hashed n-grams, logistic regression: seconds, no torch",
+    "frozen": "frozen encoder features and a small head: a minute, needs the train extra",
+    "pairwise": "frozen encoder features and a head that sees both responses: preferences that no score can order",
+    "explicit": "fine-tune a transformer with a scalar head: needs the train extra, wants a GPU",
+    "process": "fine-tune a transformer that scores every step: as explicit, on rows with step labels",
+    "process-frozen": "frozen encoder features of every step and a small head: minutes, needs the train extra",
+    "peers": "two fine-tuned transformers that select training pairs for each other, for noisy labels",
+    "implicit": "train a policy by DPO, IPO ...: its log-ratios to the reference are the rewards",
+    "contrastive": "an implicit model and its reverse as one: token rewards of the difference",
+    "judge": "a language model as a judge (SFT, DPO, GRPO) on data of rmkit judge-data: needs the train extra",
+    "ensemble": "several models as one: mean, worst case or uncertainty-weighted, with a std",
 }
-EXAMPLES = {
-    "explicit": (
-        "train explicit --data hh@v2 --model Qwen/Qwen3-0.6B --set precision=bf16 --set lora_rank=16",
-        "train explicit --data exports/hh-v2 --config explicit.toml -o models/hh --resume",
-        "train explicit --data helpsteer@v1 --model ID_OR_PATH --set objective=regression",
-    ),
-    "process": ("train process --data prm@v2 --model Qwen/Qwen3-0.6B --set reduction=min --set max_tokens=4096",),
-    "implicit": (
-        "train implicit --data hh@v2 --model Qwen/Qwen3-0.6B --set beta=0.1 --set precision=bf16",
-        "train implicit --data hh@v2 --model PATH --set objective=ipo --seeds 3",
-        "train implicit --data hh@v2 --model PATH --set reverse=true -o models/hh-reverse",
-    ),
-}
 
 
-def main(argv: list[str], *, kind: str = "explicit") -> int:
-    parser = console.parser(f"train {kind}", SUMMARIES[kind], examples=EXAMPLES[kind])
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a trainer hands over: arrays and config to store, margins on the validation pairs, facts to tell."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    config: Mapping[str, Any]
+    validation_margin: NDArray[np.float64]
+    facts: Mapping[str, Any]
+    encoder: Mapping[str, Any] | None = None
+
+
+def main(argv: list[str]) -> int:
+    kind, rest = (argv[0], argv[1:]) if argv else ("", [])
+    match kind:
+        case "explicit" | "process" | "implicit":
+            status: int = importlib.import_module("rmkit.training.explicit").main(rest, kind=kind)
+            return status
+        case "process-frozen":
+            return int(importlib.import_module("rmkit.training.process_frozen").main(rest))
+        case "peers":
+            return int(importlib.import_module("rmkit.training.peer_review_command").main(rest))
+        case "contrastive":
+            return int(importlib.import_module("rmkit.training.contrastive").main(rest))
+        case "judge":
+            return int(upper("train_judge")(rest))
+        case "ensemble":
+            return int(importlib.import_module("rmkit.training.ensemble").main(rest))
+        case "lexical" | "frozen" | "pairwise":
+            return _train_small(kind, rest)
+        case "-h" | "--help":
+            print("usage: rmkit train KIND --data NAME@VERSION ...        rmkit train KIND --help shows options\n")
+            print("\n".join(f"  {name:<16}{summary}" for name, summary in KINDS.items()))
+            print("\nexamples:\n  rmkit train lexical --data hh@v2\n  rmkit train frozen --data hh@v2 -o models/hh")
+            return 0
+    raise UsageError(f"train what? got {kind or 'nothing'!r}, expected one of: {', '.join(KINDS)}")
+
+
+def small_parser(kind: str) -> argparse.ArgumentParser:
+    """The arguments that all small models share."""
+    parser = console.parser(
+        f"train {kind}",
+        f"Train a reward model: {KINDS[kind]}.",
+        examples=[f"train {kind} --data hh@v2", f"train {kind} --data exports/hh-v2 -o models/hh --seed 1"],
+    )
     parser.add_argument("--data", required=True, help="dataset version NAME@VERSION, or an export folder")
-    parser.add_argument("--model", help="Hugging Face id or folder of a causal or encoder model")
-    parser.add_argument("--config", type=Path, help="TOML with any of these options")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one option, over the TOML")
-    parser.add_argument("--seed", type=int, help="as --set seed=N")
-    parser.add_argument("-o", "--output", type=Path, help=f"artefact folder (default $RMKIT_HOME/models/DATA-{kind})")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of an interrupted run")
-    parser.add_argument("--restart", action="store_true", help="throw an interrupted run away and begin anew")
+    parser.add_argument("-o", "--output", type=Path, help="artefact folder (default $RMKIT_HOME/models/DATA-KIND)")
+    parser.add_argument("--config", type=Path, help="TOML with options of this kind of model")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--allow-benchmark", action="store_true", help="train although the data holds benchmark rows")
-    parser.add_argument("--seeds", type=int, help="train K times with seeds N ... N+K-1: mean and interval")
-    parser.add_argument("--learning-rates", metavar="A,B,C", help="train once for each rate (and seed)")
-    options = parser.parse_args(argv)
-    settings = read_settings(options.config, options.set, kind=kind, model=options.model, seed=options.seed)
-    if options.resume and options.restart:
-        raise UsageError("--resume and --restart exclude each other")
-    if options.seeds is not None or options.learning_rates:
-        from rmkit.training import sweep
+    return parser
 
-        return sweep.run(options, settings)
+
+def _train_small(kind: str, argv: list[str]) -> int:
+    parser = small_parser(kind)
+    if kind == "frozen":
+        methods = "peer, self, mean, cross_fit, confident, gap, upo, upo_smoothed"
+        parser.add_argument("--denoise", default="", metavar="METHOD", help=f"weigh the train pairs: {methods}")
+        parser.add_argument("--noise", type=float, help="share of wrong labels to expect (default: estimated)")
+    options = parser.parse_args(argv)
     result = train(
+        kind,
         options.data,
-        settings,
+        denoise=getattr(options, "denoise", ""),
+        noise=getattr(options, "noise", None),
         output=options.output,
-        resume=options.resume,
-        restart=options.restart,
+        seed=options.seed,
+        values=config.read_toml(options.config) if options.config else {},
         allow_benchmark=options.allow_benchmark,
     )
-    if leads():
-        console.emit(result, as_json=options.json, text=_text(result))
+    console.emit(result, as_json=options.json, text=_text(result))
     return 0
 
 
 def train(
+    kind: str,
     data: str,
-    settings: ExplicitConfig,
     *,
     output: Path | None = None,
-    resume: bool = False,
-    restart: bool = False,
+    seed: int = 0,
+    values: Mapping[str, Any] | None = None,
     allow_benchmark: bool = False,
+    denoise: str = "",
+    noise: float | None = None,
 ) -> dict[str, Any]:
-    """Train, store and reload an explicit model: its path, fingerprint, facts and validation numbers.
+    """Train, store and reload a `lexical`, `frozen` or `pairwise` model; its path, facts and validation numbers.
 
-    Of several processes (torchrun) the first stores and reloads; the others give back nothing. Raises DataError where a
-    split is missing or too small, where there are benchmark rows, or a loss is not finite; UsageError where an
-    interrupted run stands in the way.
+    `denoise` weighs the train pairs of a frozen model first (rmkit.training.denoised).
+
+    Raises DataError where a split is missing or too small or holds benchmark rows, ConfigError for unknown `values`.
     """
-    try:
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("transformers", "train") from error
-    from rmkit.metrics import fit_temperature
-    from rmkit.models import artefact, load_model
-    from rmkit.training.model import storable
-    from rmkit.training.validation import validate
-
     start = time.monotonic()
     folder = export_folder(data)
     dataset = trainable_dataset(folder, allow_benchmark=allow_benchmark)
-    target = output or model_folder(folder, settings.kind)
-    run = run_folder(target)
-    said = {"settings": asdict(settings), "dataset": dataset}
-    checkpoint = begin(run, said, resume=resume, restart=restart)
-    with artefact.building(target) if leads() else contextlib.nullcontext() as temporary:
-        head = _rating_head(folder, settings)
-        module, chat = _build(settings, head)
-        if head and head.kind == "ordinal":
-            module.raw_cuts = _raw_cuts(folder, head)
-        rows, skipped = read_splits(folder, chat, settings, head)
-        if isinstance(settings, ImplicitConfig):
-            rows = _with_reference(module, rows, settings)
-        trainer, mean_loss = _trained(module, rows, settings, run=run, checkpoint=checkpoint)
-        module = trainer.whole(lambda: _build(settings, head)[0])
-        if temporary is None:
-            return {}
-        module = storable(module, settings)
-        found = validate(module, rows["validation"], batch_tokens=trainer.batch_tokens, config=settings)
-        facts = {
+    trains, skipped_train = split_pairs(folder, "train", at_least=MIN_TRAIN)
+    validation, skipped_validation = split_pairs(folder, "validation", at_least=MIN_VALIDATION)
+    target = output or model_folder(folder, kind)
+    with building(target) as temporary:  # before the work: an unwritable place is told at once
+        told_of_noise: Mapping[str, Any] = {}
+        if denoise:
+            trains, told_of_noise = _denoised(trains, values or {}, method=denoise, noise=noise, seed=seed)
+        trained = _trainer(kind)(trains, validation, values or {}, seed)
+        temperature = fit_temperature(trained.validation_margin, column(validation, "p"))
+        card = {
+            "model": kind,
             "name": target.name,
-            "temperature": fit_temperature(found.margin, found.p),
+            "kind": "explicit",
+            "scale": "win_logit" if kind == "pairwise" else "logit",
+            "pointwise": kind != "pairwise",
+            "config": dict(trained.config),
+            "temperature": temperature,
+            "encoder": trained.encoder,
             "dataset": dataset,
-            "seed": settings.seed,
-            "validation": found.facts,
+            "seed": seed,
             "training": {
-                "settings": asdict(settings),
-                "rows": {split: len(kept) for split, kept in rows.items()},
-                "skipped": skipped,
-                "padded_because": module.padded_because,
-                **_course(trainer),
-                "mean_loss": mean_loss,
+                "pairs": {"train": len(trains), "validation": len(validation)},
+                "skipped": {"train": skipped_train, "validation": skipped_validation},
+                **trained.facts,
+                **({"denoise": dict(told_of_noise)} if denoise else {}),
                 "seconds": round(time.monotonic() - start, 2),
-                "revision": git_sha(),
-                "versions": _versions(),
             },
+            "validation": validation_facts(trained.validation_margin / temperature, validation),
         }
-        if (log_nu := getattr(module, "log_nu", None)) is not None:
-            facts["log_nu"] = log_nu.item()
-        _save(temporary, module, chat, settings, facts)
-        info = load_model(temporary).info
-    shutil.rmtree(run, ignore_errors=True)
-    return {"path": str(target), "fingerprint": info.fingerprint, "kind": info.kind, "scale": info.scale, **facts}
+        build_artefact(temporary, card=card, arrays=trained.arrays)
+        module = importlib.import_module(f"rmkit.models.{kind}")
+        seal(temporary, module.load(temporary, check=False))
+        model = load_model(temporary)
+    return {"path": str(target), "fingerprint": model.info.fingerprint, **card}
 
 
-def _trained(
-    module: Any, rows: Mapping[str, Any], settings: ExplicitConfig, *, run: Path, checkpoint: str | None
-) -> tuple[Any, float]:
-    """The trainer after its last step, and the mean loss."""
-    from rmkit.training.trainer import RewardTrainer
-
-    with console.progress("training", steps(settings, len(rows["train"]))) as advance:
-        trainer = RewardTrainer(
-            module,
-            arguments(settings, n_rows=len(rows["train"]), run=run),
-            config=settings,
-            rows=rows["train"],
-            validation=rows["validation"],
-            on_step=advance,
-        )
-        outcome = trainer.train(resume_from_checkpoint=checkpoint)
-    return trainer, outcome.training_loss
+def _trainer(kind: str) -> Callable[[Sequence[Pair], Sequence[Pair], Mapping[str, Any], int], Trained]:
+    return {"lexical": _lexical, "frozen": _frozen, "pairwise": _pairwise}[kind]
 
 
-def _course(trainer: Any) -> dict[str, Any]:
-    """How a run went: its processes, steps, losses, and the token budget that memory left."""
-    return {
-        "processes": trainer.args.world_size,
-        "batch_tokens": trainer.batch_tokens,
-        "steps": trainer.state.global_step,
-        "best_step": trainer.state.best_global_step,
-        "loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
-    }
+def _lexical(train: Sequence[Pair], validation: Sequence[Pair], values: Mapping[str, Any], seed: int) -> Trained:
+    from rmkit.models.small import lexical
+
+    settings = config.build(lexical.LexicalConfig, values, where="train lexical")
+    with console.progress("fitting", len(settings.c_grid)) as advance:
+        fitted = lexical.fit(train, validation, settings, advance=advance)
+    facts = {"c": fitted.c, "validation_log_loss_by_c": fitted.validation_log_loss}
+    return Trained(lexical.arrays_of(fitted), asdict(settings), fitted.validation_margin, facts)
 
 
-def _build(settings: ExplicitConfig, head: Any) -> Any:
-    """The module to train and its chat."""
-    if isinstance(settings, ImplicitConfig):
-        from rmkit.training import implicit
+def _frozen(train: Sequence[Pair], validation: Sequence[Pair], values: Mapping[str, Any], seed: int) -> Trained:
+    from rmkit.models.small import frozen
 
-        return implicit.build(settings)
-    from rmkit.training.model import build
-
-    return build(settings, head=head)
+    return _encoded(train, validation, config.build(frozen.FrozenConfig, values, where="train frozen"), seed)
 
 
-def _rating_head(folder: Path, settings: ExplicitConfig) -> Any:
-    """What the outputs will mean where ratings or reactions are learned, else None."""
-    if settings.objective not in RATING:
-        return None
-    from rmkit.training.rating_labels import rating_head
+def _pairwise(train: Sequence[Pair], validation: Sequence[Pair], values: Mapping[str, Any], seed: int) -> Trained:
+    from rmkit.models.small import pairwise
 
-    return rating_head(examples(folder, "train"), settings)
+    return _encoded(train, validation, config.build(pairwise.PairwiseConfig, values, where="train pairwise"), seed)
 
 
-def _raw_cuts(folder: Path, head: Any) -> Any:
-    import torch
+def _encoded(train: Sequence[Pair], validation: Sequence[Pair], settings: Any, seed: int) -> Trained:
+    from rmkit.models.small import frozen
 
-    from rmkit.training.rating_labels import initial_cuts
-
-    return torch.nn.Parameter(initial_cuts(examples(folder, "train"), head))
-
-
-def _with_reference(module: Any, rows: dict[str, Any], settings: ImplicitConfig) -> dict[str, Any]:
-    """The rows, swapped where a reverse model is wanted; the module knows their reference log-probabilities."""
-    from rmkit.training import implicit
-
-    implicit.add_reference(module, rows, settings)
-    return {split: implicit.swapped(part) for split, part in rows.items()} if settings.reverse else rows
+    fitted = frozen.fit(train, validation, settings, seed=seed)
+    encoder = {"name": settings.encoder, "fingerprint": fitted.encoder.fingerprint, "sha256": fitted.encoder.sha256}
+    return Trained(fitted.arrays, asdict(settings), fitted.validation_margin, fitted.facts, encoder)
 
 
-def _save(folder: Path, module: Any, chat: Any, settings: ExplicitConfig, facts: Mapping[str, Any]) -> None:
-    from rmkit.models import explicit, process
-    from rmkit.training.model import plain
-    from rmkit.training.validation import with_cuts
+def _denoised(
+    pairs: Sequence[Pair], values: Mapping[str, Any], *, method: str, noise: float | None, seed: int
+) -> tuple[list[Pair], Mapping[str, Any]]:
+    from rmkit.models.small import frozen
+    from rmkit.training.denoised import denoised
 
-    if isinstance(settings, ImplicitConfig):
-        from rmkit.training import implicit
-
-        implicit.save(folder, module, chat, settings, facts)
-    elif settings.objective == "process":
-        process.save(
-            folder,
-            model=plain(module),
-            chat=chat,
-            facts=facts,
-            reduction=settings.reduction,
-            step_separator=settings.step_separator,
-        )
-    else:
-        head = with_cuts(module.rating_head, module) if module.rating_head else None
-        explicit.save(folder, model=plain(module), chat=chat, facts=facts, head=head)
+    encoder = config.build(frozen.FrozenConfig, values, where="train frozen")
+    return denoised(pairs, method=method, noise=noise, encoder=encoder, seed=seed)
 
 
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("rmkit", "torch", "transformers", "tokenizers", "accelerate")}
+def validation_facts(margin: NDArray[np.float64], pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Accuracy with a family-clustered interval, log loss and calibration error of calibrated margins, JSON-ready."""
+    p, share, family = column(pairs, "p"), column(pairs, "share"), column(pairs, "family")
+    calibrated = calibration(sigmoid(margin), p, weight=share)
+    accuracy = pair_accuracy(margin, p, clusters=family, weight=share)
+    return {"accuracy": asdict(accuracy), "log_loss": calibrated.log_loss, "ece": calibrated.ece}
 
 
 def _text(result: Mapping[str, Any]) -> str:
-    from rmkit.training.told import told, told_labels
-
     training = result["training"]
-    rows = f"{training['rows']['train']} train rows, {training['rows']['validation']} validation rows"
-    sharing = f"no ({training['padded_because']})" if training["padded_because"] else "yes"
-    more = [
-        f"skipped      {sum(sum(reasons.values()) for reasons in training['skipped'].values())} rows",
-        f"prompts shared  {sharing}",
-        f"took         {training['seconds']:.1f} s, {training['steps']} steps (best: {training['best_step']})",
-    ]
-    if "accuracy" in result["validation"] and result["scale"] != "rating":
-        return told(result, rows=rows, more=more)
-    return told_labels(result, rows=rows, more=more)
+    pairs = training["pairs"]
+    rows = f"{pairs['train']} train pairs, {pairs['validation']} validation pairs"
+    more = [f"took         {training['seconds']:.1f} s"]
+    if noise := training.get("denoise"):
+        more.append(f"denoised     {noise['left_out']} of {noise['pairs']} train pairs left out ({noise['method']})")
+    return told(result, rows=rows, more=more)

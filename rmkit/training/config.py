@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from rmkit.chat import TruncationPolicy
+from rmkit.chat.encode import TruncationPolicy
 from rmkit.errors import ConfigError
 
 ObjectiveName = Literal[

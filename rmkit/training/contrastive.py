@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rmkit import console
+from rmkit.cli import display as console
 from rmkit.errors import ModelError
 from rmkit.models import find_model, load_model
-from rmkit.models.artefact import building, open_artefact
+from rmkit.models.artifact.folder import building, open_artefact
 
 
 def main(argv: list[str]) -> int:
@@ -40,8 +40,8 @@ def _contrast(folder: Path, *, normal: Path, reverse: Path, name: str) -> None:
     """Write the contrastive model of two artefacts into an existing empty folder: the normal policy against the reverse
     one, which was trained on the swapped pairs. Raises ModelError unless both start from the same reference and share
     tokenizer, template, truncation and beta."""
-    from rmkit.models import implicit
-    from rmkit.models.transformer_artefact import open_with_chat
+    from rmkit.models.transformer import implicit
+    from rmkit.models.transformer.artifact import open_with_chat
 
     cards = [open_artefact(place).card for place in (normal, reverse)]
     for place, card in zip((normal, reverse), cards, strict=True):

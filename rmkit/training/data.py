@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from rmkit.chat import Chat, Encoded
+from rmkit.chat.encode import Chat, Encoded
+from rmkit.data.example import Example
+from rmkit.data.pairs import read_pairs
+from rmkit.data.reasons import without_numbers
 from rmkit.errors import DataError
-from rmkit.examples import Example
-from rmkit.models.packing import Ids
-from rmkit.models.rating_head import RatingHead
-from rmkit.pairs import read_pairs
-from rmkit.reasons import without_numbers
+from rmkit.models.transformer.packing import Ids
+from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.training.config import KEEPS_TIES, RANKING, ObjectiveName
 
 

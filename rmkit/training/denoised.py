@@ -17,20 +17,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal, get_args
 
+from rmkit.data.pairs import Pair
 from rmkit.errors import ConfigError
-from rmkit.features import Encoder, EncoderConfig
-from rmkit.models.frozen import pair_features
-from rmkit.pairs import Pair
+from rmkit.features.encoder import Encoder, EncoderConfig
+from rmkit.heads.pair_estimator import cross_fitted_uncertainty
+from rmkit.models.small.frozen import pair_features
 from rmkit.reliability import noise_prior
 from rmkit.reliability.confident_learning import confident_filter
 from rmkit.reliability.crm import collaborate
 from rmkit.reliability.cross_fit import cross_fit_filter
 from rmkit.reliability.feature_pairs import oriented
+from rmkit.reliability.label_weights import Verdicts
 from rmkit.reliability.mpo import split_by_gap
-from rmkit.reliability.pair_estimator import cross_fitted_uncertainty
 from rmkit.reliability.peer_review import ReviewConfig
 from rmkit.reliability.upo import select_certain
-from rmkit.reliability.verdicts import Verdicts
 
 Method = Literal["peer", "self", "mean", "cross_fit", "confident", "gap", "upo", "upo_smoothed"]
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -19,13 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rmkit import console, paths
-from rmkit.chat import Chat
+from rmkit import paths
+from rmkit.chat.encode import Chat
+from rmkit.cli import display as console
 from rmkit.errors import DataError, ModelError
-from rmkit.feature_cache import FeatureCache
-from rmkit.models import implicit
-from rmkit.models.implicit_policy import PolicyModule, response_reads, response_sums
-from rmkit.models.packing import Ids
+from rmkit.features.cache import FeatureCache
+from rmkit.models.transformer import implicit
+from rmkit.models.transformer.packing import Ids
+from rmkit.models.transformer.policy import PolicyModule, response_reads, response_sums
 from rmkit.training.config import ImplicitConfig
 from rmkit.training.data import TrainingRow
 from rmkit.training.model import chat_of, checkpoint_activations, plain, switch_dropout_off, with_lora

@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from rmkit.chat import Chat, ensure_pad
+from rmkit.chat.encode import Chat, ensure_pad
 from rmkit.errors import ConfigError, MissingExtraError, ModelError
-from rmkit.models import explicit, process
-from rmkit.models.rating_head import RatingHead
-from rmkit.models.reward_module import RewardModule
-from rmkit.models.transformer_artefact import pretrained
+from rmkit.models.transformer import explicit, process
+from rmkit.models.transformer.artifact import pretrained
+from rmkit.models.transformer.rating_head import RatingHead
+from rmkit.models.transformer.reward_module import RewardModule
 from rmkit.training.config import ExplicitConfig
 
 
@@ -41,7 +41,7 @@ def build(config: ExplicitConfig, *, head: RatingHead | None = None) -> tuple[Re
 def _weights(config: ExplicitConfig) -> dict[str, Any]:
     if config.quantise == "none":
         return {"dtype": "float32"}
-    from rmkit.training.quantised import loading_options
+    from rmkit.training.quantization import loading_options
 
     return loading_options()
 
@@ -79,7 +79,7 @@ def storable(module: RewardModule, config: ExplicitConfig) -> RewardModule:
     """The module as it will be stored: of a quantised trunk the original weights with the adapters merged in."""
     if config.quantise == "none":
         return module
-    from rmkit.training.quantised import merged_into
+    from rmkit.training.quantization import merged_into
 
     head = module.__dict__.get("rating_head")
     base, _ = _loaded(config, head, dtype="float32")

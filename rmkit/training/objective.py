@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rmkit.losses.binary_feedback import reaction
 from rmkit.losses.bradley_terry import bradley_terry
-from rmkit.losses.centring import centring
+from rmkit.losses.centering import centring
 from rmkit.losses.focal import focal
 from rmkit.losses.ipo import ipo
 from rmkit.losses.label_smoothing import label_smoothing
@@ -21,12 +22,11 @@ from rmkit.losses.ordinal import cumulative_link, ordered_cuts
 from rmkit.losses.plackett_luce import plackett_luce
 from rmkit.losses.pro import pro
 from rmkit.losses.process import process
-from rmkit.losses.reaction import reaction
 from rmkit.losses.regression import regression
 from rmkit.losses.robust import robust
 from rmkit.losses.soft_label import soft_label
 from rmkit.losses.ties import davidson
-from rmkit.models.rating_head import RatingHead
+from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.training.config import RANKING, ExplicitConfig, ImplicitConfig
 from rmkit.training.data import TrainingRow
 

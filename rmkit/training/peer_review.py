@@ -31,7 +31,8 @@ from torch.nn.functional import softplus
 from transformers import TrainerCallback, TrainingArguments
 
 from rmkit.errors import ConfigError, DataError
-from rmkit.models.reward_module import RewardModule
+from rmkit.models.transformer.reward_module import RewardModule
+from rmkit.reliability.label_weights import Flags, check_enough, check_noise
 from rmkit.reliability.peer_review import (
     ReviewConfig,
     Selection,
@@ -45,7 +46,6 @@ from rmkit.reliability.peer_review import (
     tie_order,
 )
 from rmkit.reliability.review_audit import AuditLog, ReviewAudit
-from rmkit.reliability.verdicts import Flags, check_enough, check_noise
 from rmkit.training.config import ExplicitConfig
 from rmkit.training.data import TrainingRow
 from rmkit.training.trainer import RewardTrainer

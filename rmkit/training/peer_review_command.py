@@ -12,10 +12,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from rmkit import console, paths
+from rmkit import paths
 from rmkit.atomic import draft_folder, put
+from rmkit.cli import display as console
+from rmkit.data.export_folder import export_folder, model_folder, trainable_dataset
 from rmkit.errors import ConfigError, MissingExtraError, UsageError
-from rmkit.exports import export_folder, model_folder, trainable_dataset
 from rmkit.reliability.peer_review import ReviewConfig
 from rmkit.training.config import ExplicitConfig, ImplicitConfig
 
@@ -108,7 +109,7 @@ def train_peers(
         raise MissingExtraError("transformers", "train") from error
     import pyarrow.parquet as pq
 
-    from rmkit.reliability.verdicts import check_noise
+    from rmkit.reliability.label_weights import check_noise
     from rmkit.training import implicit
     from rmkit.training.peer_review import Peers, PeerTrainer
     from rmkit.training.run import arguments as trainer_arguments
@@ -189,7 +190,8 @@ def _stored(
 ) -> dict[str, Any]:
     """Both models as artefacts DRAFT/A and DRAFT/B, and what they reach on the validation pairs."""
     from rmkit.metrics import fit_temperature
-    from rmkit.models import artefact, explicit
+    from rmkit.models.artifact import folder as artefact
+    from rmkit.models.transformer import explicit
     from rmkit.training import implicit
     from rmkit.training.model import plain
     from rmkit.training.validation import validate

@@ -1,6 +1,6 @@
 """`rmkit train process-frozen`: a head on a frozen encoder's features of every step, from rows with step labels.
 
-The heads compete on the validation split (`rmkit.models.process_frozen_head`); the test split is not touched.
+The heads compete on the validation split (`rmkit.heads.steps`); the test split is not touched.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit import config, console
+from rmkit import config
+from rmkit.cli import display as console
+from rmkit.data.example import Example
+from rmkit.data.export_folder import export_folder, model_folder, trainable_dataset
+from rmkit.data.reasons import check_enough, without_numbers
 from rmkit.errors import DataError
-from rmkit.examples import Example
-from rmkit.exports import export_folder, model_folder, trainable_dataset
-from rmkit.features import Encoder
+from rmkit.features.encoder import Encoder
+from rmkit.heads.steps import FrozenProcessConfig, Solution, StepHead, fit, step_inputs
 from rmkit.models import load_model
-from rmkit.models.artefact import build_artefact, building
-from rmkit.models.golden import seal
-from rmkit.models.process import probes
-from rmkit.models.process_frozen import load, solution_of
-from rmkit.models.process_frozen_head import FrozenProcessConfig, Solution, StepHead, fit, step_inputs
-from rmkit.reasons import check_enough, without_numbers
-from rmkit.train import small_parser
+from rmkit.models.artifact.folder import build_artefact, building
+from rmkit.models.artifact.golden import seal
+from rmkit.models.small.process_frozen import load, solution_of
+from rmkit.models.transformer.process import probes
+from rmkit.training.command import small_parser
 from rmkit.training.data import step_labels
 from rmkit.training.splits import MIN_TRAIN, MIN_VALIDATION, examples
-from rmkit.training.told import told_labels
+from rmkit.training.summary import told_labels
 from rmkit.training.validation import step_facts
 
 KIND = "process-frozen"

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rmkit.data.example import Example
 from rmkit.errors import DataError
-from rmkit.examples import Example
-from rmkit.models.rating_head import RatingHead
+from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.training.config import ExplicitConfig
 
 MAX_LEVELS = 32

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rmkit.data.export_folder import SPLIT_NAMES, examples_of
+from rmkit.data.reasons import check_enough
 from rmkit.errors import DataError
-from rmkit.exports import SPLIT_NAMES, examples_of
-from rmkit.reasons import check_enough
 from rmkit.training.config import RATING, ExplicitConfig
 
 MIN_TRAIN, MIN_VALIDATION = 20, 5

@@ -22,12 +22,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rmkit import console
 from rmkit.atomic import write_text
+from rmkit.cli import display as console
 from rmkit.config import read_object
+from rmkit.data.export_folder import dataset_of, export_folder, model_folder
 from rmkit.errors import ConfigError, UsageError
-from rmkit.exports import dataset_of, export_folder, model_folder
-from rmkit.models.artefact import CARD
+from rmkit.models.artifact.folder import CARD
 from rmkit.training.config import ExplicitConfig
 
 # t(0.975, df) for df = 1 ... 30; beyond, the normal's 1.96 is used, 4% too narrow at most
@@ -46,7 +46,7 @@ def run(options: Any, settings: ExplicitConfig) -> int:
         rates = [float(rate) for rate in (options.learning_rates or "").split(",") if rate]
     except ValueError as error:
         raise UsageError(f"--learning-rates takes numbers with commas, got {options.learning_rates!r}") from error
-    from rmkit.training import command
+    from rmkit.training import explicit
 
     seeds = 1 if options.seeds is None else options.seeds
     result = sweep(
@@ -56,7 +56,7 @@ def run(options: Any, settings: ExplicitConfig) -> int:
         learning_rates=rates,
         output=options.output,
         restart=options.restart,
-        train=partial(command.train, allow_benchmark=options.allow_benchmark),
+        train=partial(explicit.train, allow_benchmark=options.allow_benchmark),
     )
     if result["runs"]:
         console.emit(result, as_json=options.json, text=text(result))
@@ -75,10 +75,10 @@ def sweep(
 ) -> dict[str, Any]:
     """All runs with their validation numbers, and per learning rate mean and interval over the seeds.
 
-    `train` is `rmkit.training.command.train` or something like it. Raises ConfigError where an artefact of that name
+    `train` is `rmkit.training.explicit.train` or something like it. Raises ConfigError where an artefact of that name
     was made with other settings or data (with `restart` it is made anew).
     """
-    from rmkit.training import command
+    from rmkit.training import explicit
     from rmkit.training.run import last_checkpoint, run_folder
     from rmkit.training.validation import selects_by
 
@@ -94,7 +94,7 @@ def sweep(
         card = None if restart else finished(place, chosen, dataset)
         if card is None:
             resume = not restart and last_checkpoint(run_folder(place)) is not None
-            card = (train or command.train)(data, chosen, output=place, resume=resume, restart=restart)
+            card = (train or explicit.train)(data, chosen, output=place, resume=resume, restart=restart)
         if card:  # a process that does not lead is told nothing
             told = {"path": str(place), "learning_rate": chosen.learning_rate, "seed": chosen.seed}
             runs.append({**told, "validation": numbers(card["validation"])})

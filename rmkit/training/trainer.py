@@ -17,7 +17,7 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from rmkit.errors import ConfigError, DataError
-from rmkit.models.reward_module import RewardModule
+from rmkit.models.transformer.reward_module import RewardModule
 from rmkit.training.config import ExplicitConfig, ImplicitConfig
 from rmkit.training.data import TrainingRow
 from rmkit.training.objective import row_losses

@@ -22,8 +22,8 @@ from rmkit.losses.ordinal import ordered_cuts
 from rmkit.metrics import calibration, clustered_interval, length_bias, margin_summary, pair_accuracy
 from rmkit.metrics.calibration import sigmoid
 from rmkit.metrics.steps import auc, first_error, first_error_scores
-from rmkit.models.rating_head import RatingHead
-from rmkit.models.reward_module import RewardModule
+from rmkit.models.transformer.rating_head import RatingHead
+from rmkit.models.transformer.reward_module import RewardModule
 from rmkit.training.config import RATING, ExplicitConfig
 from rmkit.training.data import TrainingRow
 from rmkit.training.objective import rated_losses

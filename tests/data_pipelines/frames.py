@@ -9,10 +9,10 @@ import polars as pl
 import pyarrow as pa
 
 from data_pipelines.steps import Context, StepResult, as_frame, configure, run_step
-from rmkit.examples import EXAMPLE_SCHEMA
+from rmkit.data.example import EXAMPLE_SCHEMA
 from rmkit.ids import assistant_message, content_hash, user_message
-from warehouse.checkout import VOTES
-from warehouse.identity import example_hash, unit_hash
+from warehouse.versions.checkout import VOTES
+from warehouse.write.identity import example_hash, unit_hash
 
 SCHEMA = pa.schema([*EXAMPLE_SCHEMA, VOTES])
 RANKS = {"a": [0, 1], "b": [1, 0], "tie": [0, 0]}

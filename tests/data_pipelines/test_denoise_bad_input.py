@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from rmkit import cli
+from rmkit.cli import main as cli
 from tests.exports import kind_rows, write_export
 from tests.rmkit.tiny_encoder import write_tiny_encoder
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from data_pipelines.ingest import ingest
-from rmkit.cli import call
-from warehouse.checkout import checkout
+from data_pipelines.ingest.command import ingest
+from rmkit.cli.main import call
 from warehouse.store import open_warehouse
-from warehouse.versions import resolve
+from warehouse.versions.checkout import checkout
+from warehouse.versions.versions import resolve
 
 ROWS = [
     {"prompt": "One?", "responses": ["long answer one", "b"], "ranks": [1, 0]},

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_pipelines.ingest import Origin, Reading, ingest, main, slug
-from data_pipelines.parsing import CONFLICT
-from rmkit import cli
+from data_pipelines.ingest.command import Origin, Reading, ingest, main, slug
+from data_pipelines.ingest.rows import CONFLICT
+from rmkit.cli import main as cli
 from rmkit.errors import ConfigError, DataError, UsageError
 from warehouse.store import open_warehouse
 

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipelines.recipe import parse_recipe, run_recipe
+from data_pipelines.recipes.recipe import parse_recipe, run_recipe
 from data_pipelines.sample import SampleConfig, write
-from rmkit import cli
+from rmkit.cli import main as cli
 from rmkit.errors import ConfigError, DataError, UsageError
 from tests.data_pipelines.frames import apply, frame, pair
-from warehouse import reliability
-from warehouse.checkout import to_polars
+from warehouse.lineage import reliability_audit
 from warehouse.sql import run
 from warehouse.store import open_warehouse
-from warehouse.versions import resolve
+from warehouse.versions.checkout import to_polars
+from warehouse.versions.versions import resolve
 
 SAMPLE = SampleConfig(pairs=120, exact_duplicates=0, near_duplicates=0, leaked=0, benchmark_pairs=60, seed=2)
 
@@ -141,8 +141,8 @@ def test_the_truth_survives_later_versions_and_judges_a_filter(said: Callable[..
     assert made["version"] == "noisy@v1"
     with open_warehouse(read_only=True) as connection:
         clean, noisy = (resolve(connection, ref) for ref in ("sample", "noisy"))
-        assert reliability.flipped(connection, clean) is None
-        truth = reliability.flipped(connection, noisy)
+        assert reliability_audit.flipped(connection, clean) is None
+        truth = reliability_audit.flipped(connection, noisy)
         given, after = (to_polars(connection, version) for version in (clean, noisy))
     assert truth is not None
     assert sum(truth.values()) == made["flipped"] == round(0.3 * made["pairs_with_a_winner"])
@@ -154,7 +154,7 @@ def test_the_truth_survives_later_versions_and_judges_a_filter(said: Callable[..
     later = run_recipe(parse_recipe({"recipe": {"name": "half"}, "step": steps}, where="test"), "noisy")
     judged = said("noise", "--judge", later["version"])
     with open_warehouse(read_only=True) as connection:
-        left = reliability.flipped(connection, resolve(connection, later["version"]))
+        left = reliability_audit.flipped(connection, resolve(connection, later["version"]))
     assert left is not None
     assert (judged["kept"], judged["kept_flipped"]) == (len(left), sum(left.values())) == (60, judged["kept_flipped"])
     assert judged["rows"] == len(truth)
@@ -166,7 +166,7 @@ def test_the_same_flips_once_more_take_the_noise_back(said: Callable[..., dict[s
     said("noise", "sample", "--rate", "0.3", "--out", "noisy")
     back = said("noise", "noisy", "--rate", "0.3", "--out", "back")
     with open_warehouse(read_only=True) as connection:
-        truth = reliability.flipped(connection, resolve(connection, "back"))
+        truth = reliability_audit.flipped(connection, resolve(connection, "back"))
         digests = dict(
             run(connection, "SELECT name || '@v' || number, digest FROM version JOIN dataset USING (dataset_id)")
         )

@@ -29,20 +29,23 @@ import duckdb
 import polars  # noqa: F401
 import sklearn.linear_model  # noqa: F401
 
-import rmkit.score
-import rmkit.train  # noqa: F401
-from data_pipelines.ingest import main as ingest  # noqa: F401
-from data_pipelines.recipe import main as run_recipe  # noqa: F401
-from evaluation import models_command
-from rmkit import cli
-from rmkit.examples import MANIFEST
+import rmkit.scoring.command
+import rmkit.training.command  # noqa: F401
+from data_pipelines.ingest.command import main as ingest  # noqa: F401
+from data_pipelines.recipes.recipe import main as run_recipe  # noqa: F401
+from evaluation.registry import command as models_command
+from rmkit.cli import main as cli
+from rmkit.data.example import MANIFEST
 from rmkit.ids import file_sha256
 from rmkit.ledger import open_ledger
-from rmkit.models import aliases, load_model
+from rmkit.models import load_model
+from rmkit.models.artifact import aliases
 from rmkit.types import Event
 from tests.exports import kind_rows, write_export
-from warehouse import backup, export, restore, sync  # noqa: F401
-from warehouse.manifest import verify_export
+from warehouse.events import sync  # noqa: F401
+from warehouse.out import export  # noqa: F401
+from warehouse.out.manifest import verify_export
+from warehouse.safety import backup, restore  # noqa: F401
 from warehouse.store import open_warehouse
 
 assert models_command

@@ -25,17 +25,15 @@ from typing import Any
 import polars  # noqa: F401
 import sklearn.linear_model  # noqa: F401
 
-import rmkit.calibrate
-import rmkit.score
-import rmkit.train
-import rmkit.verify  # noqa: F401
-from data_pipelines import ingest, recipe  # noqa: F401
-from rmkit import cli
-from rmkit.examples import MANIFEST
+from data_pipelines.ingest import command as ingest  # noqa: F401
+from data_pipelines.recipes import recipe  # noqa: F401
+from rmkit.cli import main as cli
+from rmkit.data.example import MANIFEST
 from rmkit.ids import file_sha256
-from rmkit.models import artefact
+from rmkit.models.artifact import folder as artefact
 from tests.exports import kind_rows, write_export
-from warehouse import backup, export, restore  # noqa: F401
+from warehouse.out import export  # noqa: F401
+from warehouse.safety import backup, restore  # noqa: F401
 
 HANG_S, MEMORY_MB = 60, 1500
 

@@ -17,7 +17,7 @@ import polars as pl
 from data_pipelines.steps import Context, configure, run_step
 from rmkit.ids import assistant_message, canonical_json, content_hash, user_message
 from tests.data_pipelines.frames import frame, pair, vote
-from warehouse.identity import unit_hash
+from warehouse.write.identity import unit_hash
 
 Call = Callable[[], Any]
 
@@ -132,10 +132,10 @@ def template(size: int) -> Call:
 
 def suite_rule(form: str, size: int) -> Call:
     """All that a suite does with `size` rows of a form once they are scored: items, credits, measures, intervals."""
-    from evaluation.items import Answer
     from evaluation.scoring import credit_table
     from evaluation.scoring.measures import measure_all
     from evaluation.suites.forms import read_items
+    from evaluation.suites.items import Answer
     from evaluation.suites.suite import Measure, Subset, Suite
 
     draw = np.random.default_rng(5)
@@ -186,7 +186,7 @@ def idempotency(size: int) -> Call:
 
     from starlette.responses import Response
 
-    from rmkit.serve.replies import Replies
+    from rmkit.serve.http.idempotency import Replies
 
     async def answer() -> Response:
         return Response(b"x" * 1_000)
@@ -203,10 +203,10 @@ def queue_of(share: bool, clients: int, size: int) -> Call:
     import asyncio
     import time
 
-    from rmkit.models.length import LengthModel
-    from rmkit.serve import asking
-    from rmkit.serve.fair_queue import Call as Asked
-    from rmkit.serve.fair_queue import FairQueue, Job
+    from rmkit.models.small.length import LengthModel
+    from rmkit.serve.queue import scoring_batch
+    from rmkit.serve.queue.fair_queue import Call as Asked
+    from rmkit.serve.queue.fair_queue import FairQueue, Job
     from rmkit.types import Candidates, Completion, Message
 
     def call() -> None:
@@ -215,7 +215,7 @@ def queue_of(share: bool, clients: int, size: int) -> Call:
             prompt = (Message("user", "one prompt" if share else f"prompt {at}"),)
             item = Candidates(prompt, (Completion((Message("assistant", f"reply {at}"),)),))
             asked = Asked(client=f"c{at % clients}")
-            job = Job(model, asking.score, share, asked, loop, loop.create_future(), [None], 1, time.monotonic())
+            job = Job(model, scoring_batch.score, share, asked, loop, loop.create_future(), [None], 1, time.monotonic())
             queue.push(job, [item], [20])
         while queue.take(2_000):
             pass

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from data_pipelines.ingest import ingest
-from labeling_ui.definition import TaskDefinition
-from labeling_ui.people import Person
-from labeling_ui.project import Project, create_project
+from data_pipelines.ingest.command import ingest
+from labeling_ui.projects.definition import TaskDefinition
+from labeling_ui.projects.people import Person
+from labeling_ui.projects.project import Project, create_project
 from rmkit.ledger import Ledger, open_ledger
 
 ANNA, BEN, CARA, LEA = (

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from labeling_ui.answers import Answer
-from labeling_ui.project import Project
+from labeling_ui.desk.answers import Answer
+from labeling_ui.projects.project import Project
+from labeling_ui.projects.work import SCHEMA, Work
 from labeling_ui.quality import Share, agreement, people_reports
-from labeling_ui.work import SCHEMA, Work
 from rmkit.ledger import Ledger
 from tests.labeling_ui.conftest import ANNA, BEN
 

@@ -15,10 +15,10 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from rmkit import features
 from rmkit.errors import ConfigError, MissingExtraError, ModelError
-from rmkit.feature_cache import FeatureCache
-from rmkit.features import Encoder, EncoderConfig, Text, encoder_folder
+from rmkit.features import encoder as features
+from rmkit.features.cache import FeatureCache
+from rmkit.features.encoder import Encoder, EncoderConfig, Text, encoder_folder
 from tests.rmkit.tiny_encoder import write_tiny_encoder
 
 TEXTS = [
@@ -199,7 +199,7 @@ def test_a_cache_that_cannot_be_written_costs_no_run(
 def test_processes_share_a_cache(tmp_path: Path) -> None:
     """Three writers at once and a reader all along: every shard is whole or absent."""
     script = (
-        "import sys; import numpy as np; from pathlib import Path; from rmkit.feature_cache import FeatureCache\n"
+        "import sys; import numpy as np; from pathlib import Path; from rmkit.features.cache import FeatureCache\n"
         "for n in range(20):\n"
         "    keys = [bytes([int(sys.argv[2]), n, i]) + bytes(13) for i in range(8)]\n"
         "    FeatureCache(Path(sys.argv[1])).write(keys, np.full((8, 4), n, dtype=np.float16))\n"

@@ -16,12 +16,13 @@ from typing import Any
 import duckdb
 import pytest
 
-from rmkit import cli, train
+from rmkit.cli import main as cli
 from rmkit.config import read_object, read_toml
 from rmkit.errors import ConfigError, DataError
 from rmkit.ids import file_sha256
-from rmkit.models import artefact
+from rmkit.models.artifact import folder as artefact
 from rmkit.paths import warehouse_path
+from rmkit.training import command as train
 from tests.exports import kind_rows, write_export
 
 DEEP = "[" * 100_000
@@ -160,7 +161,7 @@ import resource, signal, sys
 from rmkit import cli
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 status = cli.main(["--help"])
-import rmkit.train, rmkit.score, sklearn.linear_model, pyarrow.parquet
+import rmkit.training.command, rmkit.scoring.command, sklearn.linear_model, pyarrow.parquet
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
 raise SystemExit(cli.main(sys.argv[2:]))
 """

@@ -14,8 +14,9 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from rmkit.errors import ConfigError  # noqa: E402
+from rmkit.losses.binary_feedback import reaction  # noqa: E402
 from rmkit.losses.bradley_terry import bradley_terry  # noqa: E402
-from rmkit.losses.centring import centring  # noqa: E402
+from rmkit.losses.centering import centring  # noqa: E402
 from rmkit.losses.focal import focal  # noqa: E402
 from rmkit.losses.label_smoothing import label_smoothing  # noqa: E402
 from rmkit.losses.margin import margin  # noqa: E402
@@ -23,7 +24,6 @@ from rmkit.losses.ordinal import cumulative_link, level_log_probs, ordered_cuts 
 from rmkit.losses.plackett_luce import plackett_luce  # noqa: E402
 from rmkit.losses.pro import pro  # noqa: E402
 from rmkit.losses.process import process, reduce_steps  # noqa: E402
-from rmkit.losses.reaction import reaction  # noqa: E402
 from rmkit.losses.regression import regression  # noqa: E402
 from rmkit.losses.robust import robust  # noqa: E402
 from rmkit.losses.soft_label import soft_label  # noqa: E402

@@ -16,8 +16,8 @@ import pytest
 
 pytest.importorskip("aiohttp")
 
-from evaluation.benchmarks import rubric_filter
-from evaluation.benchmarks.scripted_endpoint import Reply, Script, ScriptedEndpoint
+from evaluation.benchmarks.judging.scripted_endpoint import Reply, Script, ScriptedEndpoint
+from evaluation.benchmarks.rubrics import filter as rubric_filter
 from rmkit.errors import ConfigError
 from rmkit.generate import Engine, Limits
 from rmkit.generate.endpoint import EndpointGenerator

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evaluation.benchmarks.hard_rules import RULES, responses_in
+from evaluation.benchmarks.rubrics.hard_rules import RULES, responses_in
 from rmkit.errors import DataError
 from rubrics.criteria import Criterion
 from rubrics.hard_rules import NAMES, checked, compiled

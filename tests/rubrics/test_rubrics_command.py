@@ -11,11 +11,11 @@ import pytest
 
 pytest.importorskip("aiohttp")
 
-from evaluation.benchmarks import rubric_filter
-from evaluation.benchmarks.scripted_endpoint import Reply, ScriptedEndpoint
-from rmkit import cli
+from evaluation.benchmarks.judging.scripted_endpoint import Reply, ScriptedEndpoint
+from evaluation.benchmarks.rubrics import filter as rubric_filter
+from rmkit.cli import main as cli
+from rmkit.data.export_folder import examples_of
 from rmkit.errors import ConfigError, DataError, UsageError
-from rmkit.exports import examples_of
 from rmkit.models import load_model
 from rubrics.rubric_file import read_rubric
 from tests.exports import row, write_export

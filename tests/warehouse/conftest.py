@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from rmkit.ids import assistant_message, user_message
-from warehouse.load import LoadReport, SourceInfo, load_units
 from warehouse.store import open_warehouse
-from warehouse.units import JUDGMENT_STRUCT, REJECT_SCHEMA, UNIT_SCHEMA
+from warehouse.write.load import LoadReport, SourceInfo, load_units
+from warehouse.write.units import JUDGMENT_STRUCT, REJECT_SCHEMA, UNIT_SCHEMA
 
 
 @pytest.fixture

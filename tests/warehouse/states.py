@@ -13,7 +13,7 @@ import duckdb
 
 from rmkit.types import DatasetVersion
 from warehouse.migrate import migrate
-from warehouse.versions import commit, members_sql, resolve
+from warehouse.versions.versions import commit, members_sql, resolve
 
 State = dict[int, tuple[str | None, float]]
 N_EXAMPLES = 12

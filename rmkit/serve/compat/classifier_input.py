@@ -11,7 +11,7 @@ from rmkit.errors import DataError
 from rmkit.serve.compat.dialect import Reading, one_reply
 from rmkit.serve.compat.policy_readers import PolicyText
 from rmkit.serve.compat.served_model import chat_of
-from rmkit.serve.refusal import RefusedError
+from rmkit.serve.http.problems import RefusedError
 from rmkit.types import Candidates, Message, RewardModel
 
 TokenIds = list[Annotated[StrictInt, Field(ge=0, lt=2**31)]]

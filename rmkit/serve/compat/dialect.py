@@ -13,11 +13,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
 from rmkit.errors import DataError
-from rmkit.serve.batcher import about_tokens
 from rmkit.serve.compat.policy_readers import PolicyText, policy_text
 from rmkit.serve.compat.served_model import chat_of, control_tokens
-from rmkit.serve.native import call_of, engine_of
-from rmkit.serve.refusal import RefusedError
+from rmkit.serve.http.native import call_of, engine_of
+from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.queue.batcher import about_tokens
 from rmkit.types import Candidates, Completion, Message, RewardModel, Score
 
 Reading = Callable[[PolicyText], Candidates]

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rmkit.serve.compat.dialect import DialectRoute, Reading, numbers, score_each
 from rmkit.serve.compat.policy_readers import PolicyText
-from rmkit.serve.refusal import RefusedError
+from rmkit.serve.http.problems import RefusedError
 from rmkit.types import Candidates
 
 router = APIRouter(route_class=DialectRoute, tags=["openrlhf"])

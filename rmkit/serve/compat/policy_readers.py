@@ -101,7 +101,7 @@ def built_in_readers() -> dict[str, TemplateReader]:
 def policy_text(choice: str = "auto", *, chat: Any = None) -> PolicyText:
     """The readers for `auto`, `plain`, a built-in name, or a path to a template or tokenizer folder.
 
-    `chat` is the served model's `rmkit.chat.Chat`, where it has one. Raises ConfigError for anything else.
+    `chat` is the served model's `rmkit.chat.encode.Chat`, where it has one. Raises ConfigError for anything else.
     """
     own = _own_reader(chat)
     built_in = built_in_readers()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rmkit.control_tokens import control_tokens as names_of
+from rmkit.chat.control_tokens import control_tokens as names_of
 from rmkit.types import RewardModel
 
 
@@ -15,7 +15,7 @@ def unwrapped(model: RewardModel) -> RewardModel:
 
 
 def chat_of(model: RewardModel) -> Any:
-    """Its `rmkit.chat.Chat`, None for models that render no chat template."""
+    """Its `rmkit.chat.encode.Chat`, None for models that render no chat template."""
     return getattr(unwrapped(model), "chat", None)
 
 

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rmkit.serve.compat.classifier_input import Inputs, TokenIds, text_readings
 from rmkit.serve.compat.dialect import DialectRoute, answer, numbers, score_each
-from rmkit.serve.native import engine_of
-from rmkit.serve.refusal import RefusedError
+from rmkit.serve.http.native import engine_of
+from rmkit.serve.http.problems import RefusedError
 
 
 class SglangRoute(DialectRoute):

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rmkit.chat_template import PINNED_DATE, as_template_dict, pin_dates
+from rmkit.chat.template import PINNED_DATE, as_template_dict, pin_dates
 from rmkit.errors import ConfigError
 from rmkit.serve.compat.policy_templates import PolicyTemplate
 from rmkit.types import Message

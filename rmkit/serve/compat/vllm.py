@@ -26,8 +26,8 @@ from rmkit.errors import DataError
 from rmkit.serve.compat.classifier_input import ChatMessage, Inputs, message_reading, plain_reading, text_readings
 from rmkit.serve.compat.dialect import DialectRoute, Reading, Scored, answer, numbers, score_each
 from rmkit.serve.compat.served_model import is_regression
-from rmkit.serve.native import engine_of
-from rmkit.serve.refusal import RefusedError
+from rmkit.serve.http.native import engine_of
+from rmkit.serve.http.problems import RefusedError
 from rmkit.types import RewardModel, Score, sigmoid
 
 _REFUSED = {

@@ -1,0 +1,1 @@
+"""What steps share: near-duplicate search, vote aggregation and weighing, over plain arrays and frames."""

@@ -1,0 +1,108 @@
+"""Rows that lose or gain responses: everything that counts responses by position goes along.
+
+The new row's `parent_order` says where its responses stood in the warehouse (NEW: nowhere), so lineage and who wrote
+what follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from data_pipelines.steps import DROPPED, StepResult
+from warehouse.write.rewrite import NEW
+
+KINDS = {1: "single", 2: "pair"}
+SCORED = "scored"  # the method of a label that rewards decided
+UNLABELLED: dict[str, Any] = {
+    "step_ends": None,
+    "step_labels": None,
+    "p": None,
+    "ranks": None,
+    "margin": None,
+    "votes": [],
+}
+
+
+def narrowed(row: Mapping[str, Any], positions: Sequence[int], **label: Any) -> dict[str, Any]:
+    """The row with the responses at these positions, in the stored order, and no label but the one given."""
+    kept = sorted(positions)
+    place = {old: new for new, old in enumerate(kept)}
+    before = row["parent_order"] or range(len(row["responses"]))
+    scores = [{**one, "response": place[one["response"]]} for one in row["scores"] or [] if one["response"] in place]
+    made = dict(row) | {
+        "kind": KINDS.get(len(kept), "list"),
+        "responses": [row["responses"][at] for at in kept],
+        "generators": [row["generators"][at] for at in kept] if row["generators"] else None,
+        "parent_order": [before[at] for at in kept],
+        "scores": scores or None,
+    }
+    return made | UNLABELLED | label
+
+
+def as_pair(row: Mapping[str, Any], better: int, worse: int, rewards: Sequence[float]) -> dict[str, Any]:
+    """The row with these two responses, the first of them preferred; the margin is the difference of their rewards."""
+    first = better < worse
+    label = {"p": [float(first), float(not first)], "ranks": [int(not first), int(first)]}
+    return narrowed(row, [better, worse], **label, margin=rewards[better] - rewards[worse])
+
+
+def widened(row: Mapping[str, Any], texts: Sequence[str], *, author: str, keep_given: bool) -> dict[str, Any]:
+    """The row with new responses (message lists as JSON) behind those it had, or in place of them, and no label."""
+    given = list(row["responses"] or []) if keep_given else []
+    known = set(given)
+    new = [text for text in texts if text not in known]
+    before = row["parent_order"] or range(len(given))
+    made = dict(row) | {
+        "kind": KINDS.get(len(given) + len(new), "list"),
+        "responses": given + new,
+        "generators": [*((row["generators"] or [None] * len(given)) if given else []), *[author] * len(new)],
+        "parent_order": [*(before if given else []), *[NEW] * len(new)],
+        "scores": row["scores"] if given else None,
+    }
+    return made | UNLABELLED
+
+
+def rewards_of(row: Mapping[str, Any], aspect: str) -> list[float] | None:
+    """[N] each response's score in one aspect ("" where the row has a single one), or its rank turned around; None
+    where a response has neither."""
+    if by_scores(row, aspect):
+        values = dict.fromkeys(range(len(row["responses"] or [])), np.nan)
+        for one in row["scores"] or []:
+            if one["aspect"] == aspect or not aspect:
+                values[one["response"]] = one["value"]
+        rewards = list(values.values())
+    else:
+        rewards = [np.nan if rank is None else -float(rank) for rank in row["ranks"]]
+    return rewards if rewards and np.isfinite(rewards).all() else None
+
+
+def by_scores(row: Mapping[str, Any], aspect: str) -> bool:
+    """Whether `rewards_of` reads scores rather than ranks; the label made of them then counts no votes."""
+    return bool(aspect) or not row["ranks"]
+
+
+def scored_label(row: Mapping[str, Any], aspect: str) -> dict[str, Any]:
+    """How a label made of `rewards_of` came about."""
+    return {"method": SCORED, "n_votes": 0} if by_scores(row, aspect) else {}
+
+
+def ranks_of(rewards: Sequence[float]) -> list[int]:
+    """[N] 0 for the best, equal rewards share a rank, no rank is left out."""
+    place = {value: rank for rank, value in enumerate(sorted(set(rewards), reverse=True))}
+    return [place[value] for value in rewards]
+
+
+def result_of(
+    frame: pl.DataFrame,
+    kept: Sequence[Mapping[str, Any]],
+    dropped: Sequence[tuple[str, str, str | None]],
+    facts: Mapping[str, Any],
+) -> StepResult:
+    """The result of a step that went row by row; `dropped` are (id, reason, evidence)."""
+    return StepResult(
+        pl.DataFrame(kept, schema=frame.schema), pl.DataFrame(dropped, schema=DROPPED, orient="row"), dict(facts)
+    )

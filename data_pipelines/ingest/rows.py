@@ -1,0 +1,199 @@
+"""Rows of a file to batches of units: what can be used, and for every other row why not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from data_pipelines.sources import Source, generic, plain
+from data_pipelines.sources.reading.lines import Item, Parsed, Reject, excerpt
+from data_pipelines.sources.reading.tables import batch_rows, table_rows
+from data_pipelines.sources.unit_builder import UNSTATED, Unit, UnusableRowError
+from rmkit.errors import DataError
+from warehouse.write.bulk import pair_units
+from warehouse.write.units import REJECT_SCHEMA, UNIT_SCHEMA
+
+BLOCK_ROWS = 16_384
+BATCH_UNITS = 4_096
+BATCH_CHARACTERS = 16 << 20
+CONFLICT = "duplicate id with different content"
+SHAPE = "not the shape of this format"
+_SURPRISES = (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
+
+
+class UnitStream:
+    """One pass over a file. `n_lines`, `n_rejected`, `reasons` and `rejects` are complete after the last batch.
+
+    n_lines = rows with units + rejected rows, always. An id that comes again with other content is rejected; with the
+    same content the row is a duplicate like any other. Memory: one batch, the rejects, and two integers an id.
+    `tables` are the rows of a columnar file, to be read instead of `items` where the format is one of plain pairs.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[Item],
+        source: Source,
+        *,
+        path: str,
+        columns: Mapping[str, str] | None = None,
+        rater: str | None = None,
+        tables: Iterable[pa.Table | Reject] | None = None,
+    ):
+        self.source, self.path = source, path
+        self.n_lines = self.n_rejected = 0
+        self.reasons: dict[str, int] = {}
+        self._is_plain = source.name in plain.FORMATS
+        self._columns = columns or {}
+        self._items = table_rows(tables) if tables is not None else items
+        self._tables = tables if self._is_plain else None
+        name, _, kind = (rater or f"{UNSTATED}:human").rpartition(":")
+        self._rater, self._rater_kind = name or UNSTATED, kind
+        self._contents: dict[int, int] = {}
+        self._rejects: list[pa.RecordBatch] = []
+        self._waiting: list[Reject] = []
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """UNIT_SCHEMA batches. Raises DataError at the end where not one row was usable."""
+        units: list[Unit] = []
+        characters = 0
+        for part in self._parts():
+            if isinstance(part, pa.Table):
+                yield from part.combine_chunks().to_batches()
+                continue
+            units += part
+            characters += sum(
+                len(u["prompt"]) + sum(len(answer["messages"]) for answer in u["responses"]) for u in part
+            )
+            if len(units) >= BATCH_UNITS or characters >= BATCH_CHARACTERS:
+                yield pa.RecordBatch.from_pylist(units, schema=UNIT_SCHEMA)
+                units, characters = [], 0
+        if units:
+            yield pa.RecordBatch.from_pylist(units, schema=UNIT_SCHEMA)
+        if self.n_rejected == self.n_lines:
+            raise DataError(f"{self.path}: nothing usable in {self.n_lines} rows{self._top()}; nothing was stored")
+
+    def _parts(self) -> Iterator[pa.Table | list[Unit]]:
+        """Units as they come: tables from the fast lane, lists from the importer."""
+        if self._tables is None:
+            yield from self._from_rows(self._items)
+            return
+        line = 0
+        for table in self._tables:
+            if isinstance(table, Reject):
+                yield self._units(table)
+                line += 1
+                continue
+            named = table.rename_columns(list(generic.renamed(dict.fromkeys(table.column_names), self._columns)))
+            if (ready := plain.from_table(named, line)) is not None:
+                yield from self._from_table(ready)
+            else:
+                yield from self._from_rows(batch_rows(table, line))
+            line += len(table)
+
+    def _from_rows(self, items: Iterable[Item]) -> Iterator[pa.Table | list[Unit]]:
+        fast: list[Parsed] = []
+        characters = 0
+        for item in items:
+            if isinstance(item, Parsed) and self._columns:
+                item = Parsed(item.line, generic.renamed(item.value, self._columns))
+            if self._is_plain and isinstance(item, Parsed) and plain.is_plain(item.value):
+                fast.append(item)
+                characters += sum(len(item.value[name]) for name in plain.TEXTS)
+                if len(fast) >= BLOCK_ROWS or characters >= BATCH_CHARACTERS:
+                    yield from self._from_table(plain.from_rows(fast))
+                    fast, characters = [], 0
+            else:
+                yield self._units(item)
+        if fast:
+            yield from self._from_table(plain.from_rows(fast))
+
+    def _from_table(self, table: pa.Table) -> Iterator[pa.Table | list[Unit]]:
+        """Units of a table of plain pairs; what the bulk route hands back goes through the importer row by row."""
+        units, left = pair_units(table, rater=self._rater, rater_kind=self._rater_kind)
+        self.n_lines += len(units)
+        if table["source_row"].null_count < len(table):
+            units = self._first_of_each_id(units)
+        yield units
+        for line, item in zip(left["line"].to_pylist(), batch_rows(left, 0), strict=True):
+            row = plain.as_row(item.value) if isinstance(item, Parsed) else None
+            yield self._units(item._replace(line=line) if row is None else Parsed(line, row))
+
+    def _first_of_each_id(self, units: pa.Table) -> pa.Table:
+        """The units less those whose id came before with other texts, which are rejected."""
+        kept = []
+        texts = zip(units["prompt"].to_pylist(), units["responses"].to_pylist(), strict=True)
+        for line, row_id, (prompt, answers) in zip(
+            units["line"].to_pylist(), units["source_row"].to_pylist(), texts, strict=True
+        ):
+            content = [prompt, *(answer["messages"] for answer in answers)]
+            kept.append(self._is_new(row_id, "\n".join(content)))
+            if not kept[-1]:
+                self._reject(Reject(line, CONFLICT, excerpt(" ".join(content)), row_id))
+        return units if all(kept) else units.filter(pa.array(kept))
+
+    def rejects(self) -> pa.Table:
+        """REJECT_SCHEMA rows, in the order they were met."""
+        self._pack()
+        return pa.Table.from_batches(self._rejects, REJECT_SCHEMA)
+
+    def _top(self) -> str:
+        top = sorted(self.reasons.items(), key=lambda pair: -pair[1])[:3]
+        return f" ({'; '.join(f'{reason}: {count}' for reason, count in top)})" if top else ""
+
+    def _units(self, item: Item) -> list[Unit]:
+        self.n_lines += 1
+        if isinstance(item, Reject):
+            self._reject(item)
+            return []
+        try:
+            units = list(self.source.units(item.value))
+            if not units:
+                raise UnusableRowError("the row holds nothing to judge")
+            if not self._is_new(units[0]["source_row"], _content(units)):
+                raise UnusableRowError(CONFLICT)
+        except (UnusableRowError, *_SURPRISES) as error:  # one odd row must not cost the file
+            reason = str(error) if isinstance(error, UnusableRowError) else f"{SHAPE} ({type(error).__name__}: {error})"
+            self._reject(Reject(item.line, reason, _shown(item.value), _row_id(item.value)))
+            return []
+        for unit in units:
+            unit["line"] = item.line
+            for judgment in unit["judgments"]:
+                if judgment["rater"] == UNSTATED:
+                    judgment["rater"], judgment["rater_kind"] = self._rater, self._rater_kind
+        return units
+
+    def _is_new(self, row_id: str | None, content: str) -> bool:
+        """Whether an id is new, or stands for the same content as before."""
+        return row_id is None or self._contents.setdefault(hash(row_id), hash(content)) == hash(content)
+
+    def _reject(self, reject: Reject) -> None:
+        self.n_rejected += 1
+        self.reasons[reject.reason] = self.reasons.get(reject.reason, 0) + 1
+        self._waiting.append(reject)
+        if len(self._waiting) >= BATCH_UNITS:
+            self._pack()
+
+    def _pack(self) -> None:
+        rows = [reject._asdict() for reject in self._waiting]
+        self._rejects.append(pa.RecordBatch.from_pylist(rows, schema=REJECT_SCHEMA))
+        self._waiting = []
+
+
+def _content(units: list[Unit]) -> str:
+    if len(units) == 1 and units[0]["kind"] == "pair" and len(units[0]["judgments"]) == 1:  # as the fast lane says it
+        ranks = units[0]["judgments"][0]["ranks"]
+        if ranks == [0, 1]:
+            return "\n".join([units[0]["prompt"], *(answer["messages"] for answer in units[0]["responses"])])
+    return repr([(unit["prompt"], unit["responses"], unit["judgments"]) for unit in units])
+
+
+def _shown(row: Mapping[str, Any]) -> str:
+    return excerpt(json.dumps(row, ensure_ascii=False, default=str))
+
+
+def _row_id(row: Mapping[str, Any]) -> str | None:
+    found = row.get("id")
+    return str(found)[:200] if isinstance(found, str | int) else None

@@ -1,0 +1,1 @@
+"""Judges: data to train them on, and their training."""

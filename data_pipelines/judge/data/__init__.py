@@ -1,0 +1,1 @@
+"""`rmkit judge-data`: training data for judges, one form a file."""

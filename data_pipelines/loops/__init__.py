@@ -1,0 +1,1 @@
+"""Self-improving loops: sample, score, select, train, again; resumable."""

@@ -1,0 +1,140 @@
+"""Training a policy on preference pairs as UPO does: DPO with smoothed labels and the winner's likelihood.
+
+    h     = [log pi(yw) - log ref(yw)] - [log pi(yl) - log ref(yl)]      sums over the tokens of the response
+    loss  = -(1 - a) log sigmoid(beta h) - a log sigmoid(-beta h) - nll_weight * log pi(yw) / |yw|
+
+`a` is each pair's smoothing, the reference the policy before this round (Sun et al., arXiv:2409.11212; the sign of the
+last term and its length are corrected). A small loop in fp32, for policies that fit one device: the same seed gives the
+same weights. Pairs longer than `max_tokens` are left out and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from rmkit.chat.template import as_template_dict
+from rmkit.errors import ConfigError, DataError
+from rmkit.types import Conversation
+
+
+class PolicyPair(NamedTuple):
+    """A better and a worse reply with the smoothing of their label."""
+
+    prompt: Conversation
+    chosen: str
+    rejected: str
+    alpha: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """Defaults are UPO's, for large models; small ones want a higher learning rate."""
+
+    beta: float = 0.1
+    nll_weight: float = 0.1
+    lr: float = 5e-6
+    epochs: int = 1
+    batch_pairs: int = 8
+    max_tokens: int = 1024
+
+    def __post_init__(self) -> None:
+        if (
+            min(self.beta, self.lr) <= 0
+            or min(self.epochs, self.batch_pairs, self.max_tokens) < 1
+            or self.nll_weight < 0
+        ):
+            raise ConfigError("beta, lr, epochs, batch_pairs and max_tokens must be positive, nll_weight at least 0")
+
+
+def train_policy(
+    model: Any, reference: Any, tokenizer: Any, pairs: Sequence[PolicyPair], *, config: PolicyConfig, seed: int = 0
+) -> dict[str, float]:
+    """Train `model` in place; loss, share of pairs whose implicit reward agrees with the label after it, pairs used and
+    too long. Raises DataError where no pair fits or a loss is not finite."""
+    encoded = [one for pair in pairs if (one := _encoded(tokenizer, pair, config.max_tokens)) is not None]
+    if not encoded:
+        raise DataError(f"none of {len(pairs)} pairs fits into {config.max_tokens} tokens; raise max_tokens")
+    base = torch.cat([_logps(reference.eval(), part, grad=False) for part in _parts(encoded, config.batch_pairs)])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.0)
+    model.eval()  # no dropout: the round depends on data and seed alone
+    losses = []
+    for epoch in range(config.epochs):
+        order = np.random.default_rng([seed, epoch]).permutation(len(encoded))
+        for at in range(0, len(order), config.batch_pairs):
+            index = order[at : at + config.batch_pairs].tolist()
+            part = [encoded[i] for i in index]
+            loss = _loss(_logps(model, part, grad=True), base[index], part, config)
+            if not bool(loss.isfinite()):
+                raise DataError("the policy's loss is not finite; lower lr")
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            losses.append(loss.item())
+    after = torch.cat([_logps(model, part, grad=False) for part in _parts(encoded, config.batch_pairs)])
+    agrees = ((after - base)[:, 0] > (after - base)[:, 1]).double().mean().item()
+    return {
+        "loss": float(np.mean(losses)),
+        "agrees": agrees,
+        "pairs": len(encoded),
+        "too_long": len(pairs) - len(encoded),
+    }
+
+
+class _Encoded(NamedTuple):
+    prompt: list[int]
+    replies: tuple[list[int], list[int]]
+    alpha: float
+
+
+def _encoded(tokenizer: Any, pair: PolicyPair, max_tokens: int) -> _Encoded | None:
+    prompt = tokenizer.apply_chat_template(
+        [as_template_dict(message) for message in pair.prompt],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=False,
+    )
+    chosen, rejected = (
+        [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
+        for text in (pair.chosen, pair.rejected)
+    )
+    longest = len(prompt) + max(len(chosen), len(rejected))
+    return _Encoded(list(prompt), (chosen, rejected), pair.alpha) if longest <= max_tokens else None
+
+
+def _parts(encoded: Sequence[_Encoded], size: int) -> list[Sequence[_Encoded]]:
+    return [encoded[at : at + size] for at in range(0, len(encoded), size)]
+
+
+def _logps(model: Any, part: Sequence[_Encoded], *, grad: bool) -> Tensor:
+    """[B, 2] summed log-probabilities of the replies' tokens, EOS included."""
+    rows = [one.prompt + reply for one in part for reply in one.replies]
+    starts = [len(one.prompt) for one in part for _ in one.replies]
+    width = max(map(len, rows))
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for at, row in enumerate(rows):
+        ids[at, : len(row)], mask[at, : len(row)] = torch.tensor(row), 1
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    with torch.set_grad_enabled(grad):
+        logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
+        logp = torch.log_softmax(logits, dim=-1).gather(-1, ids[:, 1:, None])[..., 0]
+        place = torch.arange(1, width, device=ids.device)
+        reply = (place >= torch.tensor(starts, device=ids.device)[:, None]) & (mask[:, 1:] > 0)
+        return (logp * reply).sum(dim=1).view(-1, 2)
+
+
+def _loss(logp_B2: Tensor, base_B2: Tensor, part: Sequence[_Encoded], config: PolicyConfig) -> Tensor:
+    h = (logp_B2 - base_B2)[:, 0] - (logp_B2 - base_B2)[:, 1]
+    alpha = h.new_tensor([one.alpha for one in part])
+    length = h.new_tensor([float(len(one.replies[0])) for one in part])
+    dpo = -(1 - alpha) * logsigmoid(config.beta * h) - alpha * logsigmoid(-config.beta * h)
+    found: Tensor = (dpo - config.nll_weight * logp_B2[:, 0] / length).mean()
+    return found

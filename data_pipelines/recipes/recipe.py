@@ -1,0 +1,189 @@
+"""A recipe: a TOML list of cleaning steps that turns one dataset version into the next.
+
+    [recipe]
+    name = "clean"
+    description = "..."
+
+    [[step]]
+    use = "near_dedup"
+    threshold = 0.7
+
+`rmkit run RECIPE --data NAME[@REF]` reads the version, runs the steps without holding the warehouse (see runner), and
+in one short transaction stores the result as a new version together with everything that each step kept, dropped and
+measured (see record). The same recipe on the same version gives the same digest, and changes nothing the second time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from data_pipelines.recipes.record import record
+from data_pipelines.recipes.runner import Done, forget, run_steps
+from data_pipelines.steps import Context, as_frame, configure
+from rmkit.cli import display as console
+from rmkit.config import build, read_toml
+from rmkit.errors import ConfigError, DataError
+from warehouse.sql import run
+from warehouse.store import open_warehouse
+from warehouse.versions.checkout import checkout
+from warehouse.versions.versions import get, resolve
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """`steps` are (name, resolved config) in order."""
+
+    name: str
+    description: str
+    steps: tuple[tuple[str, Any], ...]
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe with every default spelled out, JSON-ready."""
+        steps = [{"use": name, **asdict(config)} for name, config in self.steps]
+        return {"recipe": {"name": self.name, "description": self.description}, "step": steps}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Head:
+    name: str
+    description: str = ""
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with rmkit, by name."""
+    folder = Path(str(resources.files("data_pipelines.recipes")))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def read_recipe(name_or_path: str) -> Recipe:
+    """A shipped recipe by name, or a TOML file. Raises ConfigError naming what is wrong and what is known."""
+    known = shipped()
+    path = known.get(name_or_path, Path(name_or_path))
+    if not path.suffix and not path.exists():
+        raise ConfigError(f"no recipe {name_or_path!r}; shipped: {', '.join(known)}, or give the path of a TOML file")
+    return parse_recipe(read_toml(path), where=str(path))
+
+
+def parse_recipe(table: dict[str, Any], *, where: str) -> Recipe:
+    """The recipe in a TOML table. Raises ConfigError."""
+    unknown = sorted(set(table) - {"recipe", "step"})
+    steps = table.get("step")
+    if unknown or not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
+        got = f"unknown table {unknown[0]!r}" if unknown else "no [[step]]"
+        raise ConfigError(f"{where}: {got}; a recipe has one [recipe] with a name and a list of [[step]] with `use`")
+    head = build(_Head, table.get("recipe", {}), where=f"{where}: recipe")
+    made = []
+    for number, step in enumerate(steps, 1):
+        options = dict(step)
+        if not isinstance(name := options.pop("use", None), str):
+            raise ConfigError(f'{where}: step {number} does not say which; add: use = "NAME"')
+        made.append((name, configure(name, options, where=f"{where}: step {number}")))
+    return Recipe(name=head.name, description=head.description, steps=tuple(made))
+
+
+def main(argv: list[str]) -> int:
+    parser = console.parser(
+        "run",
+        "Run a recipe of cleaning steps on a dataset version, making a new version.",
+        examples=[
+            "run clean --data hh",
+            "run clean --data hh@v1 --out hh-clean",
+            "run my_recipe.toml --data hh --json",
+        ],
+    )
+    parser.add_argument("recipe", help=f"a TOML file, or one of: {', '.join(shipped())}")
+    parser.add_argument("--data", required=True, metavar="NAME[@REF]", help="the version to start from")
+    parser.add_argument("--out", metavar="NAME", help="dataset that the new version belongs to (default: the same)")
+    options = parser.parse_args(argv)
+    result = run_recipe(read_recipe(options.recipe), options.data, out=options.out)
+    console.emit(result, as_json=options.json, text=_text(result))
+    return 0
+
+
+def run_recipe(recipe: Recipe, data: str, *, out: str | None = None) -> dict[str, Any]:
+    """What was kept, dropped and measured by each step, and the version made.
+
+    Raises VersionError for unknown data, DataError where no row is left. A killed run continues where it stopped.
+    """
+    with open_warehouse(read_only=True) as connection:
+        version_id = resolve(connection, data)
+        version = get(connection, version_id)
+        frame = as_frame(checkout(connection, version_id, votes=True))
+        context = Context(
+            benchmarks=_benchmarks(connection) if _needs_benchmarks(recipe) else Context().benchmarks,
+            gold={ref: as_frame(checkout(connection, resolve(connection, ref))) for ref in _gold(recipe)},
+        )
+    if not len(frame):
+        raise DataError(f"{version.ref} has no rows to run {recipe.name} on")
+    kept, done = run_steps(frame, recipe.steps, context=context, given=version.digest)
+    if not len(kept):
+        raise DataError(f"recipe {recipe.name} dropped all {len(frame)} rows ({_worst(done)}); no version was made")
+    result = record(recipe.name, recipe.resolved(), frame, kept, done=done, version_id=version_id, out=out)
+    forget(done)
+    return result
+
+
+def _needs_benchmarks(recipe: Recipe) -> bool:
+    return any(name == "contamination" for name, _ in recipe.steps)
+
+
+def _gold(recipe: Recipe) -> list[str]:
+    """The versions with known labels that its steps name."""
+    return sorted({ref for _, config in recipe.steps if (ref := getattr(config, "gold", ""))})
+
+
+def _benchmarks(connection: Any) -> pl.DataFrame:
+    """Context.benchmarks: every unit that came from a source marked as a benchmark, in the order of its text's hash."""
+    rows = connection.sql(
+        "SELECT DISTINCT ON (source.name, unit_id) source.name, coalesce(source_row, 'line ' || line) AS source_row, "
+        "prompt.messages AS prompt, resp_ids, prompt.h FROM source JOIN unit_source USING (source_id) "
+        "JOIN unit USING (unit_id) JOIN prompt USING (prompt_id) WHERE is_benchmark AND prompt.messages IS NOT NULL "
+        "ORDER BY source.name, unit_id, line"
+    ).pl()
+    texts = dict(run(connection, _BENCHMARK_RESPONSES))
+    responses = [[texts[each] for each in ids if texts.get(each)] for ids in rows["resp_ids"]]
+    made: pl.DataFrame = rows.with_columns(responses=pl.Series(responses, dtype=pl.List(pl.String))).sort(
+        "name", "h", "source_row"
+    )
+    return made.select(*Context().benchmarks.columns)
+
+
+_BENCHMARK_RESPONSES = """
+SELECT resp_id, messages FROM response SEMI JOIN (
+    SELECT unnest(resp_ids) AS resp_id FROM unit JOIN unit_source USING (unit_id) JOIN source USING (source_id)
+    WHERE is_benchmark
+) used USING (resp_id)
+"""
+
+
+def _worst(done: list[Done]) -> str:
+    step = max(done, key=lambda each: len(each.dropped))
+    return f"{step.name} alone {len(step.dropped)}"
+
+
+def _text(result: dict[str, Any]) -> str:
+    """A table of the steps, then what was made."""
+    lines = [("step", "in", "kept", "dropped", "s", "why")]
+    for step in result["steps"]:
+        reasons = sorted(step["reasons"].items(), key=lambda item: -item[1])[:3]
+        why = ", ".join(f"{count} {reason}" for reason, count in reasons)
+        seconds = "reused" if step["reused"] else f"{step['wall_s']:.1f}"
+        lines.append((step["step"], *(str(step[key]) for key in ("n_in", "n_kept", "n_dropped")), seconds, why))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = [_aligned(line, widths) for line in lines]
+    told = [(step["step"], step["facts"]) for step in result["steps"]]
+    notes = [f"{name}: {facts[key]}" for name, facts in told for key in ("note", "warning") if key in facts]
+    made = f"{result['version']} ({result['digest'][:12]}): {result['rows_out']} of {result['rows_in']} rows"
+    return "\n".join([*table, *notes, made if result["changed"] else f"nothing changed: {made}"])
+
+
+def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
+    first, *numbers, last = (
+        cell.ljust(w) if at in (0, 5) else cell.rjust(w) for at, (cell, w) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "  ".join([first, *numbers, last]).rstrip()

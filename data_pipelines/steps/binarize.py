@@ -1,0 +1,62 @@
+"""One pair out of every row's responses, for DPO and reward models, by scores (`aspect`) or ranks.
+
+    best_worst   the best against the worst (UltraFeedback's way)
+    best_random  the best against a random other (Zephyr's way)
+    halves       a random one of the upper half against one of the lower (UPO's candidates)
+
+The margin is the difference of the scores. Rows whose rewards are all equal, or not all known, are dropped. Draws
+depend on seed and unit alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from data_pipelines.algorithms.responses import as_pair, result_of, rewards_of, scored_label
+from data_pipelines.steps import Context, StepResult
+
+How = Literal["best_worst", "best_random", "halves"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    how: How = "best_worst"
+    aspect: str = ""
+    seed: int = 0
+
+
+def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
+    """Rows of two responses with a clear winner."""
+    kept, dropped = [], []
+    for row in frame.to_dicts():
+        rewards = rewards_of(row, config.aspect)
+        if rewards is None:
+            dropped.append((row["id"], "not every response has a score", None))
+            continue
+        if len(rewards) < 2 or min(rewards) == max(rewards):
+            dropped.append((row["id"], "no two responses with different scores", None))
+            continue
+        better, worse = _drawn(rewards, row["unit"], config)
+        kept.append(as_pair(row, better, worse, rewards) | scored_label(row, config.aspect))
+    return result_of(frame, kept, dropped, {"pairs": len(kept)})
+
+
+def _drawn(rewards: list[float], unit: str, config: Config) -> tuple[int, int]:
+    """Positions of the winner and of the loser, whose rewards differ."""
+    order = np.argsort(np.negative(rewards), kind="stable").tolist()
+    draw = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{config.seed} {unit}".encode()).digest()[:8]))
+    match config.how:
+        case "best_worst":
+            return order[0], order[-1]
+        case "best_random":
+            lower = [at for at in order if rewards[at] < rewards[order[0]]]
+            return order[0], lower[int(draw.integers(len(lower)))]
+        case "halves":
+            half = len(order) // 2
+            pairs = [(i, j) for i in order[:half] for j in order[len(order) - half :] if rewards[i] > rewards[j]]
+            return pairs[int(draw.integers(len(pairs)))]

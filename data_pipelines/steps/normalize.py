@@ -1,0 +1,141 @@
+"""Normalise text: the same words always have the same bytes.
+
+Rules, in this order, each with a switch: Unicode NFC (`nfc`); CRLF, CR and Unicode line separators become LF
+(`newlines`); zero-width and control characters go, except tab and LF, and zero-width joiners between letters of the
+scripts and emoji that need them (`invisible`); spaces at line ends go (`trailing_spaces`); more than two LF in a row
+become two, and blank lines at either end of a text go (`blank_lines`). A row whose text changes is a new unit: its
+responses are sorted by content hash again and every position in its label and votes moves along; `parent_order`
+tells where each stood before, so that the warehouse can carry over what it knows of the parent. Rows with step offsets
+are left alone, since the offsets count characters.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from data_pipelines.steps import Context, StepResult, nothing_dropped
+from rmkit.ids import content_hash, messages_json, parse_messages
+from warehouse.write.identity import unit_hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    nfc: bool = True
+    newlines: bool = True
+    invisible: bool = True
+    trailing_spaces: bool = True
+    blank_lines: bool = True
+
+
+# Soft hyphen, zero-width space, word joiners, direction marks, BOM, interlinear marks, C0 and C1 except \t \n \r.
+_INVISIBLE = re.compile(
+    "[\u00ad\u200b\u2060-\u2064\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb"
+    "\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]"
+    "|(?<![^\\s\x21-\x7e])[\u200c\u200d]|[\u200c\u200d](?![^\\s\x21-\x7e])"
+)
+
+RULES: Mapping[str, Callable[[str], str]] = {
+    "nfc": lambda text: unicodedata.normalize("NFC", text),
+    "newlines": lambda text: re.sub("\r\n?|[\x0b\x0c\x85\u2028\u2029]", "\n", text),
+    "invisible": lambda text: _INVISIBLE.sub("", text),
+    "trailing_spaces": lambda text: re.sub("[^\\S\n]+(?=\n|\\Z)", "", text),
+    "blank_lines": lambda text: re.sub("\n{3,}", "\n\n", text).strip("\n"),
+}
+
+# In canonical JSON, what any rule could touch; most texts of most files do not match and are never parsed.
+_SUSPECT = r'[^\x20-\x7e]|\\[urfb]|\\n\\n\\n|\\n"|"\\n|(?: |\\t)(?:\\n|")'
+
+
+def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
+    """Every row is kept; facts count the rows that each rule changed."""
+    rules = [name for name in RULES if getattr(config, name)]
+    stepped = pl.col("step_ends").list.len().fill_null(0) > 0
+    texts = _rewritten(frame.filter(~stepped), rules)
+    touched = (
+        pl.col("prompt").is_in(list(texts)) | pl.col("responses").list.eval(pl.element().is_in(list(texts))).list.any()
+    )
+    numbered = frame.with_row_index("_at")
+    changed = numbered.filter(touched.fill_null(False) & ~stepped)
+    rows = [_rewrite(row, texts) for row in changed.iter_rows(named=True)]
+    counts = Counter(rule for row in rows for rule in row.pop("_rules"))
+    as_arrow = changed.clear().to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    renewed = pl.DataFrame(pa.Table.from_pylist(rows, schema=as_arrow), schema=changed.schema)  # half the time of dicts
+    kept = pl.concat([numbered.join(changed.select("_at"), on="_at", how="anti"), renewed]).sort("_at").drop("_at")
+    facts = {
+        "rows_changed": len(rows),
+        "rows_changed_by_rule": {rule: counts[rule] for rule in rules},
+        "rows_with_steps_left_alone": frame.select(stepped.sum()).item(),
+    }
+    return nothing_dropped(kept, facts)
+
+
+def clean(text: str, rules: Sequence[str] = tuple(RULES)) -> tuple[str, set[str]]:
+    """The text after the rules, and the rules that changed it."""
+    used = set()
+    for name in rules:
+        before, text = text, RULES[name](text)
+        if text != before:
+            used.add(name)
+    return text, used
+
+
+def _rewritten(frame: pl.DataFrame, rules: Sequence[str]) -> dict[str, tuple[str, set[str]]]:
+    """Canonical JSON -> (new canonical JSON, rules), for conversations that change."""
+    distinct = pl.concat([frame["prompt"], frame["responses"].explode()]).unique().drop_nulls()
+    suspects = distinct.filter(distinct.str.contains(_SUSPECT))
+    found = {text: _clean_messages(text, rules) for text in suspects.sort()}
+    return {text: new for text, new in found.items() if new[1]}
+
+
+def _clean_messages(text: str, rules: Sequence[str]) -> tuple[str, set[str]]:
+    used: set[str] = set()
+    turns = []
+    for message in parse_messages(text):
+        content, by = clean(message.content, rules)
+        used |= by
+        turns.append(replace(message, content=content))
+    return messages_json(turns), used
+
+
+def _rewrite(row: dict[str, Any], texts: Mapping[str, tuple[str, set[str]]]) -> dict[str, Any]:
+    """The row with new texts, unit and response order; `_rules` names the rules that changed it."""
+    old = [row["prompt"], *(row["responses"] or [])]
+    prompt, *responses = (texts[text][0] if text in texts else text for text in old)
+    order = sorted(range(len(responses)), key=lambda at: content_hash(responses[at]))
+    responses = [responses[at] for at in order]
+    unit = unit_hash(row["kind"], prompt, responses=responses, step_ends=row["step_ends"], rubric=row["rubric"])
+    new = {"unit": unit, "prompt": prompt, "responses": None if row["responses"] is None else responses}
+    rules = set().union(*(texts[text][1] for text in old if text in texts))
+    before = row["parent_order"] or list(range(len(order)))
+    return reordered(row | new, order) | {"parent_order": [before[at] for at in order], "_rules": rules}
+
+
+def reordered(row: dict[str, Any], order: Sequence[int]) -> dict[str, Any]:
+    """Label and votes of a row whose responses now stand in `order` (new position k holds old position order[k])."""
+    place = {old: new for new, old in enumerate(order)}
+
+    def permuted(values: Sequence[Any] | None) -> list[Any] | None:
+        return None if values is None or len(values) != len(order) else [values[old] for old in order]
+
+    def moved(scores: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+        return None if scores is None else [s | {"response": place.get(s["response"], s["response"])} for s in scores]
+
+    votes = [
+        vote
+        | {
+            "ranks": permuted(vote["ranks"]),
+            "shown_order": None if vote["shown_order"] is None else [place[at] for at in vote["shown_order"]],
+            "scores": moved(vote["scores"]),
+        }
+        for vote in row["votes"] or []
+    ]
+    lists = {name: permuted(row[name]) for name in ("p", "ranks", "generators")}
+    return row | lists | {"scores": moved(row["scores"]), "votes": votes}

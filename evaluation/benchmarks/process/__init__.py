@@ -1,0 +1,1 @@
+"""`rmkit bench process`."""

@@ -1,0 +1,1 @@
+"""Benchmarks of rubrics and hard rules."""

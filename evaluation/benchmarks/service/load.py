@@ -1,0 +1,135 @@
+"""The clients of `rmkit bench service`, in a process of their own: a closed loop over keep-alive connections.
+
+HTTP is spoken by hand over asyncio streams, so that the clients cost little beside what they measure. Prints one JSON
+object: every answer's second, latency and status, wrong and lost answers, and the processor time the clients took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import resource
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from evaluation.benchmarks.service.setup import rendered
+
+TOLERANCE = 1e-4
+GIVE_UP_S = 60.0  # a request without an answer for so long is lost
+IMPATIENCE_S = 0.2  # between a 429 and the next try, whatever Retry-After says
+
+
+class Prepared(NamedTuple):
+    """A request as bytes, and what is right."""
+
+    head_and_body: bytes
+    expected: list[float]
+
+
+def prepare(line: str, style: str) -> Prepared:
+    asked = json.loads(line)
+    if style == "plain":
+        path = "/get_reward"
+        body: dict[str, Any] = {"query": [rendered(asked["prompt"], text) for text in asked["completions"]]}
+    else:
+        path = "/rmkit/v1/score"
+        body = {"items": [{"prompt": asked["prompt"], "completions": asked["completions"]}]}
+    data = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+    )
+    return Prepared(head.encode() + data, asked["expected"])
+
+
+async def answer_of(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: bytes) -> tuple[int, bytes]:
+    """(status, body) of one request on an open connection."""
+    writer.write(asked)
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+    length = int(head.split("content-length:")[1].split("\r\n")[0])
+    return int(head.split(" ", 2)[1]), await reader.readexactly(length)
+
+
+def is_right(style: str, body: bytes, expected: list[float]) -> bool:
+    answer = json.loads(body)
+    found = answer["rewards"] if style == "plain" else [score["value"] for score in answer["scores"][0]]
+    return len(found) == len(expected) and all(
+        value is not None and abs(value - right) <= TOLERANCE * max(1.0, abs(right))
+        for value, right in zip(found, expected, strict=True)
+    )
+
+
+class Load:
+    """What the clients saw. `answers` are (second after the start, latency in s, status, completions)."""
+
+    def __init__(self, requests: list[Prepared], *, url: str, style: str, seconds: float) -> None:
+        self.requests = itertools.cycle(requests)
+        self.host, port = url.removeprefix("http://").split(":")
+        self.port = int(port)
+        self.style = style
+        self.start = time.monotonic()
+        self.end = self.start + seconds
+        self.answers: list[tuple[float, float, int, int]] = []
+        self.counts: Counter[str] = Counter()
+
+    async def client(self) -> None:
+        connection = None
+        while time.monotonic() < self.end:
+            asked = next(self.requests)
+            sent = time.monotonic()
+            try:
+                connection = connection or await asyncio.open_connection(self.host, self.port)
+                status, body = await asyncio.wait_for(answer_of(*connection, asked.head_and_body), GIVE_UP_S)
+            except (OSError, TimeoutError, asyncio.IncompleteReadError):
+                self.counts["lost"] += 1
+                connection = None
+                await asyncio.sleep(IMPATIENCE_S)
+                continue
+            now = time.monotonic()
+            self.answers.append((now - self.start, now - sent, status, len(asked.expected)))
+            if status == 200:
+                self.counts["right" if is_right(self.style, body, asked.expected) else "wrong"] += 1
+            elif status == 429:
+                await asyncio.sleep(IMPATIENCE_S)
+        if connection:
+            connection[1].close()
+
+    async def run(self, clients: int) -> None:
+        await asyncio.gather(*(self.client() for _ in range(clients)))
+
+
+async def recovery(load: Load, asked: Prepared) -> float:
+    """Seconds from now until a request is answered again."""
+    since = time.monotonic()
+    while time.monotonic() - since < GIVE_UP_S:
+        try:
+            reader, writer = await asyncio.open_connection(load.host, load.port)
+            status, _ = await asyncio.wait_for(answer_of(reader, writer, asked.head_and_body), GIVE_UP_S)
+            writer.close()
+            if status == 200:
+                return time.monotonic() - since
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            pass
+        await asyncio.sleep(0.05)
+    return GIVE_UP_S
+
+
+def main(options: dict[str, Any]) -> dict[str, Any]:
+    lines = Path(options["requests"]).read_text().splitlines()
+    requests = [prepare(line, options["style"]) for line in lines]
+    before, started = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+    load = Load(requests, url=options["url"], style=options["style"], seconds=options["seconds"])
+    asyncio.run(load.run(options["clients"]))
+    after, wall = resource.getrusage(resource.RUSAGE_SELF), time.monotonic() - started
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    found = {"answers": load.answers, "counts": dict(load.counts), "client_cpu": used / wall}
+    if options.get("recovery"):
+        found["recovery_s"] = asyncio.run(recovery(load, requests[0]))
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(sys.argv[1]))))

@@ -1,0 +1,1 @@
+"""`rmkit bench training` and `rmkit bench gpu`."""

@@ -1,0 +1,270 @@
+"""`rmkit bench gpu-training`: forward and backward of a training step on one device, packed beside padded.
+
+Qwen3-0.6B- and 8B-sized models of random weights in bf16, pairs of random ids whose prompt and reply lengths are drawn
+from log-normals (sigma 0.6), gradient checkpointing in every arm where asked for. Needs torch and transformers only;
+beside TRL itself, end to end, runs `rmkit bench training --size qwen3-0.6b --precision bf16` on the same device.
+
+    padded        what RewardTrainer computes: chosen and rejected of `--micro-batch` pairs, padded to the longest,
+                  SDPA, the head on every token in the trunk's precision
+    padded_flash  the same with flash_attention_2, where flash-attn is installed
+    rows          rmkit, prompts shared row by row, fp32 head at the reward tokens, micro-batches by token budget
+    rmkit         the same through flex attention (CUDA only)
+
+Arms take turns on the same rows after one untimed step each; ratios are taken within a repeat. The optimiser is left
+out: it costs every arm the same, and with it an 8B model would not fit on one device. `peak` is the measured speed of
+one large bf16 matrix product; `use` is the share of it that 6 x parameters x tokens amounts to (2 forward, 4 backward;
+attention and recomputation not counted), once for the tokens that an arm really computed.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from evaluation.benchmarks.training.run import SIZES, model_config
+from rmkit.cli.display import emit, parser, progress
+from rmkit.errors import UsageError
+
+Row = list[tuple[int, ...]]
+
+ARMS = ("padded", "padded_flash", "rows", "rmkit")
+VOCABULARY = 8000
+SIGMA = 0.6
+
+
+def main(argv: list[str]) -> int:
+    options = _parser().parse_args(argv)
+    if options.pairs % options.micro_batch:
+        raise UsageError(f"--pairs {options.pairs} is no multiple of --micro-batch {options.micro_batch}")
+    summary = run(options)
+    emit(summary, as_json=options.json, text=table(summary))
+    return 0
+
+
+def _parser() -> Any:
+    made = parser(
+        "bench gpu-training",
+        "Forward and backward of a training step: packed with shared prompts beside padded.",
+        examples=["bench gpu-training --size qwen3-0.6b", "bench gpu-training --size qwen3-8b --checkpointing"],
+    )
+    made.add_argument("--size", choices=sorted(SIZES), default="qwen3-0.6b")
+    made.add_argument("--pairs", type=int, default=64, help="pairs a step (default 64)")
+    made.add_argument("--micro-batch", type=int, default=8, help="pairs of a padded forward pass (default 8)")
+    made.add_argument("--batch-tokens", type=int, default=16384, help="our token budget (default 16384)")
+    made.add_argument("--prompt", type=int, default=256, help="median tokens of a prompt (default 256)")
+    made.add_argument("--reply", type=int, default=128, help="median tokens of a reply (default 128)")
+    made.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
+    made.add_argument("--checkpointing", action="store_true", help="gradient checkpointing in every arm")
+    made.add_argument("--repeats", type=int, default=5)
+    return made
+
+
+def run(options: Any) -> dict[str, Any]:
+    """Per arm the seconds of a step, pairs per second, memory and use of the matrix peak; ratios to `padded`."""
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
+    peak = matrix_peak(device, dtype)
+    rows = make_rows(options.pairs, prompt=options.prompt, reply=options.reply, seed=0)
+    arms = _arms(options, device, dtype)
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
+    with progress("steps", len(arms) * (options.repeats + 1)) as advance:
+        for repeat in range(options.repeats + 1):
+            for name in [*arms][repeat % len(arms) :] + [*arms][: repeat % len(arms)]:
+                found = _timed(arms[name], rows, device)
+                advance(1)
+                if repeat:  # the first step compiles and warms up
+                    measured[name].append(found)
+    return _summary(options, measured, peak=peak, parameters=arms[next(iter(arms))].parameters, device=device)
+
+
+def make_rows(n: int, *, prompt: int, reply: int, seed: int) -> list[Row]:
+    """n prompts of random ids with two replies each; lengths log-normal around the medians."""
+    draw = random.Random(seed)
+
+    def ids(length: float) -> tuple[int, ...]:
+        return tuple(draw.randrange(1, VOCABULARY) for _ in range(max(1, round(length))))
+
+    made = []
+    for _ in range(n):
+        head = ids(prompt * draw.lognormvariate(0, SIGMA))
+        made.append([(*head, *ids(reply * draw.lognormvariate(0, SIGMA))) for _ in range(2)])
+    return made
+
+
+def matrix_peak(device: Any, dtype: Any) -> float:
+    """FLOP/s of one large square product, the best of several."""
+    import torch
+
+    n, rounds = (8192, 20) if device.type == "cuda" else (512, 3)
+    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+    best = 0.0
+    for _ in range(rounds):
+        _wait(device)
+        start = time.perf_counter()
+        a @ b
+        _wait(device)
+        best = max(best, 2 * n**3 / (time.perf_counter() - start))
+    return best
+
+
+class _Arm:
+    """One way to compute a step's gradients: `losses(rows)` yields (loss, computed tokens) of each micro-batch."""
+
+    def __init__(self, model: Any, losses: Callable[[Sequence[Row]], Iterator[tuple[Any, int]]], setting: Any) -> None:
+        self.model, self.losses, self.setting = model, losses, setting
+        self.parameters = sum(p.numel() for p in model.parameters()) - model.get_input_embeddings().weight.numel()
+
+    def step(self, rows: Sequence[Row]) -> tuple[float, int]:
+        """The step's mean loss, and how many tokens went through the trunk."""
+        self.model.zero_grad(set_to_none=True)
+        total, tokens = 0.0, 0
+        with self.setting():
+            for loss, count in self.losses(rows):
+                (loss / len(rows)).backward()
+                total += float(loss.detach()) / len(rows)
+                tokens += count
+        return total, tokens
+
+
+def _arms(options: Any, device: Any, dtype: Any) -> dict[str, _Arm]:
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from rmkit.models.transformer.reward_module import RewardModule
+
+    torch.manual_seed(0)
+    with torch.device(device):
+        config = model_config(options.size, vocabulary=VOCABULARY, pad_id=0)
+        model = AutoModelForSequenceClassification.from_config(config, dtype=dtype)
+    plain_head = copy.deepcopy(model.score)  # the module below turns the model's own into fp32
+    module = RewardModule(model)
+    model.train()
+    if options.checkpointing:
+        model.gradient_checkpointing_enable()
+
+    def padded(rows: Sequence[Row]) -> Iterator[tuple[Any, int]]:
+        return _padded(model, plain_head, rows, micro_batch=options.micro_batch)
+
+    def packed(rows: Sequence[Row]) -> Iterator[tuple[Any, int]]:
+        return _packed(module, rows, batch_tokens=options.batch_tokens)
+
+    made = {"padded": _Arm(model, padded, lambda: _attention(model, "sdpa"))}
+    if device.type == "cuda" and importlib.util.find_spec("flash_attn"):
+        made["padded_flash"] = _Arm(model, padded, lambda: _attention(model, "flash_attention_2"))
+    made["rows"] = _Arm(model, packed, lambda: _shared(model, flex=False))
+    if device.type == "cuda":
+        made["rmkit"] = _Arm(model, packed, lambda: _shared(model, flex=True))
+    return made
+
+
+@contextmanager
+def _attention(model: Any, name: str) -> Iterator[None]:
+    model.set_attn_implementation(name)
+    yield
+
+
+@contextmanager
+def _shared(model: Any, *, flex: bool) -> Iterator[None]:
+    from rmkit.models.transformer import shared_attention
+
+    model.set_attn_implementation(shared_attention.NAME)
+    devices = shared_attention.FLEX_DEVICES if flex else frozenset()
+    with mock.patch.object(shared_attention, "FLEX_DEVICES", devices):
+        yield
+
+
+def _padded(model: Any, head: Any, rows: Sequence[Row], *, micro_batch: int) -> Iterator[tuple[Any, int]]:
+    import torch
+
+    from rmkit.models.transformer.packing import pad
+
+    for start in range(0, len(rows), micro_batch):
+        part = rows[start : start + micro_batch]
+        ordered = [[row[side]] for side in (0, 1) for row in part]  # all chosen, then all rejected
+        batch = pad(ordered, pad_id=0).to(model.device)
+        states = model.base_model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+        ).last_hidden_state
+        logits = head(states)[torch.arange(len(states), device=states.device), batch.reward_index, 0]
+        chosen, rejected = logits.float().chunk(2)
+        yield -torch.nn.functional.logsigmoid(chosen - rejected).sum(), batch.input_ids.numel()
+
+
+def _packed(module: Any, rows: Sequence[Row], *, batch_tokens: int) -> Iterator[tuple[Any, int]]:
+    import torch
+
+    for numbers in module.plan(rows, max_tokens=batch_tokens):
+        batch = module.collate([rows[number] for number in numbers])
+        chosen, rejected = module(batch).view(-1, 2).T
+        yield -torch.nn.functional.logsigmoid(chosen - rejected).sum(), batch.input_ids.numel()
+
+
+def _timed(arm: _Arm, rows: Sequence[Row], device: Any) -> dict[str, float]:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    _wait(device)
+    start = time.perf_counter()
+    loss, tokens = arm.step(rows)
+    _wait(device)
+    seconds = time.perf_counter() - start
+    memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
+    return {"seconds": seconds, "tokens": tokens, "loss": loss, "memory_gib": memory}
+
+
+def _wait(device: Any) -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _summary(
+    options: Any, measured: Mapping[str, list[dict[str, float]]], *, peak: float, parameters: int, device: Any
+) -> dict[str, Any]:
+    from evaluation.benchmarks.training.page import machine
+
+    arms = {}
+    for name, found in measured.items():
+        middle = {key: statistics.median(one[key] for one in found) for key in found[0]}
+        flops = 6 * parameters * middle["tokens"] / middle["seconds"]
+        against = [base["seconds"] / one["seconds"] for base, one in zip(measured["padded"], found, strict=True)]
+        ratio = {"median": statistics.median(against), "low": min(against), "high": max(against)}
+        arms[name] = {**middle, "pairs_per_s": options.pairs / middle["seconds"], "use": flops / peak, "ratio": ratio}
+    spec = {key: value for key, value in vars(options).items() if key != "json"}
+    where = {**machine(None), "device": device.type}
+    return {"arms": arms, "peak_tflops": peak / 1e12, "parameters": parameters, "spec": spec, "machine": where}
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """Markdown: one line an arm, and what it was measured on."""
+    spec, where = summary["spec"], summary["machine"]
+    lines = ["| arm | pairs/s | x padded | tokens a step | use of the peak | memory GiB | loss |"]
+    lines.append("| --- | ---: | --- | ---: | ---: | ---: | ---: |")
+    for name, one in summary["arms"].items():
+        ratio = one["ratio"]
+        lines.append(
+            f"| {name} | {one['pairs_per_s']:.2f} | {ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}] | "
+            f"{one['tokens']:.0f} | {100 * one['use']:.1f}% | {one['memory_gib']:.1f} | {one['loss']:.5f} |"
+        )
+    versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{spec['size']}, {summary['parameters'] / 1e6:.0f}M parameters without embeddings, {spec['precision']}, "
+            f"checkpointing {'on' if spec['checkpointing'] else 'off'}; {spec['pairs']} pairs a step, "
+            f"{spec['repeats']} repeats. {where['gpu'] or where['cpu']}: {summary['peak_tflops']:.2f} TFLOP/s at most; "
+            f"{versions}.",
+        ]
+    )

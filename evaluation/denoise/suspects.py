@@ -1,0 +1,236 @@
+"""Suspicious labels: the worst disagreements between data and models go to people, and their answers come back.
+
+    rmkit denoise suspects NAME      rows whose label models that never saw them contradict most -> annotation queue
+    (people answer in the studio; rmkit sync brings the answers into the warehouse)
+    rmkit denoise adjudicated NAME   answers -> a new version, and what that changed: accuracy on the test split of a
+                                     head trained on the old and on the new train split, the same pairs and seeds
+
+Margins are cross-fitted by prompt family (rmkit.reliability.cross_fit), or those of `--model`. The priority is the
+probability that the label is wrong, sigmoid(-margin). The same row is queued once, however often it is found.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from data_pipelines.algorithms.weighing import family_of, feature_pairs, judged_pairs
+from data_pipelines.recipes.recipe import parse_recipe, run_recipe
+from data_pipelines.steps.relabel import METHOD
+from data_pipelines.steps.reward_gap import Config as MarginConfig
+from data_pipelines.steps.reward_gap import model_margins
+from evaluation.denoise.data import version_data, version_frame
+from evaluation.denoise.summary import resampled
+from rmkit.cli import display as console
+from rmkit.errors import DataError, UsageError
+from rmkit.features.encoder import EncoderConfig
+from rmkit.heads.stacked import Table, score_margins
+from rmkit.heads.stacked_training import HeadConfig, fit_heads
+from rmkit.ledger import Ledger, open_ledger
+from rmkit.ledger.annotation_queue import KIND, enqueue, queue_item
+from rmkit.metrics.calibration import sigmoid
+from rmkit.reliability.cross_fit import cross_fitted_margins
+from warehouse.lineage import reliability_audit
+from warehouse.store import open_warehouse
+
+SEEDS = 5
+FINDER = "denoise suspects"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A row whose label is doubted. `margin` is of the labelled order, negative where models prefer the other."""
+
+    id: str
+    unit: str
+    margin: float
+    prefers_first: bool
+    n_votes: int
+
+
+def suspects(ref: str, *, limit: int, margins: MarginConfig) -> tuple[list[Suspect], pl.DataFrame, str]:
+    """The `limit` rows with the most negative margins, worst first, with the version's rows and full name."""
+    frame, name, _ = version_frame(ref)
+    ids, margin = model_margins(frame, margins) if margins.model else _cross_fitted(frame, margins)
+    known = {row["id"]: row for row in frame.select("id", "unit", "p", "n_votes").iter_rows(named=True)}
+    worst = [at for at in np.argsort(margin, kind="stable")[:limit] if margin[at] < 0]
+    return [_suspect(known[ids[at]], float(margin[at])) for at in worst], frame, name
+
+
+def _suspect(row: Mapping[str, Any], margin: float) -> Suspect:
+    return Suspect(row["id"], row["unit"], margin, row["p"][0] > row["p"][1], row["n_votes"] or 0)
+
+
+def _cross_fitted(frame: pl.DataFrame, config: MarginConfig) -> tuple[tuple[str, ...], Any]:
+    pairs = feature_pairs(frame, config)
+    head = HeadConfig(epochs=config.epochs, hidden=config.hidden, lr=config.lr)
+    return pairs.ids, cross_fitted_margins(pairs, head=head, groups=family_of(frame, pairs), seed=config.seed)
+
+
+def queue_suspects(
+    ref: str, *, project: str, limit: int = 50, margins: MarginConfig | None = None, ledger: Ledger
+) -> dict[str, Any]:
+    """Queue the worst rows for people; how many were found and how many are new in the queue."""
+    margins = margins or MarginConfig()
+    found, frame, name = suspects(ref, limit=limit, margins=margins)
+    pairs = {pair.example: pair for pair in judged_pairs(frame, margins.splits)}
+    items = [
+        queue_item(
+            pairs[one.id].candidates,
+            project=project,
+            found_by=f"{FINDER} {name}",
+            reason=_reason(one, trained=bool(margins.model)),
+            priority=float(sigmoid(-one.margin)),
+            unit=one.unit,
+            evidence={"margin": one.margin, "label_prefers_first": one.prefers_first, "n_votes": one.n_votes},
+        )
+        for one in found
+    ]
+    return {"version": name, "project": project, "found": len(items), "queued": enqueue(ledger, items)}
+
+
+def _reason(one: Suspect, *, trained: bool) -> str:
+    who = "a reward model" if trained else "models that have not seen this pair"
+    said = "the label (1 vote)" if one.n_votes == 1 else f"the label ({one.n_votes} votes)"
+    return f"suspected wrong label: {who} give {sigmoid(one.margin):.0%} to the order that {said} prefers"
+
+
+def asked(ledger: Ledger, name: str, project: str) -> dict[str, datetime]:
+    """When each unit (hex) of a version was put into the queue as a suspect."""
+    found: dict[str, datetime] = {}
+    for recorded in ledger.events(0, kinds=(KIND,)):
+        said = recorded.event.payload
+        if said["project"] == project and said["found_by"] == f"{FINDER} {name}" and said["unit"]:
+            found[said["unit"]] = recorded.event.time
+    return found
+
+
+def adjudicated(
+    ref: str,
+    *,
+    project: str,
+    ledger: Ledger,
+    out: str | None = None,
+    encoder: EncoderConfig | None = None,
+    head: HeadConfig | None = None,
+) -> dict[str, Any]:
+    """The version with people's answers as labels, and the accuracy before and after on the same test pairs.
+
+    Raises DataError where nothing was queued, or no answer has come back yet.
+    """
+    _, name, _ = version_frame(ref)
+    when = asked(ledger, name, project)
+    if not when:
+        raise DataError(f"nothing of {name} is in the queue of {project}; begin with: rmkit denoise suspects {name}")
+    with open_warehouse(read_only=True) as connection:
+        answers = reliability_audit.answers_since(connection, when)
+    if not answers:
+        raise DataError(
+            f"none of the {len(when)} queued rows of {name} has an answer in the warehouse; bring answers in with: "
+            "rmkit sync"
+        )
+    labels = [f"{unit} {_p_first(given):.6g} {len(given)}" for unit, given in sorted(answers.items())]
+    recipe = {"recipe": {"name": METHOD}, "step": [{"use": "relabel", "labels": labels}]}
+    made = run_recipe(parse_recipe(recipe, where="rmkit denoise adjudicated"), name, out=out)
+    effect = _effect(name, made["version"], encoder, head or HeadConfig())
+    facts = made["steps"][0]["facts"]
+    told = {"version": made["version"], "digest": made["digest"], "queued": len(when), "answered": len(answers)}
+    return {**told, **facts, **effect}
+
+
+def _p_first(given: Sequence[tuple[int, int]]) -> float:
+    """Share of the answers for the first response, a tie counting half."""
+    return float(np.mean([0.5 if first == second else float(first < second) for first, second in given]))
+
+
+def _effect(before: str, after: str, encoder: EncoderConfig | None, head: HeadConfig) -> dict[str, Any]:
+    """Accuracy in percent on the test split of the new version, heads trained on either train split, five seeds."""
+    old, new = (version_data(ref, encoder=encoder) for ref in (before, after))
+    credit = []
+    for data in (old, new):
+        heads = fit_heads(data.train, head, seeds=range(SEEDS))
+        margin = score_margins(heads, Table(new.test))
+        credit.append((margin > 0) + 0.5 * (margin == 0))
+    drawn = 100 * resampled(credit[1] - credit[0], new.test_family)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return {
+        "accuracy_before": float(100 * credit[0].mean()),
+        "accuracy_after": float(100 * credit[1].mean()),
+        "difference": float(100 * (credit[1] - credit[0]).mean()),
+        "difference_low": float(low),
+        "difference_high": float(high),
+        "test_pairs": len(new.test),
+        "seeds": SEEDS,
+    }
+
+
+def queue_main(argv: list[str]) -> int:
+    parser = console.parser(
+        "denoise suspects",
+        "Queue the rows whose label models contradict most, for people to look at again.",
+        examples=[
+            "denoise suspects hh@v2 --limit 100",
+            "denoise suspects hh@v2 --model models/hh-frozen --project recheck",
+        ],
+    )
+    parser.add_argument("data", metavar="NAME[@REF]")
+    parser.add_argument("--limit", type=int, default=50, help="at most so many rows (default 50)")
+    parser.add_argument("--project", default="suspects", help="the labeling project that asks (default suspects)")
+    parser.add_argument("--model", default="", help="margins of this reward model instead of cross-fitted ones")
+    parser.add_argument("--encoder", default="minilm", help="frozen encoder of the cross-fitted heads")
+    options = parser.parse_args(argv)
+    if options.limit < 1:
+        raise UsageError(f"--limit must be positive, got {options.limit}")
+    margins = MarginConfig(model=options.model, encoder=options.encoder)
+    with open_ledger() as ledger:
+        result = queue_suspects(
+            options.data, project=options.project, limit=options.limit, margins=margins, ledger=ledger
+        )
+    known = result["found"] - result["queued"]
+    text = f"{result['queued']} rows of {result['version']} queued for {result['project']}" + (
+        f", {known} were there already" if known else ""
+    )
+    console.emit(result, as_json=options.json, text=text)
+    return 0
+
+
+def answers_main(argv: list[str]) -> int:
+    parser = console.parser(
+        "denoise adjudicated",
+        "A new version with people's answers about suspicious labels, and what that changed on the test split.",
+        examples=["denoise adjudicated hh@v2", "denoise adjudicated hh@v2 --project recheck --out hh-rechecked"],
+    )
+    parser.add_argument("data", metavar="NAME[@REF]", help="the version whose suspects were queued")
+    parser.add_argument("--project", default="suspects")
+    parser.add_argument("--out", metavar="NAME", help="dataset that the new version belongs to (default: the same)")
+    parser.add_argument("--encoder", default="minilm", help="frozen encoder of the heads that measure the change")
+    options = parser.parse_args(argv)
+    with open_ledger() as ledger:
+        result = adjudicated(
+            options.data,
+            project=options.project,
+            ledger=ledger,
+            out=options.out,
+            encoder=EncoderConfig(encoder=options.encoder),
+        )
+    result |= {"command": f"rmkit denoise adjudicated {shlex.join(argv)}"}
+    console.emit(result, as_json=options.json, text=_told(result))
+    return 0
+
+
+def _told(result: Mapping[str, Any]) -> str:
+    return "\n".join(
+        [
+            f"{result['version']} ({result['digest'][:12]}): {result['answered']} of {result['queued']} queued rows "
+            f"answered, {result['winner_changed']} labels turned around",
+            f"accuracy on {result['test_pairs']} test pairs  {result['accuracy_before']:.1f}% -> "
+            f"{result['accuracy_after']:.1f}%, difference {result['difference']:+.1f} "
+            f"({result['difference_low']:+.1f} to {result['difference_high']:+.1f}; {result['seeds']} seeds)",
+        ]
+    )

@@ -1,0 +1,1 @@
+"""`rmkit drift`: served scores against a reference set."""

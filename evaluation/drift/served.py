@@ -1,0 +1,99 @@
+"""Scores to compare: what a service gave (the ledger's `reward` events), and what its model gives a reference set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rmkit.cli import display as console
+from rmkit.data.example import Example
+from rmkit.errors import DataError
+from rmkit.ids import content_hash, messages_json
+from rmkit.ledger import Ledger
+from rmkit.types import RewardModel
+
+BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One completion's score. `value` None is unscored; texts (canonical JSON) are None where they were not logged."""
+
+    value: float | None
+    chars: int
+    source: str | None
+    prompt: str
+    response: str
+    time: datetime | None = None
+    unscored: str | None = None
+    prompt_text: str | None = None
+    text: str | None = None
+
+
+def served(
+    ledger: Ledger, name: str, *, since: datetime | None = None, fingerprint: str | None = None
+) -> tuple[str, list[Observed]]:
+    """The fingerprint (the last one served under the name, where none is given) and its scores since then.
+
+    Raises DataError where nothing was served under the name.
+    """
+    events = [
+        recorded.event
+        for recorded in ledger.events(kinds=["reward"])
+        if recorded.event.payload["model"] == name and (since is None or recorded.event.time >= since)
+    ]
+    if not events:
+        raise DataError(f"no reward of a model named {name!r} is in the ledger; serve one: rmkit serve {name}=MODEL")
+    wanted = fingerprint or str(events[-1].payload["fingerprint"])
+    found = [
+        observed
+        for event in events
+        if event.payload["fingerprint"] == wanted
+        for observed in _completions(event.payload, event.time)
+    ]
+    return wanted, found
+
+
+def _completions(payload: Mapping[str, Any], time: datetime) -> Iterator[Observed]:
+    for item in payload["items"]:
+        if "p_first" in item:  # a comparison has no score
+            continue
+        for one in item["completions"]:
+            yield Observed(
+                value=one["value"],
+                chars=one["chars"],
+                source=item["source"],
+                prompt=item["prompt"],
+                response=one["response"],
+                time=time,
+                unscored=one.get("unscored"),
+                prompt_text=item.get("prompt_text"),
+                text=one.get("text"),
+            )
+
+
+def reference(model: RewardModel, examples: Iterable[Example]) -> list[Observed]:
+    """The model's scores of every response of the examples that have any."""
+    rows = [example for example in examples if example.row["responses"]]
+    found: list[Observed] = []
+    with console.progress(f"scoring the reference with {model.info.name}", len(rows)) as advance:
+        for at in range(0, len(rows), BATCH):
+            batch = rows[at : at + BATCH]
+            for example, scores in zip(batch, model.score([one.candidates for one in batch]), strict=True):
+                candidates = example.candidates
+                prompt = messages_json(candidates.prompt)
+                for completion, score in zip(candidates.completions, scores, strict=True):
+                    found.append(
+                        Observed(
+                            value=None if score.unscored else score.value,
+                            chars=len(completion.text),
+                            source=example.row["source"],
+                            prompt=content_hash(prompt),
+                            response=content_hash(messages_json(completion.messages)),
+                            unscored=score.unscored,
+                        )
+                    )
+            advance(len(batch))
+    return found

@@ -1,0 +1,214 @@
+"""`rmkit probe shift FIRST SECOND --cell id=DATA --cell prompt=DATA`: which of two models loses more under shift?"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation.probes.shift import CELLS, OUT_OF_DISTRIBUTION, SIDES, Cell, Side, shift_probe
+from evaluation.reports.json_ready import without_nan, write_json
+from evaluation.suites.command import open_model
+from evaluation.suites.evaluator import lengths, run
+from evaluation.suites.items import Item
+from evaluation.suites.journal import open_journal, run_folder
+from evaluation.suites.load import Loaded, load_items
+from evaluation.suites.stored_logprobs import Reward, StoredLogprobs, load_logprobs, names_logprobs
+from evaluation.suites.suite import Suite, load_suite
+from rmkit.cli import display as console
+from rmkit.errors import UsageError
+from rmkit.ids import messages_json
+from rmkit.judge.tally import judging_lines, report_of
+from rmkit.metrics.accuracy import TiePolicy
+from rmkit.models.scoring import stream_scores
+from rmkit.types import RewardModel, Score
+
+Model = RewardModel | StoredLogprobs
+
+
+def main(argv: list[str]) -> int:
+    parser = console.parser(
+        "probe shift",
+        "Two reward models on pairs in and out of distribution, e.g. an explicit against an implicit one.",
+        examples=[
+            "probe shift models/explicit dpo_logprobs.jsonl --cell id=hh@v2 --cell prompt=webgpt@v1",
+            "probe shift a b --cell id=hh@v2 --cell response=other.jsonl --cell both=shp@v1:test --json",
+        ],
+    )
+    what = "artefact folder, a name under $RMKIT_HOME/models, `length`, or a file of stored log-probabilities"
+    parser.add_argument("first", help=f"the explicit model: {what}")
+    parser.add_argument("second", help="the model that it is compared with, the implicit one")
+    parser.add_argument(
+        "--cell",
+        action="append",
+        required=True,
+        metavar="NAME=DATA",
+        help=f"pairs of one cell ({', '.join(CELLS)}): NAME@VERSION[:SPLIT], an export folder or a file of pairs",
+    )
+    parser.add_argument("--ties", choices=("half", "zero"), default="half", help="what a tie earns (default half)")
+    parser.add_argument("--tie-width", type=float, default=0.0, help="margins up to this are ties (default 0)")
+    parser.add_argument("-o", "--output", type=Path, help="also write the result as JSON")
+    options = parser.parse_args(argv)
+    result = shift(
+        (options.first, options.second),
+        parse_cells(options.cell),
+        ties=options.ties,
+        tie_width=options.tie_width,
+        command=f"rmkit probe shift {shlex.join(argv)}",
+    )
+    if options.output:
+        write_json(options.output, result)
+    console.emit(result, as_json=options.json, text=table(result))
+    return 0
+
+
+def parse_cells(given: Sequence[str]) -> dict[str, str]:
+    """Data by cell, in the order of `CELLS`. Raises UsageError unless there are id and a shifted one, each once."""
+    split = [one.partition("=") for one in given]
+    for name, _, data in split:
+        if name not in CELLS or not data:
+            raise UsageError(f"--cell takes NAME=DATA with NAME one of {', '.join(CELLS)}; got {name + '=' + data!r}")
+    cells = {name: data for name, _, data in split}
+    if len(cells) < len(split):
+        raise UsageError(f"a cell is given twice: {', '.join(given)}")
+    if "id" not in cells or not set(cells) & set(OUT_OF_DISTRIBUTION):
+        raise UsageError(f"needs --cell id=DATA and one of {', '.join(OUT_OF_DISTRIBUTION)}; got {', '.join(cells)}")
+    return {name: cells[name] for name in CELLS if name in cells}
+
+
+def shift(
+    names: tuple[str, str],
+    cells: Mapping[str, str],
+    *,
+    ties: TiePolicy = "half",
+    tie_width: float = 0.0,
+    command: str = "",
+) -> dict[str, Any]:
+    """The probe's result, JSON-ready, with what each cell's numbers are numbers of."""
+    if tie_width < 0:
+        raise UsageError(f"--tie-width must be 0 or more, got {tie_width}")
+    suite = load_suite("pairs")
+    loaded = {name: load_items(suite, data) for name, data in cells.items()}
+    first, second = (_open(name) for name in names)
+    if first.info.fingerprint == second.info.fingerprint:
+        raise UsageError(f"{names[0]} and {names[1]} are the same model; name two")
+    made = [_cell(name, suite, data, first, second) for name, data in loaded.items()]
+    found = shift_probe(made, ties=ties, tie_width=tie_width)
+    for name, data in loaded.items():
+        found["cells"][name] |= {"data": data.source, "data_hash": suite.hash(data.digests)}
+    models = {
+        side: {"name": model.info.name, "kind": model.info.kind, "fingerprint": model.info.fingerprint}
+        | {"judging": report_of(model)}
+        for side, model in zip(SIDES, (first, second), strict=True)
+    }
+    result: dict[str, Any] = without_nan(models | found | {"command": command})
+    return result
+
+
+def _open(name: str) -> Model:
+    return load_logprobs(Path(name)) if names_logprobs(name) else open_model(name)
+
+
+def _cell(name: str, suite: Suite, loaded: Loaded, first: Model, second: Model) -> Cell:
+    characters = np.array(list(lengths(loaded.items).values()), dtype=np.float64)
+    return Cell(
+        name=name,
+        clusters=tuple(item.cluster for item in loaded.items),
+        prompts=tuple(messages_json(item.candidates.prompt) for item in loaded.items if item.candidates),
+        longer=characters[:, 0] - characters[:, 1],
+        first=_side(first, name, suite, loaded),
+        second=_side(second, name, suite, loaded),
+    )
+
+
+def _side(model: Model, cell: str, suite: Suite, loaded: Loaded) -> Side:
+    if isinstance(model, StoredLogprobs):
+        return _stored_side([_stored(model, cell, item) for item in loaded.items])
+    if model.info.kind == "implicit":
+        return _implicit_side(model, loaded)
+    facts = {"suite": suite.name, "suite_hash": suite.hash(loaded.digests), "data": loaded.source}
+    facts |= {"model": model.info.name, "fingerprint": model.info.fingerprint}
+    with open_journal(run_folder(suite.name, facts["suite_hash"], model.info.fingerprint), facts) as journal:
+        run(model, suite, loaded.items, journal)
+        answers = [journal.answers[item.id] for item in loaded.items]
+    return Side(np.array([answer.margin for answer in answers]), tuple(answer.unscored for answer in answers))
+
+
+def _implicit_side(model: RewardModel, loaded: Loaded) -> Side:
+    """Asked without a journal, which would not keep the rewards per token."""
+    asked = [item.candidates for item in loaded.items if item.candidates]
+    rewards = []
+    with console.progress(f"scoring {model.info.name}", len(asked)) as advance:
+        for first, second in stream_scores(model, asked):
+            rewards.append((_reward(first), _reward(second)))
+            advance(1)
+    return _stored_side(rewards)
+
+
+def _reward(score: Score) -> Reward:
+    return Reward(score.value, score.aspects.get("per_token", math.nan), score.unscored)
+
+
+def _stored(model: StoredLogprobs, cell: str, item: Item) -> tuple[Reward, Reward]:
+    better, worse = item.positions or (0, 1)
+    return model.reward(cell, item.row, better), model.reward(cell, item.row, worse)
+
+
+def _stored_side(rewards: Sequence[tuple[Reward, Reward]]) -> Side:
+    return Side(
+        margin=np.array([better.total - worse.total for better, worse in rewards]),
+        unscored=tuple(better.unscored or worse.unscored for better, worse in rewards),
+        per_token=np.array([better.per_token - worse.per_token for better, worse in rewards]),
+    )
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The result as text: a line a cell, then the cells out of distribution together."""
+    named = [
+        f"{side} {result[side]['name']} ({result[side]['kind']}, {result[side]['fingerprint'][:16]})" for side in SIDES
+    ]
+    lines = [
+        ", ".join(named),
+        f"  {'cell':<10} {'prompts':>7} {'pairs':>6} {'dropped':>7} {'first':>6} {'second':>6} {'points':>7} "
+        f"{'95% interval':>15} {'per token':>9} {'longer':>6} {'length corr.':>12} {'in id':>6}",
+        *(_line(name, one) for name, one in result["cells"].items()),
+    ]
+    lines += [
+        f"  {name}: {count} pairs dropped from both, {reason}"
+        for name, one in result["cells"].items()
+        for reason, count in one["reasons"].items()
+    ]
+    together = result["out_of_distribution"]
+    if together is not None:
+        mean, largest = together["mean"], together["largest"]
+        lines.append(
+            f"first minus second out of distribution: mean {mean['points']:+.2f} {_between(mean)} points over "
+            f"{', '.join(together['cells'])}; largest {largest['points']:+.2f} ({largest['cell']})"
+        )
+    lines += [f"{result[side]['name']},{line}" for side in SIDES for line in judging_lines(result[side])]
+    return "\n".join(
+        [*lines, f"ties earn {result['ties']}; per token: the second model's reward by length; longer: a length rule"]
+    )
+
+
+def _line(name: str, one: Mapping[str, Any]) -> str:
+    correlations = "/".join(_number(one[side]["length_correlation"], "+.2f") for side in SIDES)
+    return (
+        f"  {name:<10} {one['prompts']:>7} {one['scored']:>6} {one['dropped']:>7} "
+        f"{_number(one['first']['percent']):>6} {_number(one['second']['percent']):>6} "
+        f"{_number(one['difference']['points'], '+.2f'):>7} {_between(one['difference']):>15} "
+        f"{_number(one['second'].get('per_token', {}).get('percent')):>9} {_number(one['length_rule']['percent']):>6} "
+        f"{correlations:>12} {one['prompts_in_id']:>6}"
+    )
+
+
+def _number(value: float | None, form: str = ".1f") -> str:
+    return "-" if value is None or math.isnan(value) else format(value, form)
+
+
+def _between(one: Mapping[str, Any]) -> str:
+    return "-" if one["low"] is None else f"[{one['low']:+.2f}, {one['high']:+.2f}]"

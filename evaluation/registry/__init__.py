@@ -1,0 +1,1 @@
+"""Models over time: aliases behind a gate, the leaderboard, ratings and model cards."""

@@ -1,0 +1,285 @@
+"""`rmkit models`: the artefacts at hand, what their aliases mean, and how that changes.
+
+An alias NAME@ALIAS is what services and colleagues load; behind it the model changes through a gate
+(`evaluation.registry.promotion`), and every change stays in the ledger (`rmkit.models.artifact.aliases`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.registry.promotion import MIN_PROMPTS, judge, stored_results
+from rmkit.atomic import write_text
+from rmkit.cli import display as console
+from rmkit.errors import ModelError, UsageError
+from rmkit.ledger import open_ledger
+from rmkit.models import find_model, load_model
+from rmkit.models.artifact import aliases
+from rmkit.models.artifact.model_card import EVALUATION, README, write_card
+
+EXAMPLES = (
+    "models",
+    "models promote models/hh-seed1 hh@prod",
+    "models rollback hh@prod --reason 'rewards drifted'",
+    "models history hh@prod",
+    "models card models/hh-seed1",
+)
+
+
+def main(argv: list[str]) -> int:
+    match argv[:1]:
+        case ["promote"]:
+            return _promote(argv[1:])
+        case ["rollback"]:
+            return _rollback(argv[1:])
+        case ["history"]:
+            return _history(argv[1:])
+        case ["card"]:
+            return _card(argv[1:])
+    return _list(argv)
+
+
+def _list(argv: list[str]) -> int:
+    parser = console.parser(
+        "models", "List reward models with their aliases; promote, roll back, history, card.", examples=EXAMPLES
+    )
+    parser.add_argument("action", nargs="?", help="promote | rollback | history | card (each with --help), or nothing")
+    options = parser.parse_args(argv)
+    if options.action:
+        raise UsageError(f"models what? got {options.action!r}, expected promote, rollback, history or card")
+    result = {"models": listed()}
+    console.emit(result, as_json=options.json, text=_table(result["models"]))
+    return 0
+
+
+def listed() -> list[dict[str, Any]]:
+    """Every artefact under $RMKIT_HOME/models, and those elsewhere that an alias means; JSON-ready."""
+    with open_ledger(read_only=True) as ledger:
+        tops = {alias: stack[-1] for alias, stack in aliases.stacks(ledger).items() if stack}
+    folders = {folder.resolve(): folder for folder in aliases.artefacts()}
+    lost = []
+    means: dict[Path, list[str]] = {}
+    for alias, promotion in sorted(tops.items()):
+        try:
+            folder = aliases.locate(promotion).resolve()
+        except ModelError:
+            lost.append({"name": alias, "aliases": [alias], "fault": "its model is gone", "path": promotion.path})
+            continue
+        folders.setdefault(folder, folder)
+        means.setdefault(folder, []).append(alias)
+    return [_row(folder, means.get(path, [])) for path, folder in folders.items()] + lost
+
+
+def _row(folder: Path, meant_by: list[str]) -> dict[str, Any]:
+    card = aliases.card_of(folder)
+    accuracy = (card.get("validation") or {}).get("accuracy") or {}
+    return {
+        "name": folder.name,
+        "path": str(folder),
+        "model": card.get("model"),
+        "kind": card.get("kind"),
+        "fingerprint": card.get("fingerprint"),
+        "data": (card.get("dataset") or {}).get("ref"),
+        "validation_accuracy": accuracy.get("value"),
+        "validation_pairs": accuracy.get("n"),
+        "validation_unscored": accuracy.get("unscored"),
+        "aliases": meant_by,
+    }
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return "no models yet; make one with: rmkit train lexical --data NAME@VERSION"
+    lines = [f"{'model':<36} {'kind':<10} {'fingerprint':<13} {'validation':>24}  {'data':<28} aliases"]
+    for row in rows:
+        if "fault" in row:
+            lines.append(f"{row['name']:<36} {row['fault']}: was {row['path']}")
+            continue
+        lines.append(
+            f"{row['name']:<36} {row['model'] or '?':<10} {(row['fingerprint'] or '?')[:12]:<13} "
+            f"{_validation(row):>24}  {row['data'] or '-':<28} "
+            f"{' '.join(row['aliases'])}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def _validation(row: Mapping[str, Any]) -> str:
+    if row["validation_accuracy"] is None:
+        return "-"
+    unscored = f" ({row['validation_unscored']} unscored)" if row["validation_unscored"] else ""
+    pairs = "" if row["validation_pairs"] is None else f" of {row['validation_pairs']}{unscored}"
+    return f"{100 * row['validation_accuracy']:.1f}%{pairs}"
+
+
+def _promote(argv: list[str]) -> int:
+    parser = console.parser(
+        "models promote",
+        "Make an alias mean this model, unless stored results show it to be worse than the current one. Status 1 then.",
+        examples=["models promote models/hh-seed1 hh@prod", "models promote hh-seed1 hh@prod --suite pairs --margin 1"],
+    )
+    parser.add_argument("model", help="artefact folder or name under $RMKIT_HOME/models")
+    parser.add_argument("alias", help="NAME@ALIAS")
+    parser.add_argument(
+        "--suite", action="append", default=[], help="judge by this suite only (repeatable; default all)"
+    )
+    parser.add_argument("--margin", type=float, metavar="POINTS", help="must be shown to lose less than that")
+    parser.add_argument(
+        "--min-prompts",
+        type=int,
+        default=MIN_PROMPTS,
+        metavar="N",
+        help=f"prompts that both models must have scored on each suite (default {MIN_PROMPTS})",
+    )
+    parser.add_argument("--force", metavar="REASON", help="promote whatever the gate says; the reason is recorded")
+    options = parser.parse_args(argv)
+    if options.margin is not None and not options.margin > 0:
+        raise UsageError(f"--margin takes a positive number of points, got {options.margin}")
+    if options.force is not None and not options.force.strip():
+        raise UsageError("--force takes a reason, which is recorded")
+    if options.min_prompts < 1:
+        raise UsageError(f"--min-prompts must be 1 or more, got {options.min_prompts}")
+    result = promote(
+        options.model,
+        options.alias,
+        suites=options.suite,
+        margin=options.margin,
+        min_prompts=options.min_prompts,
+        force=options.force,
+    )
+    console.emit(result, as_json=options.json, text=_promoted_text(result))
+    return 0 if result["promoted"] else 1
+
+
+def promote(
+    model: str,
+    alias: str,
+    *,
+    suites: Sequence[str] = (),
+    margin: float | None = None,
+    min_prompts: int = MIN_PROMPTS,
+    force: str | None = None,
+) -> dict[str, Any]:
+    """Verify the model, ask the gate, move the alias. `promoted` says whether it moved, `evidence` why."""
+    aliases.check_alias(alias)
+    if model == "length":
+        raise UsageError("the length rule is no artefact; load it by its name")
+    folder = find_model(model)
+    fingerprint = load_model(folder).info.fingerprint  # raises unless files and golden scores are right
+    with open_ledger() as ledger:
+        before = aliases.current(ledger, alias)
+        if before is not None and before.fingerprint == fingerprint:
+            raise UsageError(f"{alias} already means {folder} ({fingerprint[:12]})")
+        if before is None:
+            evidence: dict[str, Any] = {"passed": True, "why": f"the first model of {alias}", "comparisons": []}
+        else:
+            evidence = judge(fingerprint, before.fingerprint, suites=suites, margin=margin, min_prompts=min_prompts)
+            evidence |= {"against": before.fingerprint, "margin": margin}
+        moved = evidence["passed"] or force is not None
+        if moved:
+            evidence |= {} if force is None else {"forced": force}
+            aliases.promote(ledger, alias, folder, fingerprint, evidence=evidence)
+    return {
+        "alias": alias,
+        "path": str(folder),
+        "fingerprint": fingerprint,
+        "promoted": moved,
+        "before": before.fingerprint if before else None,
+        "evidence": evidence,
+    }
+
+
+def _promoted_text(result: Mapping[str, Any]) -> str:
+    evidence, model = result["evidence"], f"{result['path']} ({result['fingerprint'][:12]})"
+    if not result["promoted"]:
+        return (
+            f"refused: {evidence['why']}\n{result['alias']} still means {result['before'][:12]}; evaluate both "
+            f"(rmkit eval {result['path']} {result['alias']} --suite NAME), or --force REASON"
+        )
+    gate = "passed" if evidence["passed"] else "OVERRULED"
+    lines = [f"{result['alias']} now means {model}", f"gate {gate}: {evidence['why']}"]
+    return "\n".join(lines + ([f"forced: {evidence['forced']}"] if "forced" in evidence else []))
+
+
+def _rollback(argv: list[str]) -> int:
+    parser = console.parser(
+        "models rollback", "Take back an alias's last promotion.", examples=["models rollback hh@prod --reason drift"]
+    )
+    parser.add_argument("alias", help="NAME@ALIAS")
+    parser.add_argument("--reason", default="", help="recorded in the history")
+    options = parser.parse_args(argv)
+    with open_ledger() as ledger:
+        undone, again = aliases.roll_back(ledger, options.alias, reason=options.reason)
+    result = {
+        "alias": options.alias,
+        "undone": undone.fingerprint,
+        "fingerprint": again.fingerprint,
+        "path": again.path,
+    }
+    text = f"{options.alias} means {again.path} ({again.fingerprint[:12]}) again, no longer {undone.fingerprint[:12]}"
+    console.emit(result, as_json=options.json, text=text)
+    return 0
+
+
+def _history(argv: list[str]) -> int:
+    parser = console.parser(
+        "models history", "Every promotion and rollback, oldest first.", examples=["models history hh@prod"]
+    )
+    parser.add_argument("alias", nargs="?", help="NAME@ALIAS (default: all)")
+    options = parser.parse_args(argv)
+    with open_ledger(read_only=True) as ledger:
+        rows = [
+            {"time": one.event.time.isoformat(timespec="seconds"), "actor": one.event.actor, **one.event.payload}
+            for one in aliases.events(ledger, options.alias)
+        ]
+    console.emit({"history": rows}, as_json=options.json, text=_history_text(rows))
+    return 0
+
+
+def _history_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    def line(row: Mapping[str, Any]) -> str:
+        evidence = row.get("evidence") or {}
+        why = f"forced: {evidence['forced']} ({evidence['why']})" if "forced" in evidence else evidence.get("why")
+        return (
+            f"{row['time'][:19]}Z  {row['alias']:<20} {row['action']:<9} {row['fingerprint'][:12]}  "
+            f"{row['actor']:<10} {why or row.get('reason') or ''}".rstrip()
+        )
+
+    return "\n".join(map(line, rows)) or "no alias was ever set; see: rmkit models promote --help"
+
+
+def _card(argv: list[str]) -> int:
+    parser = console.parser(
+        "models card",
+        "Write the model card anew, with every finished suite result of this very model.",
+        examples=["models card models/hh-seed1", "models card hh@prod"],
+    )
+    parser.add_argument("model", help="artefact folder, name under $RMKIT_HOME/models, or NAME@ALIAS")
+    options = parser.parse_args(argv)
+    folder = find_model(options.model)
+    entries = evaluations(folder)
+    text = json.dumps({"results": entries}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(folder / EVALUATION, text)
+    write_card(folder)
+    result = {"path": str(folder / README), "results": len(entries)}
+    console.emit(result, as_json=options.json, text=f"{folder / README}: {len(entries)} suite results")
+    return 0
+
+
+def evaluations(folder: Path) -> list[dict[str, Any]]:
+    """Entries of model-index: the finished suite results of the model in this folder."""
+    from evaluation.registry.model_index import model_index
+
+    fingerprint = load_model(folder).info.fingerprint
+    results = [one.result for _, one in sorted(stored_results(fingerprint).items())]
+    return [
+        _with_data(entry, result) for result in results for entry in model_index(result)["model-index"][0]["results"]
+    ]
+
+
+def _with_data(entry: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """Suites over anyone's data are told apart by the data's name."""
+    dataset = entry["dataset"]
+    return {**entry, "dataset": {**dataset, "name": f"{dataset['name']} ({Path(result['data']).name})"}}

@@ -1,0 +1,158 @@
+"""The gate in front of an alias: a model may take another's place only if stored results do not show it to be worse.
+
+Compared are the two models' finished suite results on the same suite and data, on the headline measure, prompt by
+prompt (`evaluation.scoring.paired`: randomisation test, interval over prompts), over all items: what a model could not
+score it did not get right. The difference on what both scored is said beside it. The model is refused where
+
+    it is worse with p < 0.05 on any suite                        the default: not shown to be worse
+    the interval of the difference reaches below -MARGIN points   with a margin: shown not to be worse by more
+    both scored fewer than MIN_PROMPTS prompts of a suite         so little shows nothing
+    it has no result on a suite on which the current one has      no choosing of suites afterwards
+    the current one has no result at all                          nothing is known, so nothing is shown
+
+p is not corrected for several suites: a correction would let worse models through. Overruling takes a reason, which
+stays in the ledger beside what the gate found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.registry.leaderboard import present_only
+from evaluation.scoring.paired import differences
+from evaluation.suites.items import unscored_not_right
+from evaluation.suites.journal import RESULT, read_credits, read_result
+from evaluation.suites.suite import Suite, load_suite
+from rmkit import paths
+from rmkit.errors import RmkitError
+
+LEVEL_P = 0.05
+MIN_PROMPTS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One finished result of a model: suite and its hash (rules and data), headline measure, whole result."""
+
+    folder: Path
+    result: Mapping[str, Any]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return str(self.result["suite"]), str(self.result["suite_hash"])
+
+    @property
+    def headline(self) -> str:
+        return str(self.result["headline"])
+
+
+def stored_results(fingerprint: str) -> dict[tuple[str, str], Stored]:
+    """A model's finished results by suite name and hash."""
+    found = {}
+    for path in sorted((paths.home() / "runs" / "eval").glob(f"*/{RESULT}")):
+        result = read_result(path)
+        if result["models"][0]["fingerprint"] == fingerprint:
+            one = Stored(path.parent, result)
+            found[one.key] = one
+    return found
+
+
+def judge(
+    candidate: str,
+    current: str,
+    *,
+    suites: Sequence[str] = (),
+    margin: float | None = None,
+    min_prompts: int = MIN_PROMPTS,
+) -> dict[str, Any]:
+    """What the gate finds about two fingerprints: `passed`, `why` in a sentence, and one comparison per suite (over all
+    items; `scored` is the one on what both scored)."""
+    ours, theirs = stored_results(candidate), stored_results(current)
+    wanted = {load_suite(name).name: load_suite(name) for name in suites}
+    keys = [key for key in theirs if not wanted or key[0] in wanted]
+    if absent := sorted(set(wanted) - {name for name, _ in keys}):
+        return _refused(f"the current model has no stored result on {', '.join(absent)}", [])
+    if not keys:
+        return _refused("the current model has no stored result, so nothing shows that the new one is not worse", [])
+    if lacking := [_named(theirs[key]) for key in keys if key not in ours]:
+        return _refused(f"no stored result on {', '.join(lacking)}, where the current model has one", [])
+    compared: list[dict[str, Any]] = []
+    for key in keys:
+        suite = wanted.get(key[0]) or _shipped(key[0])
+        if suite is None:
+            return _refused(f"the rules of suite {key[0]} are needed: name its file with --suite", compared)
+        compared.append(_compare(suite, ours[key], theirs[key]))
+    faults = [fault for one in compared if (fault := _fault(one, margin, min_prompts))]
+    if faults:
+        return _refused("; ".join(faults), compared)
+    return {"passed": True, "why": _passed(compared, margin), "comparisons": compared}
+
+
+def _refused(why: str, compared: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"passed": False, "why": why, "comparisons": compared}
+
+
+def _named(stored: Stored) -> str:
+    return f"{stored.result['suite']} (data {stored.result['data']}, hash {stored.key[1][:8]})"
+
+
+def _shipped(name: str) -> Suite | None:
+    try:
+        return load_suite(name)
+    except RmkitError:
+        return None
+
+
+def _compare(suite: Suite, ours: Stored, theirs: Stored) -> dict[str, Any]:
+    relaxed = present_only(suite, ours.result["missing"])
+    mine, other = read_credits(ours.folder), read_credits(theirs.folder)
+    every = [unscored_not_right(credits) for credits in (mine, other)]
+    whole = differences(relaxed, *every, measures=[ours.headline])[0]
+    scored = differences(relaxed, mine, other, measures=[ours.headline])[0]
+    facts = {"suite": ours.key[0], "suite_hash": ours.key[1], "data": ours.result["data"]}
+    return {**facts, **whole.as_json(), "scored": scored.as_json()}
+
+
+def _fault(one: Mapping[str, Any], margin: float | None, min_prompts: int) -> str | None:
+    """Why this comparison refuses the model; None where it does not. A difference that is not known refuses."""
+    if one["difference"] is None:
+        return f"{one['suite']}: {one['measure']} cannot be compared, parts of it are missing"
+    shared = one["scored"]["clusters"]
+    if shared < min_prompts:
+        return (
+            f"{one['suite']}: both models scored {shared} of its {one['clusters']} prompts, which shows too little; at "
+            f"least {min_prompts} are needed (--min-prompts)"
+        )
+    told = f"{one['suite']}: {one['measure']} {_numbers(one)}, p = {one['p']:.4f}"
+    if one["difference"] < 0 and one["p"] < LEVEL_P:
+        return f"worse on {told}"
+    low = -math.inf if one["low"] is None else one["low"]
+    if margin is not None and low <= -margin:
+        return f"not shown to be within {margin:g} points on {told}"
+    return None
+
+
+def _numbers(one: Mapping[str, Any]) -> str:
+    """The difference over all items and, where something is unscored, the one on what both models scored."""
+    told, scored = f"{one['difference']:+.2f} points {_between(one)}", one["scored"]
+    mine, other = scored["unscored_first"], scored["unscored_second"]
+    if not mine + other:
+        return told
+    return (
+        f"{told} with what is unscored ({mine} of its answers, {other} of the current one's) counted as not right; "
+        f"{scored['difference']:+.2f} {_between(scored)} on the {scored['clusters']} prompts that both scored"
+    )
+
+
+def _between(one: Mapping[str, Any]) -> str:
+    return "" if one["low"] is None else f"[{one['low']:+.2f}, {one['high']:+.2f}]"
+
+
+def _passed(compared: Sequence[Mapping[str, Any]], margin: float | None) -> str:
+    shown = "not shown to be worse" if margin is None else f"shown to lose less than {margin:g} points"
+    told = (f"{one['suite']} {_numbers(one)}, {one['clusters']} prompts" for one in compared)
+    return f"{shown}: {'; '.join(told)}"

@@ -1,0 +1,1 @@
+"""HTML, Markdown and JSON pages of results, and their charts."""

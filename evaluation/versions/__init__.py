@@ -1,0 +1,1 @@
+"""`rmkit eval --data`: models on one split of a dataset version."""

@@ -1,0 +1,215 @@
+"""From an answer, as the page or the REST API sends it, to the payload of a judgment event.
+
+An answer speaks of *shown* places (0 is the first response on the screen); a judgment speaks of stored ones.
+`shown_order[k]` is the stored position of what stood at place k. Everything is checked here, whoever sent it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from labeling_ui.desk.items import Item
+from labeling_ui.projects.definition import TaskDefinition
+from rmkit.errors import DataError
+from rmkit.types import Conversation
+
+Place = Annotated[int, Field(ge=0, lt=1000)]
+MAX_TEXT = 200_000
+
+
+class Marked(BaseModel):
+    """A marked passage: copied text, its label, and the place of the response it stands in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    place: Place = 0
+    text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+    label: str
+
+
+class Reviewed(BaseModel):
+    """What became of one criterion of a rubric; `text` is the new wording of an edited one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    criterion: Place
+    decision: Literal["accept", "edit", "reject"]
+    text: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
+
+
+class Answer(BaseModel):
+    """One answer in shown places; only the fields of the task's kind are set.
+
+    pairwise, adjudication: `better` is a place, null for a tie, with `strength` from 1. ranking: `places`, 0 the best,
+    null unranked. ratings: `ratings` per aspect and place. steps: `first_wrong` (null: all right) or `steps`.
+    edit: `edit` is the new text of the response at place `better` (default 0). reaction: `reaction` counts from 0.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    verdict: Literal["ok", "skip", "bad_item"] = "ok"
+    better: Place | None = None
+    strength: Annotated[int, Field(ge=1, le=4)] | None = None
+    places: list[Place | None] | None = None
+    ratings: dict[str, list[int | None]] | None = None
+    first_wrong: Place | None = None
+    steps: list[Literal[0, 1] | None] | None = None
+    edit: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)] | None = None
+    reaction: Place | None = None
+    spans: list[Marked] | None = None
+    criteria: list[Reviewed] | None = None
+    reason: Annotated[str, Field(max_length=2000)] | None = None
+    rationale: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
+
+
+def read_answer(values: Mapping[str, Any]) -> Answer:
+    """The answer, or DataError naming the first field that is wrong."""
+    try:
+        return Answer.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise DataError(f"answer: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+
+
+def event_kind(task: TaskDefinition, answer: Answer) -> str:
+    """The kind of event that the answer becomes."""
+    if answer.verdict != "ok":
+        return "judgment"
+    return {"edit": "edit", "reaction": "reaction"}.get(task.kind, "judgment")
+
+
+def says(task: TaskDefinition, item: Item, shown_order: Sequence[int], answer: Answer) -> dict[str, Any]:
+    """The part of the payload that carries the answer, in stored positions. Raises DataError where it does not fit."""
+    if answer.verdict != "ok":
+        if answer.verdict == "bad_item" and not answer.reason:
+            raise DataError("answer: a bad item needs its reason")
+        return {"verdict": answer.verdict, "rationale": answer.reason or answer.rationale}
+    if task.ask_rationale and not (answer.rationale or "").strip():
+        raise DataError("answer: this task asks for a reason; write one sentence")
+    told = _said(task, item, shown_order, answer)
+    return told | ({"rationale": answer.rationale} if answer.rationale else {})
+
+
+def _said(task: TaskDefinition, item: Item, shown: Sequence[int], answer: Answer) -> dict[str, Any]:
+    match task.kind:
+        case "pairwise" | "adjudication":
+            return _pairwise(task, shown, answer)
+        case "ranking":
+            return {"ranks": _ranks(task, shown, answer)}
+        case "ratings":
+            return {"scores": _scores(task, shown, answer)}
+        case "steps":
+            return {"step_labels": _step_labels(len(item.step_ends), answer)}
+        case "edit":
+            edited = _stored(shown, answer.better or 0)
+            return {"edit": _edited(item.responses[edited], answer), "extra": {"edited": edited}}
+        case "reaction":
+            return _reaction(task, answer)
+        case "spans":
+            return {"spans": _spans(task, item, shown, answer)}
+        case "rubric_review":
+            return {"spans": _criteria(answer)}
+
+
+def _stored(shown: Sequence[int], place: int) -> int:
+    if place >= len(shown):
+        raise DataError(f"answer: place {place} was not shown; there are {len(shown)} responses")
+    return shown[place]
+
+
+def _pairwise(task: TaskDefinition, shown: Sequence[int], answer: Answer) -> dict[str, Any]:
+    if answer.better is None:
+        if not task.allow_tie:
+            raise DataError("answer: this task has no tie; choose one response")
+        return {"ranks": [0] * len(shown)}
+    strength = answer.strength or 1
+    if strength > len(task.strengths):
+        raise DataError(f"answer: strength {strength}, the task has {len(task.strengths)}")
+    best = _stored(shown, answer.better)
+    ranks = [int(position != best) for position in range(len(shown))]
+    return {"ranks": ranks, "strength": float(strength)} if len(task.strengths) > 1 else {"ranks": ranks}
+
+
+def _ranks(task: TaskDefinition, shown: Sequence[int], answer: Answer) -> list[int | None]:
+    if answer.places is None or len(answer.places) != len(shown):
+        raise DataError(f"answer: places must name all {len(shown)} responses")
+    given = sorted({place for place in answer.places if place is not None})
+    least = min(task.top_k or len(shown), len(shown))
+    if sum(place is not None for place in answer.places) < least:
+        raise DataError(f"answer: rank at least {least} of the {len(shown)} responses")
+    ranks: list[int | None] = [None] * len(shown)
+    for place, position in zip(answer.places, shown, strict=True):
+        ranks[position] = None if place is None else given.index(place)  # 1, 1, 3 and 0, 0, 1 are the same order
+    return ranks
+
+
+def _scores(task: TaskDefinition, shown: Sequence[int], answer: Answer) -> list[dict[str, Any]]:
+    aspects = {aspect.name: aspect for aspect in task.aspects}
+    scores = []
+    for name, values in (answer.ratings or {}).items():
+        if name not in aspects:
+            raise DataError(f"answer: no aspect {name!r}; the task rates {', '.join(aspects)}")
+        if len(values) != len(shown):
+            raise DataError(f"answer: {name} rates {len(values)} of {len(shown)} responses (null where you cannot say)")
+        for value, position in zip(values, shown, strict=True):
+            if value is None:
+                continue
+            if not aspects[name].low <= value <= aspects[name].high:
+                raise DataError(f"answer: {name} goes from {aspects[name].low} to {aspects[name].high}, got {value}")
+            scores.append({"response": position, "aspect": name, "value": float(value)})
+    if not scores:
+        raise DataError("answer: rate at least one response in one respect, or skip the item")
+    return scores
+
+
+def _step_labels(n_steps: int, answer: Answer) -> list[float | None]:
+    if answer.steps is not None:
+        if len(answer.steps) != n_steps:
+            raise DataError(f"answer: {len(answer.steps)} verdicts for {n_steps} steps")
+        return [None if label is None else float(label) for label in answer.steps]
+    if answer.first_wrong is None:
+        return [1.0] * n_steps
+    if answer.first_wrong >= n_steps:
+        raise DataError(f"answer: first_wrong {answer.first_wrong}, there are {n_steps} steps")
+    right = answer.first_wrong
+    return [1.0] * right + [0.0] + [None] * (n_steps - right - 1)
+
+
+def _edited(response: Conversation, answer: Answer) -> list[dict[str, Any]]:
+    """The response with its last assistant turn replaced."""
+    last = max(number for number, message in enumerate(response) if message.role == "assistant")
+    if not answer.edit or answer.edit.strip() == response[last].content.strip():
+        raise DataError("answer: the text is unchanged; change it, or skip the item")
+    turns = [{"role": message.role, "content": message.content} for message in response]
+    turns[last]["content"] = answer.edit
+    return turns
+
+
+def _reaction(task: TaskDefinition, answer: Answer) -> dict[str, Any]:
+    """Reactions are spread evenly over [-1, 1]: thumbs are -1 and 1, three faces -1, 0 and 1."""
+    if answer.reaction is None or answer.reaction >= len(task.reactions):
+        raise DataError(f"answer: reaction must be one of 0 to {len(task.reactions) - 1}")
+    return {"value": 2 * answer.reaction / (len(task.reactions) - 1) - 1}
+
+
+def _spans(task: TaskDefinition, item: Item, shown: Sequence[int], answer: Answer) -> list[dict[str, Any]]:
+    found = []
+    for span in answer.spans or []:
+        if span.label not in task.span_labels:
+            raise DataError(f"answer: no label {span.label!r}; the task has {', '.join(task.span_labels)}")
+        position = _stored(shown, span.place)
+        text = "\n\n".join(turn.content for turn in item.responses[position] if turn.role == "assistant")
+        start = text.find(span.text)
+        if start < 0:
+            raise DataError("answer: a marked passage does not stand in the response; copy it exactly")
+        end = start + len(span.text)
+        found.append({"response": position, "start": start, "end": end, "text": span.text, "label": span.label})
+    return found or [{"label": "none"}]
+
+
+def _criteria(answer: Answer) -> list[dict[str, Any]]:
+    if not answer.criteria:
+        raise DataError("answer: review at least one criterion")
+    if any(one.decision == "edit" and not (one.text or "").strip() for one in answer.criteria):
+        raise DataError("answer: an edited criterion needs its new wording")
+    return [one.model_dump(exclude_none=True) for one in answer.criteria]

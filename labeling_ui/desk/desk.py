@@ -1,0 +1,373 @@
+"""The desk: who gets which item next, and the only way in which an answer is written.
+
+An answer is an event whose id follows from project, item, slot, person and revision: repeating a submission is always
+safe, and a crash between writing the event and closing the hold is mended on the next start.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeling_ui.desk.answers import Answer, event_kind, says
+from labeling_ui.desk.display_order import drawing, shown_order
+from labeling_ui.desk.items import Items
+from labeling_ui.desk.leases import Hold, Holds, open_now
+from labeling_ui.desk.qualification import is_admitted
+from labeling_ui.projects.definition import TaskDefinition
+from labeling_ui.projects.people import Person
+from rmkit.errors import ConflictError, DataError, UsageError
+from rmkit.ids import content_hash
+from rmkit.ledger import Ledger
+from rmkit.types import Conversation, Event
+from warehouse.events.payloads import KINDS, read_payload
+
+DRAFT, PAUSE = "draft", "label_pause"
+REPEAT_AFTER = 10  # own answers before one of them may come again
+_EVENTS = uuid.UUID("0b3d8f5c-4e0e-4d5b-9a3e-2f7a6f1f6c02")
+
+
+class Desk:
+    """One project's work, shared by all threads of a process."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        project: str,
+        *,
+        task: TaskDefinition,
+        items: Items,
+        weights: NDArray[Any] | None = None,
+        read_only: bool = False,
+    ) -> None:
+        """`weights` [n] decide what is drawn first (see `order`); None draws all items alike.
+
+        A `read_only` desk is for looking: opening it writes nothing.
+        """
+        self.project, self.task, self.items = project, task, items
+        self._ledger = ledger
+        self._lock = threading.RLock()
+        self._seq = ledger.last_seq()
+        self._look_again: set[str] = set()
+        self._holds = Holds(ledger, project)
+        self._gold = np.flatnonzero(items.column("gold").is_valid().to_numpy())
+        self._mend(store=not read_only)
+        self.draw(np.ones(len(items)) if weights is None else weights)
+
+    def draw(self, weights: NDArray[Any]) -> None:
+        """Put the items not yet given out into a new order, drawn by these weights (see `order`)."""
+        order, propensity = drawing(weights, seed=self.task.seed)
+        with self._lock:
+            fresh = ~np.isin(order, self._gold)
+            self._order, self._propensity = order[fresh], propensity[fresh]
+            self._first = 0
+
+    # An annotator's work
+
+    def open(self, person: Person, *, ahead: int = 1) -> list[Hold]:
+        """Up to `ahead` items for this person, those held already first; empty when none is left for them.
+
+        Raises ForbiddenError where the role does not annotate, UsageError where the person is paused or has not passed
+        the task's quiz.
+        """
+        person.require("annotate", "annotate")
+        self._refuse_paused(person)
+        if not is_admitted(self._ledger, self.task, person):
+            raise UsageError(f"{person.name} has not passed the quiz of {self.project} yet; take it on the page")
+        with self._lock:
+            self._follow()
+            now = time.time()
+            mine = [hold for hold in self._holds.unanswered() if hold.rater == person.name and hold.until]
+            mine.sort(key=lambda hold: hold.revision == 0)  # what was taken back comes first
+            held = [self._renewed(hold, now) for hold in mine[:ahead]]
+            while len(held) < ahead and (hold := self._next(person.name, time.time())) is not None:
+                held.append(hold)
+            return held
+
+    def _renewed(self, hold: Hold, now: float) -> Hold:
+        """The hold with a fresh lease where it ran out and nobody else has taken the item."""
+        return hold if hold.is_open(now) else self._holds.store(replace(hold, until=now + self.task.lease_s))
+
+    def submit(
+        self, person: Person, key: str, answer: Answer, *, active_ms: int | None = None, wall_ms: int | None = None
+    ) -> uuid.UUID:
+        """The id of the judgment's event, once it is on disk. The same submission again gives the same id.
+
+        An answer after the lease ran out still counts, unless someone else has the item by then. Raises DataError where
+        the answer does not fit the item, UsageError where the person does not hold it or has answered otherwise.
+        """
+        person.require("annotate", "annotate")
+        with self._lock:
+            hold = self._held(person, key)
+            event = self._event(hold, answer, active_ms=active_ms, wall_ms=wall_ms)
+            if stored := self._ledger.get([event.id]):
+                if _told(stored[0].event) != _told(event):
+                    raise UsageError(f"item {hold.item} is answered already; undo it first")
+            else:
+                self._ledger.append(event)
+            if hold.event is None:
+                self._holds.store(replace(hold, event=str(event.id)))
+        return event.id
+
+    def undo(self, person: Person, key: str) -> Hold:
+        """Take an answer back: the old one is superseded and the item open again for the same person."""
+        person.require("annotate", "annotate")
+        with self._lock:
+            hold = self._held(person, key)
+            if hold.event is None:
+                raise UsageError(f"item {hold.item} has no answer to undo")
+            undone = Event(
+                kind="judgment",
+                actor=person.name,
+                payload={
+                    "unit": self.items[hold.item].unit,
+                    "verdict": "skip",
+                    "rationale": "undone",
+                    "extra": self._extra(hold),
+                },
+                id=_undo_id(hold.event),
+                supersedes=uuid.UUID(hold.event),
+            )
+            if not self._ledger.get([undone.id]):
+                self._ledger.append(undone)
+            now = time.time()
+            until = now + self.task.lease_s
+            return self._holds.store(replace(hold, event=None, revision=hold.revision + 1, opened=now, until=until))
+
+    def release(self, person: Person, key: str) -> None:
+        """Give an item back unanswered, at once for someone else."""
+        with self._lock:
+            hold = self._held(person, key)
+            if hold.event is None:
+                self._holds.store(replace(hold, until=0.0))
+
+    def keep_draft(self, person: Person, key: str, draft: Mapping[str, Any]) -> None:
+        """Keep what is written so far (JSON-ready): it survives a lost connection and a restart, and holds the item."""
+        with self._lock:
+            hold = self._held(person, key)
+            self._ledger.put(DRAFT, self._draft_key(hold), dict(draft))
+            renewed = time.time() + self.task.lease_s
+            if hold.event is None and renewed - hold.until > self.task.lease_s / 2:
+                self._holds.store(replace(hold, until=renewed))
+
+    def draft(self, person: Person, key: str) -> dict[str, Any]:
+        """What was kept for this item, empty where nothing was."""
+        found = self._ledger.record(DRAFT, self._draft_key(self._held(person, key)))
+        return dict(found.value) if found else {}
+
+    def n_answered(self, person: Person) -> int:
+        """How many answers the person has given."""
+        return self._holds.n_answered(person.name)
+
+    def history(self, person: Person, *, limit: int | None = None) -> list[Hold]:
+        """The person's answered holds, newest answer first."""
+        with self._lock:
+            return self._holds.latest_answered(person.name, limit)
+
+    def shown(self, hold: Hold) -> list[Conversation]:
+        """The item's responses in the order in which this person sees them."""
+        responses = self.items[hold.item].responses
+        return [responses[position] for position in hold.order]
+
+    # The lead's view
+
+    def answered(self) -> list[Hold]:
+        """Every hold with an answer, gold and repeats included."""
+        with self._lock:
+            return [hold for hold in self._holds if hold.event]
+
+    def progress(self) -> dict[str, int]:
+        """Answers wanted, given and at work now, items with all their answers; gold and repeats are counted apart."""
+        with self._lock:
+            self._follow()
+            at_work = sum(hold.counts for hold in open_now(self._holds))
+            tally, n_items = self._holds.tally, len(self.items) - len(self._gold)
+            return {
+                "items": n_items,
+                "wanted": n_items * self.task.overlap,
+                "answered": tally.answered,
+                "at_work": at_work,
+                "complete": tally.complete(self.task.overlap),
+                "gold_and_repeats": tally.apart,
+            }
+
+    def _follow(self) -> None:
+        """Take in what other processes have answered and undone since the last look.
+
+        They write the event first and the hold a moment later, so each hold is read again at the look after next.
+        """
+        changed: set[str] = set()
+        for recorded in self._ledger.events(self._seq, kinds=KINDS):
+            self._seq = recorded.seq
+            extra = recorded.event.payload.get("extra") or {}
+            if extra.get("project") == self.project:
+                key = f"{extra['item']:07d}/{extra['slot']}"
+                hold = self._holds.get(key)
+                if hold is None or hold.event != str(recorded.event.id):
+                    changed.add(key)
+        for key in changed | self._look_again:
+            self._holds.reload(key)
+        self._look_again = changed
+
+    def pause(self, lead: Person, name: str, *, paused: bool = True, reason: str) -> None:
+        """Give this person nothing more (or let them go on); who did it and why stays in the ledger for good."""
+        lead.require("lead", "pause or resume a person")
+        told = {"project": self.project, "rater": name, "paused": paused, "reason": reason}
+        self._ledger.append(Event(kind=PAUSE, actor=lead.name, payload=told))
+        self._ledger.put(PAUSE, f"{self.project}/{name}", {"paused": paused, "reason": reason})
+
+    def _refuse_paused(self, person: Person) -> None:
+        found = self._ledger.record(PAUSE, f"{self.project}/{person.name}")
+        if found and found.value["paused"]:
+            raise UsageError(f"you are paused in {self.project}: {found.value['reason']}; talk to your lead")
+
+    # What comes next
+
+    def _next(self, rater: str, now: float) -> Hold | None:
+        mine = self._holds.of(rater)
+        if self.task.max_items and sum(hold.counts for hold in mine) >= self.task.max_items:
+            return None
+        chance = int(content_hash(f"{self.task.seed}/{rater}/{len(mine)}")[:8], 16) / 2**32
+        special = None
+        if chance < self.task.gold_share:
+            special = self._next_gold(rater, mine, now)
+        elif chance < self.task.gold_share + self.task.repeat_share:
+            special = self._next_repeat(rater, mine, now)
+        return special or self._next_fresh(rater, {hold.item for hold in mine}, now)
+
+    def _next_gold(self, rater: str, mine: list[Hold], now: float) -> Hold | None:
+        seen = {hold.item for hold in mine}
+        left = [item for item in self._gold.tolist() if item not in seen]
+        if not left:
+            return None
+        item = min(left, key=lambda number: content_hash(f"{self.task.seed}/{rater}/{number}"))
+        return self._take(
+            item, f"gold-{rater}", rater, now, order=self._order_of(item, int(content_hash(rater)[:8], 16))
+        )
+
+    def _next_repeat(self, rater: str, mine: list[Hold], now: float) -> Hold | None:
+        """An own answer of a while ago, shown in the next order."""
+        repeated = {hold.item for hold in mine if not hold.counts}
+        for hold in mine[:-REPEAT_AFTER]:
+            if hold.counts and hold.event and hold.item not in repeated:
+                return self._take(hold.item, f"repeat-{rater}", rater, now, order=hold.order[1:] + hold.order[:1])
+        return None
+
+    def _next_fresh(self, rater: str, seen: set[int], now: float) -> Hold | None:
+        """Items whose lease ran out come first, so that none is left half done at the end."""
+        for lapsed in self._holds.unanswered():
+            if not lapsed.counts or lapsed.is_open(now) or lapsed.item in seen:
+                continue
+            if hold := self._take(
+                lapsed.item, lapsed.slot, rater, now, order=lapsed.order, propensity=lapsed.propensity
+            ):
+                return hold
+        self._skip_full(now)
+        for place in range(self._first, len(self._order)):
+            item = int(self._order[place])
+            if item in seen:
+                continue
+            for slot in self._free_slots(item, now):
+                order, propensity = self._order_of(item, slot), float(self._propensity[place])
+                if hold := self._take(item, str(slot), rater, now, order=order, propensity=propensity):
+                    return hold
+        return None
+
+    def _skip_full(self, now: float) -> None:
+        while self._first < len(self._order) and not self._free_slots(int(self._order[self._first]), now):
+            self._first += 1
+
+    def _free_slots(self, item: int, now: float) -> list[int]:
+        return [slot for slot in range(self.task.overlap) if self._holds.is_free(f"{item:07d}/{slot}", now)]
+
+    def _order_of(self, item: int, turn: int) -> tuple[int, ...]:
+        found = self.items[item]
+        return shown_order(self.task.seed, found.unit, n=len(found.responses), turn=turn)
+
+    def _take(
+        self,
+        item: int,
+        slot: str,
+        rater: str,
+        now: float,
+        *,
+        order: tuple[int, ...],
+        propensity: float | None = None,
+    ) -> Hold | None:
+        """The hold, or None where another process was faster."""
+        hold = Hold(item, slot, rater, order, now, now + self.task.lease_s, propensity)
+        try:
+            return self._holds.store(hold)
+        except ConflictError:
+            self._holds.reload(hold.key)
+            return None
+
+    def _held(self, person: Person, key: str) -> Hold:
+        hold = self._holds.reload(key)
+        if hold is None or hold.rater != person.name:
+            raise UsageError(f"{person.name} does not hold {key} in {self.project} (any more); open the next item")
+        return hold
+
+    def _mend(self, *, store: bool) -> None:
+        """Close the holds whose answer was written just before the process died, or is being written just now."""
+        unsure = {self._event_id(hold): hold for hold in self._holds.unanswered()}
+        for recorded in self._ledger.get(unsure):
+            closed = replace(unsure[recorded.event.id], event=str(recorded.event.id))
+            if not store:
+                self._holds.assume(closed)
+                continue
+            try:
+                self._holds.store(closed)
+            except ConflictError:  # its own process lives, and has closed it meanwhile
+                self._holds.reload(closed.key)
+
+    # Events
+
+    def _event_id(self, hold: Hold) -> uuid.UUID:
+        return uuid.uuid5(_EVENTS, f"{self.project}/{hold.key}/{hold.rater}/{hold.revision}")
+
+    def _event(self, hold: Hold, answer: Answer, *, active_ms: int | None, wall_ms: int | None) -> Event:
+        item = self.items[hold.item]
+        kind = event_kind(self.task, answer)
+        told = says(self.task, item, hold.order, answer)
+        payload = {"unit": item.unit, **told, "extra": self._extra(hold) | told.get("extra", {})}
+        if kind != "reaction":
+            payload |= {"shown_order": list(hold.order) or None, "active_ms": active_ms, "wall_ms": wall_ms}
+            payload |= {"is_gold": item.gold is not None, "propensity": hold.propensity}
+        event = Event(
+            kind=kind,
+            actor=hold.rater,
+            payload={name: value for name, value in payload.items() if value is not None},
+            id=self._event_id(hold),
+            supersedes=self._undo_before(hold),
+        )
+        if problem := read_payload(event).misfit(len(item.responses), len(item.step_ends) or None):
+            raise DataError(f"answer: {problem}")
+        return event
+
+    def _undo_before(self, hold: Hold) -> uuid.UUID | None:
+        """The undo that this answer replaces, so that the newest word is the only valid one."""
+        if not hold.revision:
+            return None
+        return _undo_id(str(self._event_id(replace(hold, revision=hold.revision - 1))))
+
+    def _extra(self, hold: Hold) -> dict[str, Any]:
+        return {"project": self.project, "task": self.task.id, "item": hold.item, "slot": hold.slot}
+
+    def _draft_key(self, hold: Hold) -> str:
+        return f"{self.project}/{hold.key}/{hold.rater}"
+
+
+def _undo_id(event: str) -> uuid.UUID:
+    return uuid.uuid5(_EVENTS, f"undo {event}")
+
+
+def _told(event: Event) -> dict[str, Any]:
+    return {name: value for name, value in event.payload.items() if name not in ("active_ms", "wall_ms")}

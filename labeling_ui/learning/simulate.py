@@ -1,0 +1,245 @@
+"""`rmkit queue simulate`: what each strategy would have learned from how many labels, on a set that has them all.
+
+Pairs are cut by prompt family into a pool and a held-out half. Every run starts from the same random labels, then
+takes a batch at a time by its strategy, drawn as the studio draws (with propensities), and fits linear heads on frozen
+features: K bootstrap resamples for the scores, one fit on all labels for the accuracy. Seeds change the cut, the first
+labels and the draws; runs of one seed are paired, and so are the differences that are reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeling_ui.desk.display_order import drawing
+from labeling_ui.learning.strategies import Floats, Pool, scores, weights
+from labeling_ui.projects.definition import Strategy
+from rmkit import config
+from rmkit.cli import display as console
+from rmkit.errors import ConfigError, UsageError
+
+LEARNING: tuple[Strategy, ...] = ("uncertainty", "disagreement", "model_change", "coverage")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationConfig:
+    """`start` random labels, then `rounds` batches of `batch`; `penalty` is the heads' inverse L2 strength."""
+
+    start: int = 100
+    batch: int = 50
+    rounds: int = 18
+    members: int = 5
+    seeds: int = 10
+    penalty: float = 1.0
+    strategies: tuple[Strategy, ...] = ("random", *LEARNING)
+
+    def __post_init__(self) -> None:
+        if min(self.start, self.batch, self.rounds, self.members, self.seeds) < 1 or self.penalty <= 0:
+            raise ConfigError("start, batch, rounds, members and seeds are at least 1, penalty is positive")
+        if "random" not in self.strategies:
+            raise ConfigError("the strategies must include random: it is what the others are compared with")
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A fully labelled set: `x` [n, D] features of first minus second, `p` [n] that first is better, `family` [n]."""
+
+    x: Floats
+    p: Floats
+    family: NDArray[np.int64]
+
+
+def simulate(data: Labelled, settings: SimulationConfig) -> dict[str, Floats]:
+    """Held-out accuracy [seeds, rounds + 1] by strategy."""
+    from threadpoolctl import threadpool_limits
+
+    found: dict[str, Floats] = {}
+    total = settings.seeds * len(settings.strategies)
+    # Two threads inside one small fit are slower than one, on a busy machine many times.
+    with console.progress("simulating", total) as advance, threadpool_limits(1):
+        for name in settings.strategies:
+            runs = []
+            for seed in range(settings.seeds):
+                runs.append(_run(data, name, settings, seed=seed))
+                advance(1)
+            found[name] = np.array(runs)
+    return found
+
+
+def _run(data: Labelled, strategy: Strategy, settings: SimulationConfig, *, seed: int) -> list[float]:
+    rng = np.random.default_rng(seed)
+    families = rng.permutation(np.unique(data.family))
+    held_out = np.isin(data.family, families[: len(families) // 2])
+    pool, test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    if len(pool) < settings.start + settings.batch:
+        raise ConfigError(f"the pool has {len(pool)} pairs, fewer than start + batch; lower them or bring more data")
+    labelled = np.zeros(len(pool), bool)
+    labelled[rng.permutation(len(pool))[: settings.start]] = True
+    x, p = data.x[pool], data.p[pool]
+    accuracy = []
+    for round_ in range(settings.rounds + 1):
+        head = _fit(x[labelled], p[labelled], settings.penalty)
+        accuracy.append(_accuracy(data.x[test] @ head, data.p[test]))
+        if round_ == settings.rounds or labelled.all():
+            break
+        known = Pool(_members(x, p, labelled, settings, rng), x, labelled, np.where(labelled, p, np.nan))
+        score = scores(strategy, known, batch=settings.batch, seed=seed * 1000 + round_)
+        left = np.flatnonzero(~labelled)
+        order, _ = drawing(weights(score[left]), seed=seed * 1000 + round_)
+        labelled[left[order[: settings.batch]]] = True
+    return accuracy + accuracy[-1:] * (settings.rounds + 1 - len(accuracy))
+
+
+def _members(
+    x: Floats, p: Floats, labelled: NDArray[np.bool_], settings: SimulationConfig, rng: np.random.Generator
+) -> Floats:
+    known = np.flatnonzero(labelled)
+    draws = [rng.choice(known, len(known)) for _ in range(settings.members)]
+    margins = np.array([x @ _fit(x[drawn], p[drawn], settings.penalty) for drawn in draws])
+    return np.asarray(1 / (1 + np.exp(-np.clip(margins, -30, 30))))
+
+
+def _fit(x: Floats, p: Floats, penalty: float) -> Floats:
+    """[D] logistic regression without intercept; every pair enters in both orders, so soft labels are weights."""
+    from sklearn.linear_model import LogisticRegression
+
+    both, label = np.concatenate([x, -x]), np.repeat([1, 0], len(x))
+    mirrored = np.concatenate([both, both])
+    classes = np.concatenate([label, 1 - label])
+    weight = np.concatenate([p, p, 1 - p, 1 - p]) / 2
+    used = weight > 0
+    model = LogisticRegression(C=penalty, fit_intercept=False, max_iter=200)
+    return np.asarray(model.fit(mirrored[used], classes[used], sample_weight=weight[used]).coef_[0])
+
+
+def _accuracy(margin: Floats, p: Floats) -> float:
+    decided = p != 0.5
+    right = np.where(margin == 0, 0.5, (margin > 0) == (p > 0.5))
+    return float(right[decided].mean())
+
+
+def summary(found: Mapping[str, Floats], settings: SimulationConfig) -> list[dict[str, Any]]:
+    """Per strategy: final accuracy, its paired difference to random, and the labels to reach random's final accuracy.
+
+    The labels are read off the mean curve (None where it never gets there); their share is of random's. Intervals are
+    Student's t over seeds, 95% for all strategies together (Bonferroni).
+    """
+    spent = settings.start + settings.batch * np.arange(settings.rounds + 1)
+    goal = found["random"].mean(0)[-1]
+    rows = []
+    for name, runs in found.items():
+        area = (runs - found["random"]).mean(1)
+        reached = np.flatnonzero(runs.mean(0) >= goal)
+        labels = int(spent[reached[0]]) if len(reached) else None
+        rows.append(
+            {
+                "strategy": name,
+                "final_percent": 100 * runs.mean(0)[-1],
+                "gain_points": 100 * area.mean(),
+                "gain_interval": [100 * value for value in _interval(area, n_compared=len(found) - 1)],
+                "labels_to_goal": labels,
+                "share_of_random": None if labels is None else labels / int(spent[-1]),
+            }
+        )
+    return rows
+
+
+def _interval(values: Floats, *, n_compared: int) -> tuple[float, float]:
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return float("-inf"), float("inf")
+    reach = t.ppf(1 - 0.025 / max(n_compared, 1), len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - reach), float(values.mean() + reach)
+
+
+def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What to do, in a sentence: a strategy is recommended only where its gain over random is clear of zero."""
+    clear = [row for row in rows if row["strategy"] != "random" and row["gain_interval"][0] > 0]
+    if not clear:
+        return "no strategy is clearly better than random on this data: label at random"
+    best = max(clear, key=lambda row: row["gain_points"])
+    share = best["share_of_random"]
+    reach = "does not reach random's final accuracy" if share is None else f"reaches it with {share:.0%} of the labels"
+    low, high = best["gain_interval"]
+    return f"{best['strategy']}: {best['gain_points']:+.2f} points [{low:+.2f}, {high:+.2f}] on average, and {reach}"
+
+
+def read_labelled(files: Sequence[Path]) -> tuple[Labelled, dict[str, int]]:
+    """A set from dumps with pairs or votes; features are prompt-conditioned differences of frozen vectors."""
+    from evaluation.benchmarks.crossval.run import read_set
+    from rmkit.features.encoder import Encoder, EncoderConfig
+    from rmkit.models.small.frozen import pair_features
+
+    rows, skipped = read_set(files)
+    pairs = [row.pair for row in rows]
+    found = pair_features(pairs, Encoder(EncoderConfig()))
+    vectors = found.vectors.astype(np.float64)
+    prompt, first, second = (vectors[found.rows[:, at]] for at in range(3))
+    x = np.concatenate([first - second, prompt * (first - second) * np.sqrt(vectors.shape[1])], axis=1)
+    # Pairs that always name the better response first would teach the sign; half are turned round.
+    turn = np.random.default_rng(0).random(len(pairs)) < 0.5
+    p = np.where(turn, 1 - found.p, found.p)
+    return Labelled(np.where(turn[:, None], -x, x), p, np.array([pair.family for pair in pairs])), skipped
+
+
+def main(argv: list[str]) -> int:
+    options = _parser().parse_args(argv)
+    if options.verb != "simulate":
+        raise UsageError(f"no queue command {options.verb!r}; there is: simulate")
+    values: dict[str, Any] = {name: getattr(options, name) for name in ("start", "batch", "rounds", "seeds")}
+    settings = config.build(SimulationConfig, values, where="queue simulate")
+    data, skipped = read_labelled(options.files)
+    found = simulate(data, settings)
+    rows = summary(found, settings)
+    if options.plot:
+        from labeling_ui.learning.simulate_plot import plot
+
+        plot(found, settings, options.plot, title=" and ".join(file.stem.split(".")[0] for file in options.files))
+    result = {
+        "pairs": len(data.p),
+        "families": len(np.unique(data.family)),
+        "skipped": skipped,
+        "settings": asdict(settings),
+        "strategies": rows,
+        "verdict": verdict(rows),
+    }
+    console.emit(result, as_json=options.json, text=_text(result))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = console.parser(
+        "queue",
+        "Replay a fully labelled set: accuracy over labels spent, for each way of choosing what to label next.",
+        examples=[
+            "queue simulate annotators.jsonl.gz --plot queue.png",
+            "queue simulate hh.jsonl.gz --seeds 20 --json",
+        ],
+    )
+    defaults = SimulationConfig()
+    parser.add_argument("verb", metavar="simulate")
+    parser.add_argument("files", nargs="+", type=Path, help="dumps of pairs, or of votes by several people")
+    parser.add_argument("--start", type=int, default=defaults.start, help="random labels to begin with")
+    parser.add_argument("--batch", type=int, default=defaults.batch, help="labels a round")
+    parser.add_argument("--rounds", type=int, default=defaults.rounds)
+    parser.add_argument("--seeds", type=int, default=defaults.seeds)
+    parser.add_argument("--plot", type=Path, help="PNG or SVG of accuracy over labels spent")
+    return parser
+
+
+def _text(result: Mapping[str, Any]) -> str:
+    lines = [f"{result['pairs']} pairs in {result['families']} families, {result['settings']['seeds']} seeds", ""]
+    lines.append(f"{'strategy':<14}{'final':>8}{'over random, mean of the curve':>34}{'labels to its goal':>20}")
+    for row in result["strategies"]:
+        low, high = row["gain_interval"]
+        gain = "" if row["strategy"] == "random" else f"{row['gain_points']:+.2f} [{low:+.2f}, {high:+.2f}]"
+        share = "never" if row["labels_to_goal"] is None else f"{row['labels_to_goal']} ({row['share_of_random']:.0%})"
+        lines.append(f"{row['strategy']:<14}{row['final_percent']:>7.1f}%{gain:>34}{share:>20}")
+    return "\n".join([*lines, "", result["verdict"]])

@@ -1,0 +1,1 @@
+"""Projects: their definition, people, labels and progress."""

@@ -1,0 +1,197 @@
+"""The REST API beside the pages, in the same process and through the same desk.
+
+    GET  /api/projects                          projects with their progress
+    GET  /api/projects/NAME/next?ahead=2        items to judge now, responses in the order to show
+    POST /api/projects/NAME/answers/ITEM/SLOT   {"answer": {...}, "active_ms": 1, "wall_ms": 2} -> {"event": id}
+    POST /api/projects/NAME/undo/ITEM/SLOT      take the answer back
+    POST /api/projects/NAME/release/ITEM/SLOT   give the item back unanswered
+    PUT  /api/projects/NAME/drafts/ITEM/SLOT    keep what is written so far
+
+Every call carries `Authorization: Bearer TOKEN`. Errors are {"error": text} with 400, 401, 403, 404, 409, 413 or 503.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from html import escape
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from labeling_ui.desk.answers import read_answer
+from labeling_ui.projects.people import ForbiddenError, Person, by_token
+from labeling_ui.projects.project import projects
+from labeling_ui.web import studio
+from rmkit.errors import BusyError, ConflictError, DataError, RmkitError, StoreError
+
+COOKIE = "rmkit_label"
+MAX_BODY = 1_000_000  # bytes
+MAX_AHEAD = 5
+FORM = """<!doctype html><title>rmkit studio</title>
+<style>body{{font:1rem system-ui;display:grid;place-items:center;height:90vh}}form{{display:grid;gap:.6rem}}</style>
+<form method="post" action="/enter"><label for="token">{label}</label>
+<input id="token" name="token" type="{kind}" value="{token}" size="36" required autofocus>
+<button>Enter</button></form>"""
+FORM_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
+    "frame-ancestors 'none'",
+    "referrer-policy": "same-origin",  # the address holds the token; none at all would hide the form's own origin too
+    "cache-control": "no-store",
+}
+
+Handler = Callable[[Request, Person, dict[str, Any]], Any]
+
+
+def routes() -> list[Route]:
+    """The API's routes, /enter, which turns a token into a cookie, and /leave, which takes the cookie away."""
+    project = "/api/projects/{project}"
+    key = "/{item}/{slot}"
+    return [
+        Route("/api/projects", _guarded(_projects)),
+        Route(f"{project}/next", _guarded(_next)),
+        Route(f"{project}/answers{key}", _guarded(_answer), methods=["POST"]),
+        Route(f"{project}/undo{key}", _guarded(_undo), methods=["POST"]),
+        Route(f"{project}/release{key}", _guarded(_release), methods=["POST"]),
+        Route(f"{project}/drafts{key}", _guarded(_draft), methods=["PUT"]),
+        Route("/enter", _enter, methods=["GET", "POST"]),
+        Route("/leave", _leave),
+    ]
+
+
+def _guarded(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                return _error(413, f"the body is larger than {MAX_BODY} bytes")
+        return await run_in_threadpool(_answered, handler, request, bytes(body))
+
+    return endpoint
+
+
+def _answered(handler: Handler, request: Request, body: bytes) -> Response:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        return _error(401, "send Authorization: Bearer TOKEN")
+    try:
+        person = by_token(studio.current().ledger, token.strip())
+        values = json.loads(body) if body else {}
+        if not isinstance(values, dict):
+            raise DataError("the body must be a JSON object")
+        return JSONResponse(handler(request, person, values))
+    except ForbiddenError as error:
+        return _error(403, str(error))
+    except (BusyError, StoreError) as error:
+        return _error(503, str(error))
+    except ConflictError as error:
+        return _error(409, str(error))
+    except RecursionError:
+        return _error(400, "the body is nested too deeply")
+    except (RmkitError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        return _error(400, str(error))
+
+
+def _error(status: int, text: str) -> Response:
+    return JSONResponse({"error": text}, status)
+
+
+def _projects(request: Request, person: Person, values: dict[str, Any]) -> Any:
+    here = studio.current()
+    return [
+        {"name": project.name, "title": project.task.title, "kind": project.task.kind, "data": project.data}
+        | {"progress": here.desk(project.name).progress()}
+        for project in projects(here.ledger)
+    ]
+
+
+def _next(request: Request, person: Person, values: dict[str, Any]) -> Any:
+    desk = studio.current().desk(request.path_params["project"])
+    ahead = _whole(request.query_params.get("ahead", "1"), "ahead", most=MAX_AHEAD)
+    return [studio.visible(desk, hold, person) for hold in desk.open(person, ahead=ahead)]
+
+
+def _answer(request: Request, person: Person, values: dict[str, Any]) -> Any:
+    desk = studio.current().desk(request.path_params["project"])
+    times = {name: values.pop(name, None) for name in ("active_ms", "wall_ms")}
+    for name, value in times.items():
+        if value is not None:
+            times[name] = _whole(value, name, most=10**9, least=0)
+    answer = read_answer(values.get("answer") or {})
+    return {"event": str(desk.submit(person, _key(request), answer, **times))}
+
+
+def _undo(request: Request, person: Person, values: dict[str, Any]) -> Any:
+    desk = studio.current().desk(request.path_params["project"])
+    return studio.visible(desk, desk.undo(person, _key(request)), person)
+
+
+def _release(request: Request, person: Person, values: dict[str, Any]) -> Any:
+    studio.current().desk(request.path_params["project"]).release(person, _key(request))
+    return {}
+
+
+def _draft(request: Request, person: Person, values: dict[str, Any]) -> Any:
+    studio.current().desk(request.path_params["project"]).keep_draft(person, _key(request), values)
+    return {}
+
+
+def _key(request: Request) -> str:
+    return f"{request.path_params['item']}/{request.path_params['slot']}"
+
+
+def _whole(value: Any, name: str, *, most: int, least: int = 1) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):  # 1e400 is infinite
+        number = least - 1
+    if not least <= number <= most:
+        raise DataError(f"{name} is a whole number from {least} to {most}, got {value!r}")
+    return number
+
+
+async def _enter(request: Request) -> Response:
+    """The token, from a form, becomes a cookie that scripts cannot read; it does not stay in the address.
+
+    A link only fills the form in, and says for whom: were it enough, or a form of another site, anybody's page could
+    sign a visitor in as somebody else, whose answers the visitor's would then be.
+    """
+    posted = request.method == "POST"
+    if posted and _from_another_site(request):
+        return _error(403, "this form was sent by a page of another site; open the studio and enter the token there")
+    values: Mapping[str, Any] = await request.form() if posted else request.query_params
+    token = str(values.get("token", ""))
+    if not posted and not token:
+        form = FORM.format(label="Your token", kind="password", token="")
+        return HTMLResponse(form, headers=FORM_HEADERS)
+    try:
+        person = await run_in_threadpool(by_token, studio.current().ledger, token)
+    except ForbiddenError as error:
+        return _error(403, str(error))
+    if not posted:
+        form = FORM.format(label=f"Work as {escape(person.name)}", kind="hidden", token=escape(token))
+        return HTMLResponse(form, headers=FORM_HEADERS)
+    response = RedirectResponse("/", status_code=303)
+    secure = request.url.scheme == "https"
+    response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure, max_age=30 * 86400)
+    return response
+
+
+def _from_another_site(request: Request) -> bool:
+    """What the browser says of where a request comes from; what is no browser says nothing."""
+    if site := request.headers.get("sec-fetch-site"):
+        return site not in ("same-origin", "none")
+    origin = request.headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != request.headers.get("host")
+
+
+async def _leave(request: Request) -> Response:
+    if _from_another_site(request):
+        return _error(403, "this link stands on a page of another site; sign out in the studio")
+    response = RedirectResponse("/", status_code=303)
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+    return response

@@ -1,0 +1,214 @@
+"""Annotate: one item after the other, by keyboard.
+
+A key runs this page's fragment once: its callback writes the answer, then the fragment draws the next item, which this
+person holds already. One more is fetched after that, while the person reads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from labeling_ui.desk.answers import Answer
+from labeling_ui.desk.desk import Desk
+from labeling_ui.desk.leases import Hold
+from labeling_ui.projects.people import Person, by_name
+from labeling_ui.web import studio
+from labeling_ui.web.evidence import votes_on
+from labeling_ui.web.forms import NAMES, Sheet, choices, form
+from labeling_ui.web.pages import quiz
+from labeling_ui.web.pages.choose import choose_project
+from labeling_ui.web.pages.warehouse_view import reading
+from labeling_ui.web.texts import show_conversation, show_differences, show_response
+from rmkit.errors import RmkitError
+
+IDLE_S = 30.0  # a longer gap between two interactions is not work
+AHEAD = 2
+PACE_OVER = 20  # answers
+
+
+def page() -> None:
+    """Run when the page is opened; keys run only the fragment."""
+    name = choose_project()
+    if name is None:
+        return
+    desk = studio.current().desk(name)
+    if not quiz.passed(desk, st.session_state["person"]):
+        return
+    if desk.task.guidelines:
+        with st.sidebar.expander("Guidelines", icon=":material/menu_book:"):
+            st.markdown(desk.task.guidelines)
+    _work(name)
+
+
+@st.fragment
+def _work(project: str) -> None:
+    desk = studio.current().desk(project)
+    if refused := st.session_state.pop("refused", None):
+        st.error(refused)
+    try:
+        person = _person()
+        held = desk.open(person)
+    except RmkitError as error:
+        st.warning(str(error))
+        return
+    _progress(desk, person)
+    if not held:
+        st.success("Nothing left for you here. Thank you!")
+        _undo(desk, person)
+        return
+    _item(desk, person, held[0])
+    desk.open(person, ahead=AHEAD)
+
+
+def _person() -> Person:
+    """The person as their account is now: it may have ended, or have another role, since the page was opened."""
+    return by_name(studio.current().ledger, st.session_state["person"].name)
+
+
+def _progress(desk: Desk, person: Person) -> None:
+    done, pace = desk.progress(), _pace(desk.history(person, limit=PACE_OVER))
+    text = f"{done['answered']} of {done['wanted']} answers, {desk.n_answered(person)} by you{pace}"
+    st.progress(min(done["answered"] / max(done["wanted"], 1), 1.0), text=text)
+
+
+def _pace(mine: list[Hold]) -> str:
+    """Answers a minute over the last ones; nothing where they lie too close together or too far apart to say."""
+    spent = mine[0].opened - mine[-1].opened if len(mine) > 2 else 0.0
+    return f", {60 * (len(mine) - 1) / spent:.1f} a minute lately" if spent > 1 else ""
+
+
+def _item(desk: Desk, person: Person, hold: Hold) -> None:
+    task, item, shown = desk.task, desk.items[hold.item], desk.shown(hold)
+    plain, is_pair = bool(st.session_state.get("is_plain")), len(shown) == 2
+    sheet = _sheet(desk, person, hold)
+    _clock(hold)
+    st.subheader(task.question, anchor=False)
+    if task.warning and st.session_state.get("agreed") != hold.key:
+        _warn(desk, hold)
+        return
+    show_conversation(item.prompt, plain=plain)
+    if is_pair and st.session_state.get("is_compared"):
+        show_differences(*shown, names=("A", "B"))
+    elif task.kind != "steps":
+        _responses(shown, plain=plain)
+    if task.kind == "adjudication":
+        _votes(desk, hold)
+    if st.session_state.get("faulty") == hold.key:
+        _faults(task.bad_item_reasons, sheet)
+    else:
+        form(task, item, shown, sheet)
+    with st.container(horizontal=True):
+        _undo(desk, person)
+        if is_pair:
+            _switch("Differences", "is_compared", "D")
+        _switch("Plain text", "is_plain", "P")
+        _skip(desk, hold, Answer(verdict="skip"))
+        _switch("Something is wrong", "faulty", "W", value=hold.key)
+
+
+def _sheet(desk: Desk, person: Person, hold: Hold) -> Sheet:
+    def keep(name: str, value: Any) -> None:
+        _refusable(lambda: desk.keep_draft(person, hold.key, {**desk.draft(person, hold.key), name: value}))
+
+    key = f"{hold.key}-{hold.revision}"
+    return Sheet(key, desk.draft(person, hold.key), keep, lambda answer: _send(desk, hold, answer))
+
+
+def _faults(reasons: tuple[str, ...], sheet: Sheet) -> None:
+    """What may be wrong with an item; its keys are others than the form's, so that no press is taken for another."""
+    st.caption("What is wrong with it?", text_alignment="center")
+    apart = replace(sheet, key=f"fault-{sheet.key}")
+    choices(reasons, apart, lambda number: Answer(verdict="bad_item", reason=reasons[number]))
+
+
+def _responses(shown: list[Any], *, plain: bool) -> None:
+    for place, column in enumerate(st.columns(len(shown)) if shown else []):
+        with column, st.container(border=True):
+            show_response(shown[place], name=NAMES[place] if len(shown) > 1 else None, plain=plain)
+
+
+def _votes(desk: Desk, hold: Hold) -> None:
+    """What everyone has said so far; only adjudicators see it."""
+    item = desk.items[hold.item]
+    if item.reason:
+        st.caption(item.reason)
+    with reading() as connection:
+        votes = votes_on(connection, item, hold.order)
+    rows = [vote | {"preferred": " = ".join(NAMES[place] for place in vote["preferred"])} for vote in votes]
+    if rows:
+        st.dataframe(rows, hide_index=True)
+    if item.evidence:
+        with st.expander("What the models say", icon=":material/analytics:"):
+            st.json(dict(item.evidence))
+
+
+def _undo(desk: Desk, person: Person) -> None:
+    last = desk.history(person, limit=1)
+
+    def undo() -> None:
+        _refusable(lambda: desk.undo(_person(), last[0].key))
+
+    st.button(
+        "Undo", shortcut="U", key="undo", type="tertiary", icon=":material/undo:", disabled=not last, on_click=undo
+    )
+
+
+def _switch(label: str, name: str, shortcut: str, *, value: Any = True) -> None:
+    """A button that puts the value into the session, and takes it out again."""
+    is_on, key = st.session_state.get(name) == value, f"{name}-switch"
+
+    def turn() -> None:
+        st.session_state[name] = None if is_on else value
+
+    icon = ":material/check_box:" if is_on else ":material/check_box_outline_blank:"
+    st.button(label, shortcut=shortcut, key=key, type="tertiary", icon=icon, on_click=turn)
+
+
+def _skip(desk: Desk, hold: Hold, answer: Answer) -> None:
+    def skip() -> None:
+        _send(desk, hold, answer)
+
+    icon = ":material/skip_next:"
+    st.button("Skip", shortcut="S", key=f"skip-{hold.key}", type="tertiary", icon=icon, on_click=skip)
+
+
+def _warn(desk: Desk, hold: Hold) -> None:
+    """The warning, before the item is shown, and two ways on."""
+
+    def agree() -> None:
+        st.session_state["agreed"] = hold.key
+
+    st.warning(desk.task.warning)
+    with st.container(horizontal=True):
+        st.button("Show it", shortcut="Enter", key=f"show-{hold.key}", type="primary", on_click=agree)
+        _skip(desk, hold, Answer(verdict="skip", reason="warned content"))
+
+
+def _send(desk: Desk, hold: Hold, answer: Answer) -> None:
+    active_s, wall_s = _clock(hold)
+    times = {"active_ms": int(1000 * active_s), "wall_ms": int(1000 * wall_s)}
+    _refusable(lambda: desk.submit(_person(), hold.key, answer, **times))
+
+
+def _refusable(write: Callable[[], Any]) -> None:
+    """Do it; what is refused is told above the item."""
+    try:
+        write()
+    except RmkitError as error:
+        st.session_state["refused"] = str(error)
+
+
+def _clock(hold: Hold) -> tuple[float, float]:
+    """(seconds of work, seconds) since this item was first shown; work counts each gap up to IDLE_S."""
+    now, which = time.time(), f"{hold.key}-{hold.revision}"
+    key, shown, last, active = st.session_state.get("clock", ("", now, now, 0.0))
+    if key != which:
+        shown, last, active = now, now, 0.0
+    active += min(now - last, IDLE_S)
+    st.session_state["clock"] = which, shown, now, active
+    return active, now - shown

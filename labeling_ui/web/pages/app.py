@@ -1,0 +1,58 @@
+"""The pages' entrance: who is it, and what may they see."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from labeling_ui.projects.people import Person
+from labeling_ui.web import sign_in, studio
+from labeling_ui.web.pages import (
+    annotate,
+    datasets,
+    explorer,
+    models,
+    my_work,
+    project_page,
+    rubrics_page,
+    settings,
+)
+
+SIDEBAR_PX = 230  # narrow, so that two responses fit beside it
+
+
+def main() -> None:
+    """Run by Streamlit on every interaction."""
+    st.set_page_config(
+        page_title="rmkit studio", page_icon=":material/rate_review:", layout="wide", initial_sidebar_state=SIDEBAR_PX
+    )
+    person = sign_in.person(studio.current().ledger)
+    if person is None:
+        return
+    st.session_state["person"] = person
+    chosen = st.navigation(_pages(person))
+    sign_in.way_out(person)
+    chosen.run()
+
+
+def _pages(person: Person) -> dict[str, list[st.Page]]:
+    found = {
+        "Work": [
+            st.Page(annotate.page, title="Annotate", icon=":material/edit:", url_path="annotate", default=True),
+            st.Page(my_work.page, title="My work", icon=":material/history:", url_path="my-work"),
+        ]
+    }
+    if person.may("lead"):
+        found["Lead"] = [
+            st.Page(project_page.page, title="Project", icon=":material/groups:", url_path="project"),
+            st.Page(explorer.page, title="Data", icon=":material/search:", url_path="data"),
+            st.Page(datasets.page, title="Datasets", icon=":material/database:", url_path="datasets"),
+            st.Page(models.page, title="Models", icon=":material/leaderboard:", url_path="models"),
+            st.Page(rubrics_page.page, title="Rubrics", icon=":material/checklist:", url_path="rubrics"),
+        ]
+    if person.may("admin"):
+        found["Admin"] = [st.Page(settings.page, title="Settings", icon=":material/settings:", url_path="settings")]
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""My work: what I have answered, how it compares with known answers, and taking an answer back."""
+
+from __future__ import annotations
+
+import polars as pl
+import streamlit as st
+
+from labeling_ui.desk.desk import Desk
+from labeling_ui.desk.leases import Hold
+from labeling_ui.projects.people import Person
+from labeling_ui.quality import Share, people_reports
+from labeling_ui.web import studio
+from labeling_ui.web.pages.choose import choose_project
+from labeling_ui.web.texts import harmless, show_text
+
+SHOWN = 20  # at a time: each one is drawn with its texts
+
+
+def page() -> None:
+    """Run on every interaction."""
+    person: Person = st.session_state["person"]
+    st.header("My work", anchor=False)
+    name = choose_project()
+    if name is None:
+        return
+    here = studio.current()
+    desk, work = here.desk(name), here.work(name).frame()
+    mine = work.filter(pl.col("rater") == person.name)
+    if mine.is_empty():
+        st.info("Nothing here yet: your answers appear as soon as you give the first.", icon=":material/lightbulb:")
+        return
+    _figures(mine)
+    _per_day(mine)
+    st.subheader("Answers, newest first", anchor=False)
+    history = desk.history(person)
+    shown = st.session_state.setdefault("my-work-shown", SHOWN)
+    for hold in history[:shown]:
+        _answer(desk, person, hold, mine)
+    if len(history) > shown and st.button("Show older ones", type="tertiary"):
+        st.session_state["my-work-shown"] = shown + SHOWN
+        st.rerun()
+
+
+def _figures(mine: pl.DataFrame) -> None:
+    (report,) = people_reports(mine)
+    answers, gold, same, seconds = st.columns(4)
+    answers.metric("answers", report.answers, help=f"{report.skipped} skipped, {report.bad_items} set aside")
+    gold.metric("known items", percent(report.gold), help=counted(report.gold))
+    same.metric("repeats alike", percent(report.repeated_same), help=counted(report.repeated_same))
+    seconds.metric("seconds", "" if report.active_s is None else f"{report.active_s:.1f}", help="median of an answer")
+
+
+def _per_day(mine: pl.DataFrame) -> None:
+    days = mine.group_by(pl.col("time").dt.date().alias("day")).agg(answers=pl.len()).sort("day")
+    if days.height > 1:
+        st.bar_chart(days, x="day", y="answers", height=180)
+
+
+def _answer(desk: Desk, person: Person, hold: Hold, mine: pl.DataFrame) -> None:
+    told = mine.filter(pl.col("event") == hold.event).to_dicts()
+    if not told:
+        return
+    item = desk.items[hold.item]
+    label = item.prompt[-1].content[:90].replace("\n", " ") if item.prompt else f"item {hold.item}"
+    verdict = "" if told[0]["verdict"] == "ok" else f" ({told[0]['verdict'].replace('_', ' ')})"
+    with st.expander(f"{told[0]['time']:%d %b %H.%M}{verdict}: {harmless(label)}"):
+        for place, response in enumerate(desk.shown(hold)):
+            ranks = told[0]["ranks"]
+            chosen = ranks is not None and ranks[hold.order[place]] == 0
+            with st.container(border=True):
+                if chosen:
+                    st.caption("your choice" if ranks.count(0) == 1 else "tie")
+                show_text(response[-1].content)
+        if st.button("Take it back", key=f"undo-{hold.key}-{hold.revision}", icon=":material/undo:"):
+            desk.undo(person, hold.key)
+            st.rerun()
+
+
+def percent(share: Share) -> str:
+    """A share in percent, a dash of none."""
+    return f"{100 * share.value:.0f}%" if share.n else "–"
+
+
+def counted(share: Share) -> str:
+    """The counts behind a share, with the interval."""
+    if not share.n:
+        return "none yet"
+    low, high = share.interval
+    return f"{share.right} of {share.n}, 95% interval {100 * low:.0f} to {100 * high:.0f}%"

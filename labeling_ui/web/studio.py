@@ -1,0 +1,89 @@
+"""What the pages and the REST API of one process share: the ledger with its writer queue, and one desk per project."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from labeling_ui.desk.desk import Desk
+from labeling_ui.desk.leases import Hold
+from labeling_ui.projects.people import Person
+from labeling_ui.projects.project import Project, open_project
+from labeling_ui.projects.work import Work
+from rmkit.ledger import Ledger, open_ledger
+from rmkit.types import Conversation
+
+
+class Studio:
+    """Desks are opened at first use and shared among threads."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._lock = threading.Lock()
+        self._open: dict[str, tuple[Project, Desk, Work]] = {}
+
+    def project(self, name: str) -> Project:
+        """The project of that name. Raises UsageError where there is none."""
+        return self._opened(name)[0]
+
+    def desk(self, name: str) -> Desk:
+        """Its desk in this process."""
+        return self._opened(name)[1]
+
+    def work(self, name: str) -> Work:
+        """Its answers, as a frame that follows the ledger."""
+        return self._opened(name)[2]
+
+    def reopen(self, name: str) -> None:
+        """Forget a project whose items have changed; the next use reads them anew."""
+        with self._lock:
+            self._open.pop(name, None)
+
+    def _opened(self, name: str) -> tuple[Project, Desk, Work]:
+        with self._lock:
+            if name not in self._open:
+                project = open_project(self.ledger, name)
+                desk = project.desk(self.ledger)
+                self._open[name] = project, desk, Work(self.ledger, name, desk.items)
+            return self._open[name]
+
+
+_lock = threading.Lock()
+_current: Studio | None = None
+
+
+def current() -> Studio:
+    """This process's studio, on the ledger of `$RMKIT_HOME` (or `$RMKIT_LEDGER`)."""
+    global _current
+    with _lock:
+        if _current is None:
+            _current = Studio(open_ledger())
+        return _current
+
+
+def use(studio: Studio | None) -> None:
+    """Make this the process's studio (the server and tests do)."""
+    global _current
+    with _lock:
+        _current = studio
+
+
+def visible(desk: Desk, hold: Hold, person: Person) -> Mapping[str, Any]:
+    """All that an annotator may see of an item, JSON-ready: no author, no known answer, no evidence, no other votes."""
+    item = desk.items[hold.item]
+    return {
+        "key": hold.key,
+        "kind": desk.task.kind,
+        "prompt": _turns(item.prompt),
+        "responses": [_turns(response) for response in desk.shown(hold)],
+        "steps": item.steps if item.step_ends else [],
+        "rubric": item.rubric,
+        "held_until": hold.until,
+        "draft": desk.draft(person, hold.key),
+    }
+
+
+def _turns(conversation: Conversation) -> list[dict[str, Any]]:
+    return [{name: value for name, value in asdict(turn).items() if value} for turn in conversation]

@@ -1,0 +1,1 @@
+"""Every conversation enters here: template and control tokens, to token ids."""

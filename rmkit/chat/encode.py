@@ -1,0 +1,308 @@
+"""Conversations to token ids, the same way in training, scoring and serving.
+
+One `Chat` holds a tokenizer, the template it renders with and the truncation policy; its fingerprint covers all three.
+What it guarantees, and tests pin:
+
+- the ids are those of the tokenizer over the rendered text, with the special tokens that the tokenizer puts at either
+  end present exactly once (a template that writes the BOS itself does not get a second one);
+- the reward is read at `reward_index`, the last id; an `Encoded` has no padding, and the pad token is never EOS;
+- what a message holds is text: a control token written there (`<|im_end|>`) is split like any other text;
+- rendering does not depend on the day: `strftime_now` is pinned in the template's own text, so that servers which
+  render the saved template agree;
+- an empty system turn is no system turn; a turn that the template would drop or refuse is a DataError;
+- an over-long prompt loses its middle: the template's head with the system turn stays, and so does the end. How much
+  of a prompt stays depends on the prompt alone, so a score stays pointwise and the completions of one prompt share it;
+- an over-long response is refused, or cut and flagged where the policy says so.
+
+Tokenizers without a chat template get `FALLBACK_TEMPLATE`.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from rmkit.chat.control_tokens import LiteralTokenizer, special_ends
+from rmkit.chat.template import (
+    as_template_dict,
+    check_nothing_dropped,
+    own_template,
+    pin_dates,
+    without_empty_system,
+)
+from rmkit.errors import ConfigError, DataError, ModelError
+from rmkit.ids import canonical_json
+from rmkit.types import Candidates, Completion, Conversation, Message
+
+PAD_NAMES = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|endoftext|>")
+
+_PROBE = "\ue000"  # private use: begins no real content, so two renderings part exactly where the content begins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TruncationPolicy:
+    """What happens to texts over `max_tokens`, special tokens included.
+
+    A prompt longer than max_tokens - response_reserve_tokens loses its middle down to that length; the reserve is 1,024
+    or half of max_tokens where that is less, unless it is named. A response may fill all that the (shortened) prompt
+    leaves; a longer one is refused, or with `long_response="flag"` cut at its end and marked `response_truncated`.
+    """
+
+    max_tokens: int = 2048
+    response_reserve_tokens: int = None  # type: ignore[assignment]  # __post_init__ puts the number here
+    long_response: Literal["refuse", "flag"] = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.response_reserve_tokens is None:
+            object.__setattr__(self, "response_reserve_tokens", min(1024, self.max_tokens // 2))
+        if not 0 < self.response_reserve_tokens < self.max_tokens:
+            raise ConfigError(
+                f"response_reserve_tokens must lie between 0 and max_tokens ({self.max_tokens}), "
+                f"got {self.response_reserve_tokens}"
+            )
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        return self.max_tokens - self.response_reserve_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One prompt with one completion as token ids, without padding.
+
+    The first `prompt_tokens` ids are the prompt with the header of the completion's first turn. `step_index` holds,
+    per step of the completion, the index of the token in which the step's last visible character lies.
+    """
+
+    ids: tuple[int, ...]
+    prompt_tokens: int
+    step_index: tuple[int, ...] = ()
+    prompt_truncated: bool = False
+    response_truncated: bool = False
+
+    @property
+    def reward_index(self) -> int:
+        """Where the reward is read: the last id."""
+        return len(self.ids) - 1
+
+
+def ensure_pad(tokenizer: Any) -> bool:
+    """Give the tokenizer a pad token that is not its EOS; True where its vocabulary grew (resize the embeddings).
+
+    A token of a usual pad name in the vocabulary is preferred; else `<|pad|>` is added.
+    """
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
+        return False
+    vocabulary = tokenizer.get_vocab()
+    taken = {tokenizer.eos_token, tokenizer.bos_token}
+    if name := next((name for name in PAD_NAMES if name in vocabulary and name not in taken), None):
+        tokenizer.pad_token = name
+        return False
+    tokenizer.add_special_tokens({"pad_token": PAD_NAMES[0]})
+    return True
+
+
+class Chat:
+    """A fast tokenizer, the template it renders with and the truncation policy.
+
+    Raises ModelError for a tokenizer without offsets, or whose pad token is missing or equal to EOS (`ensure_pad`).
+    """
+
+    def __init__(self, tokenizer: Any, truncation: TruncationPolicy | None = None) -> None:
+        if not tokenizer.is_fast:
+            raise ModelError(f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer is needed")
+        if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+            raise ModelError(f"the pad token must differ from EOS, got {tokenizer.pad_token!r}; call chat.ensure_pad")
+        self.tokenizer = tokenizer
+        self.truncation = truncation or TruncationPolicy()
+        self.template = pin_dates(own_template(tokenizer))
+        self._special_ends, self._literal = special_ends(tokenizer), LiteralTokenizer(tokenizer)
+
+    @property
+    def template_hash(self) -> str:
+        """Hex SHA-256 of the template's text, dates pinned."""
+        return hashlib.sha256(self.template.encode()).hexdigest()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 over template, tokenizer and truncation policy: equal fingerprints give equal ids."""
+        backend = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        for state in ("padding", "truncation"):  # left behind by whoever called the tokenizer last
+            backend.pop(state, None)
+        parts = {
+            "template": self.template,
+            "tokenizer": backend,
+            "special": {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()},
+            "truncation": asdict(self.truncation),
+        }
+        return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
+
+    def render(self, messages: Iterable[Message]) -> str:
+        """The text of a conversation. Raises DataError where the template refuses it or drops one of its turns."""
+        kept = without_empty_system(messages)
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                [as_template_dict(message) for message in kept],
+                chat_template=self.template,
+                tokenize=False,
+            )
+        except Exception as error:  # templates raise what they like; the row is refused, never the batch
+            raise DataError(f"the chat template refuses the conversation: {error}") from error
+        check_nothing_dropped(kept, text)
+        return text
+
+    def encode(self, prompt: Conversation, completion: Completion) -> Encoded:
+        """Ids of the prompt followed by the completion. Raises DataError where the policy or template refuses."""
+        if not completion.messages:
+            raise DataError("the completion has no message")
+        chat = self._for_control_tokens if self._literal.needed_for((*prompt, *completion.messages)) else self
+        return chat._encode(prompt, completion)
+
+    def _encode(self, prompt: Conversation, completion: Completion) -> Encoded:
+        text = self.render((*prompt, *completion.messages))
+        ids, offsets = self._tokenize(text)
+        content_start = self._content_start(text, prompt, completion.messages)
+        prompt_tokens = _tokens_before(offsets, content_start)
+        steps = _step_tokens(text, offsets, completion, content_start)
+        if len(ids) > self.truncation.max_tokens or prompt_tokens > self.truncation.max_prompt_tokens:
+            return self._truncate(ids, offsets, text, prompt, prompt_tokens, steps)
+        return self._finish(ids, prompt_tokens, steps)
+
+    def encode_candidates(self, item: Candidates) -> list[Encoded | DataError]:
+        """[N] per completion its ids, or why it was refused."""
+        return [self._encode_or_error(item.prompt, completion) for completion in item.completions]
+
+    def _encode_or_error(self, prompt: Conversation, completion: Completion) -> Encoded | DataError:
+        try:
+            return self.encode(prompt, completion)
+        except DataError as error:
+            return error
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the tokenizer with the pinned template, so that other engines render the same text."""
+        self.tokenizer.chat_template = self.template
+        self.tokenizer.save_pretrained(folder)
+
+    @cached_property
+    def _for_control_tokens(self) -> Chat:
+        """The same chat for messages that hold control tokens as text."""
+        twin = copy.copy(self)
+        twin.tokenizer = self._literal
+        return twin
+
+    def _tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        made = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ids, offsets = list(made["input_ids"]), list(made["offset_mapping"])
+        before, after = self._special_ends
+        if before and ids[: len(before)] != before:
+            ids, offsets = before + ids, [(0, 0)] * len(before) + offsets
+        if after and ids[-len(after) :] != after:
+            ids, offsets = ids + after, offsets + [(len(text), len(text))] * len(after)
+        return ids, offsets
+
+    def _content_start(self, text: str, before: Conversation, then: Sequence[Message]) -> int:
+        """Character at which the content of the first message of `then` begins in `text`, which renders both."""
+        first = Message(then[0].role, _PROBE, name=then[0].name, tool_call_id=then[0].tool_call_id)
+        return _common_chars(text, self.render((*before, first, *then[1:])))
+
+    def _truncate(
+        self,
+        ids: list[int],
+        offsets: list[tuple[int, int]],
+        text: str,
+        prompt: Conversation,
+        prompt_tokens: int,
+        steps: list[int],
+    ) -> Encoded:
+        """Cut the prompt's middle to its budget, then hold the response against what is left."""
+        policy = self.truncation
+        cut = max(0, prompt_tokens - policy.max_prompt_tokens)
+        if cut:
+            head = self._head_tokens(text, offsets, prompt)
+            if head >= policy.max_prompt_tokens:
+                raise DataError(
+                    f"the system turn takes {head} tokens and prompts may take {policy.max_prompt_tokens}; "
+                    "raise max_tokens or shorten it"
+                )
+            ids = ids[:head] + ids[head + cut :]
+        prompt_tokens, steps = prompt_tokens - cut, [step - cut for step in steps]
+        if over := max(0, len(ids) - policy.max_tokens):
+            if policy.long_response == "refuse":
+                raise DataError(
+                    f"the response takes {len(ids) - prompt_tokens} tokens and may take "
+                    f"{policy.max_tokens - prompt_tokens}; raise max_tokens or set long_response = 'flag'"
+                )
+            ids = ids[: policy.max_tokens]
+            steps = [step for step in steps if step < len(ids)]
+        return self._finish(ids, prompt_tokens, steps, prompt_truncated=cut > 0, response_truncated=over > 0)
+
+    def _head_tokens(self, text: str, offsets: list[tuple[int, int]], prompt: Conversation) -> int:
+        """Tokens up to the content of the first turn that is no system turn."""
+        turns = without_empty_system(prompt)
+        at = next((i for i, message in enumerate(turns) if message.role != "system"), None)
+        if at is None:
+            return len(offsets)
+        start = _common_chars(text, self.render((*turns[:at], Message(turns[at].role, _PROBE))))
+        return _tokens_before(offsets, start)
+
+    def _finish(self, ids: list[int], prompt_tokens: int, steps: list[int], **flags: bool) -> Encoded:
+        if len(ids) <= prompt_tokens:
+            raise DataError("the completion renders to no token")
+        if ids[-1] == self.tokenizer.pad_token_id:
+            raise DataError("the text ends with the pad token, which other engines would take for padding")
+        return Encoded(tuple(ids), prompt_tokens, tuple(steps), **flags)
+
+
+def _common_chars(first: str, second: str) -> int:
+    """Length of the longest common beginning."""
+    return next(
+        (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )
+
+
+def _tokens_before(offsets: Sequence[tuple[int, int]], char: int) -> int:
+    """Number of leading tokens that end at or before the character."""
+    return bisect_right(offsets, char, key=lambda span: span[1])
+
+
+def _step_tokens(
+    text: str, offsets: Sequence[tuple[int, int]], completion: Completion, content_start: int
+) -> list[int]:
+    """Per step, the index of the token holding its last visible character."""
+    if not completion.step_ends:
+        return []
+    places = _text_places(text, completion, content_start)
+    found, start = [], 0
+    for end in completion.step_ends:
+        visible = [place for place in places[start:end] if place >= 0 and not text[place].isspace()]
+        if not visible:
+            raise DataError(f"the step ending at character {end} has no visible character in the rendered text")
+        # of several byte tokens of one character the last is meant
+        found.append(bisect_right(offsets, visible[-1], key=lambda span: span[0]) - 1)
+        start = end
+    return found
+
+
+def _text_places(text: str, completion: Completion, content_start: int) -> list[int]:
+    """For every character of `completion.text`, where it lies in the rendered text; -1 where it was stripped."""
+    places: list[int] = []
+    at = content_start
+    for number, message in enumerate(m for m in completion.messages if m.role == "assistant"):
+        if number:
+            places += [-1, -1]  # the blank line between assistant turns
+        body = message.content.strip()
+        begin = text.find(body, at)
+        if begin < 0:
+            raise DataError("the chat template rewrites the response, so its steps cannot be placed")
+        lead = len(message.content) - len(message.content.lstrip())
+        tail = len(message.content) - lead - len(body)
+        places += [-1] * lead + list(range(begin, begin + len(body))) + [-1] * tail
+        at = begin + len(body)
+    return places

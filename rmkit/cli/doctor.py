@@ -1,0 +1,112 @@
+"""`rmkit doctor`: what is here, what is missing, and the command that installs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import sqlite3
+from importlib import metadata
+from typing import Any
+
+from rmkit import paths
+from rmkit.cli import display as console
+
+NOTES = {"ray-serve": "brings a GPL binary, therefore outside `all`", "gpu": "flash-attn compiles against CUDA"}
+
+
+def extras() -> dict[str, list[str]]:
+    """The distributions that each extra asks for, read from the installed package's own metadata."""
+    found: dict[str, list[str]] = {name: [] for name in metadata.metadata("rmkit").get_all("Provides-Extra") or []}
+    for requirement in metadata.requires("rmkit") or []:
+        asked = re.match(r"([\w.-]+)(?:\[[^]]*\])?.*extra == ['\"]([\w-]+)['\"]", requirement)
+        if asked:
+            found[asked[2]].append(asked[1])
+    found.pop("all", None)  # the sum of others
+    return found
+
+
+def version(distribution: str) -> str | None:
+    """Installed version, None where it is not installed."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def devices() -> dict[str, Any]:
+    """Processor features and accelerators that training would use."""
+    found: dict[str, Any] = {"cpus": os.cpu_count(), "machine": platform.machine(), "bf16": _bf16()}
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        found["torch_threads"] = torch.get_num_threads()
+        found["cuda"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        found["mps"] = torch.backends.mps.is_available()
+    return found
+
+
+def _bf16() -> list[str]:
+    """Instruction sets of this processor that multiply bf16 matrices faster than fp32 ones."""
+    try:
+        with open("/proc/cpuinfo") as lines:
+            flags = next((line for line in lines if line.startswith("flags")), "").split()
+    except OSError:
+        return []
+    return [name for name in ("amx_bf16", "avx512_bf16") if name in flags]
+
+
+def diagnosis() -> dict[str, Any]:
+    """Everything the command prints, as one JSON-ready mapping."""
+    asked = {extra: {package: version(package) for package in packages} for extra, packages in extras().items()}
+    missing = {extra: [name for name, got in packages.items() if got is None] for extra, packages in asked.items()}
+    home = paths.home()
+    nearest = next(folder for folder in (home, *home.parents) if folder.exists())
+    return {
+        "rmkit": version("rmkit"),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "core": {name: version(name) for name in ("duckdb", "polars", "pyarrow", "numpy", "scikit-learn")},
+        "devices": devices(),
+        "home": str(home),
+        "home_writable": os.access(nearest, os.W_OK),
+        "free_disk_gb": round(shutil.disk_usage(nearest).free / 1e9, 1),
+        "extras": asked,
+        "missing": {extra: names for extra, names in missing.items() if names},
+        "install": {extra: f"pip install 'rmkit[{extra}]'" for extra, names in missing.items() if names},
+    }
+
+
+def main(argv: list[str]) -> int:
+    """0 when rmkit can work here, 1 when the data folder cannot be written; a missing extra is no fault."""
+    parser = console.parser(
+        "doctor", "What is installed, what is missing, how to get it.", examples=["doctor", "doctor --json"]
+    )
+    options = parser.parse_args(argv)
+    found = diagnosis()
+    console.emit(found, as_json=options.json, text=_text(found))
+    return int(not found["home_writable"])
+
+
+def _text(found: dict[str, Any]) -> str:
+    gpu = ", ".join(found["devices"].get("cuda", [])) or "none"
+    lines = [
+        f"rmkit {found['rmkit']}, Python {found['python']}, SQLite {found['sqlite']}, "
+        + ", ".join(f"{name} {got}" for name, got in found["core"].items()),
+        f"processor: {found['devices']['cpus']} cores ({found['devices']['machine']}), fast bf16: "
+        f"{', '.join(found['devices']['bf16']) or 'no'}; CUDA GPU: {gpu}",
+        f"data folder: {found['home']} ({'writable' if found['home_writable'] else 'NOT WRITABLE: set RMKIT_HOME'}, "
+        f"{found['free_disk_gb']} GB free)",
+        "",
+    ]
+    for extra, packages in found["extras"].items():
+        missing = found["missing"].get(extra, [])
+        state = "ok     " if not missing else "missing"
+        detail = ", ".join(f"{name} {got}" if got else f"{name} -" for name, got in packages.items())
+        lines.append(f"{state}  {extra:<10} {detail}")
+        if missing:
+            note = f"  ({NOTES[extra]})" if extra in NOTES else ""
+            lines.append(f"         {'':<10} -> {found['install'][extra]}{note}")
+    return "\n".join(lines)

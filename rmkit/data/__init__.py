@@ -1,0 +1,1 @@
+"""Examples, pairs and export folders: what training and evaluation read."""

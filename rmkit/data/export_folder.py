@@ -1,0 +1,81 @@
+"""From what a user names to an export folder: NAME@VERSION is exported first, a folder is taken as it is.
+
+The exporter is reached by name: the kernel imports no warehouse, and a bare GPU box that holds only the folder never
+needs one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rmkit import paths
+from rmkit.data.example import MANIFEST, Example, read_examples, read_manifest
+from rmkit.data.pairs import Pair, read_pairs
+from rmkit.data.reasons import check_enough
+from rmkit.errors import DataError
+from rmkit.plugins import upper
+
+SPLIT_NAMES = {"validation": ("validation", "dev")}  # what the split step and the importers call it
+
+
+def export_folder(data: str) -> Path:
+    """The export folder that `data` is, or one freshly written for the dataset version it names."""
+    folder = Path(data)
+    if (folder / MANIFEST).is_file():
+        return folder
+    if folder.is_dir() or data.startswith((".", "/")):
+        read_manifest(folder)  # raises, saying what an export folder is
+    written: Path = upper("export_folder")(data)
+    return written
+
+
+def dataset_of(folder: Path) -> dict[str, Any]:
+    """What the manifest says: ref (NAME@vN), digest and benchmark_rows, None where it does not say."""
+    manifest = read_manifest(folder)
+    return {key: manifest.get(key) for key in ("ref", "digest", "benchmark_rows")}
+
+
+def trainable_dataset(folder: Path, *, allow_benchmark: bool) -> dict[str, Any]:
+    """What `dataset_of` says. Raises DataError where the export holds benchmark rows."""
+    dataset = dataset_of(folder)
+    if dataset["benchmark_rows"] and not allow_benchmark:
+        raise DataError(
+            f"{dataset['ref']} holds {dataset['benchmark_rows']} benchmark rows, and a model trained on them cannot be "
+            "judged by them; drop them with a recipe, or add --allow-benchmark"
+        )
+    return dataset
+
+
+def split_pairs(folder: Path, split: str, *, at_least: int) -> tuple[list[Pair], dict[str, int]]:
+    """Pairs of one split and the rows skipped by reason. Raises DataError where there are too few to go on."""
+    names = SPLIT_NAMES.get(split, (split,))
+    examples = next((found for name in names if (found := list(read_examples(folder, split=name)))), [])
+    if not examples:
+        raise DataError(
+            f"{folder} has no {split!r} split (it has: {_splits(folder)}); make one by family with a recipe whose last "
+            "step is split: rmkit run RECIPE --data NAME"
+        )
+    pairs, skipped = read_pairs(examples)
+    check_enough(split, len(pairs), skipped, rows=len(examples), least=at_least, what="usable pairs")
+    return pairs, skipped
+
+
+def model_folder(folder: Path, kind: str) -> Path:
+    """Where a model of this kind trained on an export goes by default: $RMKIT_HOME/models/DATA-KIND."""
+    name = dataset_of(folder)["ref"] or folder.name
+    slug = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)
+    return paths.home() / "models" / f"{slug}-{kind}"
+
+
+def examples_of(folder: Path, split: str) -> list[Example]:
+    """The examples of one split, or of all with the name `all`. Raises DataError where there is none."""
+    examples = list(read_examples(folder, split=None if split == "all" else split))
+    if not examples:
+        raise DataError(f"{folder} has no rows in split {split!r}; it has: {_splits(folder)} (or use --split all)")
+    return examples
+
+
+def _splits(folder: Path) -> str:
+    found = sorted({str(example.row["split"] or "rows without one") for example in read_examples(folder)})
+    return ", ".join(found) or "no rows"

@@ -1,0 +1,1 @@
+"""Features of texts from frozen encoders, and their cache."""

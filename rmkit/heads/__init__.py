@@ -1,0 +1,1 @@
+"""The small trainable heads over frozen features, and their training."""

@@ -1,0 +1,1 @@
+"""Reward models that train in a minute on a laptop."""

@@ -1,0 +1,1 @@
+"""Reward models that are transformers: one engine, exact under batching and prefix sharing."""

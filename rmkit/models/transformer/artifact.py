@@ -1,0 +1,164 @@
+"""The artefact folder of a reward model that is a transformer.
+
+    config.json, model.safetensors, tokenizer files   what transformers itself loads, to the same scores
+    reward_model.json   kind, scale, truncation, template hash, dataset, resolved config, revision
+    golden.jsonl        probe texts with their ids, fp32 scores and bf16 scores, and where steps are scored those
+    README.md           model card
+
+Weights and tokenizer are bound by SHA-256; loading recomputes the fingerprint and replays the golden ids and scores.
+Weights that are missing (a score head above all) are an error, never a silent re-initialisation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from rmkit import config
+from rmkit.chat.encode import Chat, Encoded, TruncationPolicy
+from rmkit.errors import ModelError
+from rmkit.models.artifact import golden
+from rmkit.models.artifact.folder import CARD, Artefact, open_artefact, sign
+from rmkit.models.transformer.engine import TransformerModel
+from rmkit.types import Scale
+
+Model = TypeVar("Model", bound=TransformerModel)
+
+
+def store(
+    folder: Path,
+    models: Mapping[str, Any],
+    chat: Chat,
+    *,
+    kind: str,
+    scale: Scale,
+    values: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    load: Callable[..., TransformerModel],
+    probes: Sequence[tuple[str, str]] = golden.PROBES,
+) -> None:
+    """Write models (not wrapped by peft) by subfolder into an existing empty folder, with chat, card and golden scores.
+
+    `values` are what the kind adds to the card's config, `facts` name, temperature, dataset, training, validation, seed
+    ... as the card shall tell them; `load` gives the model back from the folder.
+    """
+    for place, model in models.items():
+        model.config.pad_token_id = chat.tokenizer.pad_token_id
+        with quiet():
+            model.save_pretrained(folder / place)
+    chat.save(folder)
+    reading = {
+        "template_sha256": chat.template_hash,
+        "chat_fingerprint": _chat(folder, chat.truncation).fingerprint,  # what a reader gets: the bytes may differ
+        "truncation": asdict(chat.truncation),
+    }
+    bound = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    card = {"model": kind, "kind": kind, "scale": scale, "pointwise": True, "temperature": 1.0, **facts}
+    sign(folder, card | {"config": {**values, **reading}}, bound=bound)
+    model = load(folder, check=False)
+    golden.write(folder, [line for probe in probes if (line := _line(model, *probe, trained_with=chat))])
+
+
+def open_with_chat(folder: Path) -> tuple[Artefact, Chat]:
+    """The opened artefact with its chat. Raises ModelError where the chat is not the one trained with."""
+    opened = open_artefact(folder)
+    stored = opened.card["config"]
+    chat = _chat(folder, config.build(TruncationPolicy, stored["truncation"], where=f"{folder / CARD}"))
+    if chat.fingerprint != stored["chat_fingerprint"]:
+        raise ModelError(
+            f"{folder}: template, tokenizer or truncation differ from training: got {chat.fingerprint[:12]}, "
+            f"expected {stored['chat_fingerprint'][:12]}; the installed tokenizers may be another version"
+        )
+    return opened, chat
+
+
+def verified(opened: Artefact, model: Model, *, check: bool) -> Model:
+    """The model; ModelError where (with `check`) fingerprint, golden ids or golden scores differ."""
+    if check:
+        verify_ids(opened.folder, model)
+    return golden.verified(opened, model, check=check)
+
+
+def verify_ids(folder: Path, model: TransformerModel) -> None:
+    """Raises ModelError where the golden texts no longer become the golden ids, or steps end at other tokens."""
+    for row in golden.rows_of(folder):
+        found = _ids(model, row["prompt"], row["response"])
+        if found != {"ids": row["ids"], "step_index": row.get("step_index", [])}:
+            raise ModelError(f"{folder}: golden ids differ for {row['response'][:40]!r}: text is rendered differently")
+
+
+def pretrained(auto: str, source: str | Path, **options: Any) -> tuple[Any, set[str]]:
+    """What transformers' class `auto` loads, and the names of weights that the source did not have."""
+    import transformers
+
+    with quiet():
+        model, report = getattr(transformers, auto).from_pretrained(source, output_loading_info=True, **options)
+    return model, set(report["missing_keys"]) | {str(key) for key in report.get("mismatched_keys", ())}
+
+
+def complete(auto: str, source: str | Path, *, device: str | None = None, **options: Any) -> Any:
+    """The same in eval mode on `device` (None: a GPU where there is one); ModelError where weights are missing.
+
+    On a CPU it computes in fp32, whatever the weights are stored in: products in bf16 round to what else is in a batch.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.device(device).type == "cpu":
+        options = {"dtype": torch.float32, **options}
+    try:
+        model, missing = pretrained(auto, source, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{source} cannot be loaded by {auto}: {error}") from error
+    if missing:
+        raise ModelError(f"{source} lacks the weights {', '.join(sorted(missing))}; scores would be random")
+    return model.eval().to(device)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' progress bars and its report on missing weights, which is checked here."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _chat(folder: Path, truncation: TruncationPolicy) -> Chat:
+    from transformers import AutoTokenizer
+
+    return Chat(AutoTokenizer.from_pretrained(folder), truncation)
+
+
+def _line(model: TransformerModel, prompt: str, response: str, *, trained_with: Chat) -> dict[str, Any] | None:
+    """The golden line of a probe; None where the truncation policy refuses it."""
+    item = golden.asked(prompt, response)
+    [[score]], [[rough]] = model.golden_scores([item]), model.golden_scores([item], precision="bf16")
+    trained = copy.copy(model)
+    trained.chat = trained_with
+    ids = _ids(model, prompt, response)
+    if ids != _ids(trained, prompt, response):
+        raise ModelError(f"the saved tokenizer gives other ids than the one trained with: {response[:40]!r}")
+    if score.unscored is not None:
+        return None
+    line = {"prompt": prompt, "response": response, "score": score.value}
+    line |= {} if rough.unscored else {"score_bf16": rough.value}
+    line |= {"steps": score.steps} if score.steps else {}
+    return line | {name: value for name, value in ids.items() if value}
+
+
+def _ids(model: TransformerModel, prompt: str, response: str) -> dict[str, list[int]]:
+    item = golden.asked(prompt, response)
+    one = model.encode(item, item.completions[0])
+    return {"ids": list(one.ids), "step_index": list(one.step_index)} if isinstance(one, Encoded) else {}

@@ -1,0 +1,1 @@
+"""What is laid over finished models: calibration, dropout uncertainty, ensembles."""

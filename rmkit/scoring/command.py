@@ -1,0 +1,165 @@
+"""`rmkit score`: any reward model over any number of prompts with responses, into a file that survives interruption."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rmkit.cli import display as console
+from rmkit.data.reasons import reason_lines
+from rmkit.errors import ModelError, UsageError
+from rmkit.models import load_model
+from rmkit.models.scoring import WINDOW
+from rmkit.models.wrappers.calibrated import CalibratedModel
+from rmkit.scoring.rows import Asked, Source, open_source
+from rmkit.scoring.score_file import ScoreFile, Tally, finished, line_of, open_scores
+from rmkit.types import RewardModel
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a run did: counts over the whole file, items found in it before, seconds now."""
+
+    tally: Tally
+    resumed: int
+    seconds: float
+
+
+def main(argv: list[str]) -> int:
+    parser = console.parser(
+        "score",
+        "Score prompts with their responses. Interrupted, the same command goes on where it stopped.",
+        examples=[
+            "score models/hh-explicit answers.jsonl -o scores.jsonl",
+            "score hh@prod hh@v2 --split test -o scores.jsonl",
+            "score models/hh-explicit answers.parquet -o scores.jsonl --precision bf16 --max-tokens 65536",
+            "score models/hh-explicit answers.jsonl -o scores.jsonl --dropout 0.1    # with a std by MC dropout",
+        ],
+    )
+    parser.add_argument("model", help="artefact folder, name under $RMKIT_HOME/models, NAME@ALIAS, or `length`")
+    parser.add_argument("data", metavar="FILE", help="JSON lines, Parquet, an export folder or NAME@VERSION")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="file of scores, JSON lines")
+    parser.add_argument("--split", default="all", help="of a version or export (default all)")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="of the network's products (default fp32)")
+    parser.add_argument("--max-tokens", type=int, help="token budget of one forward pass (default 8192)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
+    parser.add_argument("--dropout", type=float, metavar="RATE", help="mean and std over passes with MC dropout")
+    parser.add_argument("--passes", type=int, default=10, help="passes of MC dropout (default 10)")
+    parser.add_argument("--dropout-in", choices=("head", "model"), default="head", help="what is thinned out")
+    parser.add_argument("--window", type=int, default=WINDOW, help=f"items batched and stored together ({WINDOW})")
+    parser.add_argument("--fresh", action="store_true", help="throw away what an earlier run left")
+    options = parser.parse_args(argv)
+    if options.window < 1:
+        raise UsageError(f"--window takes 1 or more, got {options.window}")
+    source = open_source(options.data, split=options.split)
+    model = _model(options)
+    header = _header(model, source, options, command=f"rmkit score {shlex.join(argv)}")
+    done = score_to(model, source, options.output, header=header, window=options.window, fresh=options.fresh)
+    result = _result(done, header, options.output)
+    console.emit(result, as_json=options.json, text=_text(result))
+    return 0
+
+
+def _model(options: Any) -> RewardModel:
+    named = {"precision": options.precision, "max_tokens": options.max_tokens, "device": options.device}
+    model = load_model(options.model, **{key: value for key, value in named.items() if value is not None})
+    if options.precision == "bf16" and model.info.pointwise:
+        from rmkit.serve.parity_check import exactness
+
+        print(f"{model.info.name} in bf16: {exactness(model)}", file=sys.stderr)
+    if options.dropout is None:
+        return model
+    from rmkit.models.wrappers.dropout import with_dropout
+
+    return with_dropout(model, rate=options.dropout, passes=options.passes, where=options.dropout_in)
+
+
+def _header(model: RewardModel, source: Source, options: Any, *, command: str) -> dict[str, Any]:
+    """What the numbers are numbers of; `made_from` is what an interrupted run must share to be continued."""
+    info = model.info
+    return {
+        "format": 1,
+        "command": command,
+        "model": info.name,
+        "kind": info.kind,
+        "scale": info.scale,
+        "data": source.name,
+        "made_from": {
+            "fingerprint": info.fingerprint,
+            "calibration": model.calibration.digest if isinstance(model, CalibratedModel) else None,
+            "data_digest": source.digest,
+            "precision": options.precision or "fp32",
+            "max_tokens": options.max_tokens,
+            "window": options.window,
+            "dropout": options.dropout and [options.dropout_in, options.dropout, options.passes],
+        },
+    }
+
+
+def score_to(
+    model: RewardModel, source: Source, path: Path, *, header: Mapping[str, Any], window: int, fresh: bool = False
+) -> Done:
+    """Score what the file at `path` does not hold yet, and complete it.
+
+    Raises UsageError where it was begun with another model, data or options, BusyError where another process writes it.
+    """
+    start = time.perf_counter()
+    if (before := finished(path, header, fresh=fresh)) is not None:
+        return Done(before, before.items, 0.0)
+    with open_scores(path, header, window=window, fresh=fresh) as file:
+        with console.progress(f"scoring with {model.info.name}", source.total) as advance:
+            advance(file.resumed)
+            for asked in _windows(islice(source.rows(), file.resumed, None), window):
+                _score_window(model, asked, file)
+                advance(len(asked))
+        file.finish()
+        return Done(file.tally, file.resumed, time.perf_counter() - start)
+
+
+def _windows(rows: Iterable[Asked], window: int) -> Iterator[list[Asked]]:
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, window)):
+        yield chunk
+
+
+def _score_window(model: RewardModel, asked: list[Asked], file: ScoreFile) -> None:
+    batch = [one.candidates for one in asked if one.candidates is not None]
+    scores = model.score(batch) if batch else []
+    if [len(row) for row in scores] != [len(item.completions) for item in batch]:
+        raise ModelError(f"model {model.info.name} broke the protocol: one score per response was asked for")
+    remaining = iter(scores)
+    file.append([line_of(one.id, [] if one.candidates is None else next(remaining), one.fault) for one in asked])
+
+
+def _result(done: Done, header: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    tally = done.tally
+    return {
+        "path": str(path),
+        "model": header["model"],
+        "fingerprint": header["made_from"]["fingerprint"],
+        "scale": header["scale"],
+        "items": tally.items,
+        "responses": tally.responses,
+        "scored": tally.scored,
+        "unscored": dict(tally.unscored),
+        "resumed": done.resumed,
+        "seconds": round(done.seconds, 2),
+    }
+
+
+def _text(result: Mapping[str, Any]) -> str:
+    lines = [
+        f"scores       {result['path']}",
+        f"model        {result['model']} ({result['fingerprint'][:12]}), scale {result['scale']}",
+        f"scored       {result['scored']} of {result['responses']} responses in {result['items']} items",
+        *(f"unscored     {line}" for line in reason_lines(result["unscored"])),
+    ]
+    if result["resumed"]:
+        lines.append(f"from before  {result['resumed']} items")
+    return "\n".join([*lines, f"took         {result['seconds']:.1f} s"])

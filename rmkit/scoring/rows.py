@@ -1,0 +1,210 @@
+"""What `rmkit score` reads: prompts with their responses, one item a row, whatever a row looks like.
+
+    export      NAME@VERSION or an export folder: every row of the split that has responses
+    Parquet     the same columns as an export, or one of the forms below as columns
+    JSON lines  plain or gzip; a row has `prompt` (text or messages) and one of
+                    response or completion          text, messages, or an object with `text` or `messages`
+                    responses or completions        a list of those
+                    chosen and rejected             in this order
+                    response_a and response_b       in this order
+                    steps                           texts of one response's steps, joined by blank lines
+                or, without `prompt`, `messages`: a conversation that ends with the response's assistant turn
+                `id` names the row, its line number where there is none
+
+A row that cannot be read is an item with a fault, in its place: nothing is dropped.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rmkit.data.example import EXAMPLE_SCHEMA, MANIFEST, Example, read_manifest
+from rmkit.data.export_folder import dataset_of, export_folder
+from rmkit.data.parquet import MAX_ROW_BYTES, OVER_LIMIT, bounded_tables
+from rmkit.errors import DataError, UsageError
+from rmkit.ids import file_sha256, parse_messages
+from rmkit.types import Candidates, Completion, Conversation, Message
+
+PAIRS = (("chosen", "rejected"), ("response_a", "response_b"))
+_DAMAGED = (EOFError, OSError, zlib.error)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One row: its id, and either what to score or why that cannot be read."""
+
+    id: str
+    candidates: Candidates | None
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Rows to score. `digest` says which data that is; `rows` starts anew at every call; `total` where it is known."""
+
+    name: str
+    digest: str
+    rows: Callable[[], Iterator[Asked]]
+    total: int | None = None
+
+
+def open_source(name: str, *, split: str = "all") -> Source:
+    """What `name` is: a file, an export folder or NAME@VERSION. Raises DataError where there is nothing to read."""
+    path = Path(name)
+    if path.is_file():
+        if split != "all":
+            raise UsageError("--split belongs to a dataset version or an export; a file is scored whole")
+        digest = file_sha256(path)
+        with path.open("rb") as file:
+            magic = file.read(4)
+        if magic == b"PAR1":
+            return Source(name, digest, lambda: _parquet([path]), _rows_in([path]))
+        return Source(name, digest, lambda: _json_lines(path))
+    if not path.is_dir() and path.suffix in (".jsonl", ".gz", ".json", ".parquet"):
+        raise DataError(f"no such file: {path}")
+    return _export(name, split)
+
+
+def _export(name: str, split: str) -> Source:
+    folder = export_folder(name)
+    files = sorted(folder / file for file in read_manifest(folder)["files"] if file.endswith(".parquet"))
+    identity = dataset_of(folder)
+    digest = identity["digest"] or file_sha256(folder / MANIFEST)
+    wanted = None if split == "all" else split
+    total = _rows_in(files) if wanted is None else None
+    return Source(identity["ref"] or name, f"{digest}:{split}", lambda: _parquet(files, split=wanted), total)
+
+
+def _rows_in(files: Sequence[Path]) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return sum(pq.read_metadata(file).num_rows for file in files)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{files[0].parent} cannot be read as Parquet: {error}") from error
+
+
+def _parquet(files: Sequence[Path], *, split: str | None = None) -> Iterator[Asked]:
+    number = 0
+    for path in files:
+        for table in bounded_tables(path, name=path):
+            if table is None:
+                number += 1
+                yield Asked(str(number), None, OVER_LIMIT.format(MAX_ROW_BYTES / (1 << 20)))
+                continue
+            exported = set(EXAMPLE_SCHEMA.names) <= set(table.column_names)
+            for row in itertools.chain.from_iterable(part.to_pylist() for part in table.to_batches(max_chunksize=256)):
+                number += 1
+                if split is None or row.get("split") == split:
+                    yield _asked(row, number, _exported if exported else candidates_of)
+
+
+def _json_lines(path: Path) -> Iterator[Asked]:
+    with path.open("rb") as raw:
+        packed = raw.peek(2)[:2] == b"\x1f\x8b"
+        lines = iter(gzip.GzipFile(fileobj=raw) if packed else raw)
+        number = 0
+        while True:
+            number += 1
+            try:
+                line = next(lines)
+            except StopIteration:
+                return
+            except _DAMAGED as error:
+                yield Asked(str(number), None, f"the file is cut off or damaged here: {error}")
+                return
+            if line.strip():
+                yield _line(line, number)
+
+
+def _line(line: bytes, number: int) -> Asked:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return Asked(str(number), None, "not JSON")
+    if not isinstance(row, dict):
+        return Asked(str(number), None, "not a JSON object")
+    return _asked(row, number, candidates_of)
+
+
+def _asked(row: Mapping[str, Any], number: int, read: Callable[[Mapping[str, Any]], Candidates]) -> Asked:
+    name = str(number if row.get("id") is None else row["id"])
+    try:
+        return Asked(name, read(row))
+    except (DataError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return Asked(name, None, str(error) if isinstance(error, DataError) else f"not a readable row: {error}")
+
+
+def _exported(row: Mapping[str, Any]) -> Candidates:
+    if row["prompt"] is None or None in (row["responses"] or [None]):
+        raise DataError("no response to score, or its text was erased")
+    return Example(row).candidates
+
+
+def candidates_of(row: Mapping[str, Any]) -> Candidates:
+    """The model's input in a row of one of the forms above. Raises DataError saying what is missing."""
+    if row.get("prompt") is None and row.get("messages"):
+        return _conversation(_messages(row["messages"]))
+    if row.get("prompt") is None:
+        raise DataError("no prompt")
+    prompt = (Message("user", row["prompt"]),) if isinstance(row["prompt"], str) else _messages(row["prompt"])
+    return Candidates(prompt, tuple(_completions(row)))
+
+
+def _completions(row: Mapping[str, Any]) -> list[Completion]:
+    for name in ("responses", "completions"):
+        if row.get(name):
+            if not isinstance(row[name], list):
+                raise DataError(f"{name} must be a list, got {type(row[name]).__name__}")
+            return [_completion(value) for value in row[name]]
+    for pair in PAIRS:
+        if all(row.get(name) is not None for name in pair):
+            return [_completion(row[name]) for name in pair]
+    if row.get("steps"):
+        return [_in_steps(row["steps"])]
+    for name in ("response", "completion"):
+        if row.get(name) is not None:
+            return [_completion(row[name])]
+    raise DataError("no response: expected response, responses, chosen and rejected, response_a and _b, or steps")
+
+
+def _completion(value: Any) -> Completion:
+    if isinstance(value, Mapping):
+        value = value.get("messages") or value.get("text")
+    if isinstance(value, str):
+        return Completion((Message("assistant", value),))
+    return Completion(_messages(value))
+
+
+def _in_steps(steps: Sequence[Any]) -> Completion:
+    if not isinstance(steps, list) or not all(isinstance(step, str) and step.strip() for step in steps):
+        raise DataError("a step is empty or no text")
+    ends: list[int] = []
+    for step in steps:
+        ends.append((ends[-1] + 2 if ends else 0) + len(step))
+    return Completion((Message("assistant", "\n\n".join(steps)),), None, tuple(ends))
+
+
+def _messages(value: Any) -> Conversation:
+    if not isinstance(value, list) or not value:
+        raise DataError(f"expected a text or a list of messages, got {type(value).__name__}")
+    found = parse_messages(json.dumps(value))
+    if not all(isinstance(message.role, str) and isinstance(message.content, str) for message in found):
+        raise DataError("a message's role or content is no text")
+    return found
+
+
+def _conversation(messages: Conversation) -> Candidates:
+    """The last user turn ends the prompt; what follows is the response."""
+    at = max((place for place, message in enumerate(messages) if message.role in ("user", "system")), default=-1) + 1
+    if at == len(messages):
+        raise DataError("the conversation does not end with an assistant turn")
+    return Candidates(messages[:at], (Completion(messages[at:]),))

@@ -1,0 +1,125 @@
+"""`rmkit verify`: is this artefact still the one that was saved? Files, fingerprint, golden scores, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rmkit.cli import display as console
+from rmkit.errors import MissingExtraError, ModelError, RmkitError, UsageError, one_line
+from rmkit.models import find_model, load_raw
+from rmkit.models.artifact.folder import Artefact, check_fingerprint, open_artefact
+from rmkit.models.artifact.golden import replay
+from rmkit.models.artifact.model_card import CALIBRATION
+from rmkit.models.wrappers.calibrated import read_calibration
+
+
+def main(argv: list[str]) -> int:
+    parser = console.parser(
+        "verify",
+        "Check an artefact: file hashes, fingerprint, golden ids and scores. Status 1 where anything differs.",
+        examples=["verify models/hh-explicit", "verify hh@prod --json"],
+    )
+    parser.add_argument("model", help="artefact folder, name under $RMKIT_HOME/models, or NAME@ALIAS")
+    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
+    options = parser.parse_args(argv)
+    if options.model == "length":
+        raise UsageError("the length rule is code, not an artefact: there is nothing to verify")
+    result = verify(find_model(options.model), device=options.device)
+    console.emit(result, as_json=options.json, text=_text(result))
+    return 0 if result["same"] else 1
+
+
+def verify(folder: Path, *, device: str | None = None) -> dict[str, Any]:
+    """`same` and one line per check; checks behind a failed one are not made. JSON-ready.
+
+    Raises ModelError only where the folder is no artefact at all.
+    """
+    checks: list[dict[str, Any]] = []
+    open_card = _Opened(folder)
+    if not open_card.readable:
+        open_artefact(folder)  # raises, saying what an artefact is
+    same = True
+    for name, check in open_card.checks(device):
+        try:
+            told = check()
+        except MissingExtraError:
+            raise
+        except Exception as error:  # whatever a library raises on such a folder, the model is not as it was saved
+            told = str(error) if isinstance(error, RmkitError) else f"{type(error).__name__}: {error}"
+            checks.append({"check": name, "same": False, "told": one_line(told)})
+            same = False
+            break
+        if told is not None:
+            checks.append({"check": name, "same": True, "told": told})
+    fingerprint = open_card.artefact.card.get("fingerprint") if open_card.artefact else None
+    return {"path": str(folder), "same": same, "fingerprint": fingerprint, "checks": checks}
+
+
+class _Opened:
+    """The folder on its way through the checks: each finds what the one before it opened."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.artefact: Artefact | None = None
+        self.model: Any = None
+        self.readable = (folder / "reward_model.json").is_file()
+
+    def checks(self, device: str | None) -> list[tuple[str, Callable[[], str | None]]]:
+        return [
+            ("files", self.files),
+            ("fingerprint", self.fingerprint),
+            ("weights and tokenizer", lambda: self.load(device)),
+            ("golden ids", self.ids),
+            ("golden scores fp32", lambda: self.golden("fp32")),
+            ("golden scores bf16", lambda: self.golden("bf16")),
+            ("calibration", self.calibration),
+        ]
+
+    def files(self) -> str:
+        self.artefact = open_artefact(self.folder)
+        files = dict(self.artefact.card.get("files") or {})
+        size = sum((self.folder / name).stat().st_size for name in files)
+        return f"{len(files)} files, {size / 1e6:.1f} MB: SHA-256 as recorded"
+
+    def fingerprint(self) -> str:
+        assert self.artefact
+        check_fingerprint(self.artefact)
+        return f"{self.artefact.card['fingerprint']} follows from the card"
+
+    def load(self, device: str | None) -> str:
+        assert self.artefact
+        options = {} if device is None else {"device": device}
+        self.model = load_raw(self.folder, check=False, **options)
+        return f"{self.artefact.card['model']} model, kind {self.model.info.kind}, scale {self.model.info.scale}"
+
+    def ids(self) -> str | None:
+        if not hasattr(self.model, "chat"):
+            return None
+        from rmkit.models.transformer.artifact import verify_ids
+
+        verify_ids(self.folder, self.model)
+        return "the golden texts become the same ids"
+
+    def golden(self, precision: Any) -> str | None:
+        assert self.artefact
+        replayed = replay(self.artefact, self.model, precision=precision)
+        if replayed is None:
+            return None
+        if replayed.fault:
+            raise ModelError(replayed.fault)
+        return f"{replayed.n} scores, largest difference {replayed.largest:.1e} (allowed {replayed.allowed:.1e})"
+
+    def calibration(self) -> str | None:
+        if not (self.folder / CALIBRATION).is_file():
+            return None
+        found = read_calibration(self.folder, self.model.info.fingerprint)
+        parts = [name for name in ("link", "normalisation") if getattr(found, name) is not None]
+        return f"{' and '.join(parts)} of this very model ({found.digest[:12]})"
+
+
+def _text(result: Mapping[str, Any]) -> str:
+    lines = [f"{'ok' if one['same'] else 'DIFFERS':<8} {one['check']:<22} {one['told']}" for one in result["checks"]]
+    verdict = "the model is the one that was saved" if result["same"] else "do NOT use this model: it is not as saved"
+    return "\n".join([*lines, "", f"{result['path']}: {verdict}"])

@@ -1,0 +1,1 @@
+"""Who may use a service: tokens, scopes and their command."""

@@ -1,0 +1,1 @@
+"""The service over HTTP: application, gateway, wire forms, errors, idempotency and metrics."""

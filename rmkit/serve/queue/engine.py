@@ -1,0 +1,101 @@
+"""The models of a service by name, each behind its batcher: the one way in for every route.
+
+Routes of all dialects call `await engine.score(name, items, call=...)`; whatever is not answered raises RefusedError.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.queue.batcher import Answer, Batcher, Call
+from rmkit.serve.rewards.reward_log import Served
+from rmkit.serve.settings import ServeSettings
+from rmkit.types import Candidates, Comparison, RewardModel, Score
+
+
+class Engine:
+    """`models` by the names under which they are served; the first is the default.
+
+    `observers` hear of every request that was answered: the reward log, the counters.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, RewardModel],
+        settings: ServeSettings | None = None,
+        *,
+        observers: Sequence[Callable[[Served], None]] = (),
+    ) -> None:
+        self.settings = settings or ServeSettings()
+        self.batchers = {name: Batcher(model, self.settings) for name, model in models.items()}
+        self.default = next(iter(models))
+        self.observers = observers
+
+    async def score(
+        self, name: str | None, items: Sequence[Candidates], *, call: Call, by: RewardModel | None = None
+    ) -> list[list[Score]]:
+        """[P][N] scores of the named model (None: the default). Raises RefusedError.
+
+        `by` is the model that was served under the name when the request was read, where that took a while.
+        """
+        return (await self.score_answer(name, items, call=call, by=by)).results
+
+    async def score_answer(
+        self, name: str | None, items: Sequence[Candidates], *, call: Call, by: RewardModel | None = None
+    ) -> Answer[list[Score]]:
+        """As `score`, with the model's info and timings. Raises RefusedError."""
+        self._check(items)
+        answer = await self.batcher(name).score(items, call=self._bounded(call), by=by)
+        return self._told(name, items, call, answer)
+
+    async def compare_answer(self, name: str | None, items: Sequence[Candidates], *, call: Call) -> Answer[Comparison]:
+        """[P] comparisons with the model's info and timings. Raises RefusedError."""
+        self._check(items)
+        if wrong := [len(item.completions) for item in items if len(item.completions) != 2]:
+            raise RefusedError(400, f"a comparison takes two completions, got {wrong[0]}")
+        return self._told(name, items, call, await self.batcher(name).compare(items, call=self._bounded(call)))
+
+    def batcher(self, name: str | None) -> Batcher:
+        """The named model's batcher (None: the default's). Raises RefusedError 404."""
+        found = self.batchers.get(name or self.default)
+        if found is None:
+            raise RefusedError(404, f"no model {name!r} here; one of: {', '.join(self.batchers)}")
+        return found
+
+    def model(self, name: str | None) -> RewardModel:
+        """The model that answers requests coming in now. Raises RefusedError 404."""
+        return self.batcher(name).model
+
+    def close(self) -> None:
+        """Answer what waits, then stop."""
+        for batcher in self.batchers.values():
+            batcher.close()
+
+    def refuse_if_full(self) -> None:
+        """Raise the RefusedError (429) of a service all of whose queues are full."""
+        *others, last = self.batchers.values()
+        for batcher in others:
+            if not batcher.full:
+                return
+        last.refuse_if_full()
+
+    def _told(self, name: str | None, items: Sequence[Candidates], call: Call, answer: Answer[Any]) -> Answer[Any]:
+        for observer in self.observers if items else ():
+            observer(Served(name or self.default, items, call, answer))
+        return answer
+
+    def _check(self, items: Sequence[Candidates]) -> None:
+        if (total := sum(len(item.completions) for item in items)) > self.settings.max_completions:
+            raise RefusedError(
+                413, f"{total} completions in one request; at most {self.settings.max_completions} are taken"
+            )
+
+    def _bounded(self, call: Call) -> Call:
+        """With the service's own deadline where the caller has none."""
+        if call.deadline is not None:
+            return call
+        return replace(call, deadline=time.monotonic() + self.settings.timeout_s)

@@ -1,0 +1,1 @@
+"""From scores to rewards: mixing, groups, transforms, and the log of what was served."""

@@ -1,0 +1,260 @@
+"""`rmkit train explicit`: fine-tune a transformer with a scalar head into a verified artefact.
+
+Training sees the train split; validation picks the checkpoint and fits the temperature; the test split is not touched.
+An interrupted run goes on with --resume exactly where its last checkpoint stood.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rmkit.cli import display as console
+from rmkit.data.export_folder import export_folder, model_folder, trainable_dataset
+from rmkit.errors import MissingExtraError, UsageError
+from rmkit.revision import git_sha
+from rmkit.training.config import RATING, ExplicitConfig, ImplicitConfig
+from rmkit.training.run import arguments, begin, leads, run_folder, steps
+from rmkit.training.settings import read_settings
+from rmkit.training.splits import examples, read_splits
+
+SUMMARIES = {
+    "explicit": "Fine-tune a transformer with a scalar head on a dataset version.",
+    "process": "Fine-tune a transformer with a head that scores every step of a solution.",
+    "implicit": "Train a policy on preferences (DPO, IPO, ...): its log-ratios to the reference are the rewards.",
+}
+EXAMPLES = {
+    "explicit": (
+        "train explicit --data hh@v2 --model Qwen/Qwen3-0.6B --set precision=bf16 --set lora_rank=16",
+        "train explicit --data exports/hh-v2 --config explicit.toml -o models/hh --resume",
+        "train explicit --data helpsteer@v1 --model ID_OR_PATH --set objective=regression",
+    ),
+    "process": ("train process --data prm@v2 --model Qwen/Qwen3-0.6B --set reduction=min --set max_tokens=4096",),
+    "implicit": (
+        "train implicit --data hh@v2 --model Qwen/Qwen3-0.6B --set beta=0.1 --set precision=bf16",
+        "train implicit --data hh@v2 --model PATH --set objective=ipo --seeds 3",
+        "train implicit --data hh@v2 --model PATH --set reverse=true -o models/hh-reverse",
+    ),
+}
+
+
+def main(argv: list[str], *, kind: str = "explicit") -> int:
+    parser = console.parser(f"train {kind}", SUMMARIES[kind], examples=EXAMPLES[kind])
+    parser.add_argument("--data", required=True, help="dataset version NAME@VERSION, or an export folder")
+    parser.add_argument("--model", help="Hugging Face id or folder of a causal or encoder model")
+    parser.add_argument("--config", type=Path, help="TOML with any of these options")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one option, over the TOML")
+    parser.add_argument("--seed", type=int, help="as --set seed=N")
+    parser.add_argument("-o", "--output", type=Path, help=f"artefact folder (default $RMKIT_HOME/models/DATA-{kind})")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of an interrupted run")
+    parser.add_argument("--restart", action="store_true", help="throw an interrupted run away and begin anew")
+    parser.add_argument("--allow-benchmark", action="store_true", help="train although the data holds benchmark rows")
+    parser.add_argument("--seeds", type=int, help="train K times with seeds N ... N+K-1: mean and interval")
+    parser.add_argument("--learning-rates", metavar="A,B,C", help="train once for each rate (and seed)")
+    options = parser.parse_args(argv)
+    settings = read_settings(options.config, options.set, kind=kind, model=options.model, seed=options.seed)
+    if options.resume and options.restart:
+        raise UsageError("--resume and --restart exclude each other")
+    if options.seeds is not None or options.learning_rates:
+        from rmkit.training import sweep
+
+        return sweep.run(options, settings)
+    result = train(
+        options.data,
+        settings,
+        output=options.output,
+        resume=options.resume,
+        restart=options.restart,
+        allow_benchmark=options.allow_benchmark,
+    )
+    if leads():
+        console.emit(result, as_json=options.json, text=_text(result))
+    return 0
+
+
+def train(
+    data: str,
+    settings: ExplicitConfig,
+    *,
+    output: Path | None = None,
+    resume: bool = False,
+    restart: bool = False,
+    allow_benchmark: bool = False,
+) -> dict[str, Any]:
+    """Train, store and reload an explicit model: its path, fingerprint, facts and validation numbers.
+
+    Of several processes (torchrun) the first stores and reloads; the others give back nothing. Raises DataError where a
+    split is missing or too small, where there are benchmark rows, or a loss is not finite; UsageError where an
+    interrupted run stands in the way.
+    """
+    try:
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("transformers", "train") from error
+    from rmkit.metrics import fit_temperature
+    from rmkit.models import load_model
+    from rmkit.models.artifact import folder as artefact
+    from rmkit.training.model import storable
+    from rmkit.training.validation import validate
+
+    start = time.monotonic()
+    folder = export_folder(data)
+    dataset = trainable_dataset(folder, allow_benchmark=allow_benchmark)
+    target = output or model_folder(folder, settings.kind)
+    run = run_folder(target)
+    said = {"settings": asdict(settings), "dataset": dataset}
+    checkpoint = begin(run, said, resume=resume, restart=restart)
+    with artefact.building(target) if leads() else contextlib.nullcontext() as temporary:
+        head = _rating_head(folder, settings)
+        module, chat = _build(settings, head)
+        if head and head.kind == "ordinal":
+            module.raw_cuts = _raw_cuts(folder, head)
+        rows, skipped = read_splits(folder, chat, settings, head)
+        if isinstance(settings, ImplicitConfig):
+            rows = _with_reference(module, rows, settings)
+        trainer, mean_loss = _trained(module, rows, settings, run=run, checkpoint=checkpoint)
+        module = trainer.whole(lambda: _build(settings, head)[0])
+        if temporary is None:
+            return {}
+        module = storable(module, settings)
+        found = validate(module, rows["validation"], batch_tokens=trainer.batch_tokens, config=settings)
+        facts = {
+            "name": target.name,
+            "temperature": fit_temperature(found.margin, found.p),
+            "dataset": dataset,
+            "seed": settings.seed,
+            "validation": found.facts,
+            "training": {
+                "settings": asdict(settings),
+                "rows": {split: len(kept) for split, kept in rows.items()},
+                "skipped": skipped,
+                "padded_because": module.padded_because,
+                **_course(trainer),
+                "mean_loss": mean_loss,
+                "seconds": round(time.monotonic() - start, 2),
+                "revision": git_sha(),
+                "versions": _versions(),
+            },
+        }
+        if (log_nu := getattr(module, "log_nu", None)) is not None:
+            facts["log_nu"] = log_nu.item()
+        _save(temporary, module, chat, settings, facts)
+        info = load_model(temporary).info
+    shutil.rmtree(run, ignore_errors=True)
+    return {"path": str(target), "fingerprint": info.fingerprint, "kind": info.kind, "scale": info.scale, **facts}
+
+
+def _trained(
+    module: Any, rows: Mapping[str, Any], settings: ExplicitConfig, *, run: Path, checkpoint: str | None
+) -> tuple[Any, float]:
+    """The trainer after its last step, and the mean loss."""
+    from rmkit.training.trainer import RewardTrainer
+
+    with console.progress("training", steps(settings, len(rows["train"]))) as advance:
+        trainer = RewardTrainer(
+            module,
+            arguments(settings, n_rows=len(rows["train"]), run=run),
+            config=settings,
+            rows=rows["train"],
+            validation=rows["validation"],
+            on_step=advance,
+        )
+        outcome = trainer.train(resume_from_checkpoint=checkpoint)
+    return trainer, outcome.training_loss
+
+
+def _course(trainer: Any) -> dict[str, Any]:
+    """How a run went: its processes, steps, losses, and the token budget that memory left."""
+    return {
+        "processes": trainer.args.world_size,
+        "batch_tokens": trainer.batch_tokens,
+        "steps": trainer.state.global_step,
+        "best_step": trainer.state.best_global_step,
+        "loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+    }
+
+
+def _build(settings: ExplicitConfig, head: Any) -> Any:
+    """The module to train and its chat."""
+    if isinstance(settings, ImplicitConfig):
+        from rmkit.training import implicit
+
+        return implicit.build(settings)
+    from rmkit.training.model import build
+
+    return build(settings, head=head)
+
+
+def _rating_head(folder: Path, settings: ExplicitConfig) -> Any:
+    """What the outputs will mean where ratings or reactions are learned, else None."""
+    if settings.objective not in RATING:
+        return None
+    from rmkit.training.rating_labels import rating_head
+
+    return rating_head(examples(folder, "train"), settings)
+
+
+def _raw_cuts(folder: Path, head: Any) -> Any:
+    import torch
+
+    from rmkit.training.rating_labels import initial_cuts
+
+    return torch.nn.Parameter(initial_cuts(examples(folder, "train"), head))
+
+
+def _with_reference(module: Any, rows: dict[str, Any], settings: ImplicitConfig) -> dict[str, Any]:
+    """The rows, swapped where a reverse model is wanted; the module knows their reference log-probabilities."""
+    from rmkit.training import implicit
+
+    implicit.add_reference(module, rows, settings)
+    return {split: implicit.swapped(part) for split, part in rows.items()} if settings.reverse else rows
+
+
+def _save(folder: Path, module: Any, chat: Any, settings: ExplicitConfig, facts: Mapping[str, Any]) -> None:
+    from rmkit.models.transformer import explicit, process
+    from rmkit.training.model import plain
+    from rmkit.training.validation import with_cuts
+
+    if isinstance(settings, ImplicitConfig):
+        from rmkit.training import implicit
+
+        implicit.save(folder, module, chat, settings, facts)
+    elif settings.objective == "process":
+        process.save(
+            folder,
+            model=plain(module),
+            chat=chat,
+            facts=facts,
+            reduction=settings.reduction,
+            step_separator=settings.step_separator,
+        )
+    else:
+        head = with_cuts(module.rating_head, module) if module.rating_head else None
+        explicit.save(folder, model=plain(module), chat=chat, facts=facts, head=head)
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("rmkit", "torch", "transformers", "tokenizers", "accelerate")}
+
+
+def _text(result: Mapping[str, Any]) -> str:
+    from rmkit.training.summary import told, told_labels
+
+    training = result["training"]
+    rows = f"{training['rows']['train']} train rows, {training['rows']['validation']} validation rows"
+    sharing = f"no ({training['padded_because']})" if training["padded_because"] else "yes"
+    more = [
+        f"skipped      {sum(sum(reasons.values()) for reasons in training['skipped'].values())} rows",
+        f"prompts shared  {sharing}",
+        f"took         {training['seconds']:.1f} s, {training['steps']} steps (best: {training['best_step']})",
+    ]
+    if "accuracy" in result["validation"] and result["scale"] != "rating":
+        return told(result, rows=rows, more=more)
+    return told_labels(result, rows=rows, more=more)

@@ -1,0 +1,279 @@
+"""The pages as Streamlit runs them, without a browser."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from labeling_ui.desk.answers import Answer
+from labeling_ui.projects.definition import Aspect, Question
+from labeling_ui.projects.people import Person, add_person, remove_person
+from labeling_ui.projects.project import Project
+from labeling_ui.web import studio
+from labeling_ui.web.server import merging
+from labeling_ui.web.studio import Studio
+from rmkit.ledger import Ledger
+from tests.labeling_ui.conftest import ANNA, BEN, LEA
+from warehouse.events.sync import sync
+from warehouse.store import open_warehouse
+
+streamlit_testing = pytest.importorskip("streamlit.testing.v1")
+Make = Callable[..., Project]
+ASPECTS = (Aspect(name="truth", question="?"),)
+RATED = [{"aspect": "truth", "response": place, "value": 4.0} for place in range(2)]
+SPAN = {"response": 0, "start": 0, "end": 2, "text": "ri", "label": "good"}
+EDITED = {"role": "assistant", "content": "right: 5, I think"}
+Open = Callable[..., "streamlit_testing.AppTest"]
+
+
+@pytest.fixture
+def opened(ledger: Ledger) -> Iterator[Open]:
+    """A page of labeling_ui.web.pages, run for a person."""
+    studio.use(Studio(ledger))
+
+    def open_(module: str, person: Person = ANNA) -> streamlit_testing.AppTest:
+        add_person(ledger, person.name, role=person.role)
+        script = f"from labeling_ui.web.pages import {module}\n{module}.page()"
+        app = streamlit_testing.AppTest.from_string(script, default_timeout=30)
+        app.session_state["person"] = person
+        return app.run()
+
+    yield open_
+    studio.use(None)
+
+
+def _texts(app: streamlit_testing.AppTest) -> str:
+    kinds = (app.markdown, app.caption, app.info, app.warning, app.error, app.success, app.subheader, app.header)
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+def _press(app: streamlit_testing.AppTest, label: str) -> streamlit_testing.AppTest:
+    button = next(button for button in app.button if button.label == label)
+    return button.click().run()
+
+
+def test_without_a_project_the_page_says_what_to_do(opened: Open) -> None:
+    for module in ("annotate", "my_work", "project_page"):
+        assert "rmkit label create" in _texts(opened(module, LEA))
+
+
+def test_one_press_writes_one_judgment_and_shows_the_next_item(
+    opened: Open, make_project: Make, ledger: Ledger
+) -> None:
+    make_project()
+    app = opened("annotate")
+    before = _texts(app)
+    assert "right" in before
+    app = _press(app, "A much better")
+    assert not app.exception
+    assert _texts(app) != before
+    (recorded,) = ledger.events(kinds=["judgment"])
+    assert recorded.event.actor == "anna"
+    assert recorded.event.payload["strength"] == 3.0
+    assert recorded.event.payload["ranks"][recorded.event.payload["shown_order"][0]] == 0
+    app = _press(app, "Undo")
+    assert _texts(app) == before
+
+
+def test_nobody_sees_a_model_name_a_known_answer_or_anothers_vote(opened: Open, make_project: Make, pairs: str) -> None:
+    make_project(gold=pairs, gold_share=0.49)
+    desk = studio.current().desk("sums")
+    held = [(person, hold) for person in (ANNA, BEN, LEA) for hold in desk.open(person)]
+    assert held
+    for person, hold in held:
+        assert desk.items[hold.item].gold
+        told = studio.visible(desk, hold, person)
+        assert set(told) == {"key", "kind", "prompt", "responses", "steps", "rubric", "held_until", "draft"}
+
+
+def test_a_quiz_must_be_passed_first(opened: Open, make_project: Make, ledger: Ledger) -> None:
+    make_project(guidelines="Truth first.", quiz=(Question(text="What first?", choices=("style", "truth"), answer=1),))
+    app = opened("annotate")
+    assert "Truth first." in _texts(app)
+    assert not [button for button in app.button if button.label == "tie"]
+    app.radio[0].set_value(0)
+    app = _press(app, "Send")
+    assert "0 of 1 right, 1 are needed" in _texts(app)
+    app.radio[0].set_value(1)
+    app = _press(app, "Send")
+    assert [button for button in app.button if button.label == "tie"]
+    assert [recorded.event.payload["passed"] for recorded in ledger.events(kinds=["label_quiz"])] == [False, True]
+
+
+def test_a_warning_comes_before_the_item_and_can_be_declined(opened: Open, make_project: Make, ledger: Ledger) -> None:
+    make_project(warning="Some texts are offensive.")
+    app = opened("annotate")
+    assert "right" not in _texts(app)
+    app = _press(app, "Show it")
+    assert "right" in _texts(app)
+    fresh = opened("annotate", BEN)
+    _press(fresh, "Skip")
+    (recorded,) = ledger.events(kinds=["judgment"])
+    assert recorded.event.payload["verdict"] == "skip"
+
+
+def test_a_draft_is_there_again_for_a_new_session(opened: Open, make_project: Make) -> None:
+    make_project(ask_rationale=True)
+    opened("annotate").text_area[0].set_value("because").run()
+    assert opened("annotate").text_area[0].value == "because"
+
+
+def test_an_ended_account_can_neither_answer_nor_read_on(opened: Open, make_project: Make, ledger: Ledger) -> None:
+    make_project()
+    app = opened("annotate")
+    remove_person(ledger, "anna")
+    app = _press(app, "tie")
+    assert ledger.last_seq() == 0
+    assert "no account for 'anna'" in _texts(app)
+    assert "right" not in _texts(app)
+
+
+def test_an_answer_to_an_item_that_has_gone_to_someone_else_is_told(
+    opened: Open, make_project: Make, ledger: Ledger
+) -> None:
+    project = make_project(overlap=1, lease_s=60)
+    app = opened("annotate")
+    (hold,) = studio.current().desk("sums").open(ANNA)
+    elsewhere = project.desk(ledger)
+    elsewhere._holds.store(replace(hold, rater="ben"))
+    before = _texts(app)
+    app = _press(app, "tie")
+    assert "anna does not hold" in _texts(app)
+    assert "right" in _texts(app)
+    assert _texts(app) != before
+    assert ledger.last_seq() == 0
+
+
+def test_what_is_wrong_with_an_item_is_said_by_two_keys(opened: Open, make_project: Make, ledger: Ledger) -> None:
+    make_project()
+    app = _press(opened("annotate"), "Something is wrong")
+    assert not [button for button in app.button if button.label == "tie"]
+    app = _press(app, "wrong language")
+    assert [button for button in app.button if button.label == "tie"]  # of the next item
+    (recorded,) = ledger.events(kinds=["judgment"])
+    assert (recorded.event.payload["verdict"], recorded.event.payload["rationale"]) == ("bad_item", "wrong language")
+
+
+def test_differences_are_marked_on_demand_and_for_the_items_to_come(opened: Open, make_project: Make) -> None:
+    make_project()
+    app = opened("annotate")
+    assert "background" not in _texts(app)
+    app = _press(app, "Differences")
+    assert "of the words are the same" in _texts(app)
+    assert ":orange-background[**" in _texts(app)
+    assert ":blue-background[**" in _texts(_press(app, "tie"))
+    assert "background" not in _texts(_press(app, "Differences"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "fill", "said"),
+    [
+        ("pairwise", {"ask_rationale": True}, {"rationale": "because"}, {"rationale": "because", "ranks": [0, 0]}),
+        ("ranking", {}, {"place-0": 1, "place-1": 1}, {"ranks": [0, 0]}),
+        ("ratings", {"aspects": ASPECTS}, {"rate-truth-0": 4, "rate-truth-1": 4}, {"scores": RATED}),
+        ("reaction", {}, {}, {"value": 1.0}),
+        ("spans", {}, {"passage": "ri", "label": "good"}, {"spans": [SPAN]}),
+        ("edit", {}, {"edit-0": "right: 5, I think"}, {"edit": [EDITED]}),
+    ],
+)
+def test_every_kind_of_task_has_its_form_and_its_answer_is_written(
+    opened: Open,
+    make_project: Make,
+    ledger: Ledger,
+    kind: str,
+    options: dict[str, object],
+    fill: dict[str, object],
+    said: dict[str, object],
+) -> None:
+    make_project(kind=kind, **options)
+    app = opened("annotate")
+    for name, value in fill.items():
+        (widget,) = [one for one in _inputs(app) if (one.key or "").startswith(f"{name}-")]
+        widget.set_value(value)
+        if name in ("rationale", "place-1", "rate-truth-1", "edit-0"):
+            app = app.run()  # a draft by now: the widgets of a fresh session would start from it
+    if kind == "spans":
+        app = _press(app, "Mark")
+    labels = {"pairwise": "tie", "reaction": ":material/thumb_up: up", "spans": "Send (1 marked)"}
+    app = _press(app, labels.get(kind, "Send"))
+    assert not app.exception
+    assert not app.error
+    (recorded,) = ledger.events()
+    assert recorded.event.payload.items() >= said.items()
+
+
+def _inputs(app: streamlit_testing.AppTest) -> list[Any]:
+    return [*app.text_area, *app.text_input, *app.button_group]
+
+
+def test_the_project_page_shows_agreement_and_people_and_makes_a_version(
+    opened: Open, make_project: Make, ledger: Ledger
+) -> None:
+    make_project(overlap=2)
+    desk = studio.current().desk("sums")
+    for person, wrong in ((ANNA, 0), (BEN, 3)):
+        turn = 0
+        while held := desk.open(person):
+            texts = [response[-1].content for response in desk.shown(held[0])]
+            right = int(texts[1].startswith("right"))
+            desk.submit(person, held[0].key, Answer(better=right if turn >= wrong else 1 - right), active_ms=4000)
+            turn += 1
+    app = opened("project_page", LEA)
+    assert not app.exception
+    metrics = {metric.label: metric.value for metric in app.metric}
+    assert metrics["answers of 24"] == "24"
+    assert metrics["two people say the same"] == "75%"
+    app = _press(app, "Make the labels a dataset version")
+    assert "sums-labels@v1" in _texts(app)
+
+
+def test_my_work_takes_an_answer_back(opened: Open, make_project: Make, ledger: Ledger) -> None:
+    make_project()
+    desk = studio.current().desk("sums")
+    (hold,) = desk.open(ANNA)
+    desk.submit(ANNA, hold.key, Answer(better=0))
+    app = _press(opened("my_work"), "Take it back")
+    assert not app.exception
+    assert desk.history(ANNA) == []
+
+
+def test_an_adjudicator_sees_every_vote_and_reason_and_what_the_models_said(
+    opened: Open, make_project: Make, ledger: Ledger
+) -> None:
+    desk = make_project(overlap=2, ask_rationale=True).desk(ledger)
+    for person, place in ((ANNA, 0), (BEN, 1)):
+        (hold,) = desk.open(person)
+        desk.submit(person, hold.key, Answer(better=place, rationale=f"{person.name} says so"))
+    make_project("second", kind="adjudication", overlap=1, ask_rationale=True)
+    with open_warehouse() as connection:
+        sync(connection, ledger)
+    second = studio.current().desk("second")
+    weights = np.full(12, 1e-9)
+    weights[hold.item] = 1.0
+    second.draw(weights)
+    app = opened("annotate", LEA)
+    app.selectbox[0].set_value("second").run()
+    table = app.dataframe[0].value.dropna(subset=["why"])  # the data's own label is a vote too, without a reason
+    assert sorted(table["why"]) == ["anna says so", "ben says so"]
+    # Both saw the pair in another order, so the first place of one is the second of the other: they agree.
+    assert set(table["preferred"]) in ({"A"}, {"B"})
+
+
+def test_events_reach_the_warehouse_while_the_studio_runs(make_project: Make, ledger: Ledger) -> None:
+    desk = make_project().desk(ledger)
+    (hold,) = desk.open(ANNA)
+    desk.submit(ANNA, hold.key, Answer(better=0))
+    with merging(ledger, every_s=0.05):
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with open_warehouse() as connection:
+                merged = connection.execute("SELECT count(*) FROM judgment WHERE extra IS NOT NULL").fetchall()[0][0]
+            if merged:
+                break
+            time.sleep(0.1)
+    assert merged == 1

@@ -1,0 +1,1 @@
+"""The ledger's events as rows of the warehouse."""

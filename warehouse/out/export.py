@@ -1,0 +1,260 @@
+"""`rmkit export`: a version as a folder of files, byte for byte the same every time.
+
+Rows are sorted by example hash within each split, the writer's options are pinned, and nothing that changes between two
+runs (clock, path, warehouse id) is written. The folder is built beside its place and takes it in one step, so nobody
+ever sees half of one. What may leave is decided here: a release refuses blocked and unknown licences and benchmark
+data.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from rmkit.atomic import draft_folder, put
+from rmkit.cli.display import emit, parser
+from rmkit.data.example import MANIFEST, read_manifest
+from rmkit.errors import DataError, StoreError, UsageError
+from rmkit.ids import content_hash, file_sha256
+from rmkit.paths import home
+from warehouse.out.card import card
+from warehouse.out.forms import FORMS, LINES, Form, json_lines, trl_table
+from warehouse.out.licenses import refused
+from warehouse.out.manifest import PARQUET, describe, identities, verify_export
+from warehouse.sql import run
+from warehouse.store import open_warehouse
+from warehouse.versions.checkout import checkout
+from warehouse.versions.digest import digest_rows
+from warehouse.versions.versions import get, resolve
+
+ROWS_PER_FILE = 262_144
+_UNSPLIT = "rows"  # file name of rows that belong to no split
+_NOTES = {
+    "erased_rows": "left out: their text was erased",
+    "benchmark_rows": "are benchmark data: not to be trained on",
+}
+
+
+def export_version(
+    connection: duckdb.DuckDBPyConnection,
+    version_id: int,
+    folder: Path | None = None,
+    *,
+    form: Form = "native",
+    split: str | None = None,
+    release: bool = False,
+    allow_licenses: Collection[str] = (),
+    allow_benchmark: bool = False,
+) -> Path:
+    """Write a version (or one split) and give back its folder (default: under $RMKIT_HOME/exports).
+
+    An identical export that is already there is left untouched. Reads only; `record_export` notes it in the warehouse.
+
+    Raises VersionError for an unknown version, UsageError for a split without rows, DataError where a release holds
+    blocked or unknown licences or benchmark rows, StoreError where the folder holds something else.
+    """
+    table = checkout(connection, version_id, split=split)
+    if split is not None and not table.num_rows:
+        raise UsageError(f"{get(connection, version_id).ref} has no rows in split {split!r}")
+    manifest = describe(connection, version_id, table, form=form)
+    if release:
+        _check_release(manifest, allow_licenses, allow_benchmark)
+    folder = folder or home() / "exports" / _default_name(manifest, split)
+    manifest["complete"] = split is None and not manifest["erased_rows"]
+    with draft_folder(folder) as draft:
+        _write(draft, table, manifest)
+        if not _is_there(folder, draft, manifest):
+            put(draft, folder, replace=True)
+    return folder
+
+
+def _check_release(manifest: dict[str, Any], allow_licenses: Collection[str], allow_benchmark: bool) -> None:
+    if bad := refused(manifest["stated_licenses"], allow_licenses):
+        listed = ", ".join(f"{name} ({n} rows)" for name, n in bad.items())
+        raise DataError(
+            f"{manifest['ref']} may not be released: {listed}; drop those rows with a recipe, or add "
+            + " ".join(f"--allow-license {name}" for name in bad)
+        )
+    if manifest["benchmark_rows"] and not allow_benchmark:
+        names = ", ".join(source["name"] for source in manifest["sources"] if source["is_benchmark"])
+        raise DataError(
+            f"{manifest['ref']} may not be released: {manifest['benchmark_rows']} rows are benchmark data ({names}), "
+            "which others must not train on; drop them with a recipe, or add --allow-benchmark"
+        )
+
+
+def _default_name(manifest: dict[str, Any], split: str | None) -> str:
+    name = re.sub(r"[^\w.-]", "-", manifest["dataset"])
+    parts = [f"{name}-v{manifest['version']}-{manifest['digest'][:8]}"]
+    parts += [] if manifest["form"] == "native" else [manifest["form"]]
+    return "-".join([*parts, *([] if split is None else [_file_stem(split)])])
+
+
+def _file_stem(split: str | None) -> str:
+    if split is None:
+        return _UNSPLIT
+    return split if re.fullmatch(r"\w[\w.]*", split) and split != _UNSPLIT else f"split-{content_hash(split)[:8]}"
+
+
+def _write(folder: Path, table: pa.Table, manifest: dict[str, Any]) -> None:
+    rows, left_out = trl_table(table) if manifest["form"] == "trl" else (table, {})
+    rows = rows.replace_schema_metadata(None)
+    manifest["left_out"] = left_out
+    manifest["complete"] = manifest["complete"] and not left_out
+    manifest["n_rows"] = rows.num_rows
+    manifest["schema"] = {field.name: str(field.type) for field in rows.schema}
+    manifest["rows_digest"] = digest_rows(set(identities(rows)))
+    manifest["files"], manifest["splits"] = {}, {}
+    for split, part in _by_split(rows):
+        names = list(_write_split(folder, split, part, manifest))
+        manifest["splits"][_file_stem(split) if split is None else split] = {"rows": part.num_rows, "files": names}
+    (folder / "README.md").write_text(card(manifest), encoding="utf-8")
+    manifest["files"]["README.md"] = {"sha256": file_sha256(folder / "README.md")}
+    text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def _by_split(rows: pa.Table) -> Iterator[tuple[str | None, pa.Table]]:
+    splits = pc.unique(rows["split"]).to_pylist() or [None]  # an empty version is one empty file, not none
+    for split in sorted(splits, key=lambda name: (name is None, name)):
+        chosen = pc.is_null(rows["split"]) if split is None else pc.equal(rows["split"], split)
+        yield split, rows.filter(chosen)
+
+
+def _write_split(folder: Path, split: str | None, part: pa.Table, manifest: dict[str, Any]) -> Iterator[str]:
+    lines = manifest["form"] in LINES
+    for number, start in enumerate(range(0, max(part.num_rows, 1), ROWS_PER_FILE)):
+        piece = part.slice(start, ROWS_PER_FILE)
+        name = f"{_file_stem(split)}-{number:05d}.{'jsonl' if lines else 'parquet'}"
+        if lines:
+            with (folder / name).open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(json_lines(piece, manifest["form"]))
+        else:
+            pq.write_table(piece, folder / name, **PARQUET)
+        manifest["files"][name] = {"sha256": file_sha256(folder / name), "rows": piece.num_rows}
+        yield name
+
+
+def _is_there(folder: Path, draft: Path, manifest: dict[str, Any]) -> bool:
+    """Whether an identical export is there; one of the same dataset version may differ, since rows may be erased."""
+    if not folder.exists():
+        return False
+    here = _manifest_of(folder)
+    if here is None or (here.get("ref"), here.get("digest")) != (manifest["ref"], manifest["digest"]):
+        raise StoreError(f"{folder} exists and is not an export of {manifest['ref']}; choose another folder with -o")
+    return _identical(folder, draft)
+
+
+def _manifest_of(folder: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found
+
+
+def _identical(one: Path, other: Path) -> bool:
+    names = {path.name for path in one.iterdir()}
+    if names != {path.name for path in other.iterdir()}:
+        return False
+    return all(file_sha256(one / name) == file_sha256(other / name) for name in names)
+
+
+def record_export(connection: duckdb.DuckDBPyConnection, version_id: int, folder: Path, *, form: str) -> None:
+    """Note an export in the warehouse, with its manifest; the same one is noted once."""
+    run(
+        connection,
+        f"INSERT INTO export SELECT $1, $2, $3, $4, now() WHERE NOT EXISTS ({_NOTED})",
+        _note(version_id, folder, form),
+    )
+
+
+def _is_noted(connection: duckdb.DuckDBPyConnection, version_id: int, folder: Path, *, form: str) -> bool:
+    return bool(run(connection, f"SELECT EXISTS ({_NOTED})", _note(version_id, folder, form))[0][0])
+
+
+_NOTED = "FROM export WHERE version_id = $1 AND format = $2 AND path = $3 AND manifest = $4"
+
+
+def _note(version_id: int, folder: Path, form: str) -> list[object]:
+    return [version_id, form, str(folder.resolve()), (folder / MANIFEST).read_text(encoding="utf-8")]
+
+
+def main(argv: list[str]) -> int:
+    """Entry point of `rmkit export`."""
+    options = parser(
+        "export",
+        "Write a dataset version as files with a manifest and a dataset card; the same version gives the same bytes.",
+        examples=["export hh", "export hh@v2 -o out/hh --format trl --split train", "export hh@gold --release"],
+    )
+    options.add_argument("ref", metavar="NAME@VERSION", nargs="?", help="a version, tag, branch or digest prefix")
+    options.add_argument("-o", "--output", type=Path, help="folder (default: $RMKIT_HOME/exports/NAME-vN-DIGEST)")
+    options.add_argument("--format", choices=FORMS, default="native", help="form of the rows (default: native)")
+    options.add_argument("--split", help="only this split")
+    options.add_argument("--release", action="store_true", help="refuse blocked and unknown licences and benchmarks")
+    options.add_argument("--allow-license", action="append", default=[], metavar="ID", help="let this one pass")
+    options.add_argument("--allow-benchmark", action="store_true", help="let benchmark rows pass")
+    options.add_argument("--verify", type=Path, metavar="FOLDER", help="check files and digests of an export instead")
+    arguments = options.parse_args(argv)
+    if (arguments.ref is None) == (arguments.verify is None):
+        raise UsageError("rmkit export takes NAME@VERSION, or --verify FOLDER; see rmkit export --help")
+    if arguments.verify is not None:
+        folder, manifest = arguments.verify, verify_export(arguments.verify)
+    else:
+        folder = export_folder(
+            arguments.ref,
+            arguments.output,
+            form=arguments.format,
+            split=arguments.split,
+            release=arguments.release,
+            allow_licenses=arguments.allow_license,
+            allow_benchmark=arguments.allow_benchmark,
+        )
+        manifest = read_manifest(folder)
+    result = _result(folder, manifest)
+    emit(result, as_json=arguments.json, text=_text(result))
+    return 0
+
+
+def export_folder(ref: str, folder: Path | None = None, *, form: Form = "native", **options: Any) -> Path:
+    """The folder of an export of NAME@VERSION, written and noted in the warehouse; `options` as `export_version`."""
+    with open_warehouse(read_only=True) as connection:
+        version_id = resolve(connection, ref)
+        folder = export_version(connection, version_id, folder, form=form, **options)
+        is_noted = _is_noted(connection, version_id, folder, form=form)
+    if not is_noted:  # an export that is there already is only read
+        with open_warehouse() as connection:
+            record_export(connection, version_id, folder, form=form)
+    return folder
+
+
+def _result(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    keys = ("ref", "digest", "rows_digest", "form", "n_rows", "erased_rows", "left_out", "benchmark_rows", "licenses")
+    splits = {split: facts["rows"] for split, facts in manifest["splits"].items()}
+    return {"path": folder} | {key: manifest[key] for key in keys} | {"splits": splits}
+
+
+def _text(result: dict[str, Any]) -> str:
+    counted = [f"{result[key]} rows {what}" for key, what in _NOTES.items() if result[key]]
+    left_out = [f"{n} rows left out: {reason}" for reason, n in result["left_out"].items()]
+    lines = [
+        f"{result['ref']} as {result['form']} in {result['path']}",
+        f"  {result['n_rows']} rows: {_counts(result['splits'])}",
+        f"  licences: {_counts(result['licenses'])}",
+        f"  digest {result['digest']}",
+        *(f"  {line}" for line in (*counted, *left_out)),
+        f"check it any time with: rmkit export --verify {result['path']}",
+    ]
+    return "\n".join(lines)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in counts.items()) or "none"

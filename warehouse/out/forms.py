@@ -1,0 +1,130 @@
+"""The forms in which a version leaves the warehouse.
+
+native         EXAMPLE_SCHEMA as it is; what rmkit trains on
+trl            TRL's conversational preference rows with an explicit prompt: prompt, chosen, rejected (message lists),
+               with id, split and weight beside them. Each strictly ordered pair of responses gives one row; the better
+               is chosen by rank, or by probability where there are no ranks. Ties and single responses give none.
+jsonl          the native columns as one JSON object per line, messages unpacked
+argilla        one record per line: fields prompt, response_1 ...; the label as a ranking submitted by the user rmkit
+label_studio   one task per line: data prompt, response_1 ...; a decided pair as a pairwise annotation. Label Studio has
+               no tie and no partial ranking: such labels stay in meta.
+
+rmkit ingest reads the last three back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from rmkit.ids import canonical_json
+from warehouse.lineage.preview import transcript
+
+Form = Literal["native", "trl", "jsonl", "argilla", "label_studio"]
+FORMS: tuple[Form, ...] = ("native", "trl", "jsonl", "argilla", "label_studio")
+LINES: tuple[Form, ...] = ("jsonl", "argilla", "label_studio")
+
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+TRL_SCHEMA = pa.schema(
+    [
+        ("prompt", MESSAGES),
+        ("chosen", MESSAGES),
+        ("rejected", MESSAGES),
+        ("id", pa.string()),
+        ("split", pa.string()),
+        ("weight", pa.float64()),
+    ]
+)
+
+_BATCH_ROWS = 4096
+
+
+def trl_table(table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """A native table as TRL rows, and how many examples gave none, by reason."""
+    left_out: Counter[str] = Counter()
+    batches = [
+        pa.RecordBatch.from_pylist(list(_trl_rows(batch.to_pylist(), left_out)), schema=TRL_SCHEMA)
+        for batch in table.to_batches(max_chunksize=_BATCH_ROWS)
+    ]
+    return pa.Table.from_batches(batches, schema=TRL_SCHEMA), dict(sorted(left_out.items()))
+
+
+def _trl_rows(rows: Sequence[Mapping[str, Any]], left_out: Counter[str]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        pairs = ordered_pairs(row["ranks"], row["p"])
+        if not pairs:
+            left_out["fewer than two responses" if len(row["responses"] or ()) < 2 else "no strict preference"] += 1
+        for better, worse in pairs:
+            yield {
+                "prompt": _plain(row["prompt"]),
+                "chosen": _plain(row["responses"][better]),
+                "rejected": _plain(row["responses"][worse]),
+                "id": row["id"],
+                "split": row["split"],
+                "weight": row["weight"],
+            }
+
+
+def ordered_pairs(ranks: Sequence[int | None] | None, p: Sequence[float] | None) -> list[tuple[int, int]]:
+    """(better, worse) positions of all strictly ordered pairs: by rank (0 best), else by probability of being best."""
+    if ranks is not None and any(rank is not None for rank in ranks):
+        value = [None if rank is None else -float(rank) for rank in ranks]
+    else:
+        value = list(p or ())
+    known = [(position, worth) for position, worth in enumerate(value) if worth is not None]
+    return [(i, j) for i, better in known for j, worse in known if better > worse]
+
+
+def _plain(messages: str) -> list[dict[str, Any]]:
+    return [{"role": message["role"], "content": message["content"]} for message in json.loads(messages)]
+
+
+def json_lines(table: pa.Table, form: Form = "jsonl") -> Iterator[str]:
+    """One canonical JSON line per row in one of the LINES forms."""
+    shape = {"argilla": _argilla, "label_studio": _label_studio}.get(form, _unpacked)
+    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
+        for row in batch.to_pylist():
+            yield canonical_json(shape(row)) + "\n"
+
+
+def _unpacked(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Prompt, responses, rubric and meta as objects."""
+    unpacked = {name: json.loads(row[name]) for name in ("prompt", "rubric", "meta") if row.get(name)}
+    unpacked["responses"] = [json.loads(text) for text in row["responses"] or ()]
+    return {**row, **unpacked}
+
+
+def _argilla(row: Mapping[str, Any]) -> dict[str, Any]:
+    ranks = _all_ranks(row)
+    told = [{"value": f"response_{at + 1}", "rank": rank + 1} for at, rank in enumerate(ranks)]
+    answer = {"preference": [{"value": told, "user_id": "rmkit", "status": "submitted"}]} if told else {}
+    kept = {name: row[name] for name in ("unit", "split", "n_votes")}
+    return {"id": row["id"], "fields": _fields(row), "metadata": kept, "responses": answer}
+
+
+def _label_studio(row: Mapping[str, Any]) -> dict[str, Any]:
+    ranks = _all_ranks(row)
+    kept = {name: row[name] for name in ("id", "unit", "split", "n_votes")} | ({"ranks": ranks} if ranks else {})
+    annotations = []
+    if len(ranks) == 2 and ranks[0] != ranks[1]:
+        value = {"selected": "left" if ranks[0] < ranks[1] else "right"}
+        result = {"from_name": "preference", "to_name": "response_1,response_2", "type": "pairwise", "value": value}
+        annotations.append({"completed_by": "rmkit", "result": [result]})
+    return {"data": _fields(row), "meta": kept, "annotations": annotations}
+
+
+def _fields(row: Mapping[str, Any]) -> dict[str, str]:
+    responses = {f"response_{at + 1}": transcript(text) for at, text in enumerate(row["responses"] or ())}
+    return {"prompt": transcript(row["prompt"]), **responses}
+
+
+def _all_ranks(row: Mapping[str, Any]) -> list[int]:
+    """A rank for every response (0 best, equal ranks tie), empty where the label does not rank them all."""
+    if row["ranks"] and None not in row["ranks"]:
+        return list(row["ranks"])
+    p = row["p"] or []
+    return [sum(other > mine for other in p) for mine in p]

@@ -1,0 +1,1 @@
+"""Dataset versions: log, branches, diff, merge, digest, checkout."""

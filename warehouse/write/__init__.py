@@ -1,0 +1,1 @@
+"""What enters the warehouse: units and judgments, staged and loaded in bulk."""

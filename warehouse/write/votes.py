@@ -1,0 +1,56 @@
+"""The valid judgments of each unit as a list, in the order of the unit's own responses.
+
+People judge a text once; a step may rewrite it into a new unit (see rewrite). A rewritten unit inherits the judgments
+made of the units it came from, positions carried along by `parent_order`, so that a second recipe still sees them.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from rmkit.data.example import SCORE_STRUCT
+
+VOTE_STRUCT = pa.struct(
+    [
+        ("rater", pa.string()),
+        ("rater_kind", pa.string()),
+        ("ranks", pa.list_(pa.int32())),
+        ("shown_order", pa.list_(pa.int32())),
+        ("strength", pa.float64()),
+        ("scores", pa.list_(SCORE_STRUCT)),
+    ]
+)
+
+# [unit] with each unit it came from and, per response, its place there (from 0; -1 where that unit does not have it).
+_ORIGIN = """
+SELECT unit_id, parent_unit_id AS origin_id, parent_order AS place FROM unit WHERE parent_unit_id IS NOT NULL
+UNION ALL
+SELECT o.unit_id, u.parent_unit_id, list_transform(o.place, lambda spot: coalesce(u.parent_order[spot + 1], -1))
+FROM origin o JOIN unit u ON u.unit_id = o.origin_id WHERE u.parent_unit_id IS NOT NULL
+"""
+
+_MOVED = """
+SELECT o.unit_id, event_id, rater_id, "time", strength,
+    list_select(ranks, list_transform(place, lambda spot: spot + 1)) AS ranks,
+    list_transform(shown_order, lambda shown: (list_position(place, shown) - 1)::INTEGER) AS shown_order,
+    list_transform(scores, lambda s: {'response': (list_position(place, s.response) - 1)::INTEGER,
+        'aspect': s.aspect, 'value': s."value"}) AS scores
+FROM valid v JOIN origin o ON o.origin_id = v.unit_id
+"""
+
+
+def votes_sql() -> str:
+    """A query for (unit_id, votes): a list of VOTE_STRUCT, oldest first, for units with a judgment that is valid.
+
+    Valid are judgments whose verdict is ok and that no other supersedes.
+    """
+    return f"""
+        WITH RECURSIVE origin AS ({_ORIGIN}),
+        valid AS (FROM judgment WHERE verdict = 'ok'
+            AND event_id NOT IN (SELECT supersedes FROM judgment WHERE supersedes IS NOT NULL)),
+        judged AS (
+            SELECT unit_id, event_id, rater_id, "time", strength, ranks, shown_order, scores FROM valid
+            UNION ALL {_MOVED})
+        SELECT unit_id, list(struct_pack(rater := name, rater_kind := kind, ranks, shown_order, strength, scores)
+            ORDER BY "time", event_id) AS votes
+        FROM judged JOIN rater USING (rater_id) GROUP BY unit_id"""
