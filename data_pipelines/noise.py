@@ -63,17 +63,17 @@ def inject(data: str, settings: dict[str, Any], *, out: str | None = None) -> di
 def judge(ref: str) -> dict[str, Any]:
     """Rows, flips, precision and recall of what later steps dropped. Raises DataError where no noise is known."""
     with open_warehouse(read_only=True) as connection:
-        found: dict[str, Any] | None = reliability_audit.judge(connection, resolve(connection, ref))
-    if found is None:
+        by_key: dict[str, Any] | None = reliability_audit.judge(connection, resolve(connection, ref))
+    if by_key is None:
         raise DataError(f"{ref} comes from no version with injected noise; make one with: rmkit noise NAME --rate 0.2")
-    return {"version": ref, **found}
+    return {"version": ref, **by_key}
 
 
 def _text(result: dict[str, Any]) -> str:
     by_split = ", ".join(f"{count} {split or 'without split'}" for split, count in result["flipped_by_split"].items())
-    made = f"{result['version']} ({result['digest'][:12]})"
-    told = f"{result['note']}: {by_split or 'none'}"
-    return f"{made if result['changed'] else f'nothing changed: {made}'}\n{told}"
+    output = f"{result['version']} ({result['digest'][:12]})"
+    text = f"{result['note']}: {by_split or 'none'}"
+    return f"{output if result['changed'] else f'nothing changed: {output}'}\n{text}"
 
 
 def _judged_text(result: dict[str, Any]) -> str:

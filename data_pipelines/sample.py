@@ -174,12 +174,12 @@ TASKS: tuple[Callable[[random.Random, str, str], Task], ...] = (on_topic, word_l
 
 def tasks(rng: random.Random, topics: list[str], count: int) -> list[Task]:
     """That many tasks with distinct texts on these topics."""
-    made: dict[tuple[str, str, str], Task] = {}
-    while len(made) < count:
+    by_key: dict[tuple[str, str, str], Task] = {}
+    while len(by_key) < count:
         topic = rng.choice(topics)
         task = rng.choice(TASKS)(rng, topic, rng.choice(OPENINGS).format(topic=topic))
-        made.setdefault((task.prompt, task.good, task.bad), task)
-    return list(made.values())
+        by_key.setdefault((task.prompt, task.good, task.bad), task)
+    return list(by_key.values())
 
 
 def row(rng: random.Random, name: str, task: Task) -> dict[str, Any]:

@@ -124,11 +124,9 @@ def _add(ledger: Ledger, options: Any) -> int:
 def _prioritise(ledger: Ledger, options: Any) -> int:
     from labeling_ui.learning.rank_items import prioritise
 
-    told = prioritise(ledger, open_project(ledger, options.name), options.strategy, models=options.model)
-    text = (
-        f"{options.name}: {told['items']} items ordered by {options.strategy}; a running studio takes it up on restart"
-    )
-    console.emit(told, as_json=options.json, text=text)
+    summary = prioritise(ledger, open_project(ledger, options.name), options.strategy, models=options.model)
+    text = f"{options.name}: {summary['items']} items ordered by {options.strategy}; a running studio takes it up on restart"
+    console.emit(summary, as_json=options.json, text=text)
     return 0
 
 
@@ -136,11 +134,11 @@ def _commit(ledger: Ledger, options: Any) -> int:
     from labeling_ui.projects.labels import commit_labels
 
     lead = Person(getpass.getuser(), "lead")  # whoever can open the warehouse's file may write to it
-    made = commit_labels(ledger, open_project(ledger, options.name), lead, dataset=options.dataset, merge=options.merge)
-    result = {"version": made.version.ref, "rows": made.version.n_rows, "digest": made.version.digest}
-    text = (
-        f"{made.version.ref}: {made.version.n_rows} labelled rows\nnext: rmkit train frozen --data {made.version.ref}"
+    output = commit_labels(
+        ledger, open_project(ledger, options.name), lead, dataset=options.dataset, merge=options.merge
     )
+    result = {"version": output.version.ref, "rows": output.version.n_rows, "digest": output.version.digest}
+    text = f"{output.version.ref}: {output.version.n_rows} labelled rows\nnext: rmkit train frozen --data {output.version.ref}"
     console.emit(result, as_json=options.json, text=text)
     return 0
 
@@ -155,9 +153,9 @@ def _people(ledger: Ledger, options: Any) -> int:
             remove_person(ledger, name)
             console.emit({"removed": name}, as_json=options.json, text=f"{name} can no longer sign in")
         case _:
-            found = [{"name": person.name, "role": person.role} for person in people(ledger)]
-            text = "\n".join(f"{one['name']:<24}{one['role']}" for one in found) or "no accounts yet"
-            console.emit({"people": found}, as_json=options.json, text=text)
+            result = [{"name": person.name, "role": person.role} for person in people(ledger)]
+            text = "\n".join(f"{one['name']:<24}{one['role']}" for one in result) or "no accounts yet"
+            console.emit({"people": result}, as_json=options.json, text=text)
     return 0
 
 

@@ -74,16 +74,16 @@ class PersonReport:
 
     def worries(self) -> list[str]:
         """What a lead should look at; empty where nothing stands out beyond chance."""
-        found = []
+        results = []
         if self.gold.n >= 5 and self.gold.interval[1] < 0.8:
-            found.append(f"known items: {self.gold.right} of {self.gold.n} right")
+            results.append(f"known items: {self.gold.right} of {self.gold.n} right")
         if self.first_shown.n >= 20 and not self.first_shown.interval[0] <= 0.5 <= self.first_shown.interval[1]:
-            found.append(f"chose the first shown {self.first_shown.right} of {self.first_shown.n} times")
+            results.append(f"chose the first shown {self.first_shown.right} of {self.first_shown.n} times")
         if self.repeated_same.n >= 5 and self.repeated_same.interval[1] < 0.8:
-            found.append(f"repeats: {self.repeated_same.right} of {self.repeated_same.n} answered as before")
+            results.append(f"repeats: {self.repeated_same.right} of {self.repeated_same.n} answered as before")
         if self.answers >= 10 and self.active_s is not None and self.active_s < 2.0:
-            found.append(f"{self.active_s:.1f} s for an answer")
-        return found
+            results.append(f"{self.active_s:.1f} s for an answer")
+        return results
 
 
 def agreement(work: pl.DataFrame) -> Agreement:
@@ -142,38 +142,38 @@ def _share(values: pl.Series) -> Share:
 
 
 def _median(values: pl.Series) -> float | None:
-    found: Any = values.median()
-    return None if found is None else float(found)
+    result: Any = values.median()
+    return None if result is None else float(result)
 
 
 def _repeats(work: pl.DataFrame) -> dict[str, Share]:
     """Per person, how often a repeated item was answered as the first time."""
     again = work.filter(pl.col("slot").str.starts_with("repeat-") & (pl.col("verdict") == "ok"))
     both = again.join(_counted(work), on=("rater", "item"), suffix="_before")
-    told = both.group_by("rater").agg(right=(pl.col("answer") == pl.col("answer_before")).sum(), n=pl.len())
-    return {row["rater"]: Share(row["right"], row["n"]) for row in told.to_dicts()}
+    summary = both.group_by("rater").agg(right=(pl.col("answer") == pl.col("answer_before")).sum(), n=pl.len())
+    return {row["rater"]: Share(row["right"], row["n"]) for row in summary.to_dicts()}
 
 
 def _with_others(answers: pl.DataFrame) -> dict[str, Share]:
     """Per person, how often another's answer to the same item is the same, over all such pairs of answers."""
     mine = answers.select("item", "rater", "answer")
     both = mine.join(mine, on="item", suffix="_other").filter(pl.col("rater") != pl.col("rater_other"))
-    told = both.group_by("rater").agg(right=(pl.col("answer") == pl.col("answer_other")).sum(), n=pl.len())
-    return {row["rater"]: Share(row["right"], row["n"]) for row in told.to_dicts()}
+    summary = both.group_by("rater").agg(right=(pl.col("answer") == pl.col("answer_other")).sum(), n=pl.len())
+    return {row["rater"]: Share(row["right"], row["n"]) for row in summary.to_dicts()}
 
 
 def _votes(answers: pl.DataFrame) -> Votes:
     """The verdicts on pairs among the answers."""
     pairs = answers.filter(pl.col("ranks").list.len() == 2, ~pl.col("ranks").list.contains(None))
     first, second = (pl.col("ranks").list.get(at) for at in (0, 1))
-    told = pairs.select(
+    summary = pairs.select(
         row=pl.col("item").rank("dense").cast(pl.Int64) - 1,
         rater=pl.col("rater").rank("dense").cast(pl.Int64) - 1,
         verdict=pl.when(first < second).then(FIRST).when(first > second).then(SECOND).otherwise(TIE),
     )
     raters = tuple(pairs["rater"].unique().sort())
     unknown = np.full(pairs.height, -1)
-    row, rater, verdict = (told[name].cast(pl.Int64).to_numpy() for name in told.columns)
+    row, rater, verdict = (summary[name].cast(pl.Int64).to_numpy() for name in summary.columns)
     return Votes(row, rater, verdict, unknown, raters, pairs["item"].n_unique())
 
 

@@ -40,20 +40,20 @@ def read_object(
     Raises `raises` otherwise: path, what is wrong, and `hint`, which says what to do.
     """
     try:
-        found = json.loads(_regular(path).read_text(encoding="utf-8"))
+        document = json.loads(_regular(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # RecursionError: a hundred thousand brackets
         why = error.strerror if isinstance(error, OSError) else error
         raise raises(f"{path} cannot be read as JSON: {why}; {hint}") from error
-    if not isinstance(found, dict):
-        raise raises(f"{path}: expected a JSON object, got {_short(found)}; {hint}")
+    if not isinstance(document, dict):
+        raise raises(f"{path}: expected a JSON object, got {_short(document)}; {hint}")
     for key, kind in (keys or {}).items():
-        if key not in found:
+        if key not in document:
             raise raises(f"{path}: no {key!r} in it; {hint}")
-        if not isinstance(found[key], kind):
+        if not isinstance(document[key], kind):
             names = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
             expected = names.replace("NoneType", "null")
-            raise raises(f"{path}: {key}: expected {expected}, got {_short(found[key])}; {hint}")
-    return found
+            raise raises(f"{path}: {key}: expected {expected}, got {_short(document[key])}; {hint}")
+    return document
 
 
 def _regular(path: Path) -> Path:

@@ -32,8 +32,8 @@ def canonical_json(value: Any) -> str:
 
 
 def _upper_hex(match: re.Match[str]) -> str:
-    found = match[0]
-    return found if found == "\\\\" else "\\u" + found[2:].upper()
+    result = match[0]
+    return result if result == "\\\\" else "\\u" + result[2:].upper()
 
 
 def content_hash(text: str) -> str:

@@ -42,10 +42,10 @@ def _libraries() -> list[str]:
     """ "NAME VERSION" of each installed package that rmkit or an extra of it, but those of developers, asks for."""
     lines = [line for line in metadata.requires("rmkit") or [] if 'extra == "dev"' not in line.replace("'", '"')]
     names = sorted({re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines})
-    found = []
+    results = []
     for name in names:
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            results.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return results

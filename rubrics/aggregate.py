@@ -55,16 +55,18 @@ def aggregate_group(
     standard = [_standardised([row[i] for row in values]) for i in range(len(criteria))]
     plain = [aggregate(criteria, row) for row in values]
     return [
-        Aggregate(_mean_z(criteria, [column[r] for column in standard]), found.components, found.coverage, found.broken)
-        for r, found in enumerate(plain)
+        Aggregate(
+            _mean_z(criteria, [column[r] for column in standard]), result.components, result.coverage, result.broken
+        )
+        for r, result in enumerate(plain)
     ]
 
 
 def require_total(criteria: Sequence[Criterion], total: float) -> None:
     """Raises DataError where the weights do not add up to the total that the rubric declares."""
-    found = math.fsum(criterion.weight for criterion in criteria)
-    if not math.isclose(found, total, rel_tol=1e-6, abs_tol=1e-6):
-        raise DataError(f"the weights add up to {found:.6g}, the rubric declares {total:.6g}; correct one of them")
+    result = math.fsum(criterion.weight for criterion in criteria)
+    if not math.isclose(result, total, rel_tol=1e-6, abs_tol=1e-6):
+        raise DataError(f"the weights add up to {result:.6g}, the rubric declares {total:.6g}; correct one of them")
 
 
 def _check(criteria: Sequence[Criterion], values: Sequence[float | None], rule: Rule) -> None:

@@ -42,11 +42,11 @@ class ClauseScores:
 def distinct(names: Sequence[str]) -> list[str]:
     """The names, a repeated one with its number: "kind", "kind (2)"."""
     seen: Counter[str] = Counter()
-    found = []
+    results = []
     for name in names:
         seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return found
+        results.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return results
 
 
 def score_clauses(
@@ -61,15 +61,15 @@ def score_clauses(
 
     Raises ConfigError for another judge, DataError for a faulty check or senseless weights.
     """
-    asked = [(item, criterion) for item, criteria in items for criterion in criteria if not criterion.check]
+    requests = [(item, criterion) for item, criteria in items for criterion in criteria if not criterion.check]
     answers: Iterator[list[Score]] = iter(())
     if judge is not None:
         if judge.config.form != "yes_no":
             raise ConfigError(f"clauses are yes/no questions; the judge {judge.config.name} is {judge.config.form}")
-        judged = judge.judged_under((item, Context(rubric=_question(criterion))) for item, criterion in asked)
-        answers = iter([found.scores() for found in judged])
-    elif asked:
-        raise ConfigError(f"no code checks {asked[0][1].criterion!r}: a judge has to")
+        judged = judge.judged_under((item, Context(rubric=_question(criterion))) for item, criterion in requests)
+        answers = iter([result.scores() for result in judged])
+    elif requests:
+        raise ConfigError(f"no code checks {requests[0][1].criterion!r}: a judge has to")
     return [_scored(item, criteria, answers, rule, thresholds or {}) for item, criteria in items]
 
 
@@ -85,9 +85,9 @@ def _scored(
     for criterion in criteria:
         if criterion.check:
             check = compiled(criterion.check)
-            kept = [check(completion.text) for completion in item.completions]
-            columns.append([None if one is None else float(one) for one in kept])
-            evidence.append([None] * len(kept))
+            kept_rows = [check(completion.text) for completion in item.completions]
+            columns.append([None if one is None else float(one) for one in kept_rows])
+            evidence.append([None] * len(kept_rows))
         else:
             scores = next(answers)
             columns.append([None if score.unscored else score.value for score in scores])
@@ -95,7 +95,7 @@ def _scored(
     rows = [[column[i] for column in columns] for i in range(len(item.completions))]
     return [
         ClauseScores(
-            aggregate=found,
+            aggregate=result,
             criteria=tuple(criterion.criterion for criterion in criteria),
             met=tuple(row),
             evidence=tuple(column[i] for column in evidence),
@@ -104,7 +104,7 @@ def _scored(
                 for criterion, value in zip(criteria, row, strict=True)
             ),
         )
-        for i, (row, found) in enumerate(zip(rows, aggregate_group(criteria, rows, rule=rule), strict=True))
+        for i, (row, result) in enumerate(zip(rows, aggregate_group(criteria, rows, rule=rule), strict=True))
     ]
 
 

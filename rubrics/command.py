@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = console.parser(
+    argument_parser = console.parser(
         "rubrics",
         "Write rubrics from preferences (generate), or run a rubric file's hard rules on a version (check).",
         examples=[
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
             "rubrics check helpful.toml uf@v2 --split test",
         ],
     )
-    actions = made.add_subparsers(dest="action", required=True)
+    actions = argument_parser.add_subparsers(dest="action", required=True)
     generate = actions.add_parser("generate", help="contrastive rubrics, kept where a judge under them agrees")
     generate.add_argument("judge", type=Path, help="TOML with [judge] (pairwise), [generator] and [writer]")
     generate.add_argument("-o", "--output", type=Path, required=True, help="a new folder")
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         action.add_argument("--split", default="all")
         action.add_argument("--limit", type=int, help="the first so many rows")
         action.add_argument("--json", action="store_true", help=argparse.SUPPRESS, default=argparse.SUPPRESS)
-    return made
+    return argument_parser
 
 
 def _generate(options: argparse.Namespace) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _generate(options: argparse.Namespace) -> dict[str, Any]:
                 return {"dataset": dataset} | _estimated(writer, judge, instances, config, ledger)
             outcomes = contrast(writer, judge, instances, config=config)
             costs = {"writing": spent([writer.tally]), "judging": judge.report()}
-            if any(found["budget_spent"] for found in costs.values()):
+            if any(result["budget_spent"] for result in costs.values()):
                 return {"dataset": dataset, "instances": len(outcomes), "kept": 0} | costs  # the same command goes on
             teacher = balanced(judge_rows(judge, _outermost(judge, outcomes)))[0]
         names = {"dataset": dataset, "writer": writer.generator.name, "judge": judge.info.fingerprint}
@@ -109,9 +109,9 @@ def _estimated(
     """What writer and judge would cost; the judge as if every rubric were valid and as long as allowed."""
     longest = Context(rubric="?" * CHARACTERS_PER_TOKEN * config.max_tokens)
     pairs = (
-        Candidates(found.prompt, pair)
-        for found in (i.candidates for i in instances)
-        for pair in combinations(found.completions, 2)
+        Candidates(result.prompt, pair)
+        for result in (i.candidates for i in instances)
+        for pair in combinations(result.completions, 2)
     )
     return {
         "instances": len(instances),
@@ -123,21 +123,21 @@ def _estimated(
 
 
 def _counted(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    kept = [outcome for outcome in outcomes if outcome.dropped is None]
+    kept_rows = [outcome for outcome in outcomes if outcome.dropped is None]
     judged = [outcome.accuracy for outcome in outcomes if outcome.accuracy is not None]
     return {
         "instances": len(outcomes),
-        "kept": len(kept),
+        "kept": len(kept_rows),
         "dropped": dict(Counter(outcome.dropped for outcome in outcomes if outcome.dropped).most_common()),
         "consistency": fmean(judged) if judged else None,
         "judged": len(judged),
-        "criteria_per_rubric": fmean(len(outcome.criteria) for outcome in kept) if kept else None,
+        "criteria_per_rubric": fmean(len(outcome.criteria) for outcome in kept_rows) if kept_rows else None,
     }
 
 
 def instances_of(examples: Sequence[Example]) -> list[Instance]:
     """Rows whose responses have an order without ties, best first."""
-    found = []
+    results = []
     for example in examples:
         ranks = example.row["ranks"] or [None]
         if example.row["p"] and len(example.row["p"]) == 2 and None in ranks:
@@ -147,21 +147,21 @@ def instances_of(examples: Sequence[Example]) -> list[Instance]:
         candidates = example.candidates
         order = sorted(range(len(ranks)), key=lambda i: ranks[i])
         ordered = Candidates(candidates.prompt, tuple(candidates.completions[i] for i in order))
-        found.append(Instance(id=example.id, candidates=ordered))
-    if not found:
+        results.append(Instance(id=example.id, candidates=ordered))
+    if not results:
         raise DataError("no row has responses in a clear order (ranks without ties, or a preference)")
-    return found
+    return results
 
 
 def _outermost(judge: Judge, outcomes: Iterable[Outcome]) -> Iterable[tuple[str, Any, str]]:
     """Best against worst under every kept rubric, as judged: found in the ledger, so it costs nothing again."""
-    kept = [outcome for outcome in outcomes if outcome.dropped is None]
+    kept_rows = [outcome for outcome in outcomes if outcome.dropped is None]
     pairs = [
-        (Candidates(found.prompt, (found.completions[0], found.completions[-1])), Context(rubric=outcome.text))
-        for outcome in kept
-        for found in (outcome.instance.candidates,)
+        (Candidates(result.prompt, (result.completions[0], result.completions[-1])), Context(rubric=outcome.text))
+        for outcome in kept_rows
+        for result in (outcome.instance.candidates,)
     ]
-    for outcome, judged in zip(kept, judge.judged_under(pairs), strict=True):
+    for outcome, judged in zip(kept_rows, judge.judged_under(pairs), strict=True):
         yield outcome.instance.id, judged, outcome.text
 
 
@@ -174,8 +174,8 @@ def _write(folder: Path, outcomes: Sequence[Outcome], teacher: Sequence[Mapping[
         "judge.jsonl": teacher,
     }
     with draft_folder(folder) as draft:
-        for name, found in rows.items():
-            (draft / name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found))
+        for name, result in rows.items():
+            (draft / name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in result))
         put(draft, folder)
 
 
@@ -227,7 +227,7 @@ def _check(options: argparse.Namespace) -> dict[str, Any]:
     with open_ledger() as ledger:
         use(rubric, ledger)
     texts = [completion.text for example in examples for completion in example.candidates.completions]
-    found = checked(rules, texts)
+    result = checked(rules, texts)
     return {
         "rubric": rubric.ref,
         "dataset": dataset_of(folder)["ref"] or str(folder),
@@ -235,9 +235,9 @@ def _check(options: argparse.Namespace) -> dict[str, Any]:
         "rules": [
             {
                 "criterion": rule.criterion,
-                "kept": sum(row[i] is True for row in found),
-                "broken": sum(row[i] is False for row in found),
-                "unclear": sum(row[i] is None for row in found),
+                "kept": sum(row[i] is True for row in result),
+                "broken": sum(row[i] is False for row in result),
+                "unclear": sum(row[i] is None for row in result),
             }
             for i, rule in enumerate(rules)
         ],

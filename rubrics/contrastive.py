@@ -120,11 +120,11 @@ def _decide(outcomes: Sequence[Outcome], judge: Judge, tau: float) -> None:
     pairs = [_pairs(outcome) for outcome in outcomes]
     judged = judge.judged_under(
         (pair, Context(rubric=outcome.text))
-        for outcome, found in zip(outcomes, pairs, strict=True)
-        for pair, _ in found
+        for outcome, result in zip(outcomes, pairs, strict=True)
+        for pair, _ in result
     )
-    for outcome, found in zip(outcomes, pairs, strict=True):
-        outcome.comparisons = [_turned(judge.comparison_of(next(judged)), turn) for _, turn in found]
+    for outcome, result in zip(outcomes, pairs, strict=True):
+        outcome.comparisons = [_turned(judge.comparison_of(next(judged)), turn) for _, turn in result]
         right = [comparison.unscored is None and comparison.p_first > 0.5 for comparison in outcome.comparisons]
         outcome.accuracy = fmean(right)
         outermost = len(outcome.instance.candidates.completions) - 2  # (0, N - 1) among (0, 1), (0, 2), ...
@@ -138,12 +138,12 @@ def _decide(outcomes: Sequence[Outcome], judge: Judge, tau: float) -> None:
 
 def _pairs(outcome: Outcome) -> list[tuple[Candidates, bool]]:
     """All pairs of (better, worse), half of them turned round: a judge that likes one slot may not look consistent."""
-    found = outcome.instance.candidates
-    made = []
-    for pair in combinations(found.completions, 2):
+    result = outcome.instance.candidates
+    results = []
+    for pair in combinations(result.completions, 2):
         turn = int(content_hash(f"{outcome.instance.id} {pair[0].text} {pair[1].text}"), 16) % 2 == 1
-        made.append((Candidates(found.prompt, pair[::-1] if turn else pair), turn))
-    return made
+        results.append((Candidates(result.prompt, pair[::-1] if turn else pair), turn))
+    return results
 
 
 def _turned(comparison: Comparison, turn: bool) -> Comparison:

@@ -61,12 +61,12 @@ def parse_criterion(value: Any) -> Criterion:
     }
     if unknown := sorted(set(renamed) - set(FIELDS)):
         raise DataError(f"unknown field of a criterion: {', '.join(unknown)} (known: {', '.join(FIELDS)})")
-    given = {key: item for key, item in renamed.items() if item is not None}
-    if "criterion" not in given:
+    inputs = {key: item for key, item in renamed.items() if item is not None}
+    if "criterion" not in inputs:
         raise DataError("a criterion needs a text")
-    if "levels" in given:
-        given["levels"] = _levels(given["levels"])
-    return Criterion(**given)
+    if "levels" in inputs:
+        inputs["levels"] = _levels(inputs["levels"])
+    return Criterion(**inputs)
 
 
 def _levels(value: Any) -> dict[int, str]:

@@ -80,8 +80,8 @@ def compiled(check: Mapping[str, Any]) -> Check:
         case "json":
             return _json(_texts(rest, name, field="keys") if rest else [])
         case "language":
-            wanted = _text(rest, name)
-            return lambda text: None if (found := language_of(text)) is None else found == wanted
+            target = _text(rest, name)
+            return lambda text: None if (result := language_of(text)) is None else result == target
     raise DataError(f"unknown rule {name!r}; one of: {', '.join(NAMES)}")
 
 
@@ -108,34 +108,34 @@ def _counting(bound: str, count: Callable[[str], int], limit: int) -> Check:
 
 
 def _includes(texts: Sequence[str], any_of: bool) -> Check:
-    wanted = [text.casefold() for text in texts]
+    target = [text.casefold() for text in texts]
     quantifier = any if any_of else all
-    return lambda text: quantifier(one in folded for folded in [text.casefold()] for one in wanted)
+    return lambda text: quantifier(one in folded for folded in [text.casefold()] for one in target)
 
 
 def _excludes(texts: Sequence[str]) -> Check:
-    wanted = [text.casefold() for text in texts]
-    whole = [re.compile(rf"(?<!\w){re.escape(text)}(?!\w)") for text in wanted]
+    target = [text.casefold() for text in texts]
+    whole = [re.compile(rf"(?<!\w){re.escape(text)}(?!\w)") for text in target]
 
     def check(text: str) -> bool:
         folded = text.casefold()  # a plain search first: the pattern, ten times slower, mostly need not run
-        return not any(word in folded and pattern.search(folded) for word, pattern in zip(wanted, whole, strict=True))
+        return not any(word in folded and pattern.search(folded) for word, pattern in zip(target, whole, strict=True))
 
     return check
 
 
-def _edge(name: str, wanted: str) -> Check:
-    folded = wanted.casefold()
+def _edge(name: str, target: str) -> Check:
+    folded = target.casefold()
     if name == "begins_with":
         return lambda text: text.lstrip().casefold().startswith(folded)
     return lambda text: text.rstrip().casefold().endswith(folded)
 
 
-def _times(wanted: str, least: Any, most: Any) -> Check:
+def _times(target: str, least: Any, most: Any) -> Check:
     for bound in (least, most):
         if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int) or bound < 0):
             raise DataError(f"rule times: min and max are whole numbers, got {bound!r}")
-    folded = wanted.casefold()
+    folded = target.casefold()
     return lambda text: least <= text.casefold().count(folded) <= (len(text) if most is None else most)
 
 

@@ -53,12 +53,12 @@ def form_of(row: Row) -> Form:
         "rubrics": "healthbench",
         "rubric": "house",
     }
-    found = [form for mark, form in marks.items() if mark in row]
-    if len(found) != 1:
+    result = [form for mark, form in marks.items() if mark in row]
+    if len(result) != 1:
         raise DataError(
             f"no known form of rubric: a row with {', '.join(map(str, row)) or 'nothing'}; see rubrics/importers.py"
         )
-    return found[0]
+    return result[0]
 
 
 def _biggen(row: Row) -> tuple[Conversation, tuple[Criterion, ...]]:
@@ -87,7 +87,7 @@ def _deepresearch(row: Row) -> tuple[Conversation, tuple[Criterion, ...]]:
     for dimension, items in _mapping(row, "criterions").items():
         if dimension not in shares:
             raise DataError(f"dimension_weight has no weight for {dimension!r}")
-        found = tuple(
+        result = tuple(
             Criterion(
                 criterion=_text(item, "criterion"),
                 weight=_number(item, "weight"),
@@ -96,8 +96,8 @@ def _deepresearch(row: Row) -> tuple[Conversation, tuple[Criterion, ...]]:
             )
             for item in items
         )
-        require_total(found, 1.0)
-        criteria += [_scaled(criterion, _number(shares, dimension)) for criterion in found]
+        require_total(result, 1.0)
+        criteria += [_scaled(criterion, _number(shares, dimension)) for criterion in result]
     require_total(criteria, 1.0)
     return (Message("user", _text(row, "prompt")),), tuple(criteria)
 

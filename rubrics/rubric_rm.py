@@ -57,14 +57,14 @@ class RubricRewardModel:
         ready = [item for item in batch if isinstance(rubrics[messages_json(item.prompt)], str)]
         under = ((item, Context(rubric=str(rubrics[messages_json(item.prompt)]))) for item in ready)
         judged = self._judge.judged_under(under)
-        found = []
+        results = []
         for item in batch:
             rubric = rubrics[messages_json(item.prompt)]
             if isinstance(rubric, str):
-                found.append(self._judge.comparison_of(next(judged)))
+                results.append(self._judge.comparison_of(next(judged)))
             else:
-                found.append(Comparison.failed(rubric.why))
-        return found
+                results.append(Comparison.failed(rubric.why))
+        return results
 
     def rubrics(self, batch: Sequence[Candidates]) -> dict[str, str | NoRubric]:
         """Request (canonical JSON) -> its rubric as text, or why there is none."""

@@ -81,13 +81,13 @@ def understood(sentence: str) -> dict[str, Any] | None:
     """The check that a sentence asks for, None where it is not one that code can run for certain."""
     text = " ".join(sentence.lower().split())
     for bound, words in _BOUNDS.items():
-        if found := re.search(rf"\b(?:{words}) (?P<n>\d{{1,6}}) {_UNIT_WORDS}", text):
-            unit = "bullets" if found["unit"].startswith(("bullet", "list")) else found["unit"].rstrip("s") + "s"
-            return {"rule": f"{bound}{unit}", "value": int(found["n"])}
+        if match := re.search(rf"\b(?:{words}) (?P<n>\d{{1,6}}) {_UNIT_WORDS}", text):
+            unit = "bullets" if match["unit"].startswith(("bullet", "list")) else match["unit"].rstrip("s") + "s"
+            return {"rule": f"{bound}{unit}", "value": int(match["n"])}
     if quoted := _QUOTED.findall(sentence):
         return _about_quoted(text, quoted)
-    if found := re.search(rf"\b(?:in|into) ({'|'.join(_LANGUAGES)})\b", text):
-        return {"rule": "language", "value": _LANGUAGES[found[1]]}
+    if match := re.search(rf"\b(?:in|into) ({'|'.join(_LANGUAGES)})\b", text):
+        return {"rule": "language", "value": _LANGUAGES[match[1]]}
     if re.search(r"\bnot\b|\bnever\b|\bavoid", text):
         return None
     return next(({"rule": name} for name, pattern in _FORMS.items() if re.search(pattern, text)), None)
@@ -97,8 +97,8 @@ def with_check(criterion: Criterion) -> Criterion:
     """The criterion, with the code for it where it is a hard rule that is understood."""
     if criterion.tag != HARD_RULE or criterion.check:
         return criterion
-    found = understood(criterion.criterion)
-    return Criterion(criterion=criterion.criterion, tag=HARD_RULE, weight=criterion.weight, check=found)
+    result = understood(criterion.criterion)
+    return Criterion(criterion=criterion.criterion, tag=HARD_RULE, weight=criterion.weight, check=result)
 
 
 def _about_quoted(text: str, quoted: list[str]) -> dict[str, Any] | None:

@@ -25,8 +25,8 @@ def writer_rows(outcomes: Iterable[Outcome], prompt: PromptFile) -> Iterator[Row
     """One row per kept rubric: {"id", "prompt", "completion"}."""
     for outcome in outcomes:
         if outcome.dropped is None:
-            asked = prompt.render(outcome.instance.candidates.prompt, Shown(responses=()), settings={})
-            yield _row(outcome.instance.id, asked, outcome.text)
+            requests = prompt.render(outcome.instance.candidates.prompt, Shown(responses=()), settings={})
+            yield _row(outcome.instance.id, requests, outcome.text)
 
 
 def judge_rows(judge: Judge, judged: Iterable[tuple[str, Judged, str]]) -> Iterator[Row]:
@@ -35,14 +35,14 @@ def judge_rows(judge: Judge, judged: Iterable[tuple[str, Judged, str]]) -> Itera
     Takes (id, judged pair with the better response first, rubric).
     """
     settings = {"lowest": 1, "highest": 10, "ties": False}
-    for name, found, rubric in judged:
-        for vote in found.votes:
+    for name, result, rubric in judged:
+        for vote in result.votes:
             first = vote.shown[0] == 0
             if vote.reading.unread or (vote.reading.values[0] > 0.5) != first or vote.reading.values[0] == 0.5:
                 continue
-            shown = Shown(responses=tuple(found.candidates.completions[i] for i in vote.shown), rubric=rubric)
-            asked = judge.prompt.render(found.candidates.prompt, shown, settings=settings)
-            yield _row(name, asked, vote.sample.text) | {"verdict": "A" if first else "B"}
+            shown = Shown(responses=tuple(result.candidates.completions[i] for i in vote.shown), rubric=rubric)
+            requests = judge.prompt.render(result.candidates.prompt, shown, settings=settings)
+            yield _row(name, requests, vote.sample.text) | {"verdict": "A" if first else "B"}
 
 
 def balanced(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
@@ -50,13 +50,13 @@ def balanced(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
 
     Where all rows have one verdict, all are too many: there is nothing to balance against.
     """
-    given = list(rows)
+    inputs = list(rows)
     by_verdict: dict[str, list[Row]] = {}
-    for row in given:
+    for row in inputs:
         by_verdict.setdefault(row["verdict"], []).append(row)
     n = min(map(len, by_verdict.values())) if len(by_verdict) > 1 else 0
-    kept = {id(row) for found in by_verdict.values() for row in sorted(found, key=_hash)[:n]}
-    return [row for row in given if id(row) in kept], [row for row in given if id(row) not in kept]
+    kept_ids = {id(row) for names in by_verdict.values() for row in sorted(names, key=_hash)[:n]}
+    return [row for row in inputs if id(row) in kept_ids], [row for row in inputs if id(row) not in kept_ids]
 
 
 def _hash(row: Row) -> str:
@@ -64,5 +64,5 @@ def _hash(row: Row) -> str:
 
 
 def _row(name: str, prompt: Sequence[Message], reply: str) -> Row:
-    asked = [{"role": message.role, "content": message.content} for message in prompt]
-    return {"id": name, "prompt": asked, "completion": [{"role": "assistant", "content": reply}]}
+    requests = [{"role": message.role, "content": message.content} for message in prompt]
+    return {"id": name, "prompt": requests, "completion": [{"role": "assistant", "content": reply}]}

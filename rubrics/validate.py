@@ -46,21 +46,21 @@ def parse_reply(reply: str) -> tuple[tuple[Criterion, ...], list[str]]:
 
 def problems_of(criteria: Sequence[Criterion], candidates: Candidates) -> list[str]:
     """What makes a rubric unusable for other responses than those it was drawn from; empty where nothing does."""
-    found = []
+    results = []
     texts = [" ".join(criterion.criterion.lower().split()).rstrip(".") for criterion in criteria]
     if len(set(texts)) < len(texts):
-        found.append("the same criterion twice")
+        results.append("the same criterion twice")
     if any(_WHICH.search(criterion.criterion) for criterion in criteria):
-        found.append("mention of which response is which")
+        results.append("mention of which response is which")
     if any("response" not in text for text in texts):
-        found.append("a criterion that is no statement about the response")
+        results.append("a criterion that is no statement about the response")
     if any(len(text.split()) > _LONGEST for text in texts):
-        found.append(f"a criterion of more than {_LONGEST} words")
+        results.append(f"a criterion of more than {_LONGEST} words")
     material = " ".join(completion.text for completion in candidates.completions)
     principles = [criterion.criterion for criterion in criteria if criterion.tag == PRINCIPLE]
     if any(_leaks(text, material) for text in principles):
-        found.append("a principle with a name, number or phrase of the responses")
-    return found
+        results.append("a principle with a name, number or phrase of the responses")
+    return results
 
 
 def _leaks(principle: str, material: str) -> bool:
@@ -69,8 +69,8 @@ def _leaks(principle: str, material: str) -> bool:
     words = set(re.findall(r"[\w.-]*\w", material))
     if any(word in words for word in specific):
         return True
-    said, source = _words(principle), " ".join(_words(material))
-    runs = (" ".join(said[i : i + _PHRASE]) for i in range(len(said) - _PHRASE + 1))
+    answers, source = _words(principle), " ".join(_words(material))
+    runs = (" ".join(answers[i : i + _PHRASE]) for i in range(len(answers) - _PHRASE + 1))
     return any(f" {run} " in f" {source} " for run in runs)
 
 

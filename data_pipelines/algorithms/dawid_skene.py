@@ -56,8 +56,8 @@ def posterior(votes: Votes, prior: NDArray[np.float64], confusion: NDArray[np.fl
     """[R, 3] probabilities of each true verdict; the prior where a row has no vote."""
     log = np.tile(np.log(prior + _TINY), (votes.n_rows, 1))
     for z in range(3):
-        said = np.log(confusion[votes.rater, z, votes.verdict] + _TINY)
-        log[:, z] += np.bincount(votes.row, said, minlength=votes.n_rows)
+        answers = np.log(confusion[votes.rater, z, votes.verdict] + _TINY)
+        log[:, z] += np.bincount(votes.row, answers, minlength=votes.n_rows)
     unnormalised = np.exp(log - log.max(1, keepdims=True))
     return np.asarray(unnormalised / unnormalised.sum(1, keepdims=True))
 
@@ -74,8 +74,8 @@ def _maximise(
     cell = votes.rater * 3 + votes.verdict
     size = len(votes.raters) * 3
     weighted = truth * weight_R[:, None]
-    said = [np.bincount(cell, weighted[votes.row, z], minlength=size).reshape(-1, 3) for z in range(3)]
-    counts: NDArray[np.float64] = np.stack(said, axis=1).astype(np.float64)
+    answers = [np.bincount(cell, weighted[votes.row, z], minlength=size).reshape(-1, 3) for z in range(3)]
+    counts: NDArray[np.float64] = np.stack(answers, axis=1).astype(np.float64)
     prior = np.average(truth[rows], axis=0, weights=weight_R[rows])
     if symmetric:
         counts = (counts + counts[:, MIRROR][:, :, MIRROR]) / 2

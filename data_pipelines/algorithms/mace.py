@@ -71,10 +71,10 @@ def _counts(
     right = truth[votes.row, votes.verdict]  # a wrong vote was certainly spam; a right one may have been knowledge
     know, spam = knows[votes.rater], (spams[:, None] * strategy)[votes.rater, votes.verdict]
     knew = right * know / (know + spam + 1e-300)
-    said = np.bincount(votes.rater * 3 + votes.verdict, 1 - knew, minlength=n * 3).reshape(n, 3).astype(np.float64)
+    answers = np.bincount(votes.rater * 3 + votes.verdict, 1 - knew, minlength=n * 3).reshape(n, 3).astype(np.float64)
     if symmetric:
-        said = (said + said[:, MIRROR]) / 2
-    return np.bincount(votes.rater, knew, minlength=n).astype(np.float64), said.sum(1), said
+        answers = (answers + answers[:, MIRROR]) / 2
+    return np.bincount(votes.rater, knew, minlength=n).astype(np.float64), answers.sum(1), answers
 
 
 def _expected(count: NDArray[np.float64], prior: float) -> NDArray[np.float64]:

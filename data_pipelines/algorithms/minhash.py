@@ -53,9 +53,9 @@ def near_pairs(texts: pl.Series, threshold: float, *, engine: Engine = "polars")
     firsts = texts.to_frame("text").with_row_index("j").with_columns(i=pl.col("j").first().over("text"))
     equal = firsts.filter(pl.col("i") != pl.col("j")).select("i", "j", jaccard=pl.lit(1.0))
     distinct = firsts.filter(pl.col("i") == pl.col("j"))
-    found = _verified(distinct["text"], _candidates(distinct["text"], threshold, engine=engine), threshold)
+    result = _verified(distinct["text"], _candidates(distinct["text"], threshold, engine=engine), threshold)
     position = distinct["j"]
-    near = found.with_columns(i=position.gather(found["i"]), j=position.gather(found["j"]))
+    near = result.with_columns(i=position.gather(result["i"]), j=position.gather(result["j"]))
     return pl.concat([equal, near]).sort("i", "j")
 
 
@@ -208,8 +208,8 @@ def _verified(texts: pl.Series, candidates: pl.DataFrame, threshold: float) -> p
     at = pl.DataFrame({"text": used, "at": pl.int_range(len(used), eager=True)})
     placed = candidates.join(at, left_on="i", right_on="text").join(at, left_on="j", right_on="text", suffix="_j")
     similarity = jaccard(sets, placed["at"], placed["at_j"])
-    found = placed.select(pl.col("i", "j").cast(pl.UInt32)).with_columns(jaccard=similarity)
-    return found.filter(pl.col("jaccard") >= threshold)
+    result = placed.select(pl.col("i", "j").cast(pl.UInt32)).with_columns(jaccard=similarity)
+    return result.filter(pl.col("jaccard") >= threshold)
 
 
 def shingle_sets(texts: pl.Series) -> pl.Series:

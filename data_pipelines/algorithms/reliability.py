@@ -15,12 +15,12 @@ from rmkit.reliability.annotators import Few, annotator_reliability
 
 def posterior(votes: Votes, *, few: Few) -> NDArray[np.float64]:
     """[R, 3] weighed vote shares; NaN where no vote weighs anything. Raises DataError, see annotator_reliability."""
-    given = [
-        (str(row), votes.raters[who], said)
-        for row, who, said in zip(votes.row, votes.rater, votes.verdict, strict=True)
+    inputs = [
+        (str(row), votes.raters[who], answers)
+        for row, who, answers in zip(votes.row, votes.rater, votes.verdict, strict=True)
     ]
-    found = annotator_reliability(given, few=few)
-    weight = np.array([found.weight(name) for name in votes.raters])[votes.rater]
+    result = annotator_reliability(inputs, few=few)
+    weight = np.array([result.weight(name) for name in votes.raters])[votes.rater]
     counts = np.bincount(votes.row * 3 + votes.verdict, weight, minlength=votes.n_rows * 3).reshape(-1, 3)
     total = counts.sum(1, keepdims=True)
     return np.asarray(np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0))

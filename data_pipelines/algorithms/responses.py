@@ -29,18 +29,18 @@ UNLABELLED: dict[str, Any] = {
 
 def narrowed(row: Mapping[str, Any], positions: Sequence[int], **label: Any) -> dict[str, Any]:
     """The row with the responses at these positions, in the stored order, and no label but the one given."""
-    kept = sorted(positions)
-    place = {old: new for new, old in enumerate(kept)}
+    kept_ids = sorted(positions)
+    place = {old: new for new, old in enumerate(kept_ids)}
     before = row["parent_order"] or range(len(row["responses"]))
     scores = [{**one, "response": place[one["response"]]} for one in row["scores"] or [] if one["response"] in place]
-    made = dict(row) | {
-        "kind": KINDS.get(len(kept), "list"),
-        "responses": [row["responses"][at] for at in kept],
-        "generators": [row["generators"][at] for at in kept] if row["generators"] else None,
-        "parent_order": [before[at] for at in kept],
+    result = dict(row) | {
+        "kind": KINDS.get(len(kept_ids), "list"),
+        "responses": [row["responses"][at] for at in kept_ids],
+        "generators": [row["generators"][at] for at in kept_ids] if row["generators"] else None,
+        "parent_order": [before[at] for at in kept_ids],
         "scores": scores or None,
     }
-    return made | UNLABELLED | label
+    return result | UNLABELLED | label
 
 
 def as_pair(row: Mapping[str, Any], better: int, worse: int, rewards: Sequence[float]) -> dict[str, Any]:
@@ -52,18 +52,18 @@ def as_pair(row: Mapping[str, Any], better: int, worse: int, rewards: Sequence[f
 
 def widened(row: Mapping[str, Any], texts: Sequence[str], *, author: str, keep_given: bool) -> dict[str, Any]:
     """The row with new responses (message lists as JSON) behind those it had, or in place of them, and no label."""
-    given = list(row["responses"] or []) if keep_given else []
-    known = set(given)
+    inputs = list(row["responses"] or []) if keep_given else []
+    known = set(inputs)
     new = [text for text in texts if text not in known]
-    before = row["parent_order"] or range(len(given))
-    made = dict(row) | {
-        "kind": KINDS.get(len(given) + len(new), "list"),
-        "responses": given + new,
-        "generators": [*((row["generators"] or [None] * len(given)) if given else []), *[author] * len(new)],
-        "parent_order": [*(before if given else []), *[NEW] * len(new)],
-        "scores": row["scores"] if given else None,
+    before = row["parent_order"] or range(len(inputs))
+    result = dict(row) | {
+        "kind": KINDS.get(len(inputs) + len(new), "list"),
+        "responses": inputs + new,
+        "generators": [*((row["generators"] or [None] * len(inputs)) if inputs else []), *[author] * len(new)],
+        "parent_order": [*(before if inputs else []), *[NEW] * len(new)],
+        "scores": row["scores"] if inputs else None,
     }
-    return made | UNLABELLED
+    return result | UNLABELLED
 
 
 def rewards_of(row: Mapping[str, Any], aspect: str) -> list[float] | None:
@@ -98,11 +98,11 @@ def ranks_of(rewards: Sequence[float]) -> list[int]:
 
 def result_of(
     frame: pl.DataFrame,
-    kept: Sequence[Mapping[str, Any]],
+    kept_rows: Sequence[Mapping[str, Any]],
     dropped: Sequence[tuple[str, str, str | None]],
     facts: Mapping[str, Any],
 ) -> StepResult:
     """The result of a step that went row by row; `dropped` are (id, reason, evidence)."""
     return StepResult(
-        pl.DataFrame(kept, schema=frame.schema), pl.DataFrame(dropped, schema=DROPPED, orient="row"), dict(facts)
+        pl.DataFrame(kept_rows, schema=frame.schema), pl.DataFrame(dropped, schema=DROPPED, orient="row"), dict(facts)
     )

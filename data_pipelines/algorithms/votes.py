@@ -42,19 +42,21 @@ class Votes:
     def distinct(self) -> tuple[Votes, NDArray[np.int64]]:
         """One row for all rows on which the same raters said the same, and [R] how many those are."""
         order = np.lexsort((self.verdict, self.rater, self.row))
-        row, said = self.row[order], (self.rater * 3 + self.verdict)[order]
+        row, answers = self.row[order], (self.rater * 3 + self.verdict)[order]
         start = np.flatnonzero(np.diff(row, prepend=-1))
         size = np.diff(start, append=len(row))
         places, weights = [], []
         for n in np.unique(size):
             at = start[size == n][:, None] + np.arange(n)
-            _, first, many = np.unique(said[at], axis=0, return_index=True, return_counts=True)
+            _, first, many = np.unique(answers[at], axis=0, return_index=True, return_counts=True)
             places.append(at[first])
             weights.append(many)
-        kept = order[np.concatenate([place.ravel() for place in places])]
+        kept_rows = order[np.concatenate([place.ravel() for place in places])]
         sizes = np.concatenate([np.full(*place.shape) for place in places])
         one = np.repeat(np.arange(len(sizes)), sizes)
-        rows = Votes(one, self.rater[kept], self.verdict[kept], self.first_shown[kept], self.raters, len(sizes))
+        rows = Votes(
+            one, self.rater[kept_rows], self.verdict[kept_rows], self.first_shown[kept_rows], self.raters, len(sizes)
+        )
         return rows, np.concatenate(weights)
 
 

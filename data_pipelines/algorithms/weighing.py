@@ -73,8 +73,8 @@ def judged_pairs(frame: pl.DataFrame, splits: tuple[str, ...]) -> list[Pair]:
     there = pl.col("split").is_null() | pl.col("split").is_in(list(splits))
     pair = (pl.col("kind") == "pair") & (pl.col("responses").list.len() == 2)
     rows = frame.filter(there & pair).drop("votes", "parent_order", strict=False)
-    found, _ = read_pairs(Example(row) for row in rows.iter_rows(named=True))
-    return [one for one in found if one.p != 0.5]
+    result, _ = read_pairs(Example(row) for row in rows.iter_rows(named=True))
+    return [one for one in result if one.p != 0.5]
 
 
 def by_label(pairs: Sequence[Pair], scores: Sequence[Sequence[Score]]) -> list[tuple[Score, Score]]:
@@ -94,9 +94,9 @@ def feature_pairs(frame: pl.DataFrame, config: WeighingConfig) -> FeaturePairs:
         )
     features = pair_features(pairs, Encoder(part_of(config, EncoderConfig)))
     weight = column(pairs, "weight")
-    made, _ = oriented([pair.example for pair in pairs], features.vectors, features.rows, p=features.p)
+    result, _ = oriented([pair.example for pair in pairs], features.vectors, features.rows, p=features.p)
     usable = weight > 0  # an earlier method already took these out
-    return FeaturePairs(made.ids, made.vectors, made.rows, made.soft_label, weight).take(usable)
+    return FeaturePairs(result.ids, result.vectors, result.rows, result.soft_label, weight).take(usable)
 
 
 def family_of(frame: pl.DataFrame, pairs: FeaturePairs) -> list[object]:
@@ -160,13 +160,17 @@ def weighed(
     """The step's result. Raises ConfigError where soft labels are wanted of a method that has none."""
     if action == "soft_label" and verdicts.soft_label is None:
         raise ConfigError(f'{verdicts.method} estimates no soft label; action = "drop" or "weight"')
-    told = _told(verdicts)
-    joined = frame.join(told, on="id", how="left", maintain_order="left")
+    details = _told(verdicts)
+    joined = frame.join(details, on="id", how="left", maintain_order="left")
     out = (pl.col("_weight") == 0).fill_null(value=False) if action == "drop" else pl.lit(value=False)
     dropped = joined.filter(out).select(DROPPED.names())
-    kept = joined.filter(~out).with_columns(_weights() if action != "soft_label" else _soft_labels(verdicts.method))
-    summary = {"action": action, "not_judged": len(frame) - len(told)} | _summary(verdicts) | dict(facts or {})
-    return StepResult(kept.select(frame.columns).cast(frame.schema), dropped, summary, _records(verdicts, told, audit))
+    kept_rows = joined.filter(~out).with_columns(
+        _weights() if action != "soft_label" else _soft_labels(verdicts.method)
+    )
+    summary = {"action": action, "not_judged": len(frame) - len(details)} | _summary(verdicts) | dict(facts or {})
+    return StepResult(
+        kept_rows.select(frame.columns).cast(frame.schema), dropped, summary, _records(verdicts, details, audit)
+    )
 
 
 def audited(result: StepResult, verdicts: Verdicts) -> StepResult:
@@ -233,17 +237,17 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _records(verdicts: Verdicts, told: pl.DataFrame, audit: pa.Table | None) -> dict[str, pl.DataFrame]:
+def _records(verdicts: Verdicts, summary: pl.DataFrame, audit: pa.Table | None) -> dict[str, pl.DataFrame]:
     """The final decision on every judged pair, after the epochs where the method has some."""
-    n = len(told)
+    n = len(summary)
     final = {
-        "id": told["id"],
+        "id": summary["id"],
         "method": [verdicts.method] * n,
         "margin": _margin(verdicts),
         "kept": verdicts.keep,
-        "weight": told["_weight"],
+        "weight": summary["_weight"],
         "reason": [reason or None for reason in verdicts.reason],
-        "evidence": told["evidence"],
+        "evidence": summary["evidence"],
     }
     tables = [] if audit is None else [audit]
     tables.append(pa.table({name: pa.array(values) for name, values in final.items()}))
@@ -252,8 +256,8 @@ def _records(verdicts: Verdicts, told: pl.DataFrame, audit: pa.Table | None) -> 
 
 def _margin(verdicts: Verdicts) -> NDArray[np.float64]:
     """The margin behind the decision, the mean of several models' where each tells its own."""
-    told = [values for name, values in verdicts.evidence.items() if name == "margin" or name.startswith("margin_")]
-    return np.mean(told, axis=0) if told else np.full(len(verdicts.ids), np.nan)
+    summary = [values for name, values in verdicts.evidence.items() if name == "margin" or name.startswith("margin_")]
+    return np.mean(summary, axis=0) if summary else np.full(len(verdicts.ids), np.nan)
 
 
 def _as_audit(table: pa.Table) -> pa.Table:

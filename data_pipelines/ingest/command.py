@@ -146,8 +146,8 @@ def _with_sidecar(path: Path, origin: Origin) -> Origin:
         return origin
     noted = config.build(Origin, config.read_toml(sidecar), where=str(sidecar))
     plain = Origin()
-    given = {name: v for name in Origin.__dataclass_fields__ if (v := getattr(origin, name)) != getattr(plain, name)}
-    return replace(noted, **given)
+    inputs = {name: v for name in Origin.__dataclass_fields__ if (v := getattr(origin, name)) != getattr(plain, name)}
+    return replace(noted, **inputs)
 
 
 def _recognised(
@@ -180,9 +180,9 @@ def _head(items: Iterator[Item]) -> list[Item]:
 
 
 def _check_columns(sample: list[dict[str, Any]], columns: Mapping[str, str], path: str | Path) -> None:
-    found = sorted({name for row in sample for name in row})
-    if absent := [column for column in columns if column not in found]:
-        raise UsageError(f"{path}: no column {', '.join(absent)} for --map; it has: {', '.join(found)}")
+    names = sorted({name for row in sample for name in row})
+    if absent := [column for column in columns if column not in names]:
+        raise UsageError(f"{path}: no column {', '.join(absent)} for --map; it has: {', '.join(names)}")
 
 
 def _reasons(items: Sequence[Item]) -> str:
@@ -256,7 +256,7 @@ def _show_rejects(dataset: str, *, as_json: bool) -> int:
 
 
 def _parser() -> Any:
-    made = console.parser(
+    argument_parser = console.parser(
         "ingest",
         "Bring preference data into the warehouse: every row is stored or rejected with a reason.",
         examples=[
@@ -266,26 +266,34 @@ def _parser() -> Any:
             "ingest --rejects pairs",
         ],
     )
-    made.add_argument(
+    argument_parser.add_argument(
         "file",
         nargs="*",
         help="JSON lines, JSON array, CSV, TSV or Parquet (also .gz, .zst), or hf://ORG/NAME[/CONFIG][:SPLIT]",
     )
-    made.add_argument("--name", metavar="DATASET", help="the dataset to make a version of (default: the file's name)")
-    made.add_argument("--format", metavar="F", help="read as this format instead of detecting it")
-    made.add_argument(
+    argument_parser.add_argument(
+        "--name", metavar="DATASET", help="the dataset to make a version of (default: the file's name)"
+    )
+    argument_parser.add_argument("--format", metavar="F", help="read as this format instead of detecting it")
+    argument_parser.add_argument(
         "--map",
         metavar="FIELD=COLUMN,...",
         help="columns of a file in no known format, e.g. prompt=question,chosen=better,rejected=worse",
     )
-    made.add_argument(
+    argument_parser.add_argument(
         "--rater", metavar="NAME:KIND", help="who gave labels whose source does not say (default: unstated:human)"
     )
-    made.add_argument("--license", metavar="SPDX", help="licence of the data (default: the sidecar's, else unknown)")
-    made.add_argument("--url", help="where the data is published")
-    made.add_argument("--revision", help="its revision there")
-    made.add_argument("--benchmark", action="store_true", help="never train on it; check contamination against it")
-    made.add_argument("--limit", type=int, metavar="N", help="read only the first N rows")
-    made.add_argument("--max-line-mb", type=float, default=32, metavar="MB", help="reject longer lines (default 32)")
-    made.add_argument("--rejects", metavar="DATASET", help="list the rejected rows of a dataset instead")
-    return made
+    argument_parser.add_argument(
+        "--license", metavar="SPDX", help="licence of the data (default: the sidecar's, else unknown)"
+    )
+    argument_parser.add_argument("--url", help="where the data is published")
+    argument_parser.add_argument("--revision", help="its revision there")
+    argument_parser.add_argument(
+        "--benchmark", action="store_true", help="never train on it; check contamination against it"
+    )
+    argument_parser.add_argument("--limit", type=int, metavar="N", help="read only the first N rows")
+    argument_parser.add_argument(
+        "--max-line-mb", type=float, default=32, metavar="MB", help="reject longer lines (default 32)"
+    )
+    argument_parser.add_argument("--rejects", metavar="DATASET", help="list the rejected rows of a dataset instead")
+    return argument_parser

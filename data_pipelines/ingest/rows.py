@@ -123,16 +123,16 @@ class UnitStream:
 
     def _first_of_each_id(self, units: pa.Table) -> pa.Table:
         """The units less those whose id came before with other texts, which are rejected."""
-        kept = []
+        kept_rows = []
         texts = zip(units["prompt"].to_pylist(), units["responses"].to_pylist(), strict=True)
         for line, row_id, (prompt, answers) in zip(
             units["line"].to_pylist(), units["source_row"].to_pylist(), texts, strict=True
         ):
             content = [prompt, *(answer["messages"] for answer in answers)]
-            kept.append(self._is_new(row_id, "\n".join(content)))
-            if not kept[-1]:
+            kept_rows.append(self._is_new(row_id, "\n".join(content)))
+            if not kept_rows[-1]:
                 self._reject(Reject(line, CONFLICT, excerpt(" ".join(content)), row_id))
-        return units if all(kept) else units.filter(pa.array(kept))
+        return units if all(kept_rows) else units.filter(pa.array(kept_rows))
 
     def rejects(self) -> pa.Table:
         """REJECT_SCHEMA rows, in the order they were met."""
@@ -195,5 +195,5 @@ def _shown(row: Mapping[str, Any]) -> str:
 
 
 def _row_id(row: Mapping[str, Any]) -> str | None:
-    found = row.get("id")
-    return str(found)[:200] if isinstance(found, str | int) else None
+    result = row.get("id")
+    return str(result)[:200] if isinstance(result, str | int) else None

@@ -32,13 +32,13 @@ def sampled_replies(
     """
     with Engine(generator, ledger=ledger, purpose=purpose, limits=limits, budget=budget) as engine:
         answers = engine.samples([one for request in requests for one in request.samples(n)])
-    found = []
+    results = []
     for at in range(0, len(answers), n):
         drawn = answers[at : at + n]
         texts = dict.fromkeys(one.text for one in drawn if _failure(one) is None)
         errors = [why for one in drawn if (why := _failure(one)) is not None]
-        found.append(Replies(tuple(texts), tuple(errors)))
-    return found
+        results.append(Replies(tuple(texts), tuple(errors)))
+    return results
 
 
 def _failure(sample: Sample) -> str | None:

@@ -98,28 +98,28 @@ def run_loop(
     _same_loop(folder, policy, prompts, config, reward)
     facts = []
     for number in range(1, config.iterations + 1):
-        made = folder / f"iteration-{number}"
-        if not made.exists():
+        result = folder / f"iteration-{number}"
+        if not result.exists():
             before = policy if number == 1 else folder / f"iteration-{number - 1}" / "policy"
             share = prompts[number - 1 :: config.iterations]
-            _round(made, before, number, share, labelled, reward, estimate, ledger, config)
-        facts.append(read_object(made / "facts.json", raises=DataError, hint=f"delete {made}, it is made again"))
+            _round(result, before, number, share, labelled, reward, estimate, ledger, config)
+        facts.append(read_object(result / "facts.json", raises=DataError, hint=f"delete {result}, it is made again"))
     return facts
 
 
 def _same_loop(
     folder: Path, policy: Path, prompts: Sequence[Conversation], config: LoopConfig, reward: RewardModel
 ) -> None:
-    said = [repr(config), reward.info.fingerprint, str(policy), *(messages_json(prompt) for prompt in prompts)]
-    key, told = content_hash("\n".join(said)), folder / "loop.json"
-    if told.exists() and read_object(told, raises=ConfigError, hint="name another folder").get("key") != key:
+    answers = [repr(config), reward.info.fingerprint, str(policy), *(messages_json(prompt) for prompt in prompts)]
+    key, summary = content_hash("\n".join(answers)), folder / "loop.json"
+    if summary.exists() and read_object(summary, raises=ConfigError, hint="name another folder").get("key") != key:
         raise ConfigError(f"{folder} holds a loop with other settings, prompts or reward model; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(told, json.dumps({"key": key, "config": repr(config)}))
+    write_text(summary, json.dumps({"key": key, "config": repr(config)}))
 
 
 def _round(
-    made: Path,
+    result: Path,
     before: Path,
     number: int,
     prompts: Sequence[Conversation],
@@ -133,28 +133,28 @@ def _round(
 
     model, reference = (AutoModelForCausalLM.from_pretrained(before, dtype="float32") for _ in range(2))
     tokenizer = AutoTokenizer.from_pretrained(before)
-    name = f"upo-{made.parent.name}-{number}-{_weights_key(before)}"
+    name = f"upo-{result.parent.name}-{number}-{_weights_key(before)}"
     groups, failed = sample(LocalGenerator(model, tokenizer, name=name), prompts, config, number, ledger)
     scores = [[score.value for score in one] for one in reward.score(groups)]
-    found = candidates(groups, scores, share=config.pair_share, seed=[config.seed, number])
-    if not found:
+    results = candidates(groups, scores, share=config.pair_share, seed=[config.seed, number])
+    if not results:
         raise DataError(f"round {number}: no two replies with different rewards; raise temperature or samples")
     verdicts = select_certain(
-        [one.id for one in found],
-        estimate([one.pair for one in found]),
-        margin=[one.margin for one in found],
+        [one.id for one in results],
+        estimate([one.pair for one in results]),
+        margin=[one.margin for one in results],
         config=config.selection,
         seed=config.seed + number,
     )
     old, new = mix(
         len(labelled),
         verdicts,
-        prompts=[messages_json(one.pair.prompt) for one in found],
+        prompts=[messages_json(one.pair.prompt) for one in results],
         config=config.shares,
         seed=config.seed + number,
     )
     alpha = np.asarray(verdicts.evidence["alpha"])
-    data = [labelled[at] for at in old] + [found[at].pair._replace(alpha=float(alpha[at])) for at in new]
+    data = [labelled[at] for at in old] + [results[at].pair._replace(alpha=float(alpha[at])) for at in new]
     data = [data[at] for at in np.random.default_rng([config.seed, number]).permutation(len(data))]
     trained = train_policy(model, reference, tokenizer, data, config=config.policy, seed=config.seed + number)
     known = [value for one in scores for value in one if np.isfinite(value)]
@@ -164,14 +164,14 @@ def _round(
         "samples": sum(len(group.completions) for group in groups),
         "failed": failed,
         "mean_reward": float(np.mean(known)),
-        "candidates": len(found),
+        "candidates": len(results),
         "selected": int(verdicts.keep.sum()),
         "old_pairs": len(old),
         "new_pairs": len(new),
         **dict(verdicts.facts),
         "training": trained,
     }
-    _write(made, model, tokenizer, found, verdicts, set(new.tolist()), facts)
+    _write(result, model, tokenizer, results, verdicts, set(new.tolist()), facts)
 
 
 def sample(
@@ -205,48 +205,48 @@ def candidates(
     """Strictly ordered pairs, winner from the upper and loser from the lower half of a prompt's rewards; a random share
     of all of them, at least one a prompt that has any."""
     draw = np.random.default_rng(seed)
-    found: list[Candidate] = []
+    results: list[Candidate] = []
     for group, reward in zip(groups, scores, strict=True):
         order = [at for at in np.argsort(np.negative(reward), kind="stable").tolist() if np.isfinite(reward[at])]
         half = len(order) // 2
         pairs = [(i, j) for i, j in product(order[:half], order[len(order) - half :]) if reward[i] > reward[j]]
-        kept = sorted(draw.permutation(len(pairs))[: max(1, round(share * len(pairs)))].tolist()) if pairs else []
-        for at in kept:
+        kept_ids = sorted(draw.permutation(len(pairs))[: max(1, round(share * len(pairs)))].tolist()) if pairs else []
+        for at in kept_ids:
             i, j = pairs[at]
             chosen, rejected = group.completions[i].text, group.completions[j].text
             key = content_hash("\n".join([messages_json(group.prompt), chosen, rejected]))
-            found.append(Candidate(key, PolicyPair(group.prompt, chosen, rejected), float(reward[i] - reward[j])))
-    return found
+            results.append(Candidate(key, PolicyPair(group.prompt, chosen, rejected), float(reward[i] - reward[j])))
+    return results
 
 
 def _write(
-    made: Path,
+    result: Path,
     model: Any,
     tokenizer: Any,
-    found: Sequence[Candidate],
+    results: Sequence[Candidate],
     verdicts: Verdicts,
     trained_on: set[int],
     facts: Mapping[str, Any],
 ) -> None:
     numbers = ("mean_p", "variance", "bald", "vote", "sampling_weight", "alpha")
     columns = {
-        "id": [one.id for one in found],
-        "prompt": [messages_json(one.pair.prompt) for one in found],
-        "chosen": [one.pair.chosen for one in found],
-        "rejected": [one.pair.rejected for one in found],
-        "margin": [one.margin for one in found],
+        "id": [one.id for one in results],
+        "prompt": [messages_json(one.pair.prompt) for one in results],
+        "chosen": [one.pair.chosen for one in results],
+        "rejected": [one.pair.rejected for one in results],
+        "margin": [one.margin for one in results],
         "passes": np.asarray(verdicts.evidence["passes"]).tolist(),
         **{name: np.asarray(verdicts.evidence[name]) for name in numbers},
         "selected": verdicts.keep,
         "reason": list(verdicts.reason),
-        "trained_on": [at in trained_on for at in range(len(found))],
+        "trained_on": [at in trained_on for at in range(len(results))],
     }
-    with draft_folder(made) as draft:
+    with draft_folder(result) as draft:
         model.save_pretrained(draft / "policy")
         tokenizer.save_pretrained(draft / "policy")
         pq.write_table(pa.table(columns), draft / "pairs.parquet")
         (draft / "facts.json").write_text(json.dumps(facts, indent=1))
-        put(draft, made)
+        put(draft, result)
 
 
 def _weights_key(folder: Path) -> str:

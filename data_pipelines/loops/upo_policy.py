@@ -136,5 +136,5 @@ def _loss(logp_B2: Tensor, base_B2: Tensor, part: Sequence[_Encoded], config: Po
     alpha = h.new_tensor([one.alpha for one in part])
     length = h.new_tensor([float(len(one.replies[0])) for one in part])
     dpo = -(1 - alpha) * logsigmoid(config.beta * h) - alpha * logsigmoid(-config.beta * h)
-    found: Tensor = (dpo - config.nll_weight * logp_B2[:, 0] / length).mean()
-    return found
+    result: Tensor = (dpo - config.nll_weight * logp_B2[:, 0] / length).mean()
+    return result

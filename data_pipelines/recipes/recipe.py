@@ -77,13 +77,13 @@ def parse_recipe(table: dict[str, Any], *, where: str) -> Recipe:
         got = f"unknown table {unknown[0]!r}" if unknown else "no [[step]]"
         raise ConfigError(f"{where}: {got}; a recipe has one [recipe] with a name and a list of [[step]] with `use`")
     head = build(_Head, table.get("recipe", {}), where=f"{where}: recipe")
-    made = []
+    results = []
     for number, step in enumerate(steps, 1):
         options = dict(step)
         if not isinstance(name := options.pop("use", None), str):
             raise ConfigError(f'{where}: step {number} does not say which; add: use = "NAME"')
-        made.append((name, configure(name, options, where=f"{where}: step {number}")))
-    return Recipe(name=head.name, description=head.description, steps=tuple(made))
+        results.append((name, configure(name, options, where=f"{where}: step {number}")))
+    return Recipe(name=head.name, description=head.description, steps=tuple(results))
 
 
 def main(argv: list[str]) -> int:
@@ -120,10 +120,10 @@ def run_recipe(recipe: Recipe, data: str, *, out: str | None = None) -> dict[str
         )
     if not len(frame):
         raise DataError(f"{version.ref} has no rows to run {recipe.name} on")
-    kept, done = run_steps(frame, recipe.steps, context=context, given=version.digest)
-    if not len(kept):
+    kept_rows, done = run_steps(frame, recipe.steps, context=context, given=version.digest)
+    if not len(kept_rows):
         raise DataError(f"recipe {recipe.name} dropped all {len(frame)} rows ({_worst(done)}); no version was made")
-    result = record(recipe.name, recipe.resolved(), frame, kept, done=done, version_id=version_id, out=out)
+    result = record(recipe.name, recipe.resolved(), frame, kept_rows, done=done, version_id=version_id, out=out)
     forget(done)
     return result
 
@@ -147,10 +147,10 @@ def _benchmarks(connection: Any) -> pl.DataFrame:
     ).pl()
     texts = dict(run(connection, _BENCHMARK_RESPONSES))
     responses = [[texts[each] for each in ids if texts.get(each)] for ids in rows["resp_ids"]]
-    made: pl.DataFrame = rows.with_columns(responses=pl.Series(responses, dtype=pl.List(pl.String))).sort(
+    result: pl.DataFrame = rows.with_columns(responses=pl.Series(responses, dtype=pl.List(pl.String))).sort(
         "name", "h", "source_row"
     )
-    return made.select(*Context().benchmarks.columns)
+    return result.select(*Context().benchmarks.columns)
 
 
 _BENCHMARK_RESPONSES = """
@@ -176,10 +176,10 @@ def _text(result: dict[str, Any]) -> str:
         lines.append((step["step"], *(str(step[key]) for key in ("n_in", "n_kept", "n_dropped")), seconds, why))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = [_aligned(line, widths) for line in lines]
-    told = [(step["step"], step["facts"]) for step in result["steps"]]
-    notes = [f"{name}: {facts[key]}" for name, facts in told for key in ("note", "warning") if key in facts]
-    made = f"{result['version']} ({result['digest'][:12]}): {result['rows_out']} of {result['rows_in']} rows"
-    return "\n".join([*table, *notes, made if result["changed"] else f"nothing changed: {made}"])
+    summary = [(step["step"], step["facts"]) for step in result["steps"]]
+    notes = [f"{name}: {facts[key]}" for name, facts in summary for key in ("note", "warning") if key in facts]
+    output = f"{result['version']} ({result['digest'][:12]}): {result['rows_out']} of {result['rows_in']} rows"
+    return "\n".join([*table, *notes, output if result["changed"] else f"nothing changed: {output}"])
 
 
 def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:

@@ -29,8 +29,8 @@ from warehouse.write.rewrite import PARENT_ORDER
 def record(
     name: str,
     recipe: dict[str, Any],
-    given: pl.DataFrame,
-    kept: pl.DataFrame,
+    inputs: pl.DataFrame,
+    kept_rows: pl.DataFrame,
     *,
     done: Sequence[Done],
     version_id: int,
@@ -44,7 +44,7 @@ def record(
         source = get(connection, version_id)
         newest = run(connection, "SELECT max(version_id) FROM version")[0][0]
         run_id = start_run(connection, "recipe", name, recipe | {"data": source.digest})
-        rows = store_examples(connection, _stored(given, kept), run_id=run_id)
+        rows = store_examples(connection, _stored(inputs, kept_rows), run_id=run_id)
         version = commit(
             connection,
             out or source.name,
@@ -53,31 +53,31 @@ def record(
             author=_author(),
             parents=[version_id],
             recipe=json.dumps(recipe, sort_keys=True),
-            stats=json.dumps(_stats(kept, done)),
+            stats=json.dumps(_stats(kept_rows, done)),
             run_id=run_id,
         )
-        made = resolve(connection, version.ref)
-        earlier = _earlier(connection, run_id, made)
+        result = resolve(connection, version.ref)
+        earlier = _earlier(connection, run_id, result)
         if earlier is None:
-            _store_records(connection, run_id, done, version_id, made)
+            _store_records(connection, run_id, done, version_id, result)
             finish_run(connection, run_id, "done")
         else:
             run(connection, "DELETE FROM run WHERE run_id = ?", [run_id])
-    return _result(name, source, version, done) | {"run": str(earlier or run_id), "changed": made > newest}
+    return _result(name, source, version, done) | {"run": str(earlier or run_id), "changed": result > newest}
 
 
-def _stored(given: pl.DataFrame, kept: pl.DataFrame) -> pa.Table:
+def _stored(inputs: pl.DataFrame, kept_rows: pl.DataFrame) -> pa.Table:
     """The kept rows as store_examples wants them, with `unit` as it was given: the parent where text changed."""
-    units = given.select("id", "unit")
-    restored = kept.drop("unit").join(units, on="id", how="left", maintain_order="left")
+    units = inputs.select("id", "unit")
+    restored = kept_rows.drop("unit").join(units, on="id", how="left", maintain_order="left")
     schema = EXAMPLE_SCHEMA.append(PARENT_ORDER)
     return restored.select(schema.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema)
 
 
 def _store_records(
-    connection: duckdb.DuckDBPyConnection, run_id: uuid.UUID, done: Sequence[Done], given: int, made: int
+    connection: duckdb.DuckDBPyConnection, run_id: uuid.UUID, done: Sequence[Done], inputs: int, result: int
 ) -> None:
-    run(connection, "INSERT INTO run_io VALUES (?, 'in', ?), (?, 'out', ?)", [run_id, given, run_id, made])
+    run(connection, "INSERT INTO run_io VALUES (?, 'in', ?), (?, 'out', ?)", [run_id, inputs, run_id, result])
     for number, step in enumerate(done, 1):
         run(
             connection,
@@ -122,19 +122,19 @@ def _store_skills(connection: duckdb.DuckDBPyConnection, run_id: uuid.UUID, step
         )
 
 
-def _earlier(connection: duckdb.DuckDBPyConnection, run_id: uuid.UUID, made: int) -> uuid.UUID | None:
+def _earlier(connection: duckdb.DuckDBPyConnection, run_id: uuid.UUID, result: int) -> uuid.UUID | None:
     """A finished run of the same recipe on the same data that ended in the same version."""
     sql = (
         "SELECT old.run_id FROM run old JOIN run_io USING (run_id) JOIN run new ON new.run_id = $1 "
         "WHERE direction = 'out' AND version_id = $2 AND old.status = 'done' AND old.kind = new.kind "
         "AND old.config = new.config ORDER BY old.started_at LIMIT 1"
     )
-    found = connection.execute(sql, [run_id, made]).fetchall()
-    return found[0][0] if found else None
+    rows = connection.execute(sql, [run_id, result]).fetchall()
+    return rows[0][0] if rows else None
 
 
-def _stats(kept: pl.DataFrame, done: Sequence[Done]) -> dict[str, Any]:
-    splits = kept.group_by("split").len().sort("split").iter_rows()
+def _stats(kept_rows: pl.DataFrame, done: Sequence[Done]) -> dict[str, Any]:
+    splits = kept_rows.group_by("split").len().sort("split").iter_rows()
     return {"rows_by_split": {str(split): n for split, n in splits}, "dropped": {s.name: len(s.dropped) for s in done}}
 
 

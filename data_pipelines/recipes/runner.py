@@ -55,31 +55,31 @@ class Done:
 def run_steps(
     frame: pl.DataFrame, steps: Sequence[tuple[str, Any]], *, context: Context, given: str
 ) -> tuple[pl.DataFrame, list[Done]]:
-    """The frame after all steps, and what each did. `given` is the digest of the version the frame comes from."""
+    """The frame after all steps, and what each did. `inputs` is the digest of the version the frame comes from."""
     keys = _keys(frame, steps, context, given)
-    kept, done = _finished(frame, keys)
+    kept_rows, done = _finished(frame, keys)
     with console.progress("steps", total=len(steps)) as advance:
         advance(len(done))
         for (name, config), key in list(zip(steps, keys, strict=True))[len(done) :]:
-            start, n_in = time.monotonic(), len(kept)
-            result = run_step(name, kept, config, context=context)
-            kept = result.kept
+            start, n_in = time.monotonic(), len(kept_rows)
+            result = run_step(name, kept_rows, config, context=context)
+            kept_rows = result.kept
             done.append(
                 Done(
                     key=key,
                     name=name,
                     config=_jsonable(asdict(config)),
                     n_in=n_in,
-                    n_kept=len(kept),
+                    n_kept=len(kept_rows),
                     wall_s=round(time.monotonic() - start, 3),
                     facts=_jsonable(result.facts),
                     dropped=result.dropped,
                     records=result.records,
                 )
             )
-            _save(kept, done)
+            _save(kept_rows, done)
             advance(1)
-    return kept, done
+    return kept_rows, done
 
 
 def forget(done: Iterable[Done]) -> None:
@@ -101,11 +101,11 @@ def _finished(frame: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, l
         return frame, []
 
 
-def _save(kept: pl.DataFrame, done: Sequence[Done]) -> None:
+def _save(kept_rows: pl.DataFrame, done: Sequence[Done]) -> None:
     """Store the newest step; the frame of the one before it is not needed any more."""
     newest = done[-1]
     with draft_folder(_folder(newest.key)) as draft:
-        kept.write_ipc(draft / KEPT, compression="lz4")
+        kept_rows.write_ipc(draft / KEPT, compression="lz4")
         newest.dropped.write_ipc(draft / DROPPED, compression="lz4")
         for table, rows in newest.records.items():
             rows.write_ipc(draft / f"{RECORDS}{table}.arrow", compression="lz4")
@@ -130,9 +130,9 @@ def _folder(key: str) -> Path:
     return paths.home() / "runs" / key
 
 
-def _keys(frame: pl.DataFrame, steps: Sequence[tuple[str, Any]], context: Context, given: str) -> list[str]:
+def _keys(frame: pl.DataFrame, steps: Sequence[tuple[str, Any]], context: Context, inputs: str) -> list[str]:
     """One key per step, each depending on all before it."""
-    key = digest([given, *map(_content, (frame, context.benchmarks, *context.gold.values()))])
+    key = digest([inputs, *map(_content, (frame, context.benchmarks, *context.gold.values()))])
     keys = []
     for name, config in steps:
         options = json.dumps(asdict(config), sort_keys=True)
@@ -170,8 +170,8 @@ def _content(frame: pl.DataFrame) -> str:
 
 def _jsonable(values: dict[str, Any]) -> dict[str, Any]:
     """The same values as they come back from a stored report: lists for tuples, plain numbers."""
-    made: dict[str, Any] = json.loads(json.dumps(values, default=_plain))
-    return made
+    document: dict[str, Any] = json.loads(json.dumps(values, default=_plain))
+    return document
 
 
 def _plain(value: Any) -> Any:

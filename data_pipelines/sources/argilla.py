@@ -46,16 +46,16 @@ def _is_flat_question(row: Row, name: str) -> bool:
 
 def records(row: Row) -> Iterator[Unit]:
     if _is_record(row):
-        fields, said, hints = record(row, "fields"), list(_nested_responses(row)), list(_nested_suggestions(row))
+        fields, answers, hints = record(row, "fields"), list(_nested_responses(row)), list(_nested_suggestions(row))
     else:
-        fields, said, hints = _flat(row)
+        fields, answers, hints = _flat(row)
     prompt, texts, others = split_fields(fields)
     names = list(texts)
-    submitted = [one for one in said if one.status == "submitted"]
+    submitted = [one for one in answers if one.status == "submitted"]
     judgments = _judgments(submitted, names, "human") or _judgments(hints, names, "llm")
     meta = {name: row[name] for name in ("metadata", "status", "inserted_at", "updated_at") if row.get(name)}
     meta |= {"fields": others} if others else {}
-    if waiting := [one._asdict() for one in said if one.status != "submitted"]:
+    if waiting := [one._asdict() for one in answers if one.status != "submitted"]:
         meta["not_submitted"] = waiting
     if hints and submitted:
         meta["suggestions"] = [one._asdict() for one in hints]
@@ -64,13 +64,13 @@ def records(row: Row) -> Iterator[Unit]:
 
 
 def _nested_responses(row: Row) -> Iterator[Said]:
-    given = row["responses"]
-    if isinstance(given, Mapping):  # question -> list of {"value", "user_id"}
-        for question, answers in given.items():
+    inputs = row["responses"]
+    if isinstance(inputs, Mapping):  # question -> list of {"value", "user_id"}
+        for question, answers in inputs.items():
             for answer in answers if isinstance(answers, list) else ():
                 yield _said(question, answer)
         return
-    for answer in given:  # one per user, with the values of all questions
+    for answer in inputs:  # one per user, with the values of all questions
         if not isinstance(answer, Mapping):
             raise UnusableRowError("a response is not an object")
         for question, value in record(answer, "values").items():
@@ -85,13 +85,13 @@ def _said(question: str, answer: Any) -> Said:
 
 
 def _nested_suggestions(row: Row) -> Iterator[Said]:
-    given = row.get("suggestions") or {}
-    if not isinstance(given, Mapping | list):
+    inputs = row.get("suggestions") or {}
+    if not isinstance(inputs, Mapping | list):
         raise UnusableRowError("suggestions are neither an object nor a list")
-    for question, hint in given.items() if isinstance(given, Mapping) else enumerate(given):
+    for question, hint in inputs.items() if isinstance(inputs, Mapping) else enumerate(inputs):
         if isinstance(hint, Mapping) and hint.get("value") is not None:
-            asked = hint.get("question_name") or question
-            yield Said(str(asked), hint["value"], str(hint.get("agent") or "suggestion"))
+            requests = hint.get("question_name") or question
+            yield Said(str(requests), hint["value"], str(hint.get("agent") or "suggestion"))
 
 
 def _flat(row: Row) -> tuple[dict[str, Any], list[Said], list[Said]]:
@@ -99,7 +99,7 @@ def _flat(row: Row) -> tuple[dict[str, Any], list[Said], list[Said]]:
     questions = [name.removesuffix(".responses") for name in row if _is_flat_question(row, name)]
     parts = {name for name in row for q in questions if name == q or name.startswith((f"{q}.", f"{q}-suggestion"))}
     fields = {name: value for name, value in row.items() if name not in parts and name not in _RECORD_FIELDS}
-    said: list[Said] = []
+    answers: list[Said] = []
     hints: list[Said] = []
     for q in questions:
         if f"{q}.responses" in row:
@@ -108,24 +108,24 @@ def _flat(row: Row) -> tuple[dict[str, Any], list[Said], list[Said]]:
             states = row.get(f"{q}.responses.status") or ["submitted"] * len(values)
             if not len(values) == len(users) == len(states):
                 raise UnusableRowError("responses, users and status have different lengths")
-            said += [Said(q, *answer) for answer in zip(values, users, states, strict=True)]
+            answers += [Said(q, *answer) for answer in zip(values, users, states, strict=True)]
             hint, agent = row.get(f"{q}.suggestion"), row.get(f"{q}.suggestion.agent")
         else:
-            said += [_said(q, answer) for answer in row[q]]
+            answers += [_said(q, answer) for answer in row[q]]
             about = row.get(f"{q}-suggestion-metadata")
             hint, agent = row.get(f"{q}-suggestion"), about.get("agent") if isinstance(about, Mapping) else None
         if hint is not None:
             hints.append(Said(q, hint, str(agent or "suggestion")))
-    return fields, said, hints
+    return fields, answers, hints
 
 
-def _judgments(said: list[Said], names: list[str], kind: str) -> list[Judgment]:
+def _judgments(statement: list[Said], names: list[str], kind: str) -> list[Judgment]:
     """One judgment a user over all questions."""
     by_user: dict[str, Answers] = {}
-    for question, value, user, _ in said:
+    for question, value, user, _ in statement:
         _answer(by_user.setdefault(user, Answers(names)), question, value)
-    made = (answers.judgment(user, kind) for user, answers in by_user.items())
-    return [judgment for judgment in made if judgment]
+    result = (answers.judgment(user, kind) for user, answers in by_user.items())
+    return [judgment for judgment in result if judgment]
 
 
 def _answer(answers: Answers, question: str, value: Any) -> None:

@@ -76,8 +76,8 @@ class Answers:
     def _about(self, text: str) -> int | None:
         if len(self.names) == 1:
             return 0
-        found = [index for index, name in enumerate(self.names) if plain(name) in plain(text)]
-        return found[0] if len(found) == 1 else None
+        result = [index for index, name in enumerate(self.names) if plain(name) in plain(text)]
+        return result[0] if len(result) == 1 else None
 
     def text(self, question: str, value: str) -> None:
         """Free text: a correction or a reason by the question's name, otherwise kept under its name."""
@@ -110,7 +110,7 @@ class Answers:
 def split_fields(fields: Mapping[str, Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """(prompt, responses by name, the other fields). Raises UnusableRowError where names do not tell them apart."""
     prompt = next(
-        (name for wanted in PROMPTS for name in fields if plain(name).startswith(wanted) and fields[name]), None
+        (name for target in PROMPTS for name in fields if plain(name).startswith(target) and fields[name]), None
     )
     responses = {
         name: value
@@ -130,10 +130,10 @@ def chosen_ranks(value: Any, names: Sequence[str], *, loose: bool) -> list[int |
 
     `loose` also takes A, B, ... and 1, 2, ... and the words for a tie: only where the question asks for a preference.
     """
-    said = plain(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    answers = plain(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
     options = {plain(name): index for index, name in enumerate(names)}
     if loose and len(names) > 1:
-        if said in _TIES:
+        if answers in _TIES:
             return [0] * len(names)
         for index in range(len(names)):
             for option in (
@@ -143,9 +143,9 @@ def chosen_ranks(value: Any, names: Sequence[str], *, loose: bool) -> list[int |
                 f"response{index + 1}",
             ):
                 options.setdefault(option, index)
-    if not said or said not in options or len(names) < 2:
+    if not answers or answers not in options or len(names) < 2:
         return None
-    return [0 if index == options[said] else 1 for index in range(len(names))]
+    return [0 if index == options[answers] else 1 for index in range(len(names))]
 
 
 def plain(name: Any) -> str:

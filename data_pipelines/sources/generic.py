@@ -67,8 +67,10 @@ def parse_map(text: str) -> dict[str, str]:
 def renamed(row: Row, mapping: Mapping[str, str]) -> dict[str, Any]:
     """The row under the fields' names; an unmapped column that has a field's name keeps it unless the map takes it."""
     taken = set(mapping.values())
-    kept = {f"column {name}" if name in taken and name not in mapping else name: value for name, value in row.items()}
-    return {mapping.get(name, name): value for name, value in kept.items()}
+    kept_ids = {
+        f"column {name}" if name in taken and name not in mapping else name: value for name, value in row.items()
+    }
+    return {mapping.get(name, name): value for name, value in kept_ids.items()}
 
 
 def matches(row: Row) -> bool:
@@ -92,26 +94,30 @@ def rows(row: Row) -> Iterator[Unit]:
     else:
         score = row.get("score")
         scores = [] if score in (None, "") else [(0, "score", score)]
-        said = (
+        answers = (
             [judgment(rater, scores=scores, rationale=row.get("rationale"))] if scores or row.get("rationale") else []
         )
-        yield unit(field(row, "prompt"), [response(field(row, "response"), generator=row.get("models"))], said, **own)
+        yield unit(
+            field(row, "prompt"), [response(field(row, "response"), generator=row.get("models"))], answers, **own
+        )
 
 
 def _parsed(value: Any) -> Any:
     if isinstance(value, str) and value[:1] == "[":
         try:
-            found = json.loads(value)
+            document = json.loads(value)
         except ValueError:
             return value
-        return found if isinstance(found, list) else value
+        return document if isinstance(document, list) else value
     return value
 
 
 def _preference(row: Row) -> list[int | None]:
     value = field(row, "preference")
-    said = {"model_a": "response_a", "model_b": "response_b", "tie (bothbad)": "tie"}.get(str(value).strip(), value)
-    ranks = None if str(said).strip().isdigit() else chosen_ranks(said, ("response_a", "response_b"), loose=True)
+    settings = {"model_a": "response_a", "model_b": "response_b", "tie (bothbad)": "tie"}.get(str(value).strip(), value)
+    ranks = (
+        None if str(settings).strip().isdigit() else chosen_ranks(settings, ("response_a", "response_b"), loose=True)
+    )
     if ranks is None:  # 0 and 1 are refused too: they mean the first response here and the second there
         raise UnusableRowError("preference is not a, b or tie")
     return ranks
@@ -142,12 +148,12 @@ def _list(row: Row, rater: str, own: dict[str, Any]) -> Unit:
     models = row.get("models")
     names = models if isinstance(models, list) and len(models) == len(texts) else [None] * len(texts)
     answers = [response(text, generator=name) for text, name in zip(texts, names, strict=True)]
-    said = []
+    statement = []
     if numbers:
         ranks = ranks_of(numbers["ranks"], best="low") if "ranks" in numbers else ranks_of(numbers["scores"])
         scores = [(at, "score", value) for at, value in enumerate(numbers.get("scores", ())) if value is not None]
-        said.append(judgment(rater, ranks=ranks, scores=scores, rationale=row.get("rationale")))
-    return unit(field(row, "prompt"), answers, said, **own)
+        statement.append(judgment(rater, ranks=ranks, scores=scores, rationale=row.get("rationale")))
+    return unit(field(row, "prompt"), answers, statement, **own)
 
 
 def _numbers(values: Any, size: int, name: str) -> list[float | None]:

@@ -96,35 +96,37 @@ def talk(prompt: Any) -> Any:
     parts = _TURN_MARK.split(prompt)
     first = [{"role": "user", "content": parts[0]}] if parts[0].strip() else []
     names = {"User": "user", "Assistant": "assistant"}
-    said = [{"role": names[mark], "content": text} for mark, text in zip(parts[1::2], parts[2::2], strict=True)]
-    if said and said[-1]["role"] == "assistant" and not said[-1]["content"].strip():
-        said.pop()  # the mark that asks for the reply
-    return first + said
+    settings = [{"role": names[mark], "content": text} for mark, text in zip(parts[1::2], parts[2::2], strict=True)]
+    if settings and settings[-1]["role"] == "assistant" and not settings[-1]["content"].strip():
+        settings.pop()  # the mark that asks for the reply
+    return first + settings
 
 
 def preference2(row: Row) -> Iterator[Unit]:
     votes = records(row, "all_preferences_unprocessed") if row.get("all_preferences_unprocessed") else []
     judged = [_vote(vote, "strength", vote.get("statement"), "elaboration") for vote in votes]
-    kept = [verdict for verdict in judged if verdict]
-    if not kept:
+    kept_rows = [verdict for verdict in judged if verdict]
+    if not kept_rows:
         overall = finite(field(row, "preference_strength"), "preference_strength")
-        said = row.get("preference_statement")
-        kept = [judgment("annotator-majority", ranks=signed_ranks(overall), strength=abs(overall), rationale=said)]
+        statement = row.get("preference_statement")
+        kept_rows = [
+            judgment("annotator-majority", ranks=signed_ranks(overall), strength=abs(overall), rationale=statement)
+        ]
     answers = [response(field(row, name)) for name in ("response_1", "response_2")]
     meta = rest(row, "prompt", "response_1", "response_2", "split", "all_preferences_unprocessed")
-    yield unit(talk(field(row, "prompt")), answers, kept, split=row.get("split"), meta=meta)
+    yield unit(talk(field(row, "prompt")), answers, kept_rows, split=row.get("split"), meta=meta)
 
 
 def preference3(row: Row) -> Iterator[Unit]:
     votes = records(row, "individual_preference") if row.get("individual_preference") else []
     judged = [_vote(vote, "score", vote.get("reasoning"), "feedback1", "feedback2") for vote in votes]
-    kept = [verdict for verdict in judged if verdict]
-    if not kept:
+    kept_rows = [verdict for verdict in judged if verdict]
+    if not kept_rows:
         overall = finite(field(row, "overall_preference"), "overall_preference")
-        kept = [judgment("annotator-majority", ranks=signed_ranks(overall), strength=abs(overall))]
+        kept_rows = [judgment("annotator-majority", ranks=signed_ranks(overall), strength=abs(overall))]
     answers = [response(field(row, name)) for name in ("response1", "response2")]
     meta = rest(row, "context", "response1", "response2", "individual_preference", "domain")
-    yield unit(field(row, "context"), answers, kept, subset=row.get("domain"), meta=meta)
+    yield unit(field(row, "context"), answers, kept_rows, subset=row.get("domain"), meta=meta)
 
 
 def _vote(vote: Mapping[str, Any], column: str, rationale: Any, *extra: str) -> Judgment | None:
@@ -132,8 +134,10 @@ def _vote(vote: Mapping[str, Any], column: str, rationale: Any, *extra: str) -> 
     strength = finite(field(vote, column), "preference strength")
     if strength == UNUSABLE_VOTE:
         return None
-    said = {name: vote[name] for name in extra if vote.get(name)}
-    return judgment("annotator", ranks=signed_ranks(strength), strength=abs(strength), rationale=rationale, extra=said)
+    settings = {name: vote[name] for name in extra if vote.get(name)}
+    return judgment(
+        "annotator", ranks=signed_ranks(strength), strength=abs(strength), rationale=rationale, extra=settings
+    )
 
 
 def feedback(row: Row) -> Iterator[Unit]:
@@ -171,13 +175,13 @@ def edit_quality(row: Row) -> Iterator[Unit]:
 
 def principle(row: Row) -> Iterator[Unit]:
     """Whether a response fulfils one principle, which becomes the unit's rubric."""
-    wanted, held = field(row, "principle"), str(field(row, "fulfilment")).strip().lower()
-    if not isinstance(wanted, str) or not wanted.strip():
+    target, held = field(row, "principle"), str(field(row, "fulfilment")).strip().lower()
+    if not isinstance(target, str) or not target.strip():
         raise UnusableRowError("empty principle")
     if held not in ("yes", "no"):
         raise UnusableRowError("fulfilment is not Yes or No")
     verdict = judgment("deepseek-v3", "llm", scores=[(0, "fulfilment", float(held == "yes"))])
     meta = rest(row, "context", "response", "principle", "fulfilment", "domain")
-    rubric = rubric_json([Criterion(criterion=wanted)])
+    rubric = rubric_json([Criterion(criterion=target)])
     answer = response(field(row, "response"))
     yield unit(field(row, "context"), [answer], [verdict], rubric=rubric, subset=row.get("domain"), meta=meta)

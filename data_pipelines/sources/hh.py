@@ -32,7 +32,10 @@ def transcript(text: Any) -> list[dict[str, str]]:
     if parts[0].strip() or len(parts) < 3:
         raise UnusableRowError("the talk has no Human: and Assistant: marks at its start")
     names = {"Human": "user", "Assistant": "assistant"}
-    return [{"role": names[mark], "content": said.strip()} for mark, said in zip(parts[1::2], parts[2::2], strict=True)]
+    return [
+        {"role": names[mark], "content": settings.strip()}
+        for mark, settings in zip(parts[1::2], parts[2::2], strict=True)
+    ]
 
 
 def pairs(row: Row) -> Iterator[Unit]:
@@ -53,11 +56,11 @@ def red_team(row: Row) -> Iterator[Unit]:
         talk.pop()
     if not talk:
         raise UnusableRowError("no reply in the talk")
-    said = []
+    answers = []
     if row.get("rating") is not None:
         member = f"red-team-{row.get('red_team_member_id', 'member')}"
-        said.append(judgment(member, scores=[(0, "attack_success", row["rating"])]))
+        answers.append(judgment(member, scores=[(0, "attack_success", row["rating"])]))
     if row.get(RED_TEAM) is not None:
-        said.append(judgment("harmlessness-model", "rm", scores=[(0, "min_harmlessness", row[RED_TEAM])]))
+        answers.append(judgment("harmlessness-model", "rm", scores=[(0, "min_harmlessness", row[RED_TEAM])]))
     answer = response(talk[-1]["content"], generator=row.get("model_type"))
-    yield unit(talk[:-1], [answer], said, meta=rest(row, "transcript", "rating", RED_TEAM))
+    yield unit(talk[:-1], [answer], answers, meta=rest(row, "transcript", "rating", RED_TEAM))

@@ -37,14 +37,14 @@ def tasks(row: Row) -> Iterator[Unit]:
     data = record(row, "data")
     prompt, texts, others = _items(data) or split_fields(data)
     names = list(texts)
-    given = records(row, "annotations") if "annotations" in row else records(row, "completions")
-    judged = [one for one in given if not one.get("was_cancelled")]
+    inputs = records(row, "annotations") if "annotations" in row else records(row, "completions")
+    judged = [one for one in inputs if not one.get("was_cancelled")]
     verdicts = [_judgment(one, names, _rater(one), "human") for one in judged]
     hints = records(row, "predictions") if row.get("predictions") else []
     if not judged:
         verdicts = [_judgment(one, names, str(one.get("model_version") or "prediction"), "llm") for one in hints]
     meta = rest(row, *_USED) | dict(record(row, "meta")) | ({"data": others} if others else {})
-    meta |= {"cancelled": len(given) - len(judged)} if len(judged) < len(given) else {}
+    meta |= {"cancelled": len(inputs) - len(judged)} if len(judged) < len(inputs) else {}
     meta |= {"predictions": hints} if hints and judged else {}
     answers = [response(text) for text in texts.values()]
     yield unit(prompt, answers, [verdict for verdict in verdicts if verdict], row_id=row.get("id"), meta=meta)
@@ -58,7 +58,7 @@ def _items(data: Mapping[str, Any]) -> tuple[Any, dict[str, Any], dict[str, Any]
     if not lists:
         return None
     prompt = next(
-        (name for wanted in PROMPTS for name in data if plain(name).startswith(wanted) and name != lists[0]), None
+        (name for target in PROMPTS for name in data if plain(name).startswith(target) and name != lists[0]), None
     )
     if prompt is None:
         raise UnusableRowError("no field is named like a prompt")

@@ -64,8 +64,8 @@ def rubrics(row: Row) -> Iterator[Unit]:
 def edits(row: Row) -> Iterator[Unit]:
     """The original with one judgment for each correction; an editor who left it as it was gives no edit."""
     original = field(row, "original")
-    given = records(row, "edits") if "edits" in row else [{"text": field(row, "edited"), **_feedback(row)}]
-    judgments = [_edit(item, original, *origin(record(row, "meta"))) for item in given]
+    inputs = records(row, "edits") if "edits" in row else [{"text": field(row, "edited"), **_feedback(row)}]
+    judgments = [_edit(item, original, *origin(record(row, "meta"))) for item in inputs]
     used = ("original", "edited", "edits", "feedback")
     yield unit(field(row, "prompt"), [response(original)], judgments, **common(row, *used))
 
@@ -119,14 +119,14 @@ def _reply(raw: list[Mapping[str, Any]], at: int, verdicts: list[Judgment], own:
 
 def answers(row: Row) -> Iterator[Unit]:
     """One response with people's ratings and reasons, or with a written critique."""
-    given = response(field(row, "response"), generator=row.get("model"))
+    inputs = response(field(row, "response"), generator=row.get("model"))
     rater, kind = origin(record(row, "meta"))
     verdicts = [_rating(label) for label in records(row, "labels")] if "labels" in row else []
     if "critique" in row:
         if not isinstance(row["critique"], str) or not row["critique"].strip():
             raise UnusableRowError("empty critique")
         verdicts.append(judgment(rater, kind, rationale=row["critique"]))
-    yield unit(field(row, "prompt"), [given], verdicts, **common(row, "response", "labels", "critique", "model"))
+    yield unit(field(row, "prompt"), [inputs], verdicts, **common(row, "response", "labels", "critique", "model"))
 
 
 def _rating(label: Mapping[str, Any]) -> Judgment:

@@ -72,13 +72,13 @@ def from_table(table: pa.Table, before: int) -> pa.Table | None:
         texts["source_row"] = texts.pop("id")
     others = [name for name in table.column_names if name not in (*TEXTS, "id", *_PASSED_ON)]
     metas = [rest(row) for row in table.select(others).to_pylist()] if others else [{}] * len(table)
-    given = {
+    inputs = {
         "line": pa.array(range(before + 1, before + 1 + len(table)), pa.int64()),
         **{name: table[name] for name in TEXTS},
         "source_row": pa.nulls(len(table), pa.string()),
         "meta": _texts([json_object(meta) if meta else None for meta in metas]),
     }
-    return pa.table(given | texts)
+    return pa.table(inputs | texts)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -94,5 +94,5 @@ def as_row(value: Row) -> dict[str, Any]:
     """The row behind a row of such a table."""
     named = {name: value.get(name) for name in (*TEXTS, *_PASSED_ON)}
     meta = json.loads(value["meta"]) if value.get("meta") else {}
-    found = {name: item for name, item in named.items() if item is not None}
-    return meta | found | ({"id": value["source_row"]} if value.get("source_row") is not None else {})
+    names = {name: item for name, item in named.items() if item is not None}
+    return meta | names | ({"id": value["source_row"]} if value.get("source_row") is not None else {})

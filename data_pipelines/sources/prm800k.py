@@ -36,18 +36,18 @@ def matches(row: Row) -> bool:
 def steps(row: Row) -> Iterator[Unit]:
     question, label = record(row, "question"), record(row, "label")
     path: Path = []
-    made = 0
+    result = 0
     for step in records(label, "steps"):
         followed, others = _step(step)
         for text, rating in others:
-            made += 1
+            result += 1
             yield _unit(row, question, label, [(before, None) for before, _ in path] + [(text, rating)], followed=False)
         if followed is None:
             break
         path.append(followed)
     if path:
         yield _unit(row, question, label, path, followed=True)
-    elif not made:
+    elif not result:
         raise UnusableRowError("no steps")
 
 

@@ -108,8 +108,8 @@ def unpaired(row: Row) -> Iterator[Unit]:
     if label not in (0, 1):
         raise UnusableRowError("label is not true or false")
     verdict = judgment(UNSTATED, scores=[(0, "desirable", float(label))])
-    given = without_prompt(row["prompt"], field(row, "completion"))
-    yield unit(field(row, "prompt"), [response(given)], [verdict], **about(row, "prompt", "completion", "label"))
+    inputs = without_prompt(row["prompt"], field(row, "completion"))
+    yield unit(field(row, "prompt"), [response(inputs)], [verdict], **about(row, "prompt", "completion", "label"))
 
 
 def stepwise(row: Row) -> Iterator[Unit]:

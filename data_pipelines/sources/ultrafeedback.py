@@ -73,8 +73,8 @@ def _rating(note: Any) -> float | None:
 def _total(item: Mapping[str, Any]) -> float | None:
     if item.get("fine-grained_score") is not None:
         return finite(item["fine-grained_score"], "fine-grained_score")
-    given = [rating for note in record(item, "annotations").values() if (rating := _rating(note)) is not None]
-    return sum(given) / len(given) if given else None
+    inputs = [rating for note in record(item, "annotations").values() if (rating := _rating(note)) is not None]
+    return sum(inputs) / len(inputs) if inputs else None
 
 
 def binarized(row: Row) -> Iterator[Unit]:

@@ -103,12 +103,12 @@ def response(value: Any, *, generator: Any = None, step_ends: Sequence[int] | No
             raise UnusableRowError("empty response")
         messages = assistant_message(value)
     else:
-        found = turns(value, "response")
-        if any(message.role not in ("assistant", "tool") for message in found) or found[0].role != "assistant":
+        result = turns(value, "response")
+        if any(message.role not in ("assistant", "tool") for message in result) or result[0].role != "assistant":
             raise UnusableRowError("a response must consist of assistant turns")
-        if not any(m.role == "assistant" and (m.content.strip() or m.tool_calls) for m in found):
+        if not any(m.role == "assistant" and (m.content.strip() or m.tool_calls) for m in result):
             raise UnusableRowError("empty response")
-        messages = messages_json(found)
+        messages = messages_json(result)
     return {
         "messages": messages,
         "generator": None if generator is None or generator == "" else str(generator),

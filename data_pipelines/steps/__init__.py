@@ -110,10 +110,10 @@ def partition(
     frame: pl.DataFrame, reason: pl.Series, *, evidence: pl.Series | None = None, facts: Mapping[str, Any] | None = None
 ) -> StepResult:
     """Drop the rows that have a reason (aligned with the frame; null keeps the row)."""
-    given = reason.cast(pl.String).alias("reason")
+    inputs = reason.cast(pl.String).alias("reason")
     shown = (evidence if evidence is not None else pl.repeat(None, len(frame), eager=True)).cast(pl.String)
-    dropped = frame.select("id").with_columns(given, shown.alias("evidence")).filter(pl.col("reason").is_not_null())
-    return StepResult(frame.filter(given.is_null()), dropped, dict(facts or {}))
+    dropped = frame.select("id").with_columns(inputs, shown.alias("evidence")).filter(pl.col("reason").is_not_null())
+    return StepResult(frame.filter(inputs.is_null()), dropped, dict(facts or {}))
 
 
 def nothing_dropped(frame: pl.DataFrame, facts: Mapping[str, Any]) -> StepResult:

@@ -70,7 +70,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     relabelled = _with_label(frame, truth[:, FIRST] + truth[:, TIE] / 2, labelled, n_votes, config.method)
     margin = (2 * pl.col("p").list.first() - 1).abs()
     unclear = (pl.col("responses").list.len() == 2) & (margin.round(9) < config.min_margin)
-    told = relabelled.select(
+    summary = relabelled.select(
         reason=pl.when(unclear).then(pl.lit("no clear majority")),
         evidence=pl.when(unclear).then(pl.format("p = {}", pl.col("p").list.first().round(4))),
     )
@@ -82,7 +82,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         "winner_changed": _changed(frame, relabelled),
         "raters": _skills(shared, skill) if len(shared.row) else [],
     }
-    return partition(relabelled, told["reason"], evidence=told["evidence"], facts=facts)
+    return partition(relabelled, summary["reason"], evidence=summary["evidence"], facts=facts)
 
 
 def _fit(shared: Votes, config: Config) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -109,7 +109,7 @@ def _with_label(
     method: str,
 ) -> pl.DataFrame:
     first = pl.Series("_first", p_first).round(6)
-    given = frame.with_columns(first, pl.Series("_labelled", labelled), pl.Series("_n", n_votes))
+    inputs = frame.with_columns(first, pl.Series("_labelled", labelled), pl.Series("_n", n_votes))
     second = (1 - pl.col("_first")).round(6)
     tie, wins = pl.col("_first") == second, pl.col("_first") > second
     same = wins.eq_missing(pl.col("p").list.first() > pl.col("p").list.last()) & ~tie
@@ -121,7 +121,7 @@ def _with_label(
         "margin": pl.when(same).then(pl.col("margin")),  # the strength given for another winner says nothing
     }
     chosen = [pl.when("_labelled").then(value).otherwise(pl.col(name)).alias(name) for name, value in new.items()]
-    return given.with_columns(chosen).drop("_first", "_labelled", "_n").cast(frame.schema)
+    return inputs.with_columns(chosen).drop("_first", "_labelled", "_n").cast(frame.schema)
 
 
 def _changed(before: pl.DataFrame, after: pl.DataFrame) -> int:

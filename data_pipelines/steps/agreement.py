@@ -49,7 +49,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     n_votes = counts.sum(1)
     share = np.divide(counts.max(1, initial=0), n_votes, out=np.ones(len(frame)), where=n_votes >= 2)
     low = pl.Series(share < config.min_agreement - 1e-9)
-    told = pl.select(
+    summary = pl.select(
         reason=pl.when(low).then(pl.lit("raters disagree")),
         evidence=pl.when(low).then(pl.format("{} of votes agree", pl.Series(share).round(3))),
     )
@@ -63,7 +63,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         "votes": len(votes.row),
         "rater_agreement": against_rest(votes, counts),
     }
-    return partition(frame, told["reason"], evidence=told["evidence"], facts=facts)
+    return partition(frame, summary["reason"], evidence=summary["evidence"], facts=facts)
 
 
 def alpha_interval(

@@ -28,7 +28,7 @@ class Config:
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """Rows with at most `keep` responses."""
-    kept, dropped = [], []
+    kept_rows, dropped = [], []
     for row in frame.to_dicts():
         rewards = rewards_of(row, config.aspect)
         if rewards is None:
@@ -36,9 +36,9 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
             continue
         best = sorted(np.argsort(np.negative(rewards), kind="stable")[: config.keep].tolist())
         if len(best) == len(rewards):
-            kept.append(row)
+            kept_rows.append(row)
             continue
         ranks = ranks_of([rewards[at] for at in best]) if len(best) > 1 else None
-        kept.append(narrowed(row, best, ranks=ranks, **scored_label(row, config.aspect)))
-    facts = {"responses": sum(len(row["responses"]) for row in kept)}
-    return result_of(frame, kept, dropped, facts)
+        kept_rows.append(narrowed(row, best, ranks=ranks, **scored_label(row, config.aspect)))
+    facts = {"responses": sum(len(row["responses"]) for row in kept_rows)}
+    return result_of(frame, kept_rows, dropped, facts)

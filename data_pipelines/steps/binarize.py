@@ -32,7 +32,7 @@ class Config:
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """Rows of two responses with a clear winner."""
-    kept, dropped = [], []
+    kept_rows, dropped = [], []
     for row in frame.to_dicts():
         rewards = rewards_of(row, config.aspect)
         if rewards is None:
@@ -42,8 +42,8 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
             dropped.append((row["id"], "no two responses with different scores", None))
             continue
         better, worse = _drawn(rewards, row["unit"], config)
-        kept.append(as_pair(row, better, worse, rewards) | scored_label(row, config.aspect))
-    return result_of(frame, kept, dropped, {"pairs": len(kept)})
+        kept_rows.append(as_pair(row, better, worse, rewards) | scored_label(row, config.aspect))
+    return result_of(frame, kept_rows, dropped, {"pairs": len(kept_rows)})
 
 
 def _drawn(rewards: list[float], unit: str, config: Config) -> tuple[int, int]:

@@ -33,5 +33,5 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
 
     pairs = feature_pairs(frame, config)
     margin = cross_fitted(frame, pairs, part_of(config, HeadConfig), folds=config.folds, seed=config.seed)
-    found = confident_filter(pairs.ids, margin, first_preferred=first_preferred(frame, pairs))
-    return weighed(frame, found, action=config.action)
+    result = confident_filter(pairs.ids, margin, first_preferred=first_preferred(frame, pairs))
+    return weighed(frame, result, action=config.action)

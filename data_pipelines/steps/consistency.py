@@ -37,14 +37,14 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         {name: rewards for name, row in rows.items() if (rewards := rewards_of(row, aspect)) is not None}
         for aspect in (config.current, config.previous)
     )
-    found = consistency(current, previous, how=config.how)
+    result = consistency(current, previous, how=config.how)
     dropped = [(name, f"not every response has a score of {config.current}", None) for name in rows.keys() - current]
-    kept = []
-    for name, best, worst, why in zip(current, found.best, found.worst, found.verdicts.reason, strict=True):
+    kept_rows = []
+    for name, best, worst, why in zip(current, result.best, result.worst, result.verdicts.reason, strict=True):
         if best < 0:
             dropped.append((name, why, None))
             continue
-        kept.append(as_pair(rows[name], best, worst, current[name]) | {"n_votes": 0})
-    pairs = result_of(frame, kept, sorted(dropped), {})
-    softened = weighed(pairs.kept, found.verdicts, action="soft_label")
+        kept_rows.append(as_pair(rows[name], best, worst, current[name]) | {"n_votes": 0})
+    pairs = result_of(frame, kept_rows, sorted(dropped), {})
+    softened = weighed(pairs.kept, result.verdicts, action="soft_label")
     return softened._replace(dropped=pairs.dropped)

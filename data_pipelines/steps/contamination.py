@@ -56,7 +56,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     if config.near:
         hits.append(_near(mine, theirs.unique("text", keep="first", maintain_order=True), config.near))
     first = pl.concat(hits).unique("row", keep="first", maintain_order=True)
-    told = first.select(
+    summary = first.select(
         "row",
         name=bench["name"].gather(first["bench"]),
         evidence=pl.format(
@@ -67,9 +67,9 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         ),
     )
     rows = pl.DataFrame({"row": pl.int_range(len(frame), dtype=pl.Int64, eager=True)})
-    joined = rows.join(told, on="row", how="left", maintain_order="left")
+    joined = rows.join(summary, on="row", how="left", maintain_order="left")
     reason = pl.select(pl.format("in benchmark {}", joined["name"]))["name"]
-    counts = dict(told.group_by("name").len().sort("name").iter_rows())
+    counts = dict(summary.group_by("name").len().sort("name").iter_rows())
     facts = {"benchmarks": sorted(bench["name"].unique()), "hits_by_benchmark": counts, "benchmark_rows": len(bench)}
     return partition(frame, reason, evidence=joined["evidence"], facts=facts)
 
@@ -93,8 +93,8 @@ def _shared_words(mine: pl.DataFrame, theirs: pl.DataFrame, bench: pl.DataFrame,
         shared = near.filter(known[near["place"].to_numpy()] == near["gram"].to_numpy())
         hits.append(shared.unique("row", keep="first", maintain_order=True))
     first = pl.concat(hits).unique("row", keep="first", maintain_order=True)
-    said = pl.DataFrame({"text": mine["text"].gather(first["text"]), "word": first["word"]})
-    common = said.select(common=words(pl.col("text")).list.slice("word", config.ngram).list.join(" "))["common"]
+    settings = pl.DataFrame({"text": mine["text"].gather(first["text"]), "word": first["word"]})
+    common = settings.select(common=words(pl.col("text")).list.slice("word", config.ngram).list.join(" "))["common"]
     return first.select("row", bench=index["row"].gather(first["place"]), common=common)
 
 

@@ -27,7 +27,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
 
     pairs = feature_pairs(frame, config)
     family = family_of(frame, pairs)
-    found = cross_fit_filter(
+    result = cross_fit_filter(
         pairs,
         keep_share=config.keep_share,
         head=part_of(config, HeadConfig),
@@ -35,5 +35,5 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         groups=family,
         seed=config.seed,
     )
-    prior = from_margins(found.evidence["margin"], groups=family, seed=config.seed)
-    return weighed(frame, found, action=config.action, facts=noise_facts(prior))
+    prior = from_margins(result.evidence["margin"], groups=family, seed=config.seed)
+    return weighed(frame, result, action=config.action, facts=noise_facts(prior))

@@ -32,7 +32,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     repeated = first.filter(pl.col("unit").is_duplicated())["unit"].unique()
     label = pl.struct("p", "ranks", "step_labels")
     kept_label = label.sort_by("id").first().over("unit")
-    told = first.with_columns(
+    summary = first.with_columns(
         reason=pl.when(pl.col("id") != pl.col("kept")).then(
             pl.when(label.eq_missing(kept_label))
             .then(pl.lit("exact duplicate"))
@@ -43,7 +43,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     groups = frame.filter(pl.col("unit").is_in(repeated.implode())).sort("id").partition_by("unit", maintain_order=True)
     merged = [_merge(group.to_dicts()) for group in groups] if config.merge_labels else []
     facts = {"units_repeated": len(repeated), "labels_merged": sum(row["method"] == MERGED for row in merged)}
-    result = partition(frame, told["reason"], evidence=told["evidence"], facts=facts)
+    result = partition(frame, summary["reason"], evidence=summary["evidence"], facts=facts)
     return result._replace(kept=replace_rows(result.kept, merged))
 
 

@@ -52,16 +52,16 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     pairs = near_pairs(texts, config.threshold, engine=config.engine)
     if config.text == "all":
         pairs = pairs.filter(weakest_part(rows, pairs) >= config.part_threshold)
-    found = pl.DataFrame(
+    result = pl.DataFrame(
         _greedy(pairs), schema={"row": pl.Int64, "kept": pl.Int64, "jaccard": pl.Float64}, orient="row"
     )
-    told = found.select(
-        id=rows["id"].gather(found["row"]),
+    summary = result.select(
+        id=rows["id"].gather(result["row"]),
         reason=pl.lit("near-duplicate"),
-        evidence=pl.format("kept {}, Jaccard {}", rows["id"].gather(found["kept"]), pl.col("jaccard").round(3)),
+        evidence=pl.format("kept {}, Jaccard {}", rows["id"].gather(result["kept"]), pl.col("jaccard").round(3)),
     )
-    joined = frame.select("id").join(told, on="id", how="left", maintain_order="left")
-    return partition(frame, joined["reason"], evidence=joined["evidence"], facts=_facts(found, config))
+    joined = frame.select("id").join(summary, on="id", how="left", maintain_order="left")
+    return partition(frame, joined["reason"], evidence=joined["evidence"], facts=_facts(result, config))
 
 
 def _greedy(pairs: pl.DataFrame) -> list[tuple[int, int, float]]:
@@ -102,7 +102,7 @@ def weakest_part(rows: pl.DataFrame, pairs: pl.DataFrame) -> pl.Series:
     return numbered.join(weakest, on="pair", how="left", maintain_order="left")["jaccard"] * same
 
 
-def _facts(found: pl.DataFrame, config: Config) -> dict[str, Any]:
-    share, _ = np.histogram(found["jaccard"].to_numpy(), bins=[0, 0.7, 0.8, 0.9, 0.9999, 1.1])
+def _facts(result: pl.DataFrame, config: Config) -> dict[str, Any]:
+    share, _ = np.histogram(result["jaccard"].to_numpy(), bins=[0, 0.7, 0.8, 0.9, 0.9999, 1.1])
     named = dict(zip(("below 0.7", "0.7-0.8", "0.8-0.9", "0.9-1", "equal words"), share.tolist(), strict=True))
     return {"engine": config.engine, "threshold": config.threshold, "dropped_by_jaccard": named}

@@ -55,7 +55,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     rows = frame.with_row_index("_row").filter(_eligible(config.splits))
     flipped = rows.filter(flips(rows, config))
     turned = pl.Series(np.isin(np.arange(len(frame)), flipped["_row"].to_numpy()))
-    kept = frame.with_columns(
+    kept_rows = frame.with_columns(
         pl.when(turned).then(pl.col(name).list.reverse()).otherwise(pl.col(name)).alias(name) for name in ("p", "ranks")
     )
     longer = _worse_is_longer(rows)
@@ -68,7 +68,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         "note": f"{len(flipped)} of {len(rows)} labels turned around ({config.kind}, seed {config.seed})",
     }
     truth = flipped.select("id", kind=pl.lit(config.kind))
-    return nothing_dropped(kept, facts)._replace(records={"label_flip": truth})
+    return nothing_dropped(kept_rows, facts)._replace(records={"label_flip": truth})
 
 
 def flips(rows: pl.DataFrame, config: Config) -> NDArray[np.bool_]:
@@ -130,12 +130,12 @@ def _annotator_odds(rows: pl.DataFrame, config: Config) -> NDArray[np.float64]:
 
 def _prompt_direction(prompts: pl.Series, seed: int) -> NDArray[np.float64]:
     """[rows] standardised mean over the prompt's distinct words of a random number fixed per word."""
-    said = pl.DataFrame({"prompt": prompts}).with_row_index("row")
-    long = said.select("row", word=words(prompt_text()).list.unique()).explode("word", empty_as_null=False)
+    settings = pl.DataFrame({"prompt": prompts}).with_row_index("row")
+    long = settings.select("row", word=words(prompt_text()).list.unique()).explode("word", empty_as_null=False)
     known = long["word"].unique().sort()
     value = pl.DataFrame({"word": known, "z": _normal(known, f"{seed} word")})
     mean = long.join(value, on="word").group_by("row").agg(pl.col("z").mean())
-    z = said.select("row").join(mean, on="row", how="left", maintain_order="left")["z"].fill_null(0).to_numpy()
+    z = settings.select("row").join(mean, on="row", how="left", maintain_order="left")["z"].fill_null(0).to_numpy()
     spread = z.std()
     return np.asarray((z - z.mean()) / spread if spread > 0 else np.zeros_like(z))
 

@@ -68,13 +68,13 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     counts = Counter(rule for row in rows for rule in row.pop("_rules"))
     as_arrow = changed.clear().to_arrow(compat_level=pl.CompatLevel.oldest()).schema
     renewed = pl.DataFrame(pa.Table.from_pylist(rows, schema=as_arrow), schema=changed.schema)  # half the time of dicts
-    kept = pl.concat([numbered.join(changed.select("_at"), on="_at", how="anti"), renewed]).sort("_at").drop("_at")
+    kept_rows = pl.concat([numbered.join(changed.select("_at"), on="_at", how="anti"), renewed]).sort("_at").drop("_at")
     facts = {
         "rows_changed": len(rows),
         "rows_changed_by_rule": {rule: counts[rule] for rule in rules},
         "rows_with_steps_left_alone": frame.select(stepped.sum()).item(),
     }
-    return nothing_dropped(kept, facts)
+    return nothing_dropped(kept_rows, facts)
 
 
 def clean(text: str, rules: Sequence[str] = tuple(RULES)) -> tuple[str, set[str]]:
@@ -91,8 +91,8 @@ def _rewritten(frame: pl.DataFrame, rules: Sequence[str]) -> dict[str, tuple[str
     """Canonical JSON -> (new canonical JSON, rules), for conversations that change."""
     distinct = pl.concat([frame["prompt"], frame["responses"].explode()]).unique().drop_nulls()
     suspects = distinct.filter(distinct.str.contains(_SUSPECT))
-    found = {text: _clean_messages(text, rules) for text in suspects.sort()}
-    return {text: new for text, new in found.items() if new[1]}
+    names = {text: _clean_messages(text, rules) for text in suspects.sort()}
+    return {text: new for text, new in names.items() if new[1]}
 
 
 def _clean_messages(text: str, rules: Sequence[str]) -> tuple[str, set[str]]:

@@ -55,5 +55,5 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         prior = noise_prior.from_gold(agreement_with(context.gold[config.gold], frame, pairs.ids))
     else:
         prior = estimated_noise(frame, pairs, head, seed=config.seed)
-    found = collaborate(pairs, noise=prior.value, review=part_of(config, ReviewConfig), head=head, seed=config.seed)
-    return weighed(frame, found.verdicts, action=config.action, audit=found.audit.table(), facts=noise_facts(prior))
+    result = collaborate(pairs, noise=prior.value, review=part_of(config, ReviewConfig), head=head, seed=config.seed)
+    return weighed(frame, result.verdicts, action=config.action, audit=result.audit.table(), facts=noise_facts(prior))

@@ -57,13 +57,13 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         evidence={"reward": _ragged(reward_PN, rows), "response_weight": _ragged(weight_PN, rows)},
         facts={"strategy": strategy, "r_squared": r_squared, "responses": int((weight_PN > 0).sum())},
     )
-    kept = [
+    kept_rows = [
         _narrowed(row, weights, config.aspect) for row, weights in zip(rows, weight_PN, strict=True) if weights.any()
     ]
     why = dict.fromkeys(frame["id"], f"not every response has a score of {config.aspect}")
     why |= dict(zip(ids, verdicts.reason, strict=True))
     dropped = [(one, reason, None) for one, reason in why.items() if reason]
-    return audited(result_of(frame, kept, dropped, {"note": _note(strategy, r_squared)}), verdicts)
+    return audited(result_of(frame, kept_rows, dropped, {"note": _note(strategy, r_squared)}), verdicts)
 
 
 def _strategy(
@@ -78,8 +78,8 @@ def _strategy(
     judged, ids = [rows[at] for at in known], [rows[at]["id"] for at in known]
     truth_PN = _padded(judged, config.truth)
     best, measured = best_strategy(ids, reward_PN[known][:, : truth_PN.shape[1]], truth_PN, seed=config.seed)
-    told = {str(name): None if np.isnan(value) else round(value, 4) for name, value in measured.items()}
-    return (best if config.strategy == "auto" else config.strategy), told
+    summary = {str(name): None if np.isnan(value) else round(value, 4) for name, value in measured.items()}
+    return (best if config.strategy == "auto" else config.strategy), summary
 
 
 def _note(strategy: Strategy, r_squared: Mapping[str, float | None]) -> str:
@@ -92,27 +92,27 @@ def _note(strategy: Strategy, r_squared: Mapping[str, float | None]) -> str:
 
 def _ragged(value_PN: NDArray[np.float64], rows: Sequence[Mapping[str, Any]]) -> NDArray[np.object_]:
     """[P] arrays without the padding: evidence is stored per row, and one long row must not widen all others."""
-    made = np.empty(len(rows), dtype=object)
+    values = np.empty(len(rows), dtype=object)
     for at, row in enumerate(rows):
-        made[at] = value_PN[at, : len(row["responses"])]
-    return made
+        values[at] = value_PN[at, : len(row["responses"])]
+    return values
 
 
 def _padded(rows: Sequence[Mapping[str, Any]], aspect: str) -> NDArray[np.float64]:
     """[P, N] scores, NaN where a row has fewer responses."""
     scores = [rewards_of(row, aspect) or [] for row in rows]
-    made = np.full((len(rows), max(map(len, scores))), np.nan)
+    result = np.full((len(rows), max(map(len, scores))), np.nan)
     for at, values in enumerate(scores):
-        made[at, : len(values)] = values
-    return made
+        result[at, : len(values)] = values
+    return result
 
 
 def _narrowed(row: Mapping[str, Any], weights: NDArray[np.float64], aspect: str) -> dict[str, Any]:
     """The row with the responses that weigh something, ranked by reward, their weights among the scores."""
     places = np.flatnonzero(weights > 0).tolist()
     rewards = rewards_of(row, aspect) or []
-    made = narrowed(row, places, ranks=ranks_of([rewards[at] for at in places]), **scored_label(row, aspect))
-    said = [
+    result = narrowed(row, places, ranks=ranks_of([rewards[at] for at in places]), **scored_label(row, aspect))
+    answers = [
         {"response": new, "aspect": WEIGHT, "value": round(float(weights[at]), DIGITS)} for new, at in enumerate(places)
     ]
-    return made | {"scores": [*(made["scores"] or []), *said]}
+    return result | {"scores": [*(result["scores"] or []), *answers]}

@@ -82,7 +82,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         *(holds.alias(reason) for reason, (holds, _) in rules.items()),
         *(shown.cast(pl.String).alias(f"{reason} evidence") for reason, (_, shown) in rules.items()),
     )
-    told = caught.select(
+    summary = caught.select(
         "row",
         reason=pl.coalesce(pl.lit(None, pl.String), *(pl.when(reason).then(pl.lit(reason)) for reason in rules)),
         evidence=pl.coalesce(
@@ -90,7 +90,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         ),
     )
     rows = pl.DataFrame({"row": pl.int_range(len(frame), dtype=pl.get_index_type(), eager=True)})
-    joined = rows.join(told, on="row", how="left", maintain_order="left")
+    joined = rows.join(summary, on="row", how="left", maintain_order="left")
     counts = {reason: int(caught[reason].sum()) for reason in rules}
     return partition(frame, joined["reason"], evidence=joined["evidence"], facts={"rows_caught_by_rule": counts})
 

@@ -30,24 +30,24 @@ class Config:
 
     def parsed(self) -> list[tuple[str, float, int]]:
         """(unit, p first, answers) of every line."""
-        made = []
+        results = []
         for line in self.labels:
-            found = _LINE.fullmatch(line)
+            match = _LINE.fullmatch(line)
             try:
-                p = float(found[2]) if found else -1.0
+                p = float(match[2]) if match else -1.0
             except ValueError:
                 p = -1.0
-            if found is None or not 0 <= p <= 1:
+            if match is None or not 0 <= p <= 1:
                 raise ConfigError(f"relabel: expected 'UNIT P N' with P in [0, 1], got {line!r}")
-            made.append((found[1], p, int(found[3])))
-        return made
+            results.append((match[1], p, int(match[3])))
+        return results
 
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """All rows; those of the named units with the new label and full weight."""
-    told = pl.DataFrame(config.parsed(), schema={"unit": pl.String, "_p": pl.Float64, "_n": pl.Int32}, orient="row")
-    joined = frame.join(told, on="unit", how="left", maintain_order="left")
-    given, p = pl.col("_p").is_not_null(), pl.col("_p")
+    summary = pl.DataFrame(config.parsed(), schema={"unit": pl.String, "_p": pl.Float64, "_n": pl.Int32}, orient="row")
+    joined = frame.join(summary, on="unit", how="left", maintain_order="left")
+    inputs, p = pl.col("_p").is_not_null(), pl.col("_p")
     before = pl.col("p").list.first()
     new = {
         "p": pl.concat_list(p, 1 - p),
@@ -57,13 +57,13 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         "margin": pl.lit(None, pl.Float64),
         "weight": pl.lit(1.0),
     }
-    made = joined.with_columns(
-        pl.when(given).then(value).otherwise(pl.col(name)).alias(name) for name, value in new.items()
+    result = joined.with_columns(
+        pl.when(inputs).then(value).otherwise(pl.col(name)).alias(name) for name, value in new.items()
     )
-    changed = joined.filter(given & ((before > 0.5) != (p > 0.5)))
+    changed = joined.filter(inputs & ((before > 0.5) != (p > 0.5)))
     facts = {
         "relabelled": int(joined["_p"].is_not_null().sum()),
         "winner_changed": len(changed),
-        "not_in_this_version": len(told) - joined.filter(given)["unit"].n_unique(),
+        "not_in_this_version": len(summary) - joined.filter(inputs)["unit"].n_unique(),
     }
-    return nothing_dropped(made.select(frame.columns).cast(frame.schema), facts)
+    return nothing_dropped(result.select(frame.columns).cast(frame.schema), facts)

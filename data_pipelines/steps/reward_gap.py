@@ -48,12 +48,12 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     from rmkit.reliability.mpo import split_by_gap
 
     ids, margin = model_margins(frame, config) if config.model else _cross_fitted(frame, config)
-    found = split_by_gap(ids, margin, quantile=config.quantile)
-    wanted = np.asarray(found.evidence["part"]) == config.part
-    why = np.where(wanted, "", np.asarray(found.reason, dtype=object))
-    why[~wanted & (why == "")] = "easy: the rewards are far apart, as the label says"
-    made: Verdicts = replace(found, weight=wanted.astype(np.float64), reason=tuple(why.tolist()))
-    return weighed(frame, made, action=config.action)
+    results = split_by_gap(ids, margin, quantile=config.quantile)
+    target = np.asarray(results.evidence["part"]) == config.part
+    why = np.where(target, "", np.asarray(results.reason, dtype=object))
+    why[~target & (why == "")] = "easy: the rewards are far apart, as the label says"
+    result: Verdicts = replace(results, weight=target.astype(np.float64), reason=tuple(why.tolist()))
+    return weighed(frame, result, action=config.action)
 
 
 def model_margins(frame: pl.DataFrame, config: Config) -> tuple[tuple[str, ...], NDArray[np.float64]]:

@@ -38,7 +38,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     rows = frame.to_dicts()
     scorable = [row for row in rows if row["responses"]]
     answers = model.score([Example(row).candidates for row in scorable])
-    kept: list[dict[str, Any]] = []
+    kept_rows: list[dict[str, Any]] = []
     dropped: list[tuple[str, str, str | None]] = [
         (row["id"], "no response to score", None) for row in rows if not row["responses"]
     ]
@@ -49,12 +49,12 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
             continue
         values = [one.value for one in scores]
         others = [one for one in row["scores"] or [] if one["aspect"] != aspect]
-        said = [{"response": at, "aspect": aspect, "value": value} for at, value in enumerate(values)]
+        settings = [{"response": at, "aspect": aspect, "value": value} for at, value in enumerate(values)]
         label = (
             {"ranks": ranks_of(values), "p": None, "margin": None, "method": SCORED, "n_votes": 0}
             if config.label
             else {}
         )
-        kept.append(row | {"scores": [*others, *said]} | label)
-    facts = {"aspect": aspect, "fingerprint": model.info.fingerprint, "scored": len(kept)}
-    return result_of(frame, kept, dropped, facts)
+        kept_rows.append(row | {"scores": [*others, *settings]} | label)
+    facts = {"aspect": aspect, "fingerprint": model.info.fingerprint, "scored": len(kept_rows)}
+    return result_of(frame, kept_rows, dropped, facts)

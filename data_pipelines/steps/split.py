@@ -63,18 +63,20 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     marked = frame.with_columns(family).join(assigned, on="family", how="left", maintain_order="left")
     if config.respect == "source":
         marked = marked.with_columns(_split=pl.coalesce(_given().over("family"), "_split"))
-    kept = marked.with_columns(split="_split").drop("_split").select(frame.columns)
-    rows = dict(kept.group_by("split").len().sort("split").iter_rows())
+    kept_rows = marked.with_columns(split="_split").drop("_split").select(frame.columns)
+    rows = dict(kept_rows.group_by("split").len().sort("split").iter_rows())
     facts = {
         "families": len(numbers),
-        "largest_family": kept.group_by("family").len()["len"].max() or 0,
+        "largest_family": kept_rows.group_by("family").len()["len"].max() or 0,
         "rows_by_split": rows,
-        "families_by_split": dict(kept.group_by("split").agg(pl.col("family").n_unique()).sort("split").iter_rows()),
+        "families_by_split": dict(
+            kept_rows.group_by("split").agg(pl.col("family").n_unique()).sort("split").iter_rows()
+        ),
     }
     empty = [name for name, ratio in config.ratios().items() if ratio and not rows.get(name)]
-    if empty and len(kept):
+    if empty and len(kept_rows):
         facts["warning"] = f"no rows in {', '.join(empty)}: {len(numbers)} families are too few for these ratios"
-    return nothing_dropped(kept, facts)
+    return nothing_dropped(kept_rows, facts)
 
 
 def families(frame: pl.DataFrame, *, threshold: float = 0.7, same_opening: bool = True) -> pl.Series:
@@ -97,16 +99,16 @@ def families(frame: pl.DataFrame, *, threshold: float = 0.7, same_opening: bool 
 
 def places(numbers: Sequence[int], config: Config) -> list[str]:
     """The split of each family: its place, but none with a ratio is left empty while another has two families."""
-    given = {number: place(number, config) for number in numbers}
+    inputs = {number: place(number, config) for number in numbers}
     end = 0.0
     for name, ratio in config.ratios().items():
         end += ratio
-        count = Counter(given.values())
-        movable = [number for number in numbers if count[given[number]] > 1]
+        count = Counter(inputs.values())
+        movable = [number for number in numbers if count[inputs[number]] > 1]
         if ratio and not count[name] and movable:
             middle = end - ratio / 2
-            given[min(movable, key=partial(_distance, middle, config.seed))] = name
-    return [given[number] for number in numbers]
+            inputs[min(movable, key=partial(_distance, middle, config.seed))] = name
+    return [inputs[number] for number in numbers]
 
 
 def place(family: int, config: Config) -> str:

@@ -49,14 +49,14 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
             room -= min(rows, level)
     place = pl.DataFrame({"id": frame["id"], "family": family}).select(pl.col("id").rank("ordinal").over("family"))
     left_out = ~family.is_in(taken) | (place["id"] > level)
-    told = pl.select(reason=pl.when(left_out).then(pl.lit("not sampled")))
+    summary = pl.select(reason=pl.when(left_out).then(pl.lit("not sampled")))
     facts = {
         "rows_available": len(frame),
         "families_available": len(sizes),
         "families_taken": len(taken),
         "rows_a_family_at_most": level,
     }
-    return partition(frame, told["reason"], facts=facts)
+    return partition(frame, summary["reason"], facts=facts)
 
 
 def _level(sizes: NDArray[np.uint32], max_rows: int) -> int:

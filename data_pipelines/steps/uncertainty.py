@@ -57,8 +57,8 @@ class Config(CrossFitConfig, UpoConfig):
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """The surest rows, or all with soft labels; all T probabilities of every pair are in the audit."""
     ids, margin, passes = _of_model(frame, config) if config.model else _cross_fitted(frame, config)
-    found = select_certain(ids, passes, margin=margin, config=part_of(config, UpoConfig), seed=config.seed)
-    return weighed(frame, found, action=config.action)
+    result = select_certain(ids, passes, margin=margin, config=part_of(config, UpoConfig), seed=config.seed)
+    return weighed(frame, result, action=config.action)
 
 
 Judged = tuple[tuple[str, ...], NDArray[np.float64], Uncertainty]
@@ -82,12 +82,12 @@ def _of_model(frame: pl.DataFrame, config: Config) -> Judged:
 
     pairs = judged_pairs(frame, config.splits)
     check_enough(len(pairs), what="pairs with a winner")
-    asked = [pair.candidates for pair in pairs]
+    requests = [pair.candidates for pair in pairs]
     model = load_model(config.model)
-    plain = by_label(pairs, model.score(asked))
+    plain = by_label(pairs, model.score(requests))
     rate, passes = config.estimator_dropout, config.passes
     dropping = with_dropout(model, rate=rate, passes=passes, where="model", seed=config.seed)
     assert isinstance(dropping, ModelDropout)
-    draws = [by_label(pairs, one) for one in dropping.draws(asked)]
+    draws = [by_label(pairs, one) for one in dropping.draws(requests)]
     margin = np.array([chosen.value - rejected.value for chosen, rejected in plain])
     return tuple(pair.example for pair in pairs), margin, from_scores(draws)

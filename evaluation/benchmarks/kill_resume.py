@@ -13,7 +13,7 @@ from typing import Any
 
 def kill_and_resume(
     command: Sequence[str],
-    asked: Counter[str],
+    requests: Counter[str],
     stored: Callable[[], set[str]],
     *,
     kills: int,
@@ -22,32 +22,32 @@ def kill_and_resume(
 ) -> tuple[dict[str, Any], str]:
     """Counts of calls, and what the last run printed.
 
-    `asked` is how often the endpoint was asked for each thing so far, `stored` gives the things whose answers are in
+    `requests` is how often the endpoint was asked for each thing so far, `stored` gives the things whose answers are in
     the ledger: one of these that is asked for again would be paid twice. Calls in flight at a kill, or whose answer
     was on its way to the disk, are lost to both sides. Raises CalledProcessError where the command fails by itself.
     """
     draw = random.Random(0)
     done = paid_twice = 0
     while True:
-        known, before = stored(), asked.copy()
+        known, before = stored(), requests.copy()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         if done < kills:
-            while asked == before and process.poll() is None:  # it is on its way
+            while requests == before and process.poll() is None:  # it is on its way
                 time.sleep(0.01)
             time.sleep(draw.uniform(0.05, longest_s))
             process.send_signal(signal.SIGKILL)
             done += process.wait() == -signal.SIGKILL
         out = process.communicate()[0]
-        paid_twice += len({name for name in before if asked[name] > before[name]} & known)
+        paid_twice += len({name for name in before if requests[name] > before[name]} & known)
         if process.returncode == 0:
             break
         if process.returncode != -signal.SIGKILL:
             raise subprocess.CalledProcessError(process.returncode, command)
     counts = {
         "kills": done,
-        "calls_needed": len(asked),
-        "calls_made": sum(asked.values()),
-        "asked_again_after_loss_in_flight": sum(asked.values()) - len(asked) - paid_twice,
+        "calls_needed": len(requests),
+        "calls_made": sum(requests.values()),
+        "asked_again_after_loss_in_flight": sum(requests.values()) - len(requests) - paid_twice,
         "stored_answers_paid_again": paid_twice,
     }
     return counts, out

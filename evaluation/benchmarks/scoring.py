@@ -26,20 +26,20 @@ SIGMA = 0.6
 
 
 def main(argv: list[str]) -> int:
-    made = parser(
+    argument_parser = parser(
         "bench scoring",
         "Best-of-N scoring with shared prompts beside the plain padded way.",
         examples=["bench scoring", "bench scoring --completion 32 --prompts 2 --repeats 3 --threads 1"],
     )
-    made.add_argument("--n", type=int, default=16, help="completions per prompt (default 16)")
-    made.add_argument("--completion", type=int, default=64, help="mean tokens of a completion (default 64)")
-    made.add_argument("--ratios", default="4,8", help="prompt to completion ratios (default 4,8)")
-    made.add_argument("--prompts", type=int, default=4, help="prompts per run (default 4)")
-    made.add_argument("--repeats", type=int, default=5)
-    made.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    made.add_argument("--size", default="small", help="model size of `bench training` (default small)")
-    made.add_argument("--threads", type=int, help="threads of torch (default: all)")
-    options = made.parse_args(argv)
+    argument_parser.add_argument("--n", type=int, default=16, help="completions per prompt (default 16)")
+    argument_parser.add_argument("--completion", type=int, default=64, help="mean tokens of a completion (default 64)")
+    argument_parser.add_argument("--ratios", default="4,8", help="prompt to completion ratios (default 4,8)")
+    argument_parser.add_argument("--prompts", type=int, default=4, help="prompts per run (default 4)")
+    argument_parser.add_argument("--repeats", type=int, default=5)
+    argument_parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    argument_parser.add_argument("--size", default="small", help="model size of `bench training` (default small)")
+    argument_parser.add_argument("--threads", type=int, help="threads of torch (default: all)")
+    options = argument_parser.parse_args(argv)
     summary = run(options)
     emit(summary, as_json=options.json, text=_text(summary))
     return 0
@@ -141,12 +141,12 @@ def _score(module: Any, rows: Sequence[Row], precision: str) -> list[float]:
     """Scores prompt by prompt: the N completions of one prompt are what the plain way batches."""
     import torch
 
-    found: list[float] = []
+    results: list[float] = []
     device = module.classifier.device.type
     with torch.inference_mode(), torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
         for row in rows:
-            found += module(module.collate([row])).tolist()
-    return found
+            results += module(module.collate([row])).tolist()
+    return results
 
 
 def _text(summary: Mapping[str, Any]) -> str:

@@ -51,19 +51,20 @@ def main(argv: list[str]) -> int:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--batch", type=int, default=16, help="batch size of the plain loop")
     options.add_argument("--plain", type=int, default=1, choices=(0, 1), help="0: measure the evaluator alone")
-    given = options.parse_args(argv)
+    inputs = options.parse_args(argv)
     try:
         import transformers  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("transformers", "train") from error
     suite = load_suite("rm-bench")
-    items = select(load_items(suite, given.data, allow_changed=True).items, given.prompts)
-    rounds = given.rounds if given.plain else 1
+    items = select(load_items(suite, inputs.data, allow_changed=True).items, inputs.prompts)
+    rounds = inputs.rounds if inputs.plain else 1
     arms = {
-        kind: _measure(kind, suite, items, rounds=rounds, batch=given.batch, plain=bool(given.plain)) for kind in KINDS
+        kind: _measure(kind, suite, items, rounds=rounds, batch=inputs.batch, plain=bool(inputs.plain))
+        for kind in KINDS
     }
     result = {"prompts": len(items), "pairs": 9 * len(items), "replies": 6 * len(items), "models": arms}
-    emit(result, as_json=given.json, text=_text(result))
+    emit(result, as_json=inputs.json, text=_text(result))
     return 0
 
 
@@ -98,12 +99,12 @@ def _measure(kind: str, suite: Suite, items: Sequence[Item], *, rounds: int, bat
     ours, difference = [], 0.0
     with progress(f"bench suites, {kind}", rounds) as advance:
         for _ in range(rounds):
-            made = _through_evaluator(suite, items, model)
-            ours.append(made)
+            result = _through_evaluator(suite, items, model)
+            ours.append(result)
             for name, taken in loops.items():
                 seconds, scores = _plain_loop(chat, classifier, _conversations(items, name), batch=batch)
                 taken.append(seconds)
-                difference = max(difference, _largest_difference(items, made["answers"], scores, name))
+                difference = max(difference, _largest_difference(items, result["answers"], scores, name))
             advance(1)
     own_percent = [100 * one["own_cpu_s"] / one["seconds"].cpu for one in ours]
     facts: dict[str, Any] = {
@@ -133,14 +134,14 @@ def _since(start: Seconds) -> Seconds:
 
 def _against(plain: Sequence[Seconds], ours: Sequence[Seconds]) -> dict[str, Any]:
     """Ratios within rounds and their medians, and the same arm against itself from round to round."""
-    made: dict[str, Any] = {"seconds": [one._asdict() for one in plain]}
+    by_key: dict[str, Any] = {"seconds": [one._asdict() for one in plain]}
     for clock in ("wall", "cpu"):
         mine, other = ([getattr(one, clock) for one in arm] for arm in (plain, ours))
         ratios = [x / y for x, y in zip(mine, other, strict=True)]
-        made[f"speedup_{clock}"] = round(statistics.median(ratios), 2)
-        made[f"speedups_{clock}"] = [round(ratio, 2) for ratio in ratios]
-        made[f"a_to_a_{clock}"] = [round(x / y, 2) for x, y in zip(mine[1:], mine, strict=False)]
-    return made
+        by_key[f"speedup_{clock}"] = round(statistics.median(ratios), 2)
+        by_key[f"speedups_{clock}"] = [round(ratio, 2) for ratio in ratios]
+        by_key[f"a_to_a_{clock}"] = [round(x / y, 2) for x, y in zip(mine[1:], mine, strict=False)]
+    return by_key
 
 
 def _through_evaluator(suite: Suite, items: Sequence[Item], model: Any) -> dict[str, Any]:
@@ -167,8 +168,8 @@ def _order(items: Sequence[Item], name: str) -> list[tuple[int, int]]:
 
 
 def _conversations(items: Sequence[Item], name: str) -> list[tuple[Conversation, Completion]]:
-    found = [(items[number].candidates, reply) for number, reply in _order(items, name)]
-    return [(asked.prompt, asked.completions[reply]) for asked, reply in found if asked is not None]
+    result = [(items[number].candidates, reply) for number, reply in _order(items, name)]
+    return [(requests.prompt, requests.completions[reply]) for requests, reply in result if requests is not None]
 
 
 def _plain_loop(

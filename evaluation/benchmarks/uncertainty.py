@@ -34,19 +34,21 @@ Way = Callable[[], Any]
 
 
 def main(argv: list[str]) -> int:
-    made = parser(
+    argument_parser = parser(
         "bench uncertainty",
         "MC dropout over a head, over cached features and over the whole model, beside one plain pass.",
         examples=["bench uncertainty --threads 1", "bench uncertainty --size tiny --items 8 --repeats 2"],
     )
-    made.add_argument("--passes", type=int, default=10, help="T (default 10)")
-    made.add_argument("--rate", type=float, default=0.1, help="dropout rate (default 0.1)")
-    made.add_argument("--items", type=int, default=8, help="prompts of two completions each (default 8)")
-    made.add_argument("--repeats", type=int, default=7)
-    made.add_argument("--size", choices=tuple(SHAPES), default="small", help="of the transformer (default small)")
-    made.add_argument("--threads", type=int, help="threads of torch (default: all)")
-    made.add_argument("-o", "--output", type=Path, help="also write the results page, Markdown")
-    options = made.parse_args(argv)
+    argument_parser.add_argument("--passes", type=int, default=10, help="T (default 10)")
+    argument_parser.add_argument("--rate", type=float, default=0.1, help="dropout rate (default 0.1)")
+    argument_parser.add_argument("--items", type=int, default=8, help="prompts of two completions each (default 8)")
+    argument_parser.add_argument("--repeats", type=int, default=7)
+    argument_parser.add_argument(
+        "--size", choices=tuple(SHAPES), default="small", help="of the transformer (default small)"
+    )
+    argument_parser.add_argument("--threads", type=int, help="threads of torch (default: all)")
+    argument_parser.add_argument("-o", "--output", type=Path, help="also write the results page, Markdown")
+    options = argument_parser.parse_args(argv)
     summary = run(options) | {"command": f"rmkit bench uncertainty {shlex.join(argv)}".strip()}
     if options.output:
         options.output.write_text(page(summary))

@@ -56,8 +56,8 @@ def version_data(ref: str, *, encoder: EncoderConfig | None = None) -> BenchData
 
 def noise_of(frame: pl.DataFrame, pairs: Sequence[Pair]) -> Callable[[str, float, int], NDArray[np.bool_]]:
     """The noise step's flips on these pairs, in their order."""
-    wanted = pl.DataFrame({"id": [pair.example for pair in pairs]})
-    rows = wanted.join(frame, on="id", how="left", maintain_order="left")
+    target = pl.DataFrame({"id": [pair.example for pair in pairs]})
+    rows = target.join(frame, on="id", how="left", maintain_order="left")
     return partial(_flips, rows)
 
 
@@ -75,15 +75,15 @@ def bench_data(
     encoder: EncoderConfig | None = None,
 ) -> BenchData:
     """The pairs as features; every distinct text is encoded once. `content` is the digest of what they came from."""
-    made = Encoder(encoder or EncoderConfig())
-    features = pair_features([*train, *test], made)
+    result = Encoder(encoder or EncoderConfig())
+    features = pair_features([*train, *test], result)
     chosen_first = np.where(features.p[:, None] >= 0.5, [[0, 1, 2]], [[0, 2, 1]])
     rows = np.take_along_axis(features.rows, chosen_first, axis=1)
     sure = np.maximum(features.p, 1 - features.p)
     n = len(train)
     return BenchData(
         name=name,
-        digest=digest([content, made.fingerprint]),
+        digest=digest([content, result.fingerprint]),
         train=FeaturePairs(
             tuple(pair.example for pair in train),
             features.vectors,

@@ -91,13 +91,13 @@ def downstream_data(
     frame, name, version_digest = version_frame(ref)
     train = judged_pairs(frame.filter(pl.col("split") == "train"), ("train",))
     check_enough(len(train), what="train pairs with a winner")
-    kept = [item for item in items if item.candidates is not None]
-    prompts = {cluster: at for at, cluster in enumerate(sorted({item.cluster for item in kept}))}
-    test = [pair for item in kept for pair in _comparisons(item, prompts[item.cluster])]
-    content = f"{version_digest} {SUITE} {len(kept)}"
-    made = bench_data(name, content, train, test, noise=noise_of(frame, train), encoder=encoder)
+    kept_rows = [item for item in items if item.candidates is not None]
+    prompts = {cluster: at for at, cluster in enumerate(sorted({item.cluster for item in kept_rows}))}
+    test = [pair for item in kept_rows for pair in _comparisons(item, prompts[item.cluster])]
+    content = f"{version_digest} {SUITE} {len(kept_rows)}"
+    result = bench_data(name, content, train, test, noise=noise_of(frame, train), encoder=encoder)
     facts = {"train_pairs": len(train), "prompts": len(prompts), "comparisons": len(test)}
-    return replace(made, facts=facts), kept
+    return replace(result, facts=facts), kept_rows
 
 
 def _comparisons(item: Item, family: int) -> list[Pair]:
@@ -133,15 +133,15 @@ def compared(suite: Suite, results: Sequence[Result], items: Sequence[Item]) -> 
         mean[key] = mean.get(key, np.zeros(len(result.credit))) + (result.credit == 1)  # RM-Bench: a tie is a loss
         cells.setdefault(key, []).append(result.cell)
     credits = {key: _credits(items, total / len(cells[key])) for key, total in mean.items()}
-    found: list[tuple[float, str, Difference]] = []
+    matches: list[tuple[float, str, Difference]] = []
     for (rate, method), mine in credits.items():
         if method != FLOOR:
-            told = differences(suite, mine, credits[rate, FLOOR], measures=MEASURES)
-            found += [(rate, method, one) for one in told]
-    corrected = with_holm([one for _, _, one in found])
+            summary = differences(suite, mine, credits[rate, FLOOR], measures=MEASURES)
+            matches += [(rate, method, one) for one in summary]
+    corrected = with_holm([one for _, _, one in matches])
     return [
         {"rate": rate, "method": method} | one.as_json()
-        for (rate, method, _), one in zip(found, corrected, strict=True)
+        for (rate, method, _), one in zip(matches, corrected, strict=True)
     ]
 
 

@@ -121,16 +121,16 @@ def _with_truth(arm: Mapping[str, Any], right: Mapping[str, bool]) -> list[dict[
     audit = pq.read_table(arm["audit"]).to_pydict()
     epoch, model = np.array(audit["epoch"]), np.array(audit["model"])
     clean = np.array([right[one] for one in audit["id"]])
-    kept, margin = np.array(audit["kept"]), np.array(audit["margin"])
-    made = []
+    values, margin = np.array(audit["kept"]), np.array(audit["margin"])
+    results = []
     for facts in arm["epochs"]:
         masks = [(epoch == facts["epoch"]) & (model == name) for name in ("A", "B")]
-        made.append(
+        results.append(
             dict(facts)
             | {"auc": [auc(margin[mask], clean[mask]) for mask in masks]}
-            | {"kept_precision": [kept_precision(kept[mask], clean[mask]) for mask in masks]}
+            | {"kept_precision": [kept_precision(values[mask], clean[mask]) for mask in masks]}
         )
-    return made
+    return results
 
 
 def planted(folder: Path, *, pairs: int, rate: float, seed: int) -> dict[str, bool]:
@@ -146,12 +146,12 @@ def planted(folder: Path, *, pairs: int, rate: float, seed: int) -> dict[str, bo
         first = draw.random() < 0.5
         label = float(first != (number in wrong))
         texts = [assistant_message(text) for text in ((good, bad) if first else (bad, good))]
-        made: dict[str, Any] = dict.fromkeys(EXAMPLE_SCHEMA.names)
-        made |= {"id": content_hash(f"{seed} {number}"), "unit": content_hash("".join(texts)), "kind": "pair"}
-        made |= {"source": "planted", "prompt": user_message(f"is it so, {number}?"), "responses": texts}
-        made |= {"p": [label, 1 - label], "n_votes": 1, "family": number, "weight": 1.0}
-        rows.append(made | {"split": "train" if number < pairs else "validation"})
-        right[made["id"]] = number not in wrong
+        by_key: dict[str, Any] = dict.fromkeys(EXAMPLE_SCHEMA.names)
+        by_key |= {"id": content_hash(f"{seed} {number}"), "unit": content_hash("".join(texts)), "kind": "pair"}
+        by_key |= {"source": "planted", "prompt": user_message(f"is it so, {number}?"), "responses": texts}
+        by_key |= {"p": [label, 1 - label], "n_votes": 1, "family": number, "weight": 1.0}
+        rows.append(by_key | {"split": "train" if number < pairs else "validation"})
+        right[by_key["id"]] = number not in wrong
     folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLE_SCHEMA), folder / "rows.parquet")
     manifest = {

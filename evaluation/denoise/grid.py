@@ -157,11 +157,11 @@ def _store(path: Path, outcome: Outcome, flips: NDArray[np.bool_], prior: float)
     right = ~flips
     facts: dict[str, Any] = {"prior": prior, "method_facts": _small(outcome.facts)}
     if outcome.weight is not None:
-        kept = outcome.weight > 0
+        kept_rows = outcome.weight > 0
         facts |= {
-            "kept": float(kept.mean()),
-            "kept_precision": kept_precision(kept, right),
-            "found": float((~kept)[flips].mean()) if flips.any() else None,
+            "kept": float(kept_rows.mean()),
+            "kept_precision": kept_precision(kept_rows, right),
+            "found": float((~kept_rows)[flips].mean()) if flips.any() else None,
         }
     if outcome.margin is not None and flips.any():
         facts["auc"] = auc(outcome.margin, right)
@@ -204,8 +204,8 @@ def _path(folder: Path, cell: Cell, method: str) -> Path:
 
 
 def _folder(data: BenchData, head: HeadConfig, prior: float | None) -> Path:
-    said = json.dumps([data.name, data.digest, asdict(head), prior], sort_keys=True)
-    return paths.home() / "runs" / "denoise" / digest([said, source_digest("rmkit", "evaluation")])[:16]
+    answers = json.dumps([data.name, data.digest, asdict(head), prior], sort_keys=True)
+    return paths.home() / "runs" / "denoise" / digest([answers, source_digest("rmkit", "evaluation")])[:16]
 
 
 def _store_task(folder: Path, data: BenchData, cells: Iterable[Cell]) -> None:
@@ -238,11 +238,11 @@ def _arrays(pairs: FeaturePairs) -> dict[str, NDArray[Any]]:
 @functools.lru_cache(maxsize=1)
 def _read_pairs(path: Path, stamp: int) -> tuple[FeaturePairs, FeaturePairs]:
     with np.load(path, allow_pickle=False) as stored:
-        made = []
+        results = []
         for side in ("train", "test"):
             columns = {name: stored.get(f"{side}_{name}") for name in ("vectors", "rows", "soft_label", "weight")}
-            made.append(FeaturePairs(tuple(stored[f"{side}_ids"].tolist()), **columns))
-    return made[0], made[1]
+            results.append(FeaturePairs(tuple(stored[f"{side}_ids"].tolist()), **columns))
+    return results[0], results[1]
 
 
 def _read_task(folder: Path, cell: str) -> tuple[FeaturePairs, FeaturePairs, NDArray[np.bool_]]:
@@ -255,8 +255,8 @@ def parse_cells(kinds: Sequence[str], rates: Sequence[float], seeds: int) -> lis
     """All cells; without noise the kinds do not differ, so rate 0 is there once. Raises ConfigError."""
     if seeds < 1 or not kinds or not rates or not all(0 <= rate < 0.5 for rate in rates):
         raise ConfigError(f"seeds must be positive, rates in [0, 0.5), kinds given; got {seeds}, {rates}, {kinds}")
-    kept = [(kind, rate) for rate in sorted(set(rates)) for kind in kinds if rate or kind == kinds[0]]
-    return [Cell(kind, rate, seed) for kind, rate in kept for seed in range(seeds)]
+    kept_rows = [(kind, rate) for rate in sorted(set(rates)) for kind in kinds if rate or kind == kinds[0]]
+    return [Cell(kind, rate, seed) for kind, rate in kept_rows for seed in range(seeds)]
 
 
 def check_methods(names: Sequence[str]) -> list[str]:

@@ -103,15 +103,15 @@ def with_loss(task: Task, loss: str) -> Outcome:
 
 
 def reviewed(task: Task, **review: str) -> Outcome:
-    found = collaborate(
+    result = collaborate(
         task.train,
         noise=task.prior,
         review=ReviewConfig(**review),  # type: ignore[arg-type]
         head=task.head,
         seed=task.seed,
     )
-    margin = found.audit.margin.mean(axis=1)
-    return Outcome(found.margin(task.test), found.verdicts.weight, margin[-1].astype(np.float64), margin)
+    margin = result.audit.margin.mean(axis=1)
+    return Outcome(result.margin(task.test), result.verdicts.weight, margin[-1].astype(np.float64), margin)
 
 
 @functools.lru_cache(maxsize=1)
@@ -150,21 +150,21 @@ def certain(task: Task, selector: Selector) -> Outcome:
     """UPO's filter: the estimator agrees, and the pair is in the better half by the selector."""
     margin = out_of_fold(task)
     chosen = UpoConfig(selector=selector)
-    found = select_certain(task.train.ids, estimated(task), margin=margin, config=chosen, seed=task.seed)
-    return trained_on(task, found.weight, margin)
+    result = select_certain(task.train.ids, estimated(task), margin=margin, config=chosen, seed=task.seed)
+    return trained_on(task, result.weight, margin)
 
 
 def smoothed(task: Task) -> Outcome:
     """UPO's smoothed loss on all pairs: soft labels 1 - clip(1 - mean p, 0, 1/2)."""
-    found = select_certain(task.train.ids, estimated(task), margin=out_of_fold(task), seed=task.seed)
-    pairs = replace(task.train, soft_label=found.soft_label)
+    result = select_certain(task.train.ids, estimated(task), margin=out_of_fold(task), seed=task.seed)
+    pairs = replace(task.train, soft_label=result.soft_label)
     return Outcome(_margin(fit_heads(pairs, task.head, seeds=(2 * task.seed,)), task.test))
 
 
 def trained_on(task: Task, weight: Floats, margin: Floats) -> Outcome:
     """A standard head trained anew on the pairs that a filter kept."""
-    given = task.train.weight
-    pairs = task.train if given is None else replace(task.train, weight=weight * given)
+    inputs = task.train.weight
+    pairs = task.train if inputs is None else replace(task.train, weight=weight * inputs)
     heads = fit_heads(pairs.take(weight > 0), task.head, seeds=(2 * task.seed,))
     return Outcome(_margin(heads, task.test), weight, margin)
 

@@ -56,14 +56,14 @@ def write(result: Mapping[str, Any], path: Path) -> None:
     """The result in the form that the suffix names: .html, .md or .json. Raises UsageError, DataError."""
     match path.suffix:
         case ".html":
-            made = page(result)
+            output = page(result)
         case ".md":
-            made = markdown(result)
+            output = markdown(result)
         case ".json":
-            made = json.dumps(dict(result), allow_nan=False, indent=1)
+            output = json.dumps(dict(result), allow_nan=False, indent=1)
         case _:
             raise UsageError(f"cannot tell the kind of report from {path.name!r}; expected .html, .md or .json")
-    write_text(path, made + "\n")
+    write_text(path, output + "\n")
 
 
 def identity(result: Mapping[str, Any]) -> list[str]:
@@ -109,8 +109,8 @@ def text(result: Mapping[str, Any]) -> str:
 
 def told(result: Mapping[str, Any]) -> list[str]:
     """The advice and its cautions as sentences."""
-    found = result["advice"]
-    return [f"Advice for {result['data']}: {found['reason']}.", *(f"Caution: {one}." for one in found["cautions"])]
+    results = result["advice"]
+    return [f"Advice for {result['data']}: {results['reason']}.", *(f"Caution: {one}." for one in results["cautions"])]
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -137,15 +137,17 @@ def page(result: Mapping[str, Any]) -> str:
 
 def _margins(result: Mapping[str, Any], kind: str) -> str:
     """Margin histograms over the epochs at the highest rate: standard training and one selecting method."""
-    rates = [found["rate"] for found in result["histograms"] if found["kind"] == kind]
-    mine = [found for found in result["histograms"] if found["kind"] == kind and found["rate"] == max(rates)]
-    wanted = (FLOOR, next((found["method"] for found in mine if found["method"] not in (FLOOR, CEILING)), FLOOR))
+    rates = [results["rate"] for results in result["histograms"] if results["kind"] == kind]
+    mine = [results for results in result["histograms"] if results["kind"] == kind and results["rate"] == max(rates)]
+    target = (FLOOR, next((results["method"] for results in mine if results["method"] not in (FLOOR, CEILING)), FLOOR))
     rows = []
-    for found in (one for one in mine if one["method"] in wanted):
-        counts = np.array(found["counts"])
+    for results in (one for one in mine if one["method"] in target):
+        counts = np.array(results["counts"])
         shown = [epoch for epoch in SHOWN_EPOCHS if epoch <= len(counts)]
         charts = [denoise_charts.margin_histogram(counts[epoch - 1], title=f"epoch {epoch}") for epoch in shown]
-        rows.append(f"<h3>Margins, {found['method']}, {found['rate']:.0%}</h3><div class='row'>{''.join(charts)}</div>")
+        rows.append(
+            f"<h3>Margins, {results['method']}, {results['rate']:.0%}</h3><div class='row'>{''.join(charts)}</div>"
+        )
     return "".join(rows)
 
 

@@ -115,11 +115,11 @@ def resampled(value_Sn: NDArray[np.float64], family: NDArray[np.int64], *, seed:
     size, sums = counted[:, 0], counted[:, 1:]
     n_seeds, n_families = sums.shape[1], len(sums)
     seeds_BS = generator.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=RESAMPLES) / n_seeds
-    made = []
+    results = []
     for part in np.array_split(seeds_BS, max(1, RESAMPLES * n_families // 4_000_000)):
         families_BF = generator.multinomial(n_families, np.full(n_families, 1 / n_families), size=len(part))
-        made.append(((families_BF @ sums) * part).sum(axis=1) / (families_BF @ size))
-    return np.concatenate(made)
+        results.append(((families_BF @ sums) * part).sum(axis=1) / (families_BF @ size))
+    return np.concatenate(results)
 
 
 def advice(lines: Sequence[Line]) -> dict[str, Any]:
@@ -130,13 +130,13 @@ def advice(lines: Sequence[Line]) -> dict[str, Any]:
     for line in noisy:
         if line.method not in (FLOOR, CEILING):
             gains.setdefault(line.method, []).append(line)
-    good = {name: found for name, found in gains.items() if _wins(found) > len(found) / 2 and not _losses(found)}
+    good = {name: names for name, names in gains.items() if _wins(names) > len(names) / 2 and not _losses(names)}
     best = max(good, key=lambda name: mean_gain(good[name]), default=None)
-    told = {"recommend": best, "filter": best is not None and best not in LOSSES, "auc": separation}
+    summary = {"recommend": best, "filter": best is not None and best not in LOSSES, "auc": separation}
     shown = gains if best is None else {best: gains[best]}
     seen = smallest_seen(noisy)
     reason = _reason(best, good, _separation(noisy), seen)
-    return told | {"smallest_seen": seen, "reason": reason, "cautions": _cautions(shown)}
+    return summary | {"smallest_seen": seen, "reason": reason, "cautions": _cautions(shown)}
 
 
 def smallest_seen(lines: Sequence[Line]) -> float | None:
@@ -152,14 +152,14 @@ def smallest_seen(lines: Sequence[Line]) -> float | None:
 def _separation(noisy: Sequence[Line]) -> str:
     """What standard training's margins tell about the labels, by kind of noise; "" where nothing is known."""
     kinds = dict.fromkeys(line.kind for line in noisy)
-    found = {kind: _mean(line.auc for line in noisy if (line.method, line.kind) == (FLOOR, kind)) for kind in kinds}
-    known = {kind: auc for kind, auc in found.items() if auc is not None}
+    names = {kind: _mean(line.auc for line in noisy if (line.method, line.kind) == (FLOOR, kind)) for kind in kinds}
+    known = {kind: auc for kind, auc in names.items() if auc is not None}
     if not known:
         return ""
-    told = ", ".join(f"{auc:.2f} under {kind} noise" for kind, auc in known.items())
+    text = ", ".join(f"{auc:.2f} under {kind} noise" for kind, auc in known.items())
     if max(known.values()) < SEPARATES:
-        return f"; the margins hardly separate right from wrong labels (AUC {told}; a coin has 0.50)"
-    return f"; the margins separate right from wrong labels with AUC {told}"
+        return f"; the margins hardly separate right from wrong labels (AUC {text}; a coin has 0.50)"
+    return f"; the margins separate right from wrong labels with AUC {text}"
 
 
 def _reason(best: str | None, good: Mapping[str, Sequence[Line]], separates: str, seen: float | None) -> str:

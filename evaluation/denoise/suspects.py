@@ -78,7 +78,7 @@ def queue_suspects(
 ) -> dict[str, Any]:
     """Queue the worst rows for people; how many were found and how many are new in the queue."""
     margins = margins or MarginConfig()
-    found, frame, name = suspects(ref, limit=limit, margins=margins)
+    result, frame, name = suspects(ref, limit=limit, margins=margins)
     pairs = {pair.example: pair for pair in judged_pairs(frame, margins.splits)}
     items = [
         queue_item(
@@ -90,25 +90,25 @@ def queue_suspects(
             unit=one.unit,
             evidence={"margin": one.margin, "label_prefers_first": one.prefers_first, "n_votes": one.n_votes},
         )
-        for one in found
+        for one in result
     ]
     return {"version": name, "project": project, "found": len(items), "queued": enqueue(ledger, items)}
 
 
 def _reason(one: Suspect, *, trained: bool) -> str:
     who = "a reward model" if trained else "models that have not seen this pair"
-    said = "the label (1 vote)" if one.n_votes == 1 else f"the label ({one.n_votes} votes)"
-    return f"suspected wrong label: {who} give {sigmoid(one.margin):.0%} to the order that {said} prefers"
+    settings = "the label (1 vote)" if one.n_votes == 1 else f"the label ({one.n_votes} votes)"
+    return f"suspected wrong label: {who} give {sigmoid(one.margin):.0%} to the order that {settings} prefers"
 
 
 def asked(ledger: Ledger, name: str, project: str) -> dict[str, datetime]:
     """When each unit (hex) of a version was put into the queue as a suspect."""
-    found: dict[str, datetime] = {}
+    by_key: dict[str, datetime] = {}
     for recorded in ledger.events(0, kinds=(KIND,)):
-        said = recorded.event.payload
-        if said["project"] == project and said["found_by"] == f"{FINDER} {name}" and said["unit"]:
-            found[said["unit"]] = recorded.event.time
-    return found
+        answers = recorded.event.payload
+        if answers["project"] == project and answers["found_by"] == f"{FINDER} {name}" and answers["unit"]:
+            by_key[answers["unit"]] = recorded.event.time
+    return by_key
 
 
 def adjudicated(
@@ -135,18 +135,18 @@ def adjudicated(
             f"none of the {len(when)} queued rows of {name} has an answer in the warehouse; bring answers in with: "
             "rmkit sync"
         )
-    labels = [f"{unit} {_p_first(given):.6g} {len(given)}" for unit, given in sorted(answers.items())]
+    labels = [f"{unit} {_p_first(inputs):.6g} {len(inputs)}" for unit, inputs in sorted(answers.items())]
     recipe = {"recipe": {"name": METHOD}, "step": [{"use": "relabel", "labels": labels}]}
-    made = run_recipe(parse_recipe(recipe, where="rmkit denoise adjudicated"), name, out=out)
-    effect = _effect(name, made["version"], encoder, head or HeadConfig())
-    facts = made["steps"][0]["facts"]
-    told = {"version": made["version"], "digest": made["digest"], "queued": len(when), "answered": len(answers)}
-    return {**told, **facts, **effect}
+    result = run_recipe(parse_recipe(recipe, where="rmkit denoise adjudicated"), name, out=out)
+    effect = _effect(name, result["version"], encoder, head or HeadConfig())
+    facts = result["steps"][0]["facts"]
+    summary = {"version": result["version"], "digest": result["digest"], "queued": len(when), "answered": len(answers)}
+    return {**summary, **facts, **effect}
 
 
-def _p_first(given: Sequence[tuple[int, int]]) -> float:
+def _p_first(inputs: Sequence[tuple[int, int]]) -> float:
     """Share of the answers for the first response, a tie counting half."""
-    return float(np.mean([0.5 if first == second else float(first < second) for first, second in given]))
+    return float(np.mean([0.5 if first == second else float(first < second) for first, second in inputs]))
 
 
 def _effect(before: str, after: str, encoder: EncoderConfig | None, head: HeadConfig) -> dict[str, Any]:

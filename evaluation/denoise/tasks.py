@@ -67,7 +67,7 @@ def _talk(row: Mapping[str, Any]) -> Talk:
 
 def split(talks: Sequence[Talk], *, test: float | int, seed: int = 0) -> tuple[list[Talk], list[Talk]]:
     """Train and test: whole groups in random order go to the test part until it has `test` pairs (or that share)."""
-    wanted = test if isinstance(test, int) else round(test * len(talks))
+    target = test if isinstance(test, int) else round(test * len(talks))
     groups = sorted({talk.group for talk in talks})
     sizes = dict.fromkeys(groups, 0)
     for talk in talks:
@@ -75,7 +75,7 @@ def split(talks: Sequence[Talk], *, test: float | int, seed: int = 0) -> tuple[l
     held: set[str] = set()
     taken = 0
     for index in np.random.default_rng(seed).permutation(len(groups)):
-        if taken + sizes[groups[index]] <= wanted:
+        if taken + sizes[groups[index]] <= target:
             held.add(groups[index])
             taken += sizes[groups[index]]
     return [talk for talk in talks if talk.group not in held], [talk for talk in talks if talk.group in held]
@@ -85,15 +85,15 @@ def mismatched(talks: Sequence[Talk], *, seed: int = 0) -> list[Talk]:
     """The same talks, each with a reply that was given to a talk of another group as the worse one."""
     order = np.random.default_rng(seed).permutation(len(talks))
     other = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
-    made = []
+    results = []
     for at, talk in enumerate(talks):
         there = other[at]
         while talks[there].group == talk.group or talks[there].chosen == talk.chosen:
             there = other[there]
             if there == other[at]:
                 raise DataError("all replies are alike or of one prompt: no mismatched pair can be made")
-        made.append(replace(talk, rejected=talks[there].chosen))
-    return made
+        results.append(replace(talk, rejected=talks[there].chosen))
+    return results
 
 
 def relevance(path: Path, *, encoder: Encoder, seed: int = 0) -> BenchData:
@@ -133,14 +133,14 @@ def bench_data(name: str, parts: Sequence[Sequence[Talk]], encoder: Encoder) -> 
     """Train and test talks as features with clean labels, ready for noise."""
     train, test = parts
     with console.progress(f"encoding {name}", 3 * (len(train) + len(test))) as advance:
-        made = [_pairs(part, encoder, advance) for part in parts]
-    said = [f"{talk.id} {talk.prompt_json} {talk.chosen} {talk.rejected}" for part in parts for talk in part]
+        result = [_pairs(part, encoder, advance) for part in parts]
+    settings = [f"{talk.id} {talk.prompt_json} {talk.chosen} {talk.rejected}" for part in parts for talk in part]
     groups = {group: number for number, group in enumerate(sorted({talk.group for talk in test}))}
     return BenchData(
         name=name,
-        digest=digest([encoder.fingerprint, *said]),
-        train=made[0],
-        test=made[1],
+        digest=digest([encoder.fingerprint, *settings]),
+        train=result[0],
+        test=result[1],
         test_family=np.array([groups[talk.group] for talk in test]),
         flips=partial(_flips, noise_frame(train)),
         facts={"train_pairs": len(train), "test_pairs": len(test), "test_prompts": len(groups)},

@@ -29,17 +29,17 @@ def main(argv: list[str]) -> int:
     with open_ledger(read_only=not options.queue) as ledger:
         since = datetime.now(UTC) - timedelta(days=options.days) if options.days else None
         fingerprint, current = served(ledger, options.name, since=since)
-        before, told = _reference(options, fingerprint, current)
+        before, summary = _reference(options, fingerprint, current)
         current = [one for one in current if options.split_at is None or (one.time and one.time >= options.split_at)]
         if min(len(before), len(current)) < MIN_SERVED:
             raise DataError(
                 f"{len(before)} reference and {len(current)} served scores; at least {MIN_SERVED} of each are needed"
             )
-        result = _compared(before, current) | {"model": options.name, "fingerprint": fingerprint, "reference": told}
-        found = strangest(before, current, most=options.queue)
-        if found:
+        result = _compared(before, current) | {"model": options.name, "fingerprint": fingerprint, "reference": summary}
+        results = strangest(before, current, most=options.queue)
+        if results:
             project = options.project or f"drift-{options.name}"
-            events, textless = queue_events(found, model=options.name, fingerprint=fingerprint, project=project)
+            events, textless = queue_events(results, model=options.name, fingerprint=fingerprint, project=project)
             result["queued"] = {"project": project, "new": enqueue(ledger, events), "without_text": textless}
     if options.output:
         _write(options.output, result, before, current)
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
 
 
 def _options(argv: list[str]) -> Any:
-    made = console.parser(
+    argument_parser = console.parser(
         "drift",
         "Compare what a service scored with a reference set, and send the strangest items to people.",
         examples=[
@@ -57,16 +57,22 @@ def _options(argv: list[str]) -> Any:
             "drift helpful --split-at 2026-11-01       # served before against served since",
         ],
     )
-    made.add_argument("name", help="the name under which the model was served")
-    made.add_argument("--reference", metavar="DATA", help="dataset version or export folder, scored with --model now")
-    made.add_argument("--split", default="all", help="split of the reference (default all)")
-    made.add_argument("--model", help="the served model: folder, name or alias")
-    made.add_argument("--split-at", type=_day, metavar="TIME", help="take what was served before it as the reference")
-    made.add_argument("--days", type=float, help="only what was served in the last so many days")
-    made.add_argument("--queue", type=int, default=0, metavar="N", help="send the N strangest items to the queue")
-    made.add_argument("--project", help="annotation project of the queue (default drift-NAME)")
-    made.add_argument("-o", "--output", type=Path, help="write a page with charts")
-    options = made.parse_args(argv)
+    argument_parser.add_argument("name", help="the name under which the model was served")
+    argument_parser.add_argument(
+        "--reference", metavar="DATA", help="dataset version or export folder, scored with --model now"
+    )
+    argument_parser.add_argument("--split", default="all", help="split of the reference (default all)")
+    argument_parser.add_argument("--model", help="the served model: folder, name or alias")
+    argument_parser.add_argument(
+        "--split-at", type=_day, metavar="TIME", help="take what was served before it as the reference"
+    )
+    argument_parser.add_argument("--days", type=float, help="only what was served in the last so many days")
+    argument_parser.add_argument(
+        "--queue", type=int, default=0, metavar="N", help="send the N strangest items to the queue"
+    )
+    argument_parser.add_argument("--project", help="annotation project of the queue (default drift-NAME)")
+    argument_parser.add_argument("-o", "--output", type=Path, help="write a page with charts")
+    options = argument_parser.parse_args(argv)
     if (options.reference is None) == (options.split_at is None) or (options.reference and not options.model):
         raise UsageError("rmkit drift takes either --reference DATA with --model MODEL, or --split-at TIME")
     return options
@@ -126,9 +132,9 @@ def _line(where: str, part: Mapping[str, Any]) -> str:
         f"{part['unscored'][s]['numerator']}/{part['unscored'][s]['denominator']}" for s in ("reference", "served")
     ]
     scores, lengths = part["scores"], part["lengths"]
-    told = [f"{scores['psi']:.3f}", f"{scores['ks']:.2f}"] if scores else ["-", "-"]
+    summary = [f"{scores['psi']:.3f}", f"{scores['ks']:.2f}"] if scores else ["-", "-"]
     return (
-        f"{where:<20}{sizes[0]:>18}{sizes[1]:>18}{told[0]:>12}{told[1]:>7}{lengths['psi']:>12.3f}"
+        f"{where:<20}{sizes[0]:>18}{sizes[1]:>18}{summary[0]:>12}{summary[1]:>7}{lengths['psi']:>12.3f}"
         f"{' -> '.join(unscored):>20}"
     )
 

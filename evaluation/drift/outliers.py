@@ -58,11 +58,11 @@ def strangest(reference: Sequence[Observed], current: Sequence[Observed], *, mos
     return list(first.values())[:most]
 
 
-def queue_events(found: Sequence[Strange], *, model: str, fingerprint: str, project: str) -> tuple[list[Event], int]:
+def queue_events(result: Sequence[Strange], *, model: str, fingerprint: str, project: str) -> tuple[list[Event], int]:
     """Events for the annotation queue, and how many items have no text anywhere."""
-    texts = _stored_texts({h for one in found for h in (one.observed.prompt, one.observed.response)})
+    texts = _stored_texts({h for one in result for h in (one.observed.prompt, one.observed.response)})
     events = []
-    for strange in found:
+    for strange in result:
         one = strange.observed
         prompt, reply = one.prompt_text or texts.get(one.prompt), one.text or texts.get(one.response)
         if prompt is None or reply is None:
@@ -77,7 +77,7 @@ def queue_events(found: Sequence[Strange], *, model: str, fingerprint: str, proj
                 evidence={"value": one.value, "z": strange.z, "fingerprint": fingerprint, "source": one.source},
             )
         )
-    return events, len(found) - len(events)
+    return events, len(result) - len(events)
 
 
 def _reason(strange: Strange) -> str:
@@ -91,10 +91,10 @@ def _stored_texts(hashes: set[str]) -> Mapping[str, str]:
     """Canonical JSON by content hash, of what the warehouse holds; empty where there is no warehouse."""
     if not hashes:
         return {}
-    wanted = "h IN (SELECT unnest($hashes::UUID[])) AND messages IS NOT NULL"
+    target = "h IN (SELECT unnest($hashes::UUID[])) AND messages IS NOT NULL"
     sql = (
-        f"SELECT replace(h::VARCHAR, '-', ''), messages FROM prompt WHERE {wanted} "
-        f"UNION ALL SELECT replace(h::VARCHAR, '-', ''), messages FROM response WHERE {wanted}"
+        f"SELECT replace(h::VARCHAR, '-', ''), messages FROM prompt WHERE {target} "
+        f"UNION ALL SELECT replace(h::VARCHAR, '-', ''), messages FROM response WHERE {target}"
     )
     try:
         with open_warehouse(read_only=True) as connection:

@@ -46,14 +46,14 @@ def served(
     ]
     if not events:
         raise DataError(f"no reward of a model named {name!r} is in the ledger; serve one: rmkit serve {name}=MODEL")
-    wanted = fingerprint or str(events[-1].payload["fingerprint"])
-    found = [
+    target = fingerprint or str(events[-1].payload["fingerprint"])
+    result = [
         observed
         for event in events
-        if event.payload["fingerprint"] == wanted
+        if event.payload["fingerprint"] == target
         for observed in _completions(event.payload, event.time)
     ]
-    return wanted, found
+    return target, result
 
 
 def _completions(payload: Mapping[str, Any], time: datetime) -> Iterator[Observed]:
@@ -77,7 +77,7 @@ def _completions(payload: Mapping[str, Any], time: datetime) -> Iterator[Observe
 def reference(model: RewardModel, examples: Iterable[Example]) -> list[Observed]:
     """The model's scores of every response of the examples that have any."""
     rows = [example for example in examples if example.row["responses"]]
-    found: list[Observed] = []
+    results: list[Observed] = []
     with console.progress(f"scoring the reference with {model.info.name}", len(rows)) as advance:
         for at in range(0, len(rows), BATCH):
             batch = rows[at : at + BATCH]
@@ -85,7 +85,7 @@ def reference(model: RewardModel, examples: Iterable[Example]) -> list[Observed]
                 candidates = example.candidates
                 prompt = messages_json(candidates.prompt)
                 for completion, score in zip(candidates.completions, scores, strict=True):
-                    found.append(
+                    results.append(
                         Observed(
                             value=None if score.unscored else score.value,
                             chars=len(completion.text),
@@ -96,4 +96,4 @@ def reference(model: RewardModel, examples: Iterable[Example]) -> list[Observed]
                         )
                     )
             advance(len(batch))
-    return found
+    return results

@@ -27,17 +27,17 @@ EXCERPT = 400
 def probes(suite: Suite, items: Sequence[Item], answers: Mapping[str, Answer], info: ModelInfo) -> dict[str, Any]:
     """Every probe that applies, JSON-ready (null for NaN)."""
     compared = comparisons(suite, items, answers)
-    given = [answers[item.id] for item in items if item.id in answers]
-    found = {
+    inputs = [answers[item.id] for item in items if item.id in answers]
+    result = {
         "length": length_probe(compared),
         "style": style_probe(compared),
         "calibration": _calibration(compared, info, answers),
-        "position": position_probe(given),
-        "best_of_n": best_of_n_probe([item for item in items if item.id in answers], given),
+        "position": position_probe(inputs),
+        "best_of_n": best_of_n_probe([item for item in items if item.id in answers], inputs),
         "mistakes": mistakes(compared),
     }
-    made: dict[str, Any] = without_nan({name: value for name, value in found.items() if value is not None})
-    return made
+    by_key: dict[str, Any] = without_nan({name: value for name, value in result.items() if value is not None})
+    return by_key
 
 
 def _calibration(compared: Sequence[Compared], info: ModelInfo, answers: Mapping[str, Answer]) -> dict[str, Any] | None:
@@ -49,8 +49,8 @@ def _calibration(compared: Sequence[Compared], info: ModelInfo, answers: Mapping
     margin = np.array([one.margin for one in compared])
     linked = sigmoid(margin) if info.scale in LOGIT_SCALES else np.full(len(margin), np.nan)
     q = np.where(judged, margin + 0.5, linked)
-    found = asdict(calibration(np.concatenate([q, 1 - q]), np.repeat([1.0, 0.0], len(q))))
-    return found | {"n": int((~np.isnan(q)).sum())}
+    result = asdict(calibration(np.concatenate([q, 1 - q]), np.repeat([1.0, 0.0], len(q))))
+    return result | {"n": int((~np.isnan(q)).sum())}
 
 
 def mistakes(compared: Sequence[Compared], *, most: int = 10) -> list[dict[str, Any]]:

@@ -29,10 +29,10 @@ def weights(scores: ArrayLike, n: int) -> NDArray[np.float64]:
     k = len(value)
     by_rank = np.array([math.comb(i, n - 1) / math.comb(k, n) for i in range(k)])
     order = np.argsort(value, kind="stable")
-    made = np.empty(k)
-    made[order] = by_rank
+    values = np.empty(k)
+    values[order] = by_rank
     _, group = np.unique(value, return_inverse=True)
-    totals = np.bincount(group, weights=made) / np.bincount(group)
+    totals = np.bincount(group, weights=values) / np.bincount(group)
     shared: NDArray[np.float64] = totals[group]
     return shared
 

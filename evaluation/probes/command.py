@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     if not items:
         raise DataError(f"{loaded.source}: nothing to probe")
     with console.progress(f"probing {model.info.name}", len(items)) as advance:
-        found = perturb_probe(model, items, advance=advance)
+        results = perturb_probe(model, items, advance=advance)
     result = {
         "suite": suite.name,
         "suite_hash": suite.hash(loaded.digests),
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
         "fingerprint": model.info.fingerprint,
         "command": f"rmkit probe {shlex.join(argv)}",
         "judging": report_of(model),
-        **found,
+        **results,
     }
     if options.output:
         write_json(options.output, without_nan(result))

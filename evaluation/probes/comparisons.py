@@ -42,13 +42,13 @@ class Compared:
 
 def comparisons(suite: Suite, items: Sequence[Item], answers: Mapping[str, Answer]) -> list[Compared]:
     """The comparisons of every answered item."""
-    made = []
+    results = []
     for item in items:
         if item.id in answers:
             answer = answers[item.id]
             pairs = _pairs(suite.rule_of(item.subset), item)
-            made += [Compared(item, i, j, _margin(answer, i, j)) for i, j in pairs]
-    return made
+            results += [Compared(item, i, j, _margin(answer, i, j)) for i, j in pairs]
+    return results
 
 
 def in_percent(accuracy: PairAccuracy) -> dict[str, Any]:

@@ -48,11 +48,11 @@ def main(argv: list[str]) -> int:
     if not several:
         raise DataError(f"{loaded.source}: no prompt with three replies or more, so nothing can go round")
     model = open_model(options.model)
-    asked = select(several, options.limit)
-    found = cycles({item.id: item.candidates for item in asked if item.candidates}, model)
+    requests = select(several, options.limit)
+    results = cycles({item.id: item.candidates for item in requests if item.candidates}, model)
     facts = {"suite": suite.name, "suite_hash": suite.hash(loaded.digests), "model": model.info.name}
     facts |= {"fingerprint": model.info.fingerprint, "command": f"rmkit probe cycles {shlex.join(argv)}"}
-    result = facts | found | {"judging": report_of(model)}
+    result = facts | results | {"judging": report_of(model)}
     if options.output:
         write_json(options.output, without_nan(result))
     console.emit(result, as_json=options.json, text=table(result))

@@ -47,15 +47,15 @@ def preference_matrix(model: RewardModel, pool: Candidates, *, both_orders: bool
     n = len(pool.completions)
     both = not model.info.pointwise if both_orders is None else both_orders
     order = list(permutations(range(n), 2)) if both else list(combinations(range(n), 2))
-    asked = [Candidates(pool.prompt, (pool.completions[a], pool.completions[b])) for a, b in order]
-    said = np.full((n, n), np.nan)
-    for (a, b), answer in zip(order, model.compare(asked) if asked else [], strict=True):
-        said[a, b] = answer.p_first
+    requests = [Candidates(pool.prompt, (pool.completions[a], pool.completions[b])) for a, b in order]
+    values = np.full((n, n), np.nan)
+    for (a, b), answer in zip(order, model.compare(requests) if requests else [], strict=True):
+        values[a, b] = answer.p_first
     if not both:
-        said = np.where(np.isnan(said), 1 - said.T, said)
-    matrix = (said + 1 - said.T) / 2
+        values = np.where(np.isnan(values), 1 - values.T, values)
+    matrix = (values + 1 - values.T) / 2
     np.fill_diagonal(matrix, 0.5)
-    gap = np.abs(said + said.T - 1)[np.triu_indices(n, 1)]
+    gap = np.abs(values + values.T - 1)[np.triu_indices(n, 1)]
     lost = tuple((int(a), int(b)) for a, b in np.argwhere(np.isnan(matrix)) if a < b)
     return Game(matrix, float(np.nanmean(gap)) if both and not np.isnan(gap).all() else 0.0, lost)
 
@@ -81,8 +81,8 @@ def nash_weights(
 
 def _normalised(log_weight: Matrix) -> Matrix:
     weight = np.exp(log_weight - log_weight.max())
-    made: Matrix = np.maximum(weight / weight.sum(), 1e-300)
-    return made
+    result: Matrix = np.maximum(weight / weight.sum(), 1e-300)
+    return result
 
 
 def exploitability(preference: Matrix, weights: Matrix) -> float:
@@ -103,13 +103,13 @@ def three_cycles(preference: Matrix) -> list[tuple[int, int, int]]:
     """Triples (a, b, c) in which a is preferred to b, b to c and c to a, strictly. Without ties there is a cycle
     exactly when there is one of three, so that none here means an order exists."""
     beats = preference > 0.5
-    found = []
+    results = []
     for a, b, c in combinations(range(len(preference)), 3):
         if beats[a, b] and beats[b, c] and beats[c, a]:
-            found.append((a, b, c))
+            results.append((a, b, c))
         elif beats[b, a] and beats[c, b] and beats[a, c]:
-            found.append((a, c, b))
-    return found
+            results.append((a, c, b))
+    return results
 
 
 def told(preference: Matrix) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def length_probe(compared: Sequence[Compared]) -> dict[str, Any] | None:
     sign = np.where(turned, -1.0, 1.0)
     first = np.where(turned, lengths[:, 1], lengths[:, 0])
     second = np.where(turned, lengths[:, 0], lengths[:, 1])
-    found = length_bias(
+    result = length_bias(
         sign * np.array([one.margin for one, _ in known]),
         np.where(turned, 0.0, 1.0),
         length_first=first,
@@ -35,13 +35,13 @@ def length_probe(compared: Sequence[Compared]) -> dict[str, Any] | None:
     )
     longer, unequal = int((lengths[:, 0] > lengths[:, 1]).sum()), int((lengths[:, 0] != lengths[:, 1]).sum())
     return {
-        "n": found.n,
-        "pearson": found.pearson,
-        "spearman": found.spearman,
+        "n": result.n,
+        "pearson": result.pearson,
+        "spearman": result.spearman,
         "longer_is_better": {
             "percent": 100 * longer / unequal if unequal else None,
             "numerator": longer,
             "denominator": unequal,
         },
-        "accuracy": {name: in_percent(one) for name, one in found.accuracy.items()},
+        "accuracy": {name: in_percent(one) for name, one in result.accuracy.items()},
     }

@@ -94,9 +94,9 @@ def _group(item: Item, text: str) -> tuple[Candidates, tuple[str, ...]]:
     """The original and its true changes as one group, with the changes' names."""
     assert item.candidates is not None
     changed = {name: change(text) for name, (_, change) in PERTURBATIONS.items()}
-    kept = {name: new for name, new in changed.items() if new.strip() and new != text}
-    replies = [Completion((Message("assistant", reply),)) for reply in (text, *kept.values())]
-    return Candidates(item.candidates.prompt, tuple(replies)), tuple(kept)
+    kept_ids = {name: new for name, new in changed.items() if new.strip() and new != text}
+    replies = [Completion((Message("assistant", reply),)) for reply in (text, *kept_ids.values())]
+    return Candidates(item.candidates.prompt, tuple(replies)), tuple(kept_ids)
 
 
 def _told(
@@ -106,15 +106,15 @@ def _told(
     clusters: Sequence[str],
     spread: float,
 ) -> dict[str, Any]:
-    found = [
+    result = [
         (row[1 + names.index(name)] - row[0], cluster)
         for (_, names), row, cluster in zip(groups, scores, clusters, strict=True)
         if name in names
     ]
-    change = np.array([value for value, _ in found], dtype=np.float64)
+    change = np.array([value for value, _ in result], dtype=np.float64)
     known = ~np.isnan(change)
     rose, n = (change[known] > 0).astype(np.float64), int(known.sum())
-    interval = clustered_interval(rose, np.array([c for _, c in found])[known]) if n else None
+    interval = clustered_interval(rose, np.array([c for _, c in result])[known]) if n else None
     return {
         "expected": PERTURBATIONS[name][0],
         "n": n,

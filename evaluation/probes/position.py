@@ -19,8 +19,8 @@ from evaluation.suites.items import Answer
 
 def position_probe(answers: Sequence[Answer]) -> dict[str, Any] | None:
     """Counts and shares; None where no pair was asked in both orders."""
-    asked = [answer for answer in answers if len(answer.p) == 2]
-    both = [answer for answer in asked if not any(map(math.isnan, answer.p))]
+    requests = [answer for answer in answers if len(answer.p) == 2]
+    both = [answer for answer in requests if not any(map(math.isnan, answer.p))]
     if not both:
         return None
     verdicts = [tuple((p > 0.5) - (p < 0.5) for p in answer.p) for answer in both]
@@ -28,7 +28,7 @@ def position_probe(answers: Sequence[Answer]) -> dict[str, Any] | None:
     flipped = [first > second for first, second in verdicts if first != second]
     return {
         "n": len(both),
-        "unscored": len(asked) - len(both),
+        "unscored": len(requests) - len(both),
         "consistent": {"percent": 100 * consistent / len(both), "numerator": consistent, "denominator": len(both)},
         "mean_swap_gap": sum(answer.swap_gap for answer in both) / len(both),
         "prefers_first": {

@@ -67,10 +67,10 @@ class Cell:
 def shift_probe(cells: Sequence[Cell], *, ties: TiePolicy = "half", tie_width: float = 0.0) -> dict[str, Any]:
     """Every cell and the cells out of distribution together; margins up to `tie_width` are ties."""
     inside = {prompt for cell in cells if cell.name == "id" for prompt in cell.prompts}
-    told = {cell.name: _told(cell, inside, ties=ties, tie_width=tie_width) for cell in cells}
+    summary = {cell.name: _told(cell, inside, ties=ties, tie_width=tie_width) for cell in cells}
     shifted = [cell for cell in cells if cell.name in OUT_OF_DISTRIBUTION and cell.scored.any()]
     gains = [_gain(cell, ties=ties, tie_width=tie_width) for cell in shifted]
-    return {"ties": ties, "tie_width": tie_width, "cells": told, "out_of_distribution": _together(shifted, gains)}
+    return {"ties": ties, "tie_width": tie_width, "cells": summary, "out_of_distribution": _together(shifted, gains)}
 
 
 def _gain(cell: Cell, *, ties: TiePolicy, tie_width: float) -> Array:
@@ -84,7 +84,7 @@ def _gain(cell: Cell, *, ties: TiePolicy, tie_width: float) -> Array:
 def _told(cell: Cell, inside: set[str], *, ties: TiePolicy, tie_width: float) -> dict[str, Any]:
     scored, clusters = cell.scored, np.array(cell.clusters)
     difference = paired_difference(_gain(cell, ties=ties, tie_width=tie_width), np.zeros(len(clusters)), clusters)
-    made: dict[str, Any] = {
+    by_key: dict[str, Any] = {
         "pairs": len(clusters),
         "scored": int(scored.sum()),
         "dropped": int((~scored).sum()),
@@ -99,12 +99,12 @@ def _told(cell: Cell, inside: set[str], *, ties: TiePolicy, tie_width: float) ->
         "length_rule": _accuracy(cell.longer[scored], clusters[scored], ties="half", tie_width=0.0),
     }
     for name, side in zip(SIDES, (cell.first, cell.second), strict=True):
-        made[name] = _accuracy(side.margin[scored], clusters[scored], ties=ties, tie_width=tie_width)
-        made[name]["length_correlation"] = correlation(side.margin[scored], cell.longer[scored])
+        by_key[name] = _accuracy(side.margin[scored], clusters[scored], ties=ties, tie_width=tie_width)
+        by_key[name]["length_correlation"] = correlation(side.margin[scored], cell.longer[scored])
         if side.per_token is not None:
             per_token = _accuracy(side.per_token[scored], clusters[scored], ties=ties, tie_width=0.0)
-            made[name]["per_token"] = per_token
-    return made
+            by_key[name]["per_token"] = per_token
+    return by_key
 
 
 def _accuracy(margin: Array, clusters: NDArray[Any], *, ties: TiePolicy, tie_width: float) -> dict[str, Any]:
@@ -113,13 +113,13 @@ def _accuracy(margin: Array, clusters: NDArray[Any], *, ties: TiePolicy, tie_wid
 
 def _reasons(cell: Cell) -> dict[str, int]:
     """How many pairs each model could not score, by reason; a pair may be in two of them."""
-    found = Counter(
+    result = Counter(
         f"{name}: {reason}"
         for name, side in zip(SIDES, (cell.first, cell.second), strict=True)
         for reason, margin in zip(side.unscored, side.margin, strict=True)
         if math.isnan(margin)
     )
-    return dict(found.most_common())
+    return dict(result.most_common())
 
 
 def _together(cells: Sequence[Cell], gains: Sequence[Array], *, resamples: int = 2000) -> dict[str, Any] | None:

@@ -66,15 +66,15 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def parse_cells(given: Sequence[str]) -> dict[str, str]:
+def parse_cells(inputs: Sequence[str]) -> dict[str, str]:
     """Data by cell, in the order of `CELLS`. Raises UsageError unless there are id and a shifted one, each once."""
-    split = [one.partition("=") for one in given]
+    split = [one.partition("=") for one in inputs]
     for name, _, data in split:
         if name not in CELLS or not data:
             raise UsageError(f"--cell takes NAME=DATA with NAME one of {', '.join(CELLS)}; got {name + '=' + data!r}")
     cells = {name: data for name, _, data in split}
     if len(cells) < len(split):
-        raise UsageError(f"a cell is given twice: {', '.join(given)}")
+        raise UsageError(f"a cell is given twice: {', '.join(inputs)}")
     if "id" not in cells or not set(cells) & set(OUT_OF_DISTRIBUTION):
         raise UsageError(f"needs --cell id=DATA and one of {', '.join(OUT_OF_DISTRIBUTION)}; got {', '.join(cells)}")
     return {name: cells[name] for name in CELLS if name in cells}
@@ -96,16 +96,16 @@ def shift(
     first, second = (_open(name) for name in names)
     if first.info.fingerprint == second.info.fingerprint:
         raise UsageError(f"{names[0]} and {names[1]} are the same model; name two")
-    made = [_cell(name, suite, data, first, second) for name, data in loaded.items()]
-    found = shift_probe(made, ties=ties, tie_width=tie_width)
+    output = [_cell(name, suite, data, first, second) for name, data in loaded.items()]
+    results = shift_probe(output, ties=ties, tie_width=tie_width)
     for name, data in loaded.items():
-        found["cells"][name] |= {"data": data.source, "data_hash": suite.hash(data.digests)}
+        results["cells"][name] |= {"data": data.source, "data_hash": suite.hash(data.digests)}
     models = {
         side: {"name": model.info.name, "kind": model.info.kind, "fingerprint": model.info.fingerprint}
         | {"judging": report_of(model)}
         for side, model in zip(SIDES, (first, second), strict=True)
     }
-    result: dict[str, Any] = without_nan(models | found | {"command": command})
+    result: dict[str, Any] = without_nan(models | results | {"command": command})
     return result
 
 
@@ -140,10 +140,10 @@ def _side(model: Model, cell: str, suite: Suite, loaded: Loaded) -> Side:
 
 def _implicit_side(model: RewardModel, loaded: Loaded) -> Side:
     """Asked without a journal, which would not keep the rewards per token."""
-    asked = [item.candidates for item in loaded.items if item.candidates]
+    requests = [item.candidates for item in loaded.items if item.candidates]
     rewards = []
-    with console.progress(f"scoring {model.info.name}", len(asked)) as advance:
-        for first, second in stream_scores(model, asked):
+    with console.progress(f"scoring {model.info.name}", len(requests)) as advance:
+        for first, second in stream_scores(model, requests):
             rewards.append((_reward(first), _reward(second)))
             advance(1)
     return _stored_side(rewards)

@@ -59,13 +59,13 @@ def correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(x @ y) / bottom if bottom > 0 else math.nan
 
 
-def partial_correlation(x: NDArray[np.float64], y: NDArray[np.float64], given: NDArray[np.float64]) -> float:
-    """Correlation of x and y after the least-squares part of `given` is taken out of both; NaN where nothing is left
+def partial_correlation(x: NDArray[np.float64], y: NDArray[np.float64], inputs: NDArray[np.float64]) -> float:
+    """Correlation of x and y after the least-squares part of `inputs` is taken out of both; NaN where nothing is left
     of one of them (up to rounding)."""
-    square = float(given @ given)
+    square = float(inputs @ inputs)
     if square == 0:
         return correlation(x, y)
-    left = [values - given * float(given @ values) / square for values in (x, y)]
+    left = [values - inputs * float(inputs @ values) / square for values in (x, y)]
     if any(float(rest @ rest) <= 1e-18 * float(values @ values) for rest, values in zip(left, (x, y), strict=True)):
         return math.nan
     return correlation(*left)

@@ -74,8 +74,19 @@ def _board(group: Sequence[tuple[Path, dict[str, Any]]], suite: Suite | None) ->
     ratings, no_elo = _ratings(facts, suite, credits)
     for row, rating, level in zip(rows, ratings, _level(facts, suite, credits), strict=True):
         row |= {"elo": rating, **level}
-    kept = ("suite", "title", "paper", "licence", "headline", "suite_hash", "data", "digests", "missing", "changed")
-    return {key: facts[key] for key in (*kept, "unscored")} | {"no_elo": no_elo, "models": rows}
+    kept_rows = (
+        "suite",
+        "title",
+        "paper",
+        "licence",
+        "headline",
+        "suite_hash",
+        "data",
+        "digests",
+        "missing",
+        "changed",
+    )
+    return {key: facts[key] for key in (*kept_rows, "unscored")} | {"no_elo": no_elo, "models": rows}
 
 
 def _ratings(
@@ -103,18 +114,18 @@ def _value(measure: Mapping[str, Any]) -> float:
 
 
 def _row(model: Mapping[str, Any], command: str) -> dict[str, Any]:
-    kept = ("name", "kind", "fingerprint", "items", "measures", "unscored", "wall_s")
-    return {key: model.get(key) for key in kept} | {"command": command}
+    kept_rows = ("name", "kind", "fingerprint", "items", "measures", "unscored", "wall_s")
+    return {key: model.get(key) for key in kept_rows} | {"command": command}
 
 
 def _level(facts: Mapping[str, Any], suite: Suite | None, credits: Sequence[Sequence[Credit]]) -> list[dict[str, Any]]:
     """Of every model: the corrected p against the best one, and whether it is level with it."""
     if suite is None or len(credits) < 2:
         return [{"p_holm": None, "level_with_best": index == 0} for index in range(len(credits))]
-    relaxed, wanted = present_only(suite, facts["missing"]), [facts["headline"]]
+    relaxed, target = present_only(suite, facts["missing"]), [facts["headline"]]
     first, *others = map(of_all, credits)
-    found = [differences(relaxed, first, other, measures=wanted, resamples=1)[0].p for other in others]
-    adjusted = holm([1.0 if math.isnan(p) else p for p in found])
+    result = [differences(relaxed, first, other, measures=target, resamples=1)[0].p for other in others]
+    adjusted = holm([1.0 if math.isnan(p) else p for p in result])
     return [{"p_holm": None, "level_with_best": True}] + [
         {"p_holm": round(p, 6), "level_with_best": p >= LEVEL_P} for p in adjusted
     ]

@@ -22,21 +22,21 @@ def _entry(result: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any
         "args": {"suite_hash": result["suite_hash"], "digests": result["digests"], "missing": result["missing"]},
     }
     metrics = [_metric(measure) for measure in model["measures"].values() if measure["percent"] is not None]
-    found = {
+    results = {
         "task": {"type": "text-classification", "name": "reward modeling"},
         "dataset": dataset,
         "metrics": metrics,
         "source": {"name": f"{result['command']} (fingerprint {model['fingerprint']})", "url": result["paper"]},
     }
-    return {"name": model["name"], "results": [found]}
+    return {"name": model["name"], "results": [results]}
 
 
 def _metric(measure: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("numerator", "denominator", "low", "high", "n", "ties", "unscored", "clusters", "of_all")
+    kept_rows = ("numerator", "denominator", "low", "high", "n", "ties", "unscored", "clusters", "of_all")
     return {
         "type": "accuracy",
         "name": measure["name"],
         "value": round(measure["percent"], 4),
         "verified": False,
-        "args": {key: measure[key] for key in kept},
+        "args": {key: measure[key] for key in kept_rows},
     }

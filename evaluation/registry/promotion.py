@@ -52,13 +52,13 @@ class Stored:
 
 def stored_results(fingerprint: str) -> dict[tuple[str, str], Stored]:
     """A model's finished results by suite name and hash."""
-    found = {}
+    by_key = {}
     for path in sorted((paths.home() / "runs" / "eval").glob(f"*/{RESULT}")):
         result = read_result(path)
         if result["models"][0]["fingerprint"] == fingerprint:
             one = Stored(path.parent, result)
-            found[one.key] = one
-    return found
+            by_key[one.key] = one
+    return by_key
 
 
 def judge(
@@ -72,9 +72,9 @@ def judge(
     """What the gate finds about two fingerprints: `passed`, `why` in a sentence, and one comparison per suite (over all
     items; `scored` is the one on what both scored)."""
     ours, theirs = stored_results(candidate), stored_results(current)
-    wanted = {load_suite(name).name: load_suite(name) for name in suites}
-    keys = [key for key in theirs if not wanted or key[0] in wanted]
-    if absent := sorted(set(wanted) - {name for name, _ in keys}):
+    targets = {load_suite(name).name: load_suite(name) for name in suites}
+    keys = [key for key in theirs if not targets or key[0] in targets]
+    if absent := sorted(set(targets) - {name for name, _ in keys}):
         return _refused(f"the current model has no stored result on {', '.join(absent)}", [])
     if not keys:
         return _refused("the current model has no stored result, so nothing shows that the new one is not worse", [])
@@ -82,7 +82,7 @@ def judge(
         return _refused(f"no stored result on {', '.join(lacking)}, where the current model has one", [])
     compared: list[dict[str, Any]] = []
     for key in keys:
-        suite = wanted.get(key[0]) or _shipped(key[0])
+        suite = targets.get(key[0]) or _shipped(key[0])
         if suite is None:
             return _refused(f"the rules of suite {key[0]} are needed: name its file with --suite", compared)
         compared.append(_compare(suite, ours[key], theirs[key]))
@@ -127,23 +127,23 @@ def _fault(one: Mapping[str, Any], margin: float | None, min_prompts: int) -> st
             f"{one['suite']}: both models scored {shared} of its {one['clusters']} prompts, which shows too little; at "
             f"least {min_prompts} are needed (--min-prompts)"
         )
-    told = f"{one['suite']}: {one['measure']} {_numbers(one)}, p = {one['p']:.4f}"
+    text = f"{one['suite']}: {one['measure']} {_numbers(one)}, p = {one['p']:.4f}"
     if one["difference"] < 0 and one["p"] < LEVEL_P:
-        return f"worse on {told}"
+        return f"worse on {text}"
     low = -math.inf if one["low"] is None else one["low"]
     if margin is not None and low <= -margin:
-        return f"not shown to be within {margin:g} points on {told}"
+        return f"not shown to be within {margin:g} points on {text}"
     return None
 
 
 def _numbers(one: Mapping[str, Any]) -> str:
     """The difference over all items and, where something is unscored, the one on what both models scored."""
-    told, scored = f"{one['difference']:+.2f} points {_between(one)}", one["scored"]
+    text, scored = f"{one['difference']:+.2f} points {_between(one)}", one["scored"]
     mine, other = scored["unscored_first"], scored["unscored_second"]
     if not mine + other:
-        return told
+        return text
     return (
-        f"{told} with what is unscored ({mine} of its answers, {other} of the current one's) counted as not right; "
+        f"{text} with what is unscored ({mine} of its answers, {other} of the current one's) counted as not right; "
         f"{scored['difference']:+.2f} {_between(scored)} on the {scored['clusters']} prompts that both scored"
     )
 
@@ -154,5 +154,5 @@ def _between(one: Mapping[str, Any]) -> str:
 
 def _passed(compared: Sequence[Mapping[str, Any]], margin: float | None) -> str:
     shown = "not shown to be worse" if margin is None else f"shown to lose less than {margin:g} points"
-    told = (f"{one['suite']} {_numbers(one)}, {one['clusters']} prompts" for one in compared)
-    return f"{shown}: {'; '.join(told)}"
+    text = (f"{one['suite']} {_numbers(one)}, {one['clusters']} prompts" for one in compared)
+    return f"{shown}: {'; '.join(text)}"

@@ -90,11 +90,11 @@ def _splits(connection: duckdb.DuckDBPyConnection, version_id: int) -> list[dict
 
 def _family_overlap(connection: duckdb.DuckDBPyConnection, version_id: int) -> int:
     """Prompt families that lie in more than one split: a leak where it is not 0."""
-    found = _one(
+    result = _one(
         connection,
         f"""SELECT count(*) AS n FROM (
             SELECT p.family_id FROM ({versions.members_sql(connection, version_id)}) m
             JOIN example USING (example_id) JOIN unit USING (unit_id) JOIN prompt p USING (prompt_id)
             GROUP BY p.family_id HAVING count(DISTINCT m.split) > 1)""",
     )
-    return int(found["n"])
+    return int(result["n"])

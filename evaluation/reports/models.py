@@ -16,8 +16,8 @@ LENGTHS = {"shorter": "better one is shorter", "equal": "about equal", "longer":
 
 def best(result: Mapping[str, Any]) -> Mapping[str, Any]:
     """The model with the highest accuracy (for the eye; the intervals say whether it means anything)."""
-    found: Mapping[str, Any] = max(result["models"], key=lambda model: model["accuracy"]["value"] or 0)
-    return found
+    results: Mapping[str, Any] = max(result["models"], key=lambda model: model["accuracy"]["value"] or 0)
+    return results
 
 
 def suite(result: Mapping[str, Any]) -> str:
@@ -113,13 +113,13 @@ def _interval(interval: Mapping[str, Any] | None) -> str:
 
 def _paired(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """The paired differences in words."""
-    told = [
+    summary = [
         f"{one['first']} minus {one['second']}: {100 * one['difference']:+.1f} points ({_interval(one['interval'])}, "
         f"{one['n']} of {one['decided']} pairs)"
         for one in comparisons
         if one["difference"] is not None
     ]
-    return "On the pairs that both scored, with 95% intervals: " + "; ".join(told) + "." if told else ""
+    return "On the pairs that both scored, with 95% intervals: " + "; ".join(summary) + "." if summary else ""
 
 
 def _bins(model: Mapping[str, Any]) -> list[dict[str, float]]:
@@ -152,7 +152,7 @@ def _length(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
     counts = {key: models[0]["length_bias"]["accuracy"][key]["denominator"] for key in LENGTHS}
     groups = [f"{label}\n{counts[key]:.6g} pairs" for key, label in LENGTHS.items()]
-    told = [
+    summary = [
         f"{model['name']} {bias['pearson']:+.2f}"
         for model in models
         if (bias := model["length_bias"])["pearson"] is not None
@@ -161,7 +161,7 @@ def _length(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "chart": charts.grouped_bars(groups, series, ylabel="accuracy, percent"),
         "text": f"The labels prefer the longer answer in {_share(longer)} of the pairs of unequal length. "
-        f"Correlation of a model's margin with the difference in length: {', '.join(told)}. A model that judges "
+        f"Correlation of a model's margin with the difference in length: {', '.join(summary)}. A model that judges "
         "content is about as right on the left as on the right.",
     }
 

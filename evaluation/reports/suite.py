@@ -119,7 +119,7 @@ def _overview(result: Mapping[str, Any]) -> str | None:
     """The declared measures of all models with their intervals; None where none is whole."""
     from evaluation.reports.charts import forest
 
-    found = [
+    results = [
         {
             "label": name if len(result["models"]) == 1 else f"{name}: {model['name']}",
             "value": measure["percent"],
@@ -132,21 +132,21 @@ def _overview(result: Mapping[str, Any]) -> str | None:
         for measure in [model["measures"][name]]
         if measure["percent"] is not None
     ]
-    return forest(found, xlabel="percent, 95% interval over prompts") if found else None
+    return forest(results, xlabel="percent, 95% interval over prompts") if results else None
 
 
 def _charts(model: Mapping[str, Any]) -> dict[str, Any]:
     from evaluation.reports.charts import reliability
 
-    made: dict[str, Any] = {"matrices": _matrices(model["cells"])}
+    by_key: dict[str, Any] = {"matrices": _matrices(model["cells"])}
     calibration = model["probes"].get("calibration")
     if calibration and calibration["bins"]:
         bins = [
             {"n": one["n"], "predicted": one["mean_predicted"], "observed": one["mean_label"]}
             for one in calibration["bins"]
         ]
-        made["reliability"] = reliability({model["name"]: bins})
-    return made
+        by_key["reliability"] = reliability({model["name"]: bins})
+    return by_key
 
 
 def _matrices(cells: Mapping[str, Mapping[str, Any]]) -> list[str]:

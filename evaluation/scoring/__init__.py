@@ -35,13 +35,13 @@ def credit_table(
     by_rule: dict[str, list[Item]] = {}
     for item in answered:
         by_rule.setdefault(suite.rule_of(item.subset), []).append(item)
-    made = [credit for rule, group in by_rule.items() for credit in _credits(suite, rule, group, answers, kind)]
+    result = [credit for rule, group in by_rule.items() for credit in _credits(suite, rule, group, answers, kind)]
     chances = {item.id: _chance(suite, item, answers[item.id], kind) for item in answered}
     return [
         replace(credit, earned_of_all=chances[credit.item] * credit.possible_of_all)
         if credit.unscored and credit.earned_of_all is None
         else credit
-        for credit in made
+        for credit in result
     ]
 
 

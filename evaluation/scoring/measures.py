@@ -130,14 +130,14 @@ class Ratio:
 
 def ratios(suite: Suite, cells: Sequence[str], earned: Any, possible: Any) -> dict[str, Ratio]:
     """Every cell and measure by name from sums [..., C]; leading axes (resamples) are kept."""
-    made = {
+    result = {
         cell: Ratio(earned[..., index], possible[..., index], frozenset([cell])) for index, cell in enumerate(cells)
     }
     for measure in suite.measures:
-        combined = _combine(measure, _parts(suite, measure, made, cells))
-        if not (combined.absent and measure.name in made):  # a summary may state a measure instead of its parts
-            made[measure.name] = combined
-    return made
+        combined = _combine(measure, _parts(suite, measure, result, cells))
+        if not (combined.absent and measure.name in result):  # a summary may state a measure instead of its parts
+            result[measure.name] = combined
+    return result
 
 
 def cells_of_measures(suite: Suite, cells: Sequence[str]) -> dict[str, frozenset[str]]:
@@ -147,15 +147,15 @@ def cells_of_measures(suite: Suite, cells: Sequence[str]) -> dict[str, frozenset
 
 
 def _parts(
-    suite: Suite, measure: Measure, made: Mapping[str, Ratio], cells: Sequence[str]
+    suite: Suite, measure: Measure, result: Mapping[str, Ratio], cells: Sequence[str]
 ) -> list[tuple[str, float, Ratio]]:
     parts = []
     for part, weight in measure.parts.items():
         if "*" in part:
             matching = [cell for cell in cells if fnmatchcase(cell, part)]
-            parts += [(cell, weight, made[cell]) for cell in matching] or [(part, weight, _absent(suite, part))]
+            parts += [(cell, weight, result[cell]) for cell in matching] or [(part, weight, _absent(suite, part))]
         else:
-            parts.append((part, weight, made.get(part) or _absent(suite, part)))
+            parts.append((part, weight, result.get(part) or _absent(suite, part)))
     return parts
 
 

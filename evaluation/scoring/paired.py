@@ -73,13 +73,13 @@ def scored_credits(credits: Sequence[Credit]) -> dict[tuple[str, str, int], Cred
     """The scored credits by item, cell and number within them: an item may earn several times in one cell (RM-Bench's
     three hard comparisons), always in the same order."""
     counts: dict[tuple[str, str], int] = {}
-    found = {}
+    by_key = {}
     for credit in credits:
         number = counts.get((credit.item, credit.cell), 0)
         counts[credit.item, credit.cell] = number + 1
         if not credit.unscored:
-            found[credit.item, credit.cell, number] = credit
-    return found
+            by_key[credit.item, credit.cell, number] = credit
+    return by_key
 
 
 def differences(
@@ -101,34 +101,34 @@ def differences(
     ours, theirs = shared(first, second)
     a = cells_of(ours)
     b = cells_of(theirs, cells=a.cells, clusters=a.clusters)
-    wanted = list(measures if measures is not None else [measure.name for measure in suite.measures])
+    target = list(measures if measures is not None else [measure.name for measure in suite.measures])
     observed = _measure_differences(suite, a.cells, a.earned.sum(axis=0), b.earned.sum(axis=0), a.possible.sum(axis=0))
     spread = _bootstrap(suite, a, b, resamples=resamples, seed=seed)
     extreme = _randomise(suite, a, b, observed, swaps=swaps, seed=seed + 1)
-    made = [
+    result = [
         _difference(suite, name, (a, b), (ours, theirs), spread.get(name), extreme.get(name, math.nan), level=level)
-        for name in wanted
+        for name in target
     ]
-    return with_holm(_with_unscored(suite, made, first, second))
+    return with_holm(_with_unscored(suite, result, first, second))
 
 
 def _with_unscored(
-    suite: Suite, made: Sequence[Difference], first: Sequence[Credit], second: Sequence[Credit]
+    suite: Suite, result: Sequence[Difference], first: Sequence[Credit], second: Sequence[Credit]
 ) -> list[Difference]:
     cells = cells_of_measures(suite, list(dict.fromkeys(credit.cell for credit in (*first, *second))))
     lost = [[credit.cell for credit in credits if credit.unscored] for credits in (first, second)]
-    counts = [[sum(cell in cells.get(one.measure, ()) for cell in side) for side in lost] for one in made]
+    counts = [[sum(cell in cells.get(one.measure, ()) for cell in side) for side in lost] for one in result]
     return [
         replace(one, unscored_first=mine, unscored_second=other)
-        for one, (mine, other) in zip(made, counts, strict=True)
+        for one, (mine, other) in zip(result, counts, strict=True)
     ]
 
 
-def with_holm(found: Sequence[Difference]) -> list[Difference]:
+def with_holm(result: Sequence[Difference]) -> list[Difference]:
     """The same differences with `p_holm` over all that have a p."""
-    known = [one.p for one in found if not math.isnan(one.p)]
+    known = [one.p for one in result if not math.isnan(one.p)]
     adjusted = iter(holm(known))
-    return [one if math.isnan(one.p) else replace(one, p_holm=next(adjusted)) for one in found]
+    return [one if math.isnan(one.p) else replace(one, p_holm=next(adjusted)) for one in result]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -149,14 +149,14 @@ def _measure_differences(suite: Suite, cells: Sequence[str], a: Any, b: Any, pos
 
 
 def _bootstrap(suite: Suite, a: Cells, b: Cells, *, resamples: int, seed: int) -> dict[str, Array]:
-    found: dict[str, list[Array]] = {}
+    results: dict[str, list[Array]] = {}
     if len(a.clusters) < 2:
         return {}
     for weight in draws(len(a.clusters), resamples, seed=seed):
         sums = weight @ a.earned, weight @ b.earned, weight @ a.possible
         for name, values in _measure_differences(suite, a.cells, *sums).items():
-            found.setdefault(name, []).append(np.broadcast_to(values, len(weight)))
-    return {name: np.concatenate(blocks) for name, blocks in found.items()}
+            results.setdefault(name, []).append(np.broadcast_to(values, len(weight)))
+    return {name: np.concatenate(blocks) for name, blocks in results.items()}
 
 
 def _randomise(
@@ -203,10 +203,10 @@ def _difference(
     *,
     level: float,
 ) -> Difference:
-    made = [ratios(suite, t.cells, t.earned.sum(axis=0), t.possible.sum(axis=0)) for t in tables]
-    ratio = made[0].get(name)
+    result = [ratios(suite, t.cells, t.earned.sum(axis=0), t.possible.sum(axis=0)) for t in tables]
+    ratio = result[0].get(name)
     whole = ratio is not None and not ratio.absent and not ratio.missing
-    values = [100 * float(one[name].rate) if whole else math.nan for one in made]
+    values = [100 * float(one[name].rate) if whole else math.nan for one in result]
     pairs = [(x, y) for x, y in zip(*credits, strict=True) if ratio is not None and x.cell in ratio.cells]
     low, high = math.nan, math.nan
     if resampled is not None and not np.isnan(resampled).all():

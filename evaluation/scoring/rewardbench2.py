@@ -67,22 +67,22 @@ def ties(items: Sequence[Item], answers: Mapping[str, Answer]) -> list[Credit]:
     The ref and tied prompts of one number form one cluster. An id either of whose prompts is unscored is unscored in
     the last three cells. A stored summary's score goes into the cell `SUBSET score`, the name of the measure.
     """
-    made: list[Credit] = []
-    found: dict[tuple[str, str, str], tuple[Item, Margins | None]] = {}
+    results: list[Credit] = []
+    by_key: dict[tuple[str, str, str], tuple[Item, Margins | None]] = {}
     for item in items:
         if answers[item.id].p:  # a summary states the score of the whole subset
-            made.append(Credit(item.id, item.cluster, f"{item.subset} score", answers[item.id].p[0]))
+            results.append(Credit(item.id, item.cluster, f"{item.subset} score", answers[item.id].p[0]))
             continue
         kind, number = item.id.rsplit("/", 1)[-1].split(":")
         scores = answers[item.id].scores
         known = bool(scores) and not any(map(math.isnan, scores))
         measured = margins(scores, int(item.gold["num_correct"])) if known else None
-        found[item.subset, kind, number] = (item, measured)
-        made.append(_accuracy(item, kind, measured))
-    for (subset, kind, number), (item, tied) in found.items():
-        if kind == "tied" and (subset, "ref", number) in found:
-            made += _preference(item, tied, found[subset, "ref", number][1])
-    return made
+        by_key[item.subset, kind, number] = (item, measured)
+        results.append(_accuracy(item, kind, measured))
+    for (subset, kind, number), (item, tied) in by_key.items():
+        if kind == "tied" and (subset, "ref", number) in by_key:
+            results += _preference(item, tied, by_key[subset, "ref", number][1])
+    return results
 
 
 def _accuracy(item: Item, kind: str, measured: Margins | None) -> Credit:

@@ -32,11 +32,11 @@ def credits(item: Item, answer: Answer) -> list[Credit]:
     """Nine comparisons, each in the cells `subset/hard|normal|easy` and `subset/ij` of the matrix."""
     scores = answer.scores or (math.nan,) * (2 * STYLES)
     return [
-        made
+        result
         for i in range(STYLES)
         for j in range(STYLES)
         for part in (difficulty(i, j), f"{i}{j}")
-        for made in [_comparison(item, f"{item.subset}/{part}", scores[i] - scores[STYLES + j])]
+        for result in [_comparison(item, f"{item.subset}/{part}", scores[i] - scores[STYLES + j])]
     ]
 
 

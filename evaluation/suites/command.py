@@ -83,10 +83,10 @@ def evaluate(
     """The result of every model on the suite, JSON-ready; finished ones are also kept in the run's folder."""
     if not models:
         raise UsageError("name at least one model, or pass --from-scores FILE")
-    facts, made = evaluate_models(
+    facts, result = evaluate_models(
         suite, models, data=data, limit=limit, allow_changed=allow_changed, fresh=fresh, command=command
     )
-    return facts | {"models": [one.result for one in made]}
+    return facts | {"models": [one.result for one in result]}
 
 
 def evaluate_models(
@@ -126,12 +126,12 @@ def _asked(
     header |= {"model": model.info.name, "fingerprint": model.info.fingerprint}
     with open_journal(folder, header, fresh=fresh) as journal:
         progress = run(model, suite, items, journal)
-        made = results.evaluated(suite, items, journal.answers, model.info, progress, judging=report_of(model))
-        made.result["folder"] = str(folder)
+        result = results.evaluated(suite, items, journal.answers, model.info, progress, judging=report_of(model))
+        result.result["folder"] = str(folder)
         if limit is None and (progress.answered or not (folder / RESULT).exists()):
-            made.result["run"] = results.store(facts, model.info, items, journal.answers)
-            write_result(folder, facts | {"models": [made.result]}, made.credits)
-    return made
+            result.result["run"] = results.store(facts, model.info, items, journal.answers)
+            write_result(folder, facts | {"models": [result.result]}, result.credits)
+    return result
 
 
 def _stored(
@@ -149,5 +149,5 @@ def open_model(name: str) -> RewardModel:
 
 def from_scores(suite: Suite, path: Path, *, allow_changed: bool = False, command: str = "") -> dict[str, Any]:
     """The suite's measures from stored scores; nothing is asked of any model."""
-    facts, [made] = _stored(suite, [str(path)], allow_changed=allow_changed, command=command)
-    return facts | {"models": [made.result]}
+    facts, [result] = _stored(suite, [str(path)], allow_changed=allow_changed, command=command)
+    return facts | {"models": [result.result]}

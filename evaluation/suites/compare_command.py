@@ -53,18 +53,18 @@ def compare(
     """JSON-ready: what was measured on and, for every other model, the differences of the first from it."""
     if len(models) < 2:
         raise UsageError("name two models or more to compare")
-    facts, made = evaluate_models(suite, models, data=data, allow_changed=allow_changed, command=command)
-    return facts | {"first": _named(made[0]), "comparisons": against_first(suite, made)}
+    facts, result = evaluate_models(suite, models, data=data, allow_changed=allow_changed, command=command)
+    return facts | {"first": _named(result[0]), "comparisons": against_first(suite, result)}
 
 
-def against_first(suite: Suite, made: Sequence[Evaluated]) -> list[dict[str, Any]]:
+def against_first(suite: Suite, result: Sequence[Evaluated]) -> list[dict[str, Any]]:
     """The first model minus every other one; p_holm over all tests of all of them together."""
-    first, others = made[0], made[1:]
-    found = [differences(suite, first.credits, other.credits) for other in others]
-    corrected = iter(with_holm([one for part in found for one in part]))
+    first, others = result[0], result[1:]
+    results = [differences(suite, first.credits, other.credits) for other in others]
+    corrected = iter(with_holm([one for part in results for one in part]))
     return [
         {"second": _named(other), "differences": [next(corrected).as_json() for _ in part]}
-        for other, part in zip(others, found, strict=True)
+        for other, part in zip(others, results, strict=True)
     ]
 
 

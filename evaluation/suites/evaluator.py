@@ -92,14 +92,14 @@ def _groups(model: RewardModel, items: Sequence[Item]) -> list[Group]:
     if bare:
         raise DataError(f"{len(bare)} items have stored scores only, no texts to score (first: {bare[0]})")
     if not model.info.pointwise:
-        made = [Group(c, ((item, tuple(range(len(c.completions)))),)) for item in items if (c := item.candidates)]
+        result = [Group(c, ((item, tuple(range(len(c.completions)))),)) for item in items if (c := item.candidates)]
     else:
         by_prompt: dict[str, list[Item]] = {}
         for item in items:
             assert item.candidates is not None
             by_prompt.setdefault(messages_json(item.candidates.prompt), []).append(item)
-        made = [_merged(group) for group in by_prompt.values()]
-    return sorted(made, key=lambda group: -group.characters)
+        result = [_merged(group) for group in by_prompt.values()]
+    return sorted(result, key=lambda group: -group.characters)
 
 
 def _merged(items: Sequence[Item]) -> Group:
@@ -141,8 +141,8 @@ def _batches(
 
 def _next_size(size: int, took_s: float) -> int:
     """Towards BATCH_S a batch, at most doubling, never below FIRST_BATCH / 2."""
-    wanted = size * BATCH_S / max(took_s, 1e-3)
-    return int(min(max(wanted, FIRST_BATCH / 2), 2 * size, LARGEST_BATCH))
+    target = size * BATCH_S / max(took_s, 1e-3)
+    return int(min(max(target, FIRST_BATCH / 2), 2 * size, LARGEST_BATCH))
 
 
 def _ask_groups(model: RewardModel, suite: Suite, groups: Sequence[Group]) -> list[Answer]:
@@ -167,10 +167,10 @@ def _answer(model: RewardModel, suite: Suite, item: Item, scores: Sequence[Score
 
 def _step_probabilities(model: RewardModel, suite: Suite, item: Item, score: Score) -> tuple[float, ...]:
     assert item.candidates is not None
-    wanted = len(item.candidates.completions[0].step_ends)
-    if len(score.steps) != wanted:
+    target = len(item.candidates.completions[0].step_ends)
+    if len(score.steps) != target:
         raise ModelError(
-            f"suite {suite.name} needs a score for each step ({wanted} on item {item.id}), model {model.info.name} "
+            f"suite {suite.name} needs a score for each step ({target} on item {item.id}), model {model.info.name} "
             f"({model.info.kind}) gave {len(score.steps)}; evaluate a process reward model on it"
         )
     if model.info.scale in LOGIT_SCALES:

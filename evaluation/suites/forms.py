@@ -145,8 +145,8 @@ JUDGEBENCH_CATEGORIES = {"mmlu": "knowledge", "livebench-reasoning": "reasoning"
 
 def judgebench_category(source: str) -> str:
     """knowledge, reasoning, math or coding, from JudgeBench's `source`."""
-    found = (category for start, category in JUDGEBENCH_CATEGORIES.items() if source.startswith(start))
-    return next(found, "coding" if source.startswith("livecodebench") else source)
+    result = (category for start, category in JUDGEBENCH_CATEGORIES.items() if source.startswith(start))
+    return next(result, "coding" if source.startswith("livecodebench") else source)
 
 
 def _judgebench(row: Row, row_id: str) -> Item:
@@ -209,9 +209,9 @@ def votes_of(row: Row) -> list[str]:
 
 def _unique(items: list[Item]) -> list[Item]:
     seen: dict[str, int] = {}
-    made = []
+    results = []
     for item in items:
         seen[item.id] = seen.get(item.id, 0) + 1
         repeated = f"{item.id}#{seen[item.id]}" if seen[item.id] > 1 else item.id
-        made.append(Item(repeated, item.subset, item.cluster, item.gold, item.candidates))
-    return made
+        results.append(Item(repeated, item.subset, item.cluster, item.gold, item.candidates))
+    return results

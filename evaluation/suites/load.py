@@ -74,38 +74,38 @@ def check(suite: Suite, items: Sequence[Item], *, source: str, local: bool, allo
 
 
 def _differences(suite: Suite, counts: Mapping[str, int], digests: Mapping[str, str]) -> tuple[str, ...]:
-    found = []
+    results = []
     for name, count in sorted(counts.items()):
         declared = suite.subset(name)
         if declared is None:
             if not suite.open:
-                found.append(f"unknown subset {name!r} ({count} items)")
+                results.append(f"unknown subset {name!r} ({count} items)")
         elif declared.items is not None and declared.items != count:
-            found.append(f"{name} has {count} items, expected {declared.items}")
+            results.append(f"{name} has {count} items, expected {declared.items}")
         elif declared.digest and name in digests and digests[name] != declared.digest:
-            found.append(f"{name} has content {digests[name][:12]}, expected {declared.digest[:12]}")
-    return tuple(found)
+            results.append(f"{name} has content {digests[name][:12]}, expected {declared.digest[:12]}")
+    return tuple(results)
 
 
 def _files(suite: Suite, data: str | None) -> list[Path]:
     """The local files to read; empty where the hub is to be asked."""
-    given = data or os.environ.get("RMKIT_BENCHMARKS")
-    if not given:
+    inputs = data or os.environ.get("RMKIT_BENCHMARKS")
+    if not inputs:
         if not suite.hub:
             raise UsageError(f"suite {suite.name} has no data of its own; pass --data FILE or FOLDER")
         return []
-    path = Path(given).expanduser()
+    path = Path(inputs).expanduser()
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise DataError(f"no such file or folder: {path}, and no dataset of that name")
     groups = [(*suite.files, *(suite.name + suffix for suffix in SUFFIXES)), *suite.originals]
     there = ([path / name for name in names if (path / name).is_file()] for names in groups)
-    found = next((files for files in there if files), None)
-    if found is None:
+    result = next((files for files in there if files), None)
+    if result is None:
         names = [name for group in groups for name in group]
         raise DataError(f"{path} holds no data for suite {suite.name}; expected one of: {', '.join(names)}")
-    return found
+    return result
 
 
 def read_rows(path: Path) -> list[Any]:
@@ -141,8 +141,8 @@ _SPACE = re.compile(r"\s*")
 
 
 def _past_space(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return found.end() if found else at
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
 
 
 def _hub_rows(suite: Suite) -> list[Any]:

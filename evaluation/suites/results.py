@@ -65,22 +65,22 @@ def evaluated(
     credits = credit_table(suite, items, answers, kind=info.kind)
     measured = measure_all(suite, credits, resamples=resamples)
     declared = {measure.name for measure in suite.measures}
-    given = [answers[item.id] for item in items if item.id in answers]
+    inputs = [answers[item.id] for item in items if item.id in answers]
     result: dict[str, Any] = {
         "name": info.name,
         "kind": info.kind,
         "scale": info.scale,
         "fingerprint": info.fingerprint,
-        "items": len(given),
+        "items": len(inputs),
         "measures": {name: value.as_json() for name, value in measured.items() if name in declared},
         "cells": {name: value.as_json() for name, value in measured.items() if name not in declared},
     }
     result["probes"] = probes(suite, items, answers, info)
     lost = {credit.item for credit in credits if credit.unscored}
-    result["unscored"] = dict(counted(answer.unscored or "no score" for answer in given if answer.item in lost))
-    result["one_order"] = sum(answer.one_order for answer in given)
+    result["unscored"] = dict(counted(answer.unscored or "no score" for answer in inputs if answer.item in lost))
+    result["one_order"] = sum(answer.one_order for answer in inputs)
     if progress is not None:
-        latency = mean_latency_ms(given)
+        latency = mean_latency_ms(inputs)
         result |= {
             "resumed": progress.resumed,
             "answered": progress.answered,

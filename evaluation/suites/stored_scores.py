@@ -47,23 +47,23 @@ def load_stored(
     files = stored_files(path)
     if not files:
         raise DataError(f"no such file, or a folder without files of scores ({', '.join(SUFFIXES)}): {path}")
-    name, found = path.stem, []
+    name, result = path.stem, []
     for file in files:
         rows = read_rows(file)
         table = rows[0] if len(rows) == 1 and isinstance(rows[0], Mapping) else {}
         name = str(table.get("model") or name)
         if _is_summary(suite, table):
-            found += _summary(suite, table)
+            result += _summary(suite, table)
         else:
             rows = _unpivot(table) if isinstance(table.get("subset"), list) else rows
-            found += [_read(suite, row, number, file) for number, row in enumerate(rows, start=1)]
-    found = _told_apart(found, path)
-    items = [item for item, _ in found]
+            result += [_read(suite, row, number, file) for number, row in enumerate(rows, start=1)]
+    result = _told_apart(result, path)
+    items = [item for item, _ in result]
     loaded = check(suite, items, source=path.name, local=False, allow_changed=allow_changed)
     content = digest([file_sha256(file) for file in files])
     return (
         loaded,
-        {answer.item: answer for _, answer in found},
+        {answer.item: answer for _, answer in result},
         ModelInfo(name, "explicit", "logit", True, f"stored:{content}"),
     )
 
@@ -77,18 +77,18 @@ def stored_files(path: Path) -> list[Path]:
     return sorted(file for file in path.iterdir() if file.is_file() and file.name.endswith(SUFFIXES))
 
 
-def _told_apart(found: Sequence[Found], path: Path) -> list[Found]:
+def _told_apart(result: Sequence[Found], path: Path) -> list[Found]:
     """Items of one name get a running number; the same name with the same scores is one run stored twice."""
     seen: dict[str, list[Answer]] = {}
-    made = []
-    for item, answer in found:
+    results = []
+    for item, answer in result:
         before = seen.setdefault(item.id, [])
         if any(repr(answer) == repr(other) for other in before):
             raise DataError(f"{path}: {item.id} appears twice with the same scores; one run's scores are expected")
         before.append(answer)
         name = item.id if len(before) == 1 else f"{item.id}#{len(before)}"
-        made.append((replace(item, id=name), replace(answer, item=name)))
-    return made
+        results.append((replace(item, id=name), replace(answer, item=name)))
+    return results
 
 
 def _unpivot(table: Row) -> list[Row]:
@@ -252,24 +252,24 @@ def _stated(table: Row, subset: Subset) -> Any:
 def _summary(suite: Suite, table: Row) -> list[Found]:
     """As many right items of each subset as its accuracy says, and one item with what is left over (ties of judges). A
     subset with a score of its own (Ties) has that score in each of its items."""
-    found: list[Found] = []
+    results: list[Found] = []
     for subset in suite.subsets:
         stated = _stated(table, subset)
         if not isinstance(stated, float | int) or not subset.items:
             continue
         if suite.rule_of(subset.name) not in GRAIN:
-            found += [_graded(subset.name, i, float(stated)) for i in range(subset.items)]
+            results += [_graded(subset.name, i, float(stated)) for i in range(subset.items)]
             continue
         grain = GRAIN[suite.rule_of(subset.name)]
         parts = stated * subset.items * grain
         if not 0 <= stated <= 1 or abs(parts - round(parts)) > 1e-6 * subset.items:
             raise DataError(f"{subset.name}: {stated} is not a number right of {subset.items} {UNITS[suite.rule]}")
         right, rest = divmod(round(parts), grain)
-        found += [
+        results += [
             _graded(subset.name, i, 1.0 if i < right else rest / grain if i == right else 0.0)
             for i in range(subset.items)
         ]
-    return found
+    return results
 
 
 def _graded(subset: str, index: int, p: float) -> Found:

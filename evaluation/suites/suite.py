@@ -131,9 +131,9 @@ def _parse(table: dict[str, Any], *, where: str) -> Suite:
     subsets = tuple(build(Subset, entry, where=f"{where}: subset") for entry in table.get("subset", []))
     measures = tuple(_measure(entry, where=where) for entry in table.get("measure", []))
     suite = build(Suite, {**plain, "subsets": (), "measures": ()}, where=where)
-    made = Suite(**{**_fields(suite), "subsets": subsets, "measures": measures, "source": table})
-    _check(made, where=where)
-    return made
+    result = Suite(**{**_fields(suite), "subsets": subsets, "measures": measures, "source": table})
+    _check(result, where=where)
+    return result
 
 
 def _fields(suite: Suite) -> dict[str, Any]:
@@ -141,17 +141,17 @@ def _fields(suite: Suite) -> dict[str, Any]:
 
 
 def _measure(entry: Mapping[str, Any], *, where: str) -> Measure:
-    given: list[How] = [how for how in HOWS if how in entry]
+    inputs: list[How] = [how for how in HOWS if how in entry]
     unknown = set(entry) - {"name", "headline", *HOWS}
-    if unknown or len(given) != 1 or "name" not in entry:
+    if unknown or len(inputs) != 1 or "name" not in entry:
         raise ConfigError(
             f"{where}: a [[measure]] takes name, headline and exactly one of {', '.join(HOWS)}; got {', '.join(entry)}"
         )
-    parts = entry[given[0]]
+    parts = entry[inputs[0]]
     weights = dict(parts) if isinstance(parts, Mapping) else dict.fromkeys(parts, 1.0)
     if not weights or any(not isinstance(weight, int | float) for weight in weights.values()):
         raise ConfigError(f"{where}: measure {entry['name']}: expected parts, or parts with numbers, got {parts!r}")
-    return Measure(entry["name"], given[0], weights, bool(entry.get("headline", False)))
+    return Measure(entry["name"], inputs[0], weights, bool(entry.get("headline", False)))
 
 
 def _check(suite: Suite, *, where: str) -> None:

@@ -80,11 +80,11 @@ def _pairs(examples: list[Example]) -> tuple[list[Item], Mapping[str, int]]:
     items = []
     for pair in pairs:
         if pair.p != 0.5:
-            asked, positions = pair.candidates, (0, 1)
+            requests, positions = pair.candidates, (0, 1)
             if pair.p < 0.5:
-                asked, positions = Candidates(asked.prompt, asked.completions[::-1]), (1, 0)
+                requests, positions = Candidates(requests.prompt, requests.completions[::-1]), (1, 0)
             cluster = f"family-{pair.family}"
-            items.append(Item(f"{pair.subset}/{pair.id}", pair.subset, cluster, {}, asked, positions))
+            items.append(Item(f"{pair.subset}/{pair.id}", pair.subset, cluster, {}, requests, positions))
     return items, +left_out
 
 

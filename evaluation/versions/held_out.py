@@ -65,13 +65,13 @@ def load_held_out(data: str, split: str) -> HeldOut:
         raise DataError(
             f"{data}, split {split}: nothing to evaluate, no row has a label that compares ({reasons}){suite}"
         )
-    wanted = {pair.example for pair in pairs}
+    targets = {pair.example for pair in pairs}
     identity = dataset_of(folder)
     return HeldOut(
         ref=identity["ref"] or folder.name,
         digest=identity["digest"],
         split=split,
-        examples=[example for example in examples if example.id in wanted],
+        examples=[example for example in examples if example.id in targets],
         pairs=pairs,
         skipped=skipped,
     )

@@ -55,7 +55,7 @@ def by_subset(margin: NDArray[np.float64], held_out: HeldOut, *, ties: TiePolicy
     """Accuracy within each subset, largest first."""
     names = np.array([pair.subset for pair in held_out.pairs])
     p, share, family = (column(held_out.pairs, name) for name in ("p", "share", "family"))
-    found, counts = np.unique(names, return_counts=True)
+    result, counts = np.unique(names, return_counts=True)
     return {
         str(name): asdict(
             pair_accuracy(
@@ -66,7 +66,7 @@ def by_subset(margin: NDArray[np.float64], held_out: HeldOut, *, ties: TiePolicy
                 ties=ties,
             )
         )
-        for name in found[np.argsort(-counts, kind="stable")]
+        for name in result[np.argsort(-counts, kind="stable")]
     }
 
 

@@ -27,11 +27,11 @@ async def chromium() -> AsyncIterator[Any]:
         from playwright.async_api import async_playwright
     except ImportError as error:
         raise MissingExtraError("playwright", "dev") from error
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
+    result = shutil.which("chromium") or shutil.which("chromium-browser")
+    if result is None:
         raise UsageError("no chromium here; install it (Debian: apt-get install chromium) or do without browsers")
     async with async_playwright() as started:
-        browser = await started.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        browser = await started.chromium.launch(executable_path=result, args=["--no-sandbox", "--disable-gpu"])
         try:
             yield browser
         finally:

@@ -81,13 +81,13 @@ async def _shown(page: Any, seen: Seen, before: str) -> str:
     """The item on the page once it is another one than `before`, or whatever stands there after a reload."""
     from playwright.async_api import Error
 
-    wanted, argument = _ANOTHER_ITEM, before
+    target, argument = _ANOTHER_ITEM, before
     while True:
         with contextlib.suppress(Error):
-            found = await page.wait_for_function(wanted, arg=argument, timeout=1000 * PATIENCE_S)
-            return str(await found.json_value())
+            result = await page.wait_for_function(target, arg=argument, timeout=1000 * PATIENCE_S)
+            return str(await result.json_value())
         seen.reloads += 1
-        wanted = _ITEM
+        target = _ITEM
         with contextlib.suppress(Error):
             await page.reload()
             await ready(page, timeout_s=PATIENCE_S)

@@ -86,8 +86,8 @@ def says(task: TaskDefinition, item: Item, shown_order: Sequence[int], answer: A
         return {"verdict": answer.verdict, "rationale": answer.reason or answer.rationale}
     if task.ask_rationale and not (answer.rationale or "").strip():
         raise DataError("answer: this task asks for a reason; write one sentence")
-    told = _said(task, item, shown_order, answer)
-    return told | ({"rationale": answer.rationale} if answer.rationale else {})
+    summary = _said(task, item, shown_order, answer)
+    return summary | ({"rationale": answer.rationale} if answer.rationale else {})
 
 
 def _said(task: TaskDefinition, item: Item, shown: Sequence[int], answer: Answer) -> dict[str, Any]:
@@ -133,13 +133,13 @@ def _pairwise(task: TaskDefinition, shown: Sequence[int], answer: Answer) -> dic
 def _ranks(task: TaskDefinition, shown: Sequence[int], answer: Answer) -> list[int | None]:
     if answer.places is None or len(answer.places) != len(shown):
         raise DataError(f"answer: places must name all {len(shown)} responses")
-    given = sorted({place for place in answer.places if place is not None})
+    inputs = sorted({place for place in answer.places if place is not None})
     least = min(task.top_k or len(shown), len(shown))
     if sum(place is not None for place in answer.places) < least:
         raise DataError(f"answer: rank at least {least} of the {len(shown)} responses")
     ranks: list[int | None] = [None] * len(shown)
     for place, position in zip(answer.places, shown, strict=True):
-        ranks[position] = None if place is None else given.index(place)  # 1, 1, 3 and 0, 0, 1 are the same order
+        ranks[position] = None if place is None else inputs.index(place)  # 1, 1, 3 and 0, 0, 1 are the same order
     return ranks
 
 
@@ -193,7 +193,7 @@ def _reaction(task: TaskDefinition, answer: Answer) -> dict[str, Any]:
 
 
 def _spans(task: TaskDefinition, item: Item, shown: Sequence[int], answer: Answer) -> list[dict[str, Any]]:
-    found = []
+    results = []
     for span in answer.spans or []:
         if span.label not in task.span_labels:
             raise DataError(f"answer: no label {span.label!r}; the task has {', '.join(task.span_labels)}")
@@ -203,8 +203,8 @@ def _spans(task: TaskDefinition, item: Item, shown: Sequence[int], answer: Answe
         if start < 0:
             raise DataError("answer: a marked passage does not stand in the response; copy it exactly")
         end = start + len(span.text)
-        found.append({"response": position, "start": start, "end": end, "text": span.text, "label": span.label})
-    return found or [{"label": "none"}]
+        results.append({"response": position, "start": start, "end": end, "text": span.text, "label": span.label})
+    return results or [{"label": "none"}]
 
 
 def _criteria(answer: Answer) -> list[dict[str, Any]]:

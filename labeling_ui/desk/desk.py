@@ -159,8 +159,8 @@ class Desk:
 
     def draft(self, person: Person, key: str) -> dict[str, Any]:
         """What was kept for this item, empty where nothing was."""
-        found = self._ledger.record(DRAFT, self._draft_key(self._held(person, key)))
-        return dict(found.value) if found else {}
+        record = self._ledger.record(DRAFT, self._draft_key(self._held(person, key)))
+        return dict(record.value) if record else {}
 
     def n_answered(self, person: Person) -> int:
         """How many answers the person has given."""
@@ -219,14 +219,14 @@ class Desk:
     def pause(self, lead: Person, name: str, *, paused: bool = True, reason: str) -> None:
         """Give this person nothing more (or let them go on); who did it and why stays in the ledger for good."""
         lead.require("lead", "pause or resume a person")
-        told = {"project": self.project, "rater": name, "paused": paused, "reason": reason}
-        self._ledger.append(Event(kind=PAUSE, actor=lead.name, payload=told))
+        summary = {"project": self.project, "rater": name, "paused": paused, "reason": reason}
+        self._ledger.append(Event(kind=PAUSE, actor=lead.name, payload=summary))
         self._ledger.put(PAUSE, f"{self.project}/{name}", {"paused": paused, "reason": reason})
 
     def _refuse_paused(self, person: Person) -> None:
-        found = self._ledger.record(PAUSE, f"{self.project}/{person.name}")
-        if found and found.value["paused"]:
-            raise UsageError(f"you are paused in {self.project}: {found.value['reason']}; talk to your lead")
+        record = self._ledger.record(PAUSE, f"{self.project}/{person.name}")
+        if record and record.value["paused"]:
+            raise UsageError(f"you are paused in {self.project}: {record.value['reason']}; talk to your lead")
 
     # What comes next
 
@@ -288,8 +288,8 @@ class Desk:
         return [slot for slot in range(self.task.overlap) if self._holds.is_free(f"{item:07d}/{slot}", now)]
 
     def _order_of(self, item: int, turn: int) -> tuple[int, ...]:
-        found = self.items[item]
-        return shown_order(self.task.seed, found.unit, n=len(found.responses), turn=turn)
+        result = self.items[item]
+        return shown_order(self.task.seed, result.unit, n=len(result.responses), turn=turn)
 
     def _take(
         self,
@@ -336,8 +336,8 @@ class Desk:
     def _event(self, hold: Hold, answer: Answer, *, active_ms: int | None, wall_ms: int | None) -> Event:
         item = self.items[hold.item]
         kind = event_kind(self.task, answer)
-        told = says(self.task, item, hold.order, answer)
-        payload = {"unit": item.unit, **told, "extra": self._extra(hold) | told.get("extra", {})}
+        summary = says(self.task, item, hold.order, answer)
+        payload = {"unit": item.unit, **summary, "extra": self._extra(hold) | summary.get("extra", {})}
         if kind != "reaction":
             payload |= {"shown_order": list(hold.order) or None, "active_ms": active_ms, "wall_ms": wall_ms}
             payload |= {"is_gold": item.gold is not None, "propensity": hold.propensity}

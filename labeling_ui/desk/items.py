@@ -100,8 +100,8 @@ class Items:
 
     def gold(self, number: int) -> Mapping[str, Any] | None:
         """The known answer alone."""
-        told = self._cell(number, "gold")
-        return json.loads(told) if told else None
+        summary = self._cell(number, "gold")
+        return json.loads(summary) if summary else None
 
     def _cell(self, number: int, name: str) -> Any:
         part = bisect.bisect_right(self._ends, number)

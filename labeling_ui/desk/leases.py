@@ -107,9 +107,9 @@ class Holds:
 
     def reload(self, key: str) -> Hold | None:
         """The hold as it is in the ledger now."""
-        found = self._ledger.record(KIND, f"{self._project}/{key}")
-        if found is not None:
-            self._remember(_hold(key, found.value), found.version)
+        record = self._ledger.record(KIND, f"{self._project}/{key}")
+        if record is not None:
+            self._remember(_hold(key, record.value), record.version)
         return self._holds.get(key)
 
     def _remember(self, hold: Hold, version: int) -> None:

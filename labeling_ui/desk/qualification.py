@@ -32,10 +32,10 @@ def is_admitted(ledger: Ledger, task: TaskDefinition, person: Person) -> bool:
 
 def admit(ledger: Ledger, task: TaskDefinition, person: Person, chosen: Sequence[int | None]) -> QuizResult:
     """Mark an attempt: `chosen` is a choice per question, None where nothing was chosen."""
-    right = sum(given == question.answer for given, question in zip(chosen, task.quiz, strict=True))
+    right = sum(inputs == question.answer for inputs, question in zip(chosen, task.quiz, strict=True))
     result = QuizResult(right, len(task.quiz), math.ceil(task.quiz_pass * len(task.quiz) - 1e-9))
-    told = {"task": task.id, "rater": person.name, "chosen": list(chosen), "right": right, "passed": result.passed}
-    ledger.append(Event(kind=KIND, actor=person.name, payload=told))
+    summary = {"task": task.id, "rater": person.name, "chosen": list(chosen), "right": right, "passed": result.passed}
+    ledger.append(Event(kind=KIND, actor=person.name, payload=summary))
     if result.passed:
         ledger.put(KIND, _key(task, person), {"right": right, "n": result.n})
     return result

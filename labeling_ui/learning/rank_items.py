@@ -48,23 +48,23 @@ def prioritise(ledger: Ledger, project: Project, strategy: Strategy, *, models: 
         label=_labels(project, items) if strategy == "mislabel" else np.full(len(items), np.nan),
     )
     write_weights(project.folder, weights(scores(strategy, pool, batch=len(items) // 10 + 1, seed=project.task.seed)))
-    told = {"project": project.name, "strategy": strategy, "items": len(items)}
-    told["models"] = [model.info.fingerprint for model in loaded]
-    ledger.append(Event(kind="label_priority", actor="rmkit label", payload=told))
-    return told
+    summary = {"project": project.name, "strategy": strategy, "items": len(items)}
+    summary["models"] = [model.info.fingerprint for model in loaded]
+    ledger.append(Event(kind="label_priority", actor="rmkit label", payload=summary))
+    return summary
 
 
 def _p(models: Sequence[RewardModel], items: Items) -> Floats:
     """[K, n] win probabilities of each item's first stored response; a half where a model could not say."""
-    found = np.full((max(len(models), 1), len(items)), 0.5)
+    values = np.full((max(len(models), 1), len(items)), 0.5)
     with console.progress("comparing", len(items) * len(models)) as advance:
         for at, model in enumerate(models):
             for start in range(0, len(items), WINDOW):
                 batch = [_candidates(items, number) for number in range(start, min(start + WINDOW, len(items)))]
-                told = [one.p_first for one in model.compare(batch)]
-                found[at, start : start + len(batch)] = np.nan_to_num(told, nan=0.5)
+                summary = [one.p_first for one in model.compare(batch)]
+                values[at, start : start + len(batch)] = np.nan_to_num(summary, nan=0.5)
                 advance(len(batch))
-    return found
+    return values
 
 
 def _candidates(items: Items, number: int) -> Candidates:

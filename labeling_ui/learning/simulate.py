@@ -59,7 +59,7 @@ def simulate(data: Labelled, settings: SimulationConfig) -> dict[str, Floats]:
     """Held-out accuracy [seeds, rounds + 1] by strategy."""
     from threadpoolctl import threadpool_limits
 
-    found: dict[str, Floats] = {}
+    values: dict[str, Floats] = {}
     total = settings.seeds * len(settings.strategies)
     # Two threads inside one small fit are slower than one, on a busy machine many times.
     with console.progress("simulating", total) as advance, threadpool_limits(1):
@@ -68,8 +68,8 @@ def simulate(data: Labelled, settings: SimulationConfig) -> dict[str, Floats]:
             for seed in range(settings.seeds):
                 runs.append(_run(data, name, settings, seed=seed))
                 advance(1)
-            found[name] = np.array(runs)
-    return found
+            values[name] = np.array(runs)
+    return values
 
 
 def _run(data: Labelled, strategy: Strategy, settings: SimulationConfig, *, seed: int) -> list[float]:
@@ -124,17 +124,17 @@ def _accuracy(margin: Floats, p: Floats) -> float:
     return float(right[decided].mean())
 
 
-def summary(found: Mapping[str, Floats], settings: SimulationConfig) -> list[dict[str, Any]]:
+def summary(values: Mapping[str, Floats], settings: SimulationConfig) -> list[dict[str, Any]]:
     """Per strategy: final accuracy, its paired difference to random, and the labels to reach random's final accuracy.
 
     The labels are read off the mean curve (None where it never gets there); their share is of random's. Intervals are
     Student's t over seeds, 95% for all strategies together (Bonferroni).
     """
     spent = settings.start + settings.batch * np.arange(settings.rounds + 1)
-    goal = found["random"].mean(0)[-1]
+    goal = values["random"].mean(0)[-1]
     rows = []
-    for name, runs in found.items():
-        area = (runs - found["random"]).mean(1)
+    for name, runs in values.items():
+        area = (runs - values["random"]).mean(1)
         reached = np.flatnonzero(runs.mean(0) >= goal)
         labels = int(spent[reached[0]]) if len(reached) else None
         rows.append(
@@ -142,7 +142,7 @@ def summary(found: Mapping[str, Floats], settings: SimulationConfig) -> list[dic
                 "strategy": name,
                 "final_percent": 100 * runs.mean(0)[-1],
                 "gain_points": 100 * area.mean(),
-                "gain_interval": [100 * value for value in _interval(area, n_compared=len(found) - 1)],
+                "gain_interval": [100 * value for value in _interval(area, n_compared=len(values) - 1)],
                 "labels_to_goal": labels,
                 "share_of_random": None if labels is None else labels / int(spent[-1]),
             }
@@ -179,13 +179,13 @@ def read_labelled(files: Sequence[Path]) -> tuple[Labelled, dict[str, int]]:
 
     rows, skipped = read_set(files)
     pairs = [row.pair for row in rows]
-    found = pair_features(pairs, Encoder(EncoderConfig()))
-    vectors = found.vectors.astype(np.float64)
-    prompt, first, second = (vectors[found.rows[:, at]] for at in range(3))
+    result = pair_features(pairs, Encoder(EncoderConfig()))
+    vectors = result.vectors.astype(np.float64)
+    prompt, first, second = (vectors[result.rows[:, at]] for at in range(3))
     x = np.concatenate([first - second, prompt * (first - second) * np.sqrt(vectors.shape[1])], axis=1)
     # Pairs that always name the better response first would teach the sign; half are turned round.
     turn = np.random.default_rng(0).random(len(pairs)) < 0.5
-    p = np.where(turn, 1 - found.p, found.p)
+    p = np.where(turn, 1 - result.p, result.p)
     return Labelled(np.where(turn[:, None], -x, x), p, np.array([pair.family for pair in pairs])), skipped
 
 
@@ -196,12 +196,12 @@ def main(argv: list[str]) -> int:
     values: dict[str, Any] = {name: getattr(options, name) for name in ("start", "batch", "rounds", "seeds")}
     settings = config.build(SimulationConfig, values, where="queue simulate")
     data, skipped = read_labelled(options.files)
-    found = simulate(data, settings)
-    rows = summary(found, settings)
+    results = simulate(data, settings)
+    rows = summary(results, settings)
     if options.plot:
         from labeling_ui.learning.simulate_plot import plot
 
-        plot(found, settings, options.plot, title=" and ".join(file.stem.split(".")[0] for file in options.files))
+        plot(results, settings, options.plot, title=" and ".join(file.stem.split(".")[0] for file in options.files))
     result = {
         "pairs": len(data.p),
         "families": len(np.unique(data.family)),

@@ -137,11 +137,11 @@ def _commit(
             run(connection, _ANSWERS, [project.name])
             if not run(connection, "SELECT 1 FROM vote LIMIT 1"):
                 raise DataError(f"project {project.name} has no answers yet; annotate first: rmkit label serve")
-            given = members(connection, source)
-            run(connection, _MEMBERS.format(members=given))
+            inputs = members(connection, source)
+            run(connection, _MEMBERS.format(members=inputs))
             rows = derive_labels(connection)
             if merge:
-                run(connection, _REST.format(labelled=rows, members=given))
+                run(connection, _REST.format(labelled=rows, members=inputs))
                 rows = "merged_rows"
             return commit(
                 connection,

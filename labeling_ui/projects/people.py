@@ -61,10 +61,10 @@ def add_person(ledger: Ledger, name: str, *, role: Role) -> str:
 
 def remove_person(ledger: Ledger, name: str) -> None:
     """End an account; what the person judged stays. Raises UsageError for an unknown name."""
-    found = ledger.record(KIND, _PREFIX + name)
-    if found is None:
+    record = ledger.record(KIND, _PREFIX + name)
+    if record is None:
         raise UsageError(f"no account {name!r}")
-    ledger.put(KIND, _PREFIX + name, {**found.value, "active": False, "sha256": ""}, expect=found.version)
+    ledger.put(KIND, _PREFIX + name, {**record.value, "active": False, "sha256": ""}, expect=record.version)
 
 
 def people(ledger: Ledger) -> Iterator[Person]:
@@ -76,13 +76,13 @@ def people(ledger: Ledger) -> Iterator[Person]:
 
 def by_token(ledger: Ledger, token: str) -> Person:
     """The person whose token it is. Raises ForbiddenError, naming nobody."""
-    wanted, found = _digest(token), None
+    target, result = _digest(token), None
     for record in ledger.records(KIND, prefix=_PREFIX):
-        if hmac.compare_digest(record.value["sha256"], wanted) and record.value["active"]:
-            found = Person(record.key.removeprefix(_PREFIX), record.value["role"])
-    if found is None:
+        if hmac.compare_digest(record.value["sha256"], target) and record.value["active"]:
+            result = Person(record.key.removeprefix(_PREFIX), record.value["role"])
+    if result is None:
         raise ForbiddenError("this token opens nothing; ask an admin for a new one: rmkit label people add NAME")
-    return found
+    return result
 
 
 def by_name(ledger: Ledger, name: str) -> Person:

@@ -103,12 +103,14 @@ def add_queued(ledger: Ledger, project: Project) -> int:
     """Take the findings queued for this project (suspected mislabels, drift ...) in as items; how many are new."""
     items = []
     for recorded in ledger.events(kinds=[QUEUE_ITEM]):
-        told = recorded.event.payload
-        if told["project"] == project.name:
-            kind = {1: "single", 2: "pair"}.get(len(told["responses"]), "list")
-            unit = told["unit"] or unit_hash(kind, told["prompt"], responses=told["responses"])
-            row = {"unit": unit, "kind": kind, "prompt": told["prompt"], "responses": told["responses"]}
-            items.append(row | {name: told[name] for name in ("priority", "reason")} | _evidence(told["evidence"]))
+        summary = recorded.event.payload
+        if summary["project"] == project.name:
+            kind = {1: "single", 2: "pair"}.get(len(summary["responses"]), "list")
+            unit = summary["unit"] or unit_hash(kind, summary["prompt"], responses=summary["responses"])
+            row = {"unit": unit, "kind": kind, "prompt": summary["prompt"], "responses": summary["responses"]}
+            items.append(
+                row | {name: summary[name] for name in ("priority", "reason")} | _evidence(summary["evidence"])
+            )
     return add_part(project.folder, items)
 
 

@@ -70,8 +70,8 @@ class Work:
 
 
 def _row(event: Event, extra: Mapping[str, Any], items: Items) -> dict[str, Any]:
-    told = event.payload
-    ranks, shown = told.get("ranks"), told.get("shown_order")
+    summary = event.payload
+    ranks, shown = summary.get("ranks"), summary.get("shown_order")
     better = _better(ranks)
     lengths = [] if better is None else items.lengths(extra["item"])
     uneven = len(lengths) == 2 and lengths[0] != lengths[1]
@@ -79,18 +79,18 @@ def _row(event: Event, extra: Mapping[str, Any], items: Items) -> dict[str, Any]
     return {
         "event": str(event.id),
         "supersedes": str(event.supersedes) if event.supersedes else None,
-        "rater": told.get("rater") or event.actor,
+        "rater": summary.get("rater") or event.actor,
         "item": extra["item"],
         "slot": extra["slot"],
-        "verdict": told.get("verdict", "ok"),
+        "verdict": summary.get("verdict", "ok"),
         "ranks": ranks,
-        "answer": str([told.get(name) for name in fields]),
+        "answer": str([summary.get(name) for name in fields]),
         "chose_first_shown": None if better is None or not shown else shown[0] == better,
         "chose_longer": None if better is None or not uneven else lengths[better] == max(lengths),
-        "gold_right": gold_right(items.gold(extra["item"]), told),
-        "active_s": _seconds(told.get("active_ms")),
-        "wall_s": _seconds(told.get("wall_ms")),
-        "reason": told.get("rationale"),
+        "gold_right": gold_right(items.gold(extra["item"]), summary),
+        "active_s": _seconds(summary.get("active_ms")),
+        "wall_s": _seconds(summary.get("wall_ms")),
+        "reason": summary.get("rationale"),
         "time": event.time,
     }
 
@@ -98,9 +98,9 @@ def _row(event: Event, extra: Mapping[str, Any], items: Items) -> dict[str, Any]
 def gold_right(gold: Mapping[str, Any] | None, payload: Mapping[str, Any]) -> bool | None:
     """Whether a judgment agrees with the known answer; None where it says nothing that could be compared."""
     for field in ("ranks", "step_labels"):
-        known, told = (gold or {}).get(field), payload.get(field)
-        if known is not None and told is not None:
-            return list(known) == list(told)
+        known, text = (gold or {}).get(field), payload.get(field)
+        if known is not None and text is not None:
+            return list(known) == list(text)
     return None
 
 

@@ -37,20 +37,20 @@ def differences(first: str, second: str) -> Differences:
     bare = [[word.rstrip() for word in side] for side in words]
     blocks = _matching(bare[0], bare[1])
     same = 2 * sum(size for _, _, size in blocks) / max(len(words[0]) + len(words[1]), 1)
-    told = [
+    summary = [
         _told(side, [(block[place], block[2]) for block in blocks], colour)
         for place, (side, colour) in enumerate(zip(words, COLOURS, strict=True))
     ]
-    return Differences(told[0], told[1], same if any(words) else 1.0)
+    return Differences(summary[0], summary[1], same if any(words) else 1.0)
 
 
 def _matching(first: list[str], second: list[str]) -> list[tuple[int, int, int]]:
     """(start in the first, start in the second, length) of the stretches that are the same."""
-    found = difflib.SequenceMatcher(None, first, second).get_matching_blocks()
+    result = difflib.SequenceMatcher(None, first, second).get_matching_blocks()
     ends = ((0, 0), (len(first), len(second)))
     return [
         (a, b, size)
-        for a, b, size in found
+        for a, b, size in result
         if size >= MIN_SAME or (size and ((a, b) in ends or (a + size, b + size) in ends))
     ]
 

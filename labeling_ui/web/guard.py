@@ -27,8 +27,8 @@ class Guard:
         self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = scope["type"] in ("http", "websocket")
-        if asked and self.hosts is not None and (wrong := foreign(scope["headers"], hosts=self.hosts)):
+        requests = scope["type"] in ("http", "websocket")
+        if requests and self.hosts is not None and (wrong := foreign(scope["headers"], hosts=self.hosts)):
             await _refuse(scope["type"], f"{wrong} is not this machine; see: rmkit label serve --allow-host", send)
             return
 

@@ -73,12 +73,12 @@ def show_differences(first: Conversation, second: Conversation, *, names: tuple[
 
 def show_marked(first: str, second: str, *, names: tuple[str, str]) -> None:
     """Two texts side by side, with the words marked that stand only in one of them."""
-    found = differences(printable(first), printable(second))
+    result = differences(printable(first), printable(second))
     st.caption(
         f":orange-background[**only in {names[0]}**] :blue-background[**only in {names[1]}**] "
-        f"{100 * found.same:.0f}% of the words are the same"
+        f"{100 * result.same:.0f}% of the words are the same"
     )
-    for name, text, column in zip(names, (found.first, found.second), st.columns(2), strict=True):
+    for name, text, column in zip(names, (result.first, result.second), st.columns(2), strict=True):
         with column, st.container(border=True):
             st.markdown(f"**{name}**")
             st.markdown(text, anchors=False)

@@ -55,9 +55,9 @@ class LiteralTokenizer:
 
     def needed_for(self, messages: Iterable[Message]) -> bool:
         """Whether any text in the messages is that of a control token."""
-        found = self._control.search
+        result = self._control.search
         return any(
-            found(one.content) or found(one.name or "") or (one.tool_calls and found(str(one.tool_calls)))
+            result(one.content) or result(one.name or "") or (one.tool_calls and result(str(one.tool_calls)))
             for one in messages
         )
 
@@ -71,11 +71,11 @@ class LiteralTokenizer:
         Raises DataError where the tokenizer's vocabulary gives text no other ids than those of a control token.
         """
         backend, control = self._backend
-        made = backend.encode(text, add_special_tokens=False)
-        if forged := sorted(set(made.ids) & (set(control.values()) - {self.tokenizer.unk_token_id})):
+        result = backend.encode(text, add_special_tokens=False)
+        if forged := sorted(set(result.ids) & (set(control.values()) - {self.tokenizer.unk_token_id})):
             name = self.tokenizer.convert_ids_to_tokens(forged[0])
             raise DataError(f"a message holds the control token {name!r}, which this tokenizer cannot read as text")
-        return {"input_ids": [control.get(one, one) for one in made.ids], "offset_mapping": made.offsets}
+        return {"input_ids": [control.get(one, one) for one in result.ids], "offset_mapping": result.offsets}
 
     @cached_property
     def _backend(self) -> tuple[Any, dict[int, int]]:
@@ -96,7 +96,7 @@ class LiteralTokenizer:
         return backend, control
 
     def _swapped(self, text: str) -> str:
-        return self._either.sub(lambda found: self._other[found[0]], text)
+        return self._either.sub(lambda result: self._other[result[0]], text)
 
     def _within(self, value: Any) -> Any:
         """The value with every text in it swapped."""

@@ -146,16 +146,16 @@ class Chat:
 
     def render(self, messages: Iterable[Message]) -> str:
         """The text of a conversation. Raises DataError where the template refuses it or drops one of its turns."""
-        kept = without_empty_system(messages)
+        kept_rows = without_empty_system(messages)
         try:
             text: str = self.tokenizer.apply_chat_template(
-                [as_template_dict(message) for message in kept],
+                [as_template_dict(message) for message in kept_rows],
                 chat_template=self.template,
                 tokenize=False,
             )
         except Exception as error:  # templates raise what they like; the row is refused, never the batch
             raise DataError(f"the chat template refuses the conversation: {error}") from error
-        check_nothing_dropped(kept, text)
+        check_nothing_dropped(kept_rows, text)
         return text
 
     def encode(self, prompt: Conversation, completion: Completion) -> Encoded:
@@ -198,8 +198,8 @@ class Chat:
         return twin
 
     def _tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        made = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        ids, offsets = list(made["input_ids"]), list(made["offset_mapping"])
+        result = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ids, offsets = list(result["input_ids"]), list(result["offset_mapping"])
         before, after = self._special_ends
         if before and ids[: len(before)] != before:
             ids, offsets = before + ids, [(0, 0)] * len(before) + offsets
@@ -279,15 +279,15 @@ def _step_tokens(
     if not completion.step_ends:
         return []
     places = _text_places(text, completion, content_start)
-    found, start = [], 0
+    result, start = [], 0
     for end in completion.step_ends:
         visible = [place for place in places[start:end] if place >= 0 and not text[place].isspace()]
         if not visible:
             raise DataError(f"the step ending at character {end} has no visible character in the rendered text")
         # of several byte tokens of one character the last is meant
-        found.append(bisect_right(offsets, visible[-1], key=lambda span: span[0]) - 1)
+        result.append(bisect_right(offsets, visible[-1], key=lambda span: span[0]) - 1)
         start = end
-    return found
+    return result
 
 
 def _text_places(text: str, completion: Completion, content_start: int) -> list[int]:

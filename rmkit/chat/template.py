@@ -67,14 +67,14 @@ def without_empty_system(messages: Iterable[Message]) -> tuple[Message, ...]:
 
 
 def as_template_dict(message: Message) -> dict[str, Any]:
-    made: dict[str, Any] = {"role": message.role, "content": message.content}
+    by_key: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.name:
-        made["name"] = message.name
+        by_key["name"] = message.name
     if message.tool_call_id:
-        made["tool_call_id"] = message.tool_call_id
+        by_key["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
-        made["tool_calls"] = [dict(call) for call in message.tool_calls]
-    return made
+        by_key["tool_calls"] = [dict(call) for call in message.tool_calls]
+    return by_key
 
 
 def check_nothing_dropped(messages: Sequence[Message], text: str) -> None:

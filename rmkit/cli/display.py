@@ -20,16 +20,16 @@ from typing import Any
 
 def parser(name: str, summary: str, *, examples: Sequence[str]) -> argparse.ArgumentParser:
     """An argument parser for `rmkit NAME` with --json, and the examples (without "rmkit") under its --help."""
-    made = argparse.ArgumentParser(
+    result = argparse.ArgumentParser(
         prog=f"rmkit {name}",
         description=summary,
         epilog="examples:\n" + "\n".join(f"  rmkit {example}" for example in examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.register("type", int, whole_number)  # for every option with type=int or float, of every command
-    made.register("type", float, finite_number)
-    made.add_argument("--json", action="store_true", help="print the result as one JSON object, for programs")
-    return made
+    result.register("type", int, whole_number)  # for every option with type=int or float, of every command
+    result.register("type", float, finite_number)
+    result.add_argument("--json", action="store_true", help="print the result as one JSON object, for programs")
+    return result
 
 
 def whole_number(text: str) -> int:
@@ -74,7 +74,7 @@ _UNSEEN = re.compile(r"\r\n|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202
 def printable(text: str, *, lines: bool = True) -> str:
     """The text with its control characters shown as escapes (ESC as `\\x1b`); `lines` leaves tabs and newlines."""
     plain = {"\n": "\n", "\r\n": "\n", "\t": "\t"} if lines else {}
-    return _UNSEEN.sub(lambda found: plain.get(found[0]) or _escape(found), text)
+    return _UNSEEN.sub(lambda result: plain.get(result[0]) or _escape(result), text)
 
 
 def shown(value: Any) -> Any:
@@ -82,12 +82,12 @@ def shown(value: Any) -> Any:
     return type(value)(printable(value)) if isinstance(value, str) else value
 
 
-def _escape(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode()
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
 
 
-def _json_escape(found: re.Match[str]) -> str:
-    return f"\\u{ord(found[0]):04x}"
+def _json_escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
 
 
 class LineFormatter(logging.Formatter):

@@ -19,13 +19,13 @@ NOTES = {"ray-serve": "brings a GPL binary, therefore outside `all`", "gpu": "fl
 
 def extras() -> dict[str, list[str]]:
     """The distributions that each extra asks for, read from the installed package's own metadata."""
-    found: dict[str, list[str]] = {name: [] for name in metadata.metadata("rmkit").get_all("Provides-Extra") or []}
+    results: dict[str, list[str]] = {name: [] for name in metadata.metadata("rmkit").get_all("Provides-Extra") or []}
     for requirement in metadata.requires("rmkit") or []:
-        asked = re.match(r"([\w.-]+)(?:\[[^]]*\])?.*extra == ['\"]([\w-]+)['\"]", requirement)
-        if asked:
-            found[asked[2]].append(asked[1])
-    found.pop("all", None)  # the sum of others
-    return found
+        match = re.match(r"([\w.-]+)(?:\[[^]]*\])?.*extra == ['\"]([\w-]+)['\"]", requirement)
+        if match:
+            results[match[2]].append(match[1])
+    results.pop("all", None)  # the sum of others
+    return results
 
 
 def version(distribution: str) -> str | None:
@@ -38,14 +38,14 @@ def version(distribution: str) -> str | None:
 
 def devices() -> dict[str, Any]:
     """Processor features and accelerators that training would use."""
-    found: dict[str, Any] = {"cpus": os.cpu_count(), "machine": platform.machine(), "bf16": _bf16()}
+    by_key: dict[str, Any] = {"cpus": os.cpu_count(), "machine": platform.machine(), "bf16": _bf16()}
     if importlib.util.find_spec("torch"):
         import torch
 
-        found["torch_threads"] = torch.get_num_threads()
-        found["cuda"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-        found["mps"] = torch.backends.mps.is_available()
-    return found
+        by_key["torch_threads"] = torch.get_num_threads()
+        by_key["cuda"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        by_key["mps"] = torch.backends.mps.is_available()
+    return by_key
 
 
 def _bf16() -> list[str]:
@@ -60,8 +60,8 @@ def _bf16() -> list[str]:
 
 def diagnosis() -> dict[str, Any]:
     """Everything the command prints, as one JSON-ready mapping."""
-    asked = {extra: {package: version(package) for package in packages} for extra, packages in extras().items()}
-    missing = {extra: [name for name, got in packages.items() if got is None] for extra, packages in asked.items()}
+    requests = {extra: {package: version(package) for package in packages} for extra, packages in extras().items()}
+    missing = {extra: [name for name, got in packages.items() if got is None] for extra, packages in requests.items()}
     home = paths.home()
     nearest = next(folder for folder in (home, *home.parents) if folder.exists())
     return {
@@ -73,7 +73,7 @@ def diagnosis() -> dict[str, Any]:
         "home": str(home),
         "home_writable": os.access(nearest, os.W_OK),
         "free_disk_gb": round(shutil.disk_usage(nearest).free / 1e9, 1),
-        "extras": asked,
+        "extras": requests,
         "missing": {extra: names for extra, names in missing.items() if names},
         "install": {extra: f"pip install 'rmkit[{extra}]'" for extra, names in missing.items() if names},
     }
@@ -85,28 +85,28 @@ def main(argv: list[str]) -> int:
         "doctor", "What is installed, what is missing, how to get it.", examples=["doctor", "doctor --json"]
     )
     options = parser.parse_args(argv)
-    found = diagnosis()
-    console.emit(found, as_json=options.json, text=_text(found))
-    return int(not found["home_writable"])
+    result = diagnosis()
+    console.emit(result, as_json=options.json, text=_text(result))
+    return int(not result["home_writable"])
 
 
-def _text(found: dict[str, Any]) -> str:
-    gpu = ", ".join(found["devices"].get("cuda", [])) or "none"
+def _text(by_key: dict[str, Any]) -> str:
+    gpu = ", ".join(by_key["devices"].get("cuda", [])) or "none"
     lines = [
-        f"rmkit {found['rmkit']}, Python {found['python']}, SQLite {found['sqlite']}, "
-        + ", ".join(f"{name} {got}" for name, got in found["core"].items()),
-        f"processor: {found['devices']['cpus']} cores ({found['devices']['machine']}), fast bf16: "
-        f"{', '.join(found['devices']['bf16']) or 'no'}; CUDA GPU: {gpu}",
-        f"data folder: {found['home']} ({'writable' if found['home_writable'] else 'NOT WRITABLE: set RMKIT_HOME'}, "
-        f"{found['free_disk_gb']} GB free)",
+        f"rmkit {by_key['rmkit']}, Python {by_key['python']}, SQLite {by_key['sqlite']}, "
+        + ", ".join(f"{name} {got}" for name, got in by_key["core"].items()),
+        f"processor: {by_key['devices']['cpus']} cores ({by_key['devices']['machine']}), fast bf16: "
+        f"{', '.join(by_key['devices']['bf16']) or 'no'}; CUDA GPU: {gpu}",
+        f"data folder: {by_key['home']} ({'writable' if by_key['home_writable'] else 'NOT WRITABLE: set RMKIT_HOME'}, "
+        f"{by_key['free_disk_gb']} GB free)",
         "",
     ]
-    for extra, packages in found["extras"].items():
-        missing = found["missing"].get(extra, [])
+    for extra, packages in by_key["extras"].items():
+        missing = by_key["missing"].get(extra, [])
         state = "ok     " if not missing else "missing"
         detail = ", ".join(f"{name} {got}" if got else f"{name} -" for name, got in packages.items())
         lines.append(f"{state}  {extra:<10} {detail}")
         if missing:
             note = f"  ({NOTES[extra]})" if extra in NOTES else ""
-            lines.append(f"         {'':<10} -> {found['install'][extra]}{note}")
+            lines.append(f"         {'':<10} -> {by_key['install'][extra]}{note}")
     return "\n".join(lines)

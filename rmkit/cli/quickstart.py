@@ -94,9 +94,9 @@ def _ingest(chain: Chain, source: str | None) -> str:
     """The dataset's NAME@VERSION."""
     if source is not None:
         return _version(chain.run("ingest", "ingest", source))
-    made = chain.run("sample", "sample", str(paths.home() / "sample"))
-    chain.run("benchmark", "ingest", made["benchmark"], "--name", "sample-bench", "--benchmark", *OWN_WORK)
-    return _version(chain.run("ingest", "ingest", made["data"], "--name", "sample", *OWN_WORK))
+    result = chain.run("sample", "sample", str(paths.home() / "sample"))
+    chain.run("benchmark", "ingest", result["benchmark"], "--name", "sample-bench", "--benchmark", *OWN_WORK)
+    return _version(chain.run("ingest", "ingest", result["data"], "--name", "sample", *OWN_WORK))
 
 
 def _version(ingested: Said) -> str:
@@ -139,9 +139,9 @@ def _report(chain: Chain, clean: Said, models: list[str], report: Path | None, *
         )
     if sampled := _sampled(clean):
         notes.append(sampled)
-    told = [argument for note in notes for argument in ("--note", note)]
+    summary = [argument for note in notes for argument in ("--note", note)]
     out = ["-o", str(report)] if report else []
-    chain.run("report", "report", version, "--eval", *files, *told, *out)
+    chain.run("report", "report", version, "--eval", *files, *summary, *out)
 
 
 def _sampled(clean: Said) -> str | None:
@@ -154,9 +154,9 @@ def _sampled(clean: Said) -> str | None:
     )
 
 
-def _summary(said: dict[str, Said]) -> str:
+def _summary(answers: dict[str, Said]) -> str:
     """The ten lines that matter, and what to do next."""
-    (ingest,), clean = said["ingest"]["files"], said["clean"]
+    (ingest,), clean = answers["ingest"]["files"], answers["clean"]
     lost = sorted(((n, why) for step in clean["steps"] for why, n in step["reasons"].items()), reverse=True)[:3]
     facts = {step["step"]: step["facts"] for step in clean["steps"]}
     lines = [
@@ -166,15 +166,15 @@ def _summary(said: dict[str, Said]) -> str:
         f"{clean['digest'][:12]}",
         "dropped   " + ("; ".join(f"{n:,} {why}" for n, why in lost) or "nothing"),
         _agreement(facts.get("agreement", {})),
-        *_accuracies("test", said["eval"]),
-        *(_accuracies("truth", said["bench"]) if "bench" in said else []),
-        *(f"left out  {kind}: {told['left_out']}" for kind, told in said.items() if "left_out" in told),
-        f"report    {said['report']['report']}",
-        f"time      {said['wall_s']['total']:.0f} s",
+        *_accuracies("test", answers["eval"]),
+        *(_accuracies("truth", answers["bench"]) if "bench" in answers else []),
+        *(f"left out  {kind}: {summary['left_out']}" for kind, summary in answers.items() if "left_out" in summary),
+        f"report    {answers['report']['report']}",
+        f"time      {answers['wall_s']['total']:.0f} s",
         "",
         "next:",
         "  open the report in a browser",
-        f"  rmkit why {_an_example(said)}          # everything known about one row",
+        f"  rmkit why {_an_example(answers)}          # everything known about one row",
         f"  rmkit datasets {clean['version'].split('@')[0]}            # versions, then rmkit diff A B",
         "  rmkit quickstart --from YOUR_FILE   # the same on your data",
     ]
@@ -200,6 +200,6 @@ def _accuracies(what: str, result: Said) -> list[str]:
     return lines
 
 
-def _an_example(said: dict[str, Said]) -> str:
-    mistakes = [mistake for model in said["eval"]["models"] for mistake in model["mistakes"]]
+def _an_example(answers: dict[str, Said]) -> str:
+    mistakes = [mistake for model in answers["eval"]["models"] for mistake in model["mistakes"]]
     return str(mistakes[0]["id"][:12]) if mistakes else "ROW"

@@ -50,7 +50,7 @@ def trainable_dataset(folder: Path, *, allow_benchmark: bool) -> dict[str, Any]:
 def split_pairs(folder: Path, split: str, *, at_least: int) -> tuple[list[Pair], dict[str, int]]:
     """Pairs of one split and the rows skipped by reason. Raises DataError where there are too few to go on."""
     names = SPLIT_NAMES.get(split, (split,))
-    examples = next((found for name in names if (found := list(read_examples(folder, split=name)))), [])
+    examples = next((result for name in names if (result := list(read_examples(folder, split=name)))), [])
     if not examples:
         raise DataError(
             f"{folder} has no {split!r} split (it has: {_splits(folder)}); make one by family with a recipe whose last "
@@ -77,5 +77,5 @@ def examples_of(folder: Path, split: str) -> list[Example]:
 
 
 def _splits(folder: Path) -> str:
-    found = sorted({str(example.row["split"] or "rows without one") for example in read_examples(folder)})
-    return ", ".join(found) or "no rows"
+    names = sorted({str(example.row["split"] or "rows without one") for example in read_examples(folder)})
+    return ", ".join(names) or "no rows"

@@ -64,11 +64,11 @@ def read_pairs(examples: Iterable[Example]) -> tuple[list[Pair], dict[str, int]]
     pairs: list[Pair] = []
     skipped: Counter[str] = Counter()
     for example in examples:
-        found = _pairs(example.row)
-        if isinstance(found, str):
-            skipped[found] += 1
+        result = _pairs(example.row)
+        if isinstance(result, str):
+            skipped[result] += 1
         else:
-            pairs += found
+            pairs += result
     return pairs, dict(skipped)
 
 

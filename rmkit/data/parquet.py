@@ -128,6 +128,6 @@ def _longest(file: Any, group: int, path: str) -> int:
             leaf = leaves.pop()
             parts = [leaf.keys, leaf.items] if hasattr(leaf, "keys") else leaf.flatten()
             leaves += parts if isinstance(parts, list) else [parts]
-        if found := [pc.max(_lengths(leaf.dictionary)).as_py() for leaf in leaves if len(leaf.dictionary)]:
-            return int(max(found))  # all that is named stands before the first value
+        if result := [pc.max(_lengths(leaf.dictionary)).as_py() for leaf in leaves if len(leaf.dictionary)]:
+            return int(max(result))  # all that is named stands before the first value
     return 0

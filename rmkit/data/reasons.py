@@ -25,10 +25,10 @@ def counted(reasons: Iterable[str]) -> Counter[str]:
 def reason_lines(counts: Mapping[str, int], *, of: str = "") -> list[str]:
     """A line for each of the most frequent reasons, and one for the rest; `of` names what is counted."""
     common = Counter(counts).most_common()
-    told = [(count, reason) for reason, count in common[:MOST_LINES]]
+    summary = [(count, reason) for reason, count in common[:MOST_LINES]]
     if rest := common[MOST_LINES:]:
-        told.append((sum(count for _, count in rest), f"{len(rest)} other reasons"))
-    return [f"{count:,}{of and ' ' + of}: {reason}" for count, reason in told]
+        summary.append((sum(count for _, count in rest), f"{len(rest)} other reasons"))
+    return [f"{count:,}{of and ' ' + of}: {reason}" for count, reason in summary]
 
 
 def check_enough(

@@ -43,15 +43,15 @@ class FeatureCache:
             self._seen.add(path)
             for row, key in enumerate(self._load(path, "keys")):
                 self._row_of.setdefault(key.tobytes(), (path, row))
-        wanted: dict[Path, list[tuple[bytes, int]]] = {}
+        target: dict[Path, list[tuple[bytes, int]]] = {}
         for key in set(keys) & self._row_of.keys():
             path, row = self._row_of[key]
-            wanted.setdefault(path, []).append((key, row))
-        found: dict[bytes, Vectors] = {}
-        for path, rows in wanted.items():
+            target.setdefault(path, []).append((key, row))
+        by_key: dict[bytes, Vectors] = {}
+        for path, rows in target.items():
             vectors = self._load(path, "vectors")
-            found |= {key: vectors[row] for key, row in rows if row < len(vectors)}
-        return found
+            by_key |= {key: vectors[row] for key, row in rows if row < len(vectors)}
+        return by_key
 
     def _load(self, path: Path, name: str) -> NDArray[Any]:
         """One array of a shard; an empty one, with a warning, where the shard is damaged or gone."""

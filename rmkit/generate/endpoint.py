@@ -88,15 +88,15 @@ class EndpointGenerator:
         return {key: value for key, value in (body | self._extra).items() if key not in self._omit}
 
     def _optional(self, request: Request) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
+        by_key: dict[str, dict[str, Any]] = {}
         if request.top_logprobs:
-            found["logprobs"] = {"logprobs": True, "top_logprobs": request.top_logprobs}
+            by_key["logprobs"] = {"logprobs": True, "top_logprobs": request.top_logprobs}
         if request.schema:
             form = {"name": "reply", "strict": True, "schema": dict(request.schema)}
-            found["schema"] = {"response_format": {"type": "json_schema", "json_schema": form}}
+            by_key["schema"] = {"response_format": {"type": "json_schema", "json_schema": form}}
         if request.temperature > 0:
-            found["seed"] = {"seed": request.seed}
-        return found
+            by_key["seed"] = {"seed": request.seed}
+        return by_key
 
     async def _takes(self, field: str) -> bool:
         known = self._taken.get(field)
@@ -198,9 +198,11 @@ class EndpointGenerator:
         """What the server says, without the key should it quote it, short and in one line."""
         text = raw.decode(errors="replace")
         try:
-            found = json.loads(text)
-            found = found.get("error", found.get("detail", found)) if isinstance(found, dict) else found
-            text = str(found.get("message", found)) if isinstance(found, dict) else str(found)
+            document = json.loads(text)
+            document = (
+                document.get("error", document.get("detail", document)) if isinstance(document, dict) else document
+            )
+            text = str(document.get("message", document)) if isinstance(document, dict) else str(document)
         except (ValueError, RecursionError):
             pass
         return self._words(text) or "no reason given"
@@ -264,10 +266,10 @@ def _finish(reason: Any) -> Finish:
             return "stop"
 
 
-def _logprobs(found: Any) -> tuple[TokenLogprobs, ...]:
+def _logprobs(result: Any) -> tuple[TokenLogprobs, ...]:
     """None at all where any is not as the protocol says: a misread token would shift the verdict's place."""
     try:
-        return tuple(_token(entry) for entry in ((found or {}).get("content") or [])[-KEPT_LOGPROBS:])
+        return tuple(_token(entry) for entry in ((result or {}).get("content") or [])[-KEPT_LOGPROBS:])
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return ()
 

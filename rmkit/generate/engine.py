@@ -87,10 +87,10 @@ class Engine:
         answers: queue.SimpleQueue[list[Made] | BaseException | None] = queue.SimpleQueue()
         pump = asyncio.run_coroutine_threadsafe(self._pump(work, iter(items), answers), self._loop)
         try:
-            while (found := answers.get()) is not None:
-                if isinstance(found, BaseException):
-                    raise found
-                yield from found
+            while (result := answers.get()) is not None:
+                if isinstance(result, BaseException):
+                    raise result
+                yield from result
         finally:
             pump.cancel()
 
@@ -139,8 +139,8 @@ class Engine:
             return self._failed(f"refused: {error}")
         if same := self._under_way.get(key):
             return self._seen(await asyncio.shield(same))
-        if self._cache and (found := self._cache.get(key)):
-            return self._seen(found)
+        if self._cache and (result := self._cache.get(key)):
+            return self._seen(result)
         answer: asyncio.Future[Sample] = self._loop.create_future()
         self._under_way[key] = answer
         try:

@@ -16,13 +16,13 @@ def estimate(requests: Iterable[Request], generator: Generator, ledger: Ledger) 
     """JSON-ready: calls, how many of them are paid already, and what the others take: prompt tokens about (4 characters
     a token), completion tokens and dollars at most (every reply as long as allowed).
     """
-    found = {"calls": 0, "paid_before": 0, "about_prompt_tokens": 0, "at_most_completion_tokens": 0}
+    result = {"calls": 0, "paid_before": 0, "about_prompt_tokens": 0, "at_most_completion_tokens": 0}
     for request in requests:
-        found["calls"] += 1
+        result["calls"] += 1
         if ledger.record(KIND, request.key(generator.name)):
-            found["paid_before"] += 1
+            result["paid_before"] += 1
             continue
-        found["about_prompt_tokens"] += request.characters // CHARACTERS_PER_TOKEN
-        found["at_most_completion_tokens"] += request.max_tokens
-    usd = generator.prices.usd(found["about_prompt_tokens"], found["at_most_completion_tokens"])
-    return found | {"at_most_about_usd": round(usd, 4)}
+        result["about_prompt_tokens"] += request.characters // CHARACTERS_PER_TOKEN
+        result["at_most_completion_tokens"] += request.max_tokens
+    usd = generator.prices.usd(result["about_prompt_tokens"], result["at_most_completion_tokens"])
+    return result | {"at_most_about_usd": round(usd, 4)}

@@ -48,8 +48,8 @@ class LocalGenerator:
         ]
         fitting = [i for i, request in enumerate(requests) if len(prompts[i]) + request.max_tokens <= room]
         if fitting:
-            made = self._generate([prompts[i] for i in fitting], [requests[i] for i in fitting])
-            for i, sample in zip(fitting, made, strict=True):
+            result = self._generate([prompts[i] for i in fitting], [requests[i] for i in fitting])
+            for i, sample in zip(fitting, result, strict=True):
                 outcomes[i] = sample
         return outcomes
 
@@ -68,7 +68,7 @@ class LocalGenerator:
         width = max(map(len, prompts))
         ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        made = self._model.generate(
+        result = self._model.generate(
             input_ids=ids.to(self._model.device),
             attention_mask=mask.to(self._model.device),
             max_new_tokens=max(request.max_tokens for request in requests),
@@ -82,9 +82,9 @@ class LocalGenerator:
             output_logits=any(request.top_logprobs for request in requests),
             return_dict_in_generate=True,
         )
-        replies = made.sequences[:, width:].tolist()
+        replies = result.sequences[:, width:].tolist()
         return [
-            self._sample(request, len(prompt), reply, [step[row] for step in made.logits or ()])
+            self._sample(request, len(prompt), reply, [step[row] for step in result.logits or ()])
             for row, (request, prompt, reply) in enumerate(zip(requests, prompts, replies, strict=True))
         ]
 
@@ -98,29 +98,31 @@ class LocalGenerator:
         ends = set(self._eos())
         length = next((i for i, token in enumerate(reply) if token in ends), None)
         stopped = length is not None and length < request.max_tokens
-        kept = reply[: length if stopped else request.max_tokens]
-        text = self._tokenizer.decode(kept, skip_special_tokens=True)
-        cut = min((found for stop in request.stop if (found := text.find(stop)) >= 0), default=None)
+        kept_rows = reply[: length if stopped else request.max_tokens]
+        text = self._tokenizer.decode(kept_rows, skip_special_tokens=True)
+        cut = min((result for stop in request.stop if (result := text.find(stop)) >= 0), default=None)
         return Sample(
             text=text if cut is None else text[:cut],
             finish="stop" if stopped or cut is not None else "length",
             prompt_tokens=n_prompt,
-            completion_tokens=len(kept) + stopped,
-            logprobs=self._logprobs(request, kept, logits),
+            completion_tokens=len(kept_rows) + stopped,
+            logprobs=self._logprobs(request, kept_rows, logits),
         )
 
-    def _logprobs(self, request: Request, kept: list[int], logits: list[torch.Tensor]) -> tuple[TokenLogprobs, ...]:
+    def _logprobs(
+        self, request: Request, kept_rows: list[int], logits: list[torch.Tensor]
+    ) -> tuple[TokenLogprobs, ...]:
         if not request.top_logprobs:
             return ()
-        first = max(0, len(kept) - KEPT_LOGPROBS)
-        found = []
-        for token, step in list(zip(kept, logits, strict=False))[first:]:
+        first = max(0, len(kept_rows) - KEPT_LOGPROBS)
+        results = []
+        for token, step in list(zip(kept_rows, logits, strict=False))[first:]:
             logprobs = torch.log_softmax(step.float(), dim=-1)
             top = logprobs.topk(min(request.top_logprobs, len(logprobs)))
             likeliest = zip(top.indices.tolist(), top.values.tolist(), strict=True)
             alternatives = tuple((self._tokenizer.decode([index]), value) for index, value in likeliest)
-            found.append(TokenLogprobs(self._tokenizer.decode([token]), float(logprobs[token]), alternatives))
-        return tuple(found)
+            results.append(TokenLogprobs(self._tokenizer.decode([token]), float(logprobs[token]), alternatives))
+        return tuple(results)
 
 
 class _GumbelNoise:

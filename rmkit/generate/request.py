@@ -31,7 +31,7 @@ class Request:
 
     def key(self, generator: str) -> str:
         """Identity of this request to that generator, 32 hex digits: all that could change the reply counts."""
-        asked = {
+        requests = {
             "generator": generator,
             "prompt": messages_json(self.prompt),
             "max_tokens": self.max_tokens,
@@ -42,7 +42,7 @@ class Request:
             "top_logprobs": self.top_logprobs,
             "schema": dict(self.schema) if self.schema else None,
         }
-        return content_hash(canonical_json(asked))
+        return content_hash(canonical_json(requests))
 
     def samples(self, n: int) -> list[Request]:
         """This request n times, with the seeds that follow its own."""

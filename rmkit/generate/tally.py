@@ -30,18 +30,18 @@ class Tally:
 
 def spent(tallies: Iterable[Tally]) -> dict[str, Any]:
     """JSON-ready: calls, tokens and dollars of this run, and what was found in the ledger as paid before."""
-    found = list(tallies)
+    result = list(tallies)
     return {
-        "paid_calls": sum(one.calls for one in found),
-        "found_in_ledger": sum(one.cached for one in found),
-        "failed_calls": sum(one.failed for one in found),
-        "retries": sum(one.retries for one in found),
-        "truncated": sum(one.truncated for one in found),
-        "prompt_tokens": sum(one.prompt_tokens for one in found),
-        "completion_tokens": sum(one.completion_tokens for one in found),
-        "usd": round(sum(one.usd for one in found), 6),
-        "tokens_paid_before": sum(one.cached_tokens for one in found),
-        "usd_paid_before": round(sum(one.cached_usd for one in found), 6),
-        "usd_perhaps_billed_for_broken_calls": round(sum(one.perhaps_usd for one in found), 6),
-        "budget_spent": any(reason.startswith(BUDGET_OF) for one in found for reason in one.reasons),
+        "paid_calls": sum(one.calls for one in result),
+        "found_in_ledger": sum(one.cached for one in result),
+        "failed_calls": sum(one.failed for one in result),
+        "retries": sum(one.retries for one in result),
+        "truncated": sum(one.truncated for one in result),
+        "prompt_tokens": sum(one.prompt_tokens for one in result),
+        "completion_tokens": sum(one.completion_tokens for one in result),
+        "usd": round(sum(one.usd for one in result), 6),
+        "tokens_paid_before": sum(one.cached_tokens for one in result),
+        "usd_paid_before": round(sum(one.cached_usd for one in result), 6),
+        "usd_perhaps_billed_for_broken_calls": round(sum(one.perhaps_usd for one in result), 6),
+        "budget_spent": any(reason.startswith(BUDGET_OF) for one in result for reason in one.reasons),
     }

@@ -72,13 +72,13 @@ class VllmGenerator:
 
 
 def _sample(output: Any) -> Sample:
-    made = output.outputs[0]
-    steps = list(zip(made.token_ids, made.logprobs or (), strict=False))[-KEPT_LOGPROBS:]
+    result = output.outputs[0]
+    steps = list(zip(result.token_ids, result.logprobs or (), strict=False))[-KEPT_LOGPROBS:]
     return Sample(
-        text=made.text,
-        finish="length" if made.finish_reason == "length" else "stop",
+        text=result.text,
+        finish="length" if result.finish_reason == "length" else "stop",
         prompt_tokens=len(output.prompt_token_ids or ()),
-        completion_tokens=len(made.token_ids),
+        completion_tokens=len(result.token_ids),
         logprobs=tuple(
             TokenLogprobs(
                 step[token].decoded_token or "",

@@ -83,8 +83,8 @@ class PairEstimator:
 
     def probability(self, pairs: FeaturePairs) -> Floats:
         """[n] probability that the order is right without dropout: one pass."""
-        found: Floats = self._ask(pairs, self.weights["out"][:, None])[0]
-        return found
+        values: Floats = self._ask(pairs, self.weights["out"][:, None])[0]
+        return values
 
     def _ask(self, pairs: FeaturePairs, out_HT: Tensor) -> Floats:
         """[T, n] with one row per output column; NaN where features are not finite."""
@@ -98,8 +98,8 @@ class PairEstimator:
 
     def _loss(self, batch: FeaturePairs, masks: torch.Generator) -> Tensor:
         hidden = self._hidden(batch)  # [2, B, H]
-        kept = torch.rand(hidden.shape, generator=masks) >= self.config.dropout
-        logit = (hidden * kept / (1 - self.config.dropout)) @ self.weights["out"] + self.weights["out_bias"]
+        kept_rows = torch.rand(hidden.shape, generator=masks) >= self.config.dropout
+        logit = (hidden * kept_rows / (1 - self.config.dropout)) @ self.weights["out"] + self.weights["out_bias"]
         right = torch.ones(len(batch)) if batch.soft_label is None else torch.from_numpy(batch.soft_label).float()
         loss: Tensor = binary_cross_entropy_with_logits(logit, torch.stack([right, 1 - right]))
         return loss
@@ -107,14 +107,14 @@ class PairEstimator:
     def _passes(self, part: FeaturePairs, out_HT: Tensor) -> Floats:
         """[T, B] probabilities that the order is right."""
         right, reversed_ = (self._hidden(part) @ out_HT + self.weights["out_bias"]).sigmoid()  # each [B, T]
-        found: Floats = ((right + 1 - reversed_) / 2).T.double().numpy()
-        return found
+        values: Floats = ((right + 1 - reversed_) / 2).T.double().numpy()
+        return values
 
     def _thinned(self) -> Tensor:
         """[H, T] output weights of the T networks."""
         generator = torch.Generator().manual_seed(self.seed + 2)
-        kept = torch.rand(self.config.hidden, self.config.passes, generator=generator) >= self.config.dropout
-        thinned: Tensor = self.weights["out"][:, None] * kept / (1 - self.config.dropout)
+        kept_rows = torch.rand(self.config.hidden, self.config.passes, generator=generator) >= self.config.dropout
+        thinned: Tensor = self.weights["out"][:, None] * kept_rows / (1 - self.config.dropout)
         return thinned
 
     def _hidden(self, batch: FeaturePairs) -> Tensor:

@@ -168,8 +168,8 @@ def train_head(
         margin = pair_margins(validation, weights)
         loss = log_loss(sigmoid(margin), validation.p, weight=validation.share)
         if best is None or loss < best.validation_log_loss:
-            kept = {name: weight.detach().clone() for name, weight in weights.items()}
-            best = TrainedHead(kept, margin, loss, epoch + 1)
+            kept_ids = {name: weight.detach().clone() for name, weight in weights.items()}
+            best = TrainedHead(kept_ids, margin, loss, epoch + 1)
         elif epoch + 1 - best.epoch >= config.patience:
             break
     assert best is not None  # epochs >= 1
@@ -222,17 +222,17 @@ def _initial(inputs: int, shape: HeadShape, generator: Any) -> Weights:
     """
     import torch
 
-    made, width = {}, shape.hidden or inputs
+    result, width = {}, shape.hidden or inputs
     if shape.hidden:
-        made["hidden"] = torch.randn(shape.hidden, inputs, generator=generator) / inputs**0.5
-        made["hidden_bias"] = torch.zeros(shape.hidden)
-        made["out"] = torch.randn(shape.hidden, generator=generator) / shape.hidden**0.5
+        result["hidden"] = torch.randn(shape.hidden, inputs, generator=generator) / inputs**0.5
+        result["hidden_bias"] = torch.zeros(shape.hidden)
+        result["out"] = torch.randn(shape.hidden, generator=generator) / shape.hidden**0.5
     else:
-        made["out"] = torch.zeros(inputs)
+        result["out"] = torch.zeros(inputs)
     if shape.rank:
         turning = 0.1 * torch.randn(2 * shape.rank, width, generator=generator) / width**0.5
-        made["out"] = torch.cat([made["out"][None], turning])
-    return {name: weight.requires_grad_() for name, weight in made.items()}
+        result["out"] = torch.cat([result["out"][None], turning])
+    return {name: weight.requires_grad_() for name, weight in result.items()}
 
 
 def _margin(features: PairFeatures, weights: Weights, index: Sequence[int] | NDArray[np.int64]) -> torch.Tensor:

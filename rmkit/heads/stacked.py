@@ -57,8 +57,8 @@ def from_arrays(arrays: dict[str, NDArray[np.float32]]) -> StackedHeads:
 
 def initial(seeds: Sequence[int], *, width: int, hidden: int) -> StackedHeads:
     """Heads with variance 1 / inputs, each from its own seed."""
-    made = [_initial(torch.Generator().manual_seed(seed), width, hidden) for seed in seeds]
-    return StackedHeads(*(torch.stack(parts).requires_grad_() for parts in zip(*made, strict=True)))
+    result = [_initial(torch.Generator().manual_seed(seed), width, hidden) for seed in seeds]
+    return StackedHeads(*(torch.stack(parts).requires_grad_() for parts in zip(*result, strict=True)))
 
 
 def _initial(generator: torch.Generator, width: int, hidden: int) -> tuple[Tensor, ...]:

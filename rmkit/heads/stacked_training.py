@@ -81,10 +81,10 @@ class Trainer:
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         """Weights and moments as arrays, keyed for `restore`."""
-        found = {f"heads.{name}": tensor.detach().numpy() for name, tensor in self.heads.tensors.items()}
+        names = {f"heads.{name}": tensor.detach().numpy() for name, tensor in self.heads.tensors.items()}
         for name, tensor in self.heads.tensors.items():
-            found |= {f"{key}.{name}": value.numpy() for key, value in self.optimizer.state[tensor].items()}
-        return found
+            names |= {f"{key}.{name}": value.numpy() for key, value in self.optimizer.state[tensor].items()}
+        return names
 
     def restore(self, state: Mapping[str, NDArray[np.float32]]) -> None:
         """Take up a `state`, so that the next epoch is bit for bit the one that would have followed."""
@@ -176,9 +176,9 @@ def fit_heads(
 ) -> StackedHeads:
     """K heads trained side by side, one per seed, each on its own pool [K] of pair indices (default: all pairs)."""
     trainer = Trainer(pairs, config, seeds=seeds)
-    wanted = [np.arange(len(pairs))] * len(seeds) if pools is None else list(pools)
+    target = [np.arange(len(pairs))] * len(seeds) if pools is None else list(pools)
     for epoch in range(config.epochs):
-        trainer.epoch(epoch, trainer.order(epoch, wanted))
+        trainer.epoch(epoch, trainer.order(epoch, target))
         if after_epoch is not None:
             after_epoch(epoch, trainer.heads)
     return trainer.heads.only(range(len(seeds)))

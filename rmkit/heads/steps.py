@@ -81,8 +81,8 @@ class StepHead:
         scaled = (inputs - self.arrays["mean"]) / self.arrays["std"]
         if "hidden" in self.arrays:
             scaled = np.maximum(scaled @ self.arrays["hidden"].T + self.arrays["hidden_bias"], 0)
-        found: NDArray[np.float64] = (scaled @ self.arrays["out"] + self.arrays["bias"]).astype(np.float64)
-        return found
+        values: NDArray[np.float64] = (scaled @ self.arrays["out"] + self.arrays["bias"]).astype(np.float64)
+        return values
 
 
 def step_inputs(
@@ -131,8 +131,8 @@ def fit(
     losses: dict[str, float] = {}
     best: Mapping[str, Array] = {}
     with single_threaded():
-        for name, made in _heads(scaled, label, held_out, config, seed=seed, surface=surface):
-            head = StepHead({"mean": mean, "std": std, **made}, {})
+        for name, result in _heads(scaled, label, held_out, config, seed=seed, surface=surface):
+            head = StepHead({"mean": mean, "std": std, **result}, {})
             losses[name] = log_loss(sigmoid(head.logits(held_inputs)), held_label)
             if losses[name] == min(losses.values()):
                 best = head.arrays
@@ -155,10 +155,10 @@ def _heads(
     surface: int,
 ) -> Iterator[tuple[str, dict[str, Array]]]:
     """(name, arrays) of every competing head; each linear one starts where the one before ended."""
-    made: dict[str, Array] = {}
+    by_key: dict[str, Array] = {}
     for penalty in sorted(config.penalties, reverse=True) if scaled.shape[1] > surface else [0.0]:
-        made = _linear(scaled, label, penalty, surface=surface, start=made)
-        yield f"linear, penalty {penalty:g}", made
+        by_key = _linear(scaled, label, penalty, surface=surface, start=by_key)
+        yield f"linear, penalty {penalty:g}", by_key
     if config.hidden:
         yield f"hidden {config.hidden}", _hidden(scaled, label, held_out, config, seed=seed)
 
@@ -219,10 +219,10 @@ def _hidden(
             optimizer.step()
         network.eval()
         with torch.no_grad():
-            found = log_loss(sigmoid(network(held)[:, 0].numpy()), held_out[1])
-        if found < best_loss:
+            result = log_loss(sigmoid(network(held)[:, 0].numpy()), held_out[1])
+        if result < best_loss:
             best = {name: weight.clone() for name, weight in network.state_dict().items()}
-            best_loss, best_epoch = found, epoch
+            best_loss, best_epoch = result, epoch
         elif epoch - best_epoch >= config.patience:
             break
     names = {"hidden": "1.weight", "hidden_bias": "1.bias", "bias": "4.bias"}

@@ -42,14 +42,14 @@ def main(argv: list[str]) -> int:
             examples = _examples(folder, options.split, options.limit)
             result: dict[str, Any] = {"judge": judge.info.name, "fingerprint": judge.info.fingerprint}
             result |= {"prompt": judge.prompt.name, "dataset": dataset_of(folder)["ref"] or str(folder)}
-            asked = [(example.candidates, _context(example, judge)) for example in examples]
-            result |= {"rows": len(asked), "with_rubric": sum(bool(context.rubric) for _, context in asked)}
-            result |= {"with_reference": sum(bool(context.reference) for _, context in asked)}
+            queries = [(example.candidates, _context(example, judge)) for example in examples]
+            result |= {"rows": len(queries), "with_rubric": sum(bool(context.rubric) for _, context in queries)}
+            result |= {"with_reference": sum(bool(context.reference) for _, context in queries)}
             if options.dry_run:
-                requests = (request for item, context in asked for _, request in judge.requests(item, context))
+                requests = (request for item, context in queries for _, request in judge.requests(item, context))
                 result |= estimate(requests, judge.engine.generator, ledger) | {"dry_run": True}
             else:
-                result |= _run(judge, examples, asked, ledger, output=options.output, record=options.record)
+                result |= _run(judge, examples, queries, ledger, output=options.output, record=options.record)
         finally:
             judge.close()
     console.emit(result, as_json=options.json, text=_text(result))
@@ -58,8 +58,10 @@ def main(argv: list[str]) -> int:
 
 def _bill(argv: list[str]) -> int:
     """Every call that was ever paid, by model and purpose."""
-    made = console.parser("judge bill", "What all calls in the ledger cost, dearest first.", examples=["judge bill"])
-    options = made.parse_args(argv)
+    argument_parser = console.parser(
+        "judge bill", "What all calls in the ledger cost, dearest first.", examples=["judge bill"]
+    )
+    options = argument_parser.parse_args(argv)
     with open_ledger(read_only=True) as ledger:
         rows = bill(ledger)
     lines = [f"{'usd':>10} {'calls':>8} {'prompt tokens':>14} {'completion':>11}  purpose, model"]
@@ -71,7 +73,7 @@ def _bill(argv: list[str]) -> int:
 
 
 def _parser() -> Any:
-    made = console.parser(
+    argument_parser = console.parser(
         "judge",
         "Judge a dataset version with a language model: a TOML with the tables [judge] and [generator].",
         examples=[
@@ -80,53 +82,59 @@ def _parser() -> Any:
             "judge bill",
         ],
     )
-    made.add_argument("judge", type=Path, help="the judge's TOML file")
-    made.add_argument("data", help="dataset version NAME@VERSION, or an export folder")
-    made.add_argument("--split", default="all", help="one split only (default: all rows)")
-    made.add_argument("--limit", type=int, help="the first so many rows")
-    made.add_argument("--dry-run", action="store_true", help="count calls and estimate the cost; call nobody")
-    made.add_argument("--max-usd", type=float, help="stop before the calls of this run could cost more")
-    made.add_argument("--max-tokens", type=int, help="stop before the calls of this run could use more tokens")
-    made.add_argument("--record", action="store_true", help="append the verdicts to the ledger, beside people's votes")
-    made.add_argument("-o", "--output", type=Path, help="write one JSON line per row")
-    return made
+    argument_parser.add_argument("judge", type=Path, help="the judge's TOML file")
+    argument_parser.add_argument("data", help="dataset version NAME@VERSION, or an export folder")
+    argument_parser.add_argument("--split", default="all", help="one split only (default: all rows)")
+    argument_parser.add_argument("--limit", type=int, help="the first so many rows")
+    argument_parser.add_argument(
+        "--dry-run", action="store_true", help="count calls and estimate the cost; call nobody"
+    )
+    argument_parser.add_argument("--max-usd", type=float, help="stop before the calls of this run could cost more")
+    argument_parser.add_argument(
+        "--max-tokens", type=int, help="stop before the calls of this run could use more tokens"
+    )
+    argument_parser.add_argument(
+        "--record", action="store_true", help="append the verdicts to the ledger, beside people's votes"
+    )
+    argument_parser.add_argument("-o", "--output", type=Path, help="write one JSON line per row")
+    return argument_parser
 
 
 def _examples(folder: Path, split: str, limit: int | None) -> list[Example]:
     if limit is not None and limit < 1:
         raise UsageError(f"--limit must be at least 1, got {limit}")
-    found = [example for example in examples_of(folder, split) if example.row["responses"]]
-    if not found:
+    result = [example for example in examples_of(folder, split) if example.row["responses"]]
+    if not result:
         raise DataError(f"{folder} has no row with responses in split {split!r}; a judge needs some")
-    return found[:limit]
+    return result[:limit]
 
 
 def _context(example: Example, judge: Judge) -> Context:
     """The row's own rubric and reference answer."""
-    found: Context = upper("row_context")(example.row, rubric=judge.config.rubric)
-    return found
+    result: Context = upper("row_context")(example.row, rubric=judge.config.rubric)
+    return result
 
 
 def _run(
     judge: Judge,
     examples: Sequence[Example],
-    asked: Sequence[tuple[Candidates, Context]],
+    requests: Sequence[tuple[Candidates, Context]],
     ledger: Ledger,
     *,
     output: Path | None,
     record: bool,
 ) -> dict[str, Any]:
     recorded = unscored = 0
-    pairs = zip(examples, judge.judged_under(asked), strict=True)
+    pairs = zip(examples, judge.judged_under(requests), strict=True)
     with console.progress("judging", len(examples)) as advance, _lines(output) as write:
         while chunk := list(islice(pairs, RECORD_AT_ONCE)):
-            for example, found in chunk:
-                line = _line(judge, example, found)
+            for example, result in chunk:
+                line = _line(judge, example, result)
                 unscored += line["unscored"] is not None
                 write(line)
                 advance(1)
             if record:
-                events = [judgment_event(judge, found, unit=example.row["unit"]) for example, found in chunk]
+                events = [judgment_event(judge, result, unit=example.row["unit"]) for example, result in chunk]
                 recorded += record_judgments(ledger, [event for event in events if event])
     return {"unscored": unscored, "recorded": recorded if record else None, "judging": judge.report()}
 

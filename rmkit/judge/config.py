@@ -77,12 +77,12 @@ def _beside(path: Path, config: GeneratorConfig) -> GeneratorConfig:
 
 def third_table(path: Path) -> str | None:
     """The name of the table beside [judge] and [generator], None where there is none. Raises ConfigError for two."""
-    found = [table for table in THIRD_TABLES if table in read_toml(path)]
-    if len(found) > 1:
+    result = [table for table in THIRD_TABLES if table in read_toml(path)]
+    if len(result) > 1:
         raise ConfigError(
             f"{path}: either [writer] or [rubric]: rubrics are written for each request, or stand in a file"
         )
-    return found[0] if found else None
+    return result[0] if result else None
 
 
 def read_writer(path: Path) -> GeneratorConfig | None:

@@ -20,8 +20,8 @@ _NAMESPACE = uuid.UUID("0b9c8f4e-5a0e-4a43-9f5e-2b6a7d1f3c55")
 def judgment_event(judge: Judge, judged: Judged, *, unit: str) -> Event | None:
     """The event of an item whose unit (32 hex digits) is in the warehouse; None where no verdict could be read."""
     info = judge.info
-    said = _ranks(judge, judged) if not info.pointwise else _ratings(judged)
-    if said is None:
+    answers = _ranks(judge, judged) if not info.pointwise else _ratings(judged)
+    if answers is None:
         return None
     votes = [
         {"shown": list(v.shown), "values": list(v.reading.values), "unread": v.reading.unread} for v in judged.votes
@@ -32,7 +32,7 @@ def judgment_event(judge: Judge, judged: Judged, *, unit: str) -> Event | None:
         "rater_kind": "llm",
         "rationale": judged.votes[0].sample.text,
         "extra": {"fingerprint": info.fingerprint, "votes": votes},
-        **said,
+        **answers,
     }
     return Event(
         kind="judgment", actor=info.name, payload=payload, id=uuid.uuid5(_NAMESPACE, f"{info.fingerprint} {unit}")
@@ -41,7 +41,7 @@ def judgment_event(judge: Judge, judged: Judged, *, unit: str) -> Event | None:
 
 def record_judgments(ledger: Ledger, events: Sequence[Event]) -> int:
     """Append the events that the ledger does not hold yet; how many those were."""
-    known = {found.event.id for found in ledger.get(event.id for event in events)}
+    known = {names.event.id for names in ledger.get(event.id for event in events)}
     fresh = {event.id: event for event in events if event.id not in known}
     ledger.append_many(list(fresh.values()))
     return len(fresh)

@@ -61,10 +61,10 @@ class Judged:
 
     def by_order(self) -> dict[tuple[int, ...], list[Vote]]:
         """Order shown -> its votes."""
-        found: dict[tuple[int, ...], list[Vote]] = {}
+        results: dict[tuple[int, ...], list[Vote]] = {}
         for vote in self.votes:
-            found.setdefault(vote.shown, []).append(vote)
-        return found
+            results.setdefault(vote.shown, []).append(vote)
+        return results
 
     def comparison(self) -> Comparison:
         """Of a pair that was shown as a pair or a list."""
@@ -84,7 +84,7 @@ class Judged:
             if not vote.reading.unread:
                 for position, value in zip(vote.shown, vote.reading.values, strict=True):
                     values[position].append(value)
-        return [self._score(position, found) for position, found in enumerate(values)]
+        return [self._score(position, result) for position, result in enumerate(values)]
 
     def _score(self, position: int, values: Sequence[float]) -> Score:
         votes = [vote for vote in self.votes if position in vote.shown]
@@ -166,14 +166,14 @@ class Judge:
         if len(item.completions) > LONGEST_LIST and self.config.form == "listwise":
             raise DataError(f"a listwise judge shows at most {LONGEST_LIST} responses, got {len(item.completions)}")
         context = context or self._context(item)
-        made = []
+        results = []
         for shown in self._orders(len(item.completions)):
             what = Shown(
                 responses=tuple(item.completions[i] for i in shown), rubric=context.rubric, reference=context.reference
             )
             request = self._request(item, what)
-            made += [(shown, vote) for vote in request.samples(self.config.votes)]
-        return made
+            results += [(shown, vote) for vote in request.samples(self.config.votes)]
+        return results
 
     def report(self) -> dict[str, Any]:
         """What every report of a judge states about all it judged so far, JSON-ready (see `tally`)."""
@@ -202,16 +202,16 @@ class Judge:
     async def _judge(self, asked_about: tuple[Candidates, Context]) -> Judged:
         item, context = asked_about
         try:
-            asked = self.requests(item, context)
+            requests = self.requests(item, context)
         except (DataError, UnicodeError) as error:  # half a surrogate pair, a list too long: one item, not the batch
             return self._unasked(item, f"cannot be asked: {error}")
-        if len(asked) == 1:  # a task and a future less
-            samples = [await self.engine.sample(asked[0][1])]
+        if len(requests) == 1:  # a task and a future less
+            samples = [await self.engine.sample(requests[0][1])]
         else:
-            samples = await asyncio.gather(*(self.engine.sample(request) for _, request in asked))
+            samples = await asyncio.gather(*(self.engine.sample(request) for _, request in requests))
         votes = [
             Vote(shown, sample, self._read(sample, len(shown)))
-            for (shown, _), sample in zip(asked, samples, strict=True)
+            for (shown, _), sample in zip(requests, samples, strict=True)
         ]
         return Judged(item, tuple(votes))
 

@@ -154,10 +154,10 @@ def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def judging_lines(told: Mapping[str, Any]) -> list[str]:
+def judging_lines(payload: Mapping[str, Any]) -> list[str]:
     """The report that a command's result holds under "judging" as text; nothing where it holds none."""
-    found = told.get("judging")
-    return [f"  judging: {line}" for line in report_lines(found)] if found else []
+    result = payload.get("judging")
+    return [f"  judging: {line}" for line in report_lines(result)] if result else []
 
 
 def _percent(share: float | None) -> str:

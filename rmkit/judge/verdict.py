@@ -47,44 +47,44 @@ def said_in(sample: Sample, word: str) -> tuple[str, str | None]:
 def _lines(text: str, word: str) -> list[tuple[str, int]]:
     """What stands after `word:` on each line that begins with it, with the offset where that starts."""
     pattern = rf"(?im)^[ \t#*_`]*(?:final\s+)?{word}[*_`]*[ \t]*[:：][ \t*_`]*(?P<said>[^\n]*)$"
-    return [(found["said"], found.start("said")) for found in re.finditer(pattern, text)]
+    return [(match["said"], match.start("said")) for match in re.finditer(pattern, text)]
 
 
 def read_pair(sample: Sample, *, ties: bool, use_logprobs: bool) -> Reading:
     """(p(A), p(B)) of a reply that ends in "Verdict: A", "Verdict: B" or, with `ties`, "Verdict: tie"."""
-    said, why = said_in(sample, "verdict")
+    answers, why = said_in(sample, "verdict")
     if why:
         return Reading(unread=why)
     labels = {"a": (1.0, 0.0), "b": (0.0, 1.0)} | ({"tie": (0.5, 0.5)} if ties else {})
-    found = labels.get(said.lower().removeprefix("response ").strip())
-    if found is None:
+    result = labels.get(answers.lower().removeprefix("response ").strip())
+    if result is None:
         return Reading(unread="the verdict line names several answers or none")
     if use_logprobs and (masses := _masses(sample, "verdict", ["A", "B", *(["tie"] if ties else [])])):
         total = math.fsum(masses.values())
         p = (masses["A"] + masses.get("tie", 0.0) / 2) / total
         return Reading((p, 1 - p), mass=total)
-    return Reading(found)
+    return Reading(result)
 
 
 def read_yes_no(sample: Sample, *, use_logprobs: bool) -> Reading:
     """(p(yes),) of a reply that ends in "Verdict: yes" or "Verdict: no"."""
-    said, why = said_in(sample, "verdict")
+    answers, why = said_in(sample, "verdict")
     if why:
         return Reading(unread=why)
-    if said.lower() not in ("yes", "no"):
+    if answers.lower() not in ("yes", "no"):
         return Reading(unread="the verdict line names several answers or none")
     if use_logprobs and (masses := _masses(sample, "verdict", ["yes", "no"], any_case=True)):
         total = math.fsum(masses.values())
         return Reading((masses["yes"] / total,), mass=total)
-    return Reading((float(said.lower() == "yes"),))
+    return Reading((float(answers.lower() == "yes"),))
 
 
 def read_scale(sample: Sample, *, lowest: int, highest: int, use_logprobs: bool) -> Reading:
     """(score,) of a reply that ends in "Score: N". With one-digit scales log-probabilities give the expected score."""
-    said, why = said_in(sample, "score")
+    answers, why = said_in(sample, "score")
     if why:
         return Reading(unread=why)
-    number = re.fullmatch(rf"(-?\d+)(?:\s*/\s*{highest})?", said)
+    number = re.fullmatch(rf"(-?\d+)(?:\s*/\s*{highest})?", answers)
     if number is None or not lowest <= int(number[1]) <= highest:
         return Reading(unread=f"the score line does not give one whole number from {lowest} to {highest}")
     levels = {str(level): level for level in range(lowest, highest + 1)}
@@ -97,10 +97,10 @@ def read_scale(sample: Sample, *, lowest: int, highest: int, use_logprobs: bool)
 
 def read_ranking(sample: Sample, *, n: int) -> Reading:
     """Values in [0, 1] of n responses from "Ranking: B > A = C": the share of the others that each one beats."""
-    said, why = said_in(sample, "ranking")
+    answers, why = said_in(sample, "ranking")
     if why:
         return Reading(unread=why)
-    tiers = [[label.strip() for label in re.split(r"[=,]", tier)] for tier in said.upper().split(">")]
+    tiers = [[label.strip() for label in re.split(r"[=,]", tier)] for tier in answers.upper().split(">")]
     named = [label for tier in tiers for label in tier]
     if sorted(named) != [chr(ord("A") + i) for i in range(n)]:
         return Reading(unread="the ranking line does not name every response once")
@@ -146,8 +146,8 @@ def _verdict_token(sample: Sample, word: str) -> TokenLogprobs | None:
     behind = sum(start > own[-1][1] for _, start in _lines(sample.text, word)) if own else 0
     if not own or behind >= len(lines) or not lines[-1 - behind][0].strip().startswith(own[-1][0].strip()):
         return None
-    said, start = lines[-1 - behind]
-    target = start + len(said) - len(said.lstrip(_STRIPPED))
+    answers, start = lines[-1 - behind]
+    target = start + len(answers) - len(answers.lstrip(_STRIPPED))
     end = 0
     for token in sample.logprobs:
         end += len(token.token)

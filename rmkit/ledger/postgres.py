@@ -112,20 +112,20 @@ class PostgresLedger:
     def events(
         self, after_seq: int = 0, *, kinds: Iterable[str] | None = None, limit: int | None = None
     ) -> Iterator[Recorded]:
-        wanted = None if kinds is None else json.dumps(list(kinds))
+        target = None if kinds is None else json.dumps(list(kinds))
         sql = (
             f"SELECT {COLUMNS} FROM rmkit.event WHERE seq > $1::bigint AND ($2::text IS NULL OR kind IN "
             "(SELECT value FROM json_array_elements_text($2::text::json))) ORDER BY seq LIMIT $3::bigint"
         )
 
         def read(after: int, size: int) -> list[Recorded]:
-            return [decode(seq, row) for seq, row in map(_stored, self._read(sql, (after, wanted, size)))]
+            return [decode(seq, row) for seq, row in map(_stored, self._read(sql, (after, target, size)))]
 
         return in_pages(read, after_seq, limit)
 
     def get(self, ids: Iterable[uuid.UUID]) -> list[Recorded]:
-        found = self._read(BY_ID, (json.dumps([str(i) for i in ids]),))
-        return [decode(seq, row) for seq, row in map(_stored, found)]
+        rows = self._read(BY_ID, (json.dumps([str(i) for i in ids]),))
+        return [decode(seq, row) for seq, row in map(_stored, rows)]
 
     def counts(self, after_seq: int, up_to: int) -> dict[str, int]:
         sql = (
@@ -140,8 +140,8 @@ class PostgresLedger:
 
     def record(self, kind: str, key: str) -> Record | None:
         sql = "SELECT key, value, version FROM rmkit.record WHERE kind = $1 AND key = $2"
-        found = self._read(sql, (kind, key))
-        return _record(found[0]) if found else None
+        rows = self._read(sql, (kind, key))
+        return _record(rows[0]) if rows else None
 
     def records(self, kind: str, *, prefix: str = "", after: str = "", limit: int | None = None) -> Iterator[Record]:
         sql = (
@@ -225,8 +225,8 @@ def _store(cursor: Any, requests: Sequence[Request]) -> list[Outcome]:
 
 def _put(cursor: Any, puts: Sequence[Put]) -> list[Outcome]:
     places = [{"kind": kind, "key": key} for kind, key in {(put.kind, put.key): None for put in puts}]
-    found = ask(cursor, PLACES, (json.dumps(places, ensure_ascii=False),))
-    changed, outcomes = plan_puts(puts, [StoredRecord(*row) for row in found])
+    result = ask(cursor, PLACES, (json.dumps(places, ensure_ascii=False),))
+    changed, outcomes = plan_puts(puts, [StoredRecord(*row) for row in result])
     if changed:
         rows = [record._asdict() for record in changed]
         cursor.execute(PUT, (json.dumps(rows, ensure_ascii=False),))
@@ -243,12 +243,12 @@ def _insert(cursor: Any, appends: Sequence[Sequence[Row]], last: int) -> list[Ou
     return outcomes
 
 
-def _stored(found: tuple[Any, ...]) -> tuple[int, Row]:
-    seq, event_id, kind, actor, time, payload, supersedes = found
+def _stored(result: tuple[Any, ...]) -> tuple[int, Row]:
+    seq, event_id, kind, actor, time, payload, supersedes = result
     moment = time.astimezone(UTC).isoformat(timespec="microseconds")
     return seq, Row(event_id, kind, actor, moment, payload, supersedes)
 
 
-def _record(found: tuple[Any, ...]) -> Record:
-    key, value, version = found
+def _record(result: tuple[Any, ...]) -> Record:
+    key, value, version = result
     return Record(key, json.loads(value), version)

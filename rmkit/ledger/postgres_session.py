@@ -134,5 +134,5 @@ def _secrets(url: str) -> list[str]:
     parts = urlsplit(url)
     options = [option.partition("=") for option in parts.query.split("&")]
     query = [value for name, _, value in options if name in ("password", "sslpassword")]
-    found = {value for secret in (parts.password or "", *query) for value in (secret, unquote(secret))}
-    return sorted(found - {""}, key=len, reverse=True)
+    names = {value for secret in (parts.password or "", *query) for value in (secret, unquote(secret))}
+    return sorted(names - {""}, key=len, reverse=True)

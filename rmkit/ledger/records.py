@@ -85,9 +85,9 @@ def plan_puts(puts: Sequence[Put], stored: Sequence[StoredRecord]) -> tuple[list
 
 
 def _conflict(put: Put, version: int) -> ConflictError:
-    found = f"has version {version}" if version else "does not exist"
+    result = f"has version {version}" if version else "does not exist"
     expected = f"version {put.expect}" if put.expect else "no such record yet"
-    return ConflictError(f"{put.kind} {put.key!r} {found}, expected {expected}: read it again, then decide again")
+    return ConflictError(f"{put.kind} {put.key!r} {result}, expected {expected}: read it again, then decide again")
 
 
 def records_in_pages(read: Callable[[str, int], list[Record]], after: str, limit: int | None) -> Iterator[Record]:
@@ -105,8 +105,8 @@ def records_in_pages(read: Callable[[str, int], list[Record]], after: str, limit
 
 def end_of_prefix(prefix: str) -> str | None:
     """The least text behind all texts that begin with `prefix`, in order of code points; None where there is none."""
-    kept = prefix.rstrip(chr(LAST_CHARACTER))
-    if not kept:
+    kept_rows = prefix.rstrip(chr(LAST_CHARACTER))
+    if not kept_rows:
         return None
-    following = ord(kept[-1]) + 1
-    return kept[:-1] + chr(0xE000 if 0xD800 <= following <= 0xDFFF else following)  # surrogates are no characters
+    following = ord(kept_rows[-1]) + 1
+    return kept_rows[:-1] + chr(0xE000 if 0xD800 <= following <= 0xDFFF else following)  # surrogates are no characters

@@ -108,14 +108,14 @@ class SqliteLedger:
     def events(
         self, after_seq: int = 0, *, kinds: Iterable[str] | None = None, limit: int | None = None
     ) -> Iterator[Recorded]:
-        wanted = None if kinds is None else json.dumps(list(kinds))
+        target = None if kinds is None else json.dumps(list(kinds))
         sql = (
             f"SELECT {COLUMNS} FROM event WHERE seq > ?1 "
             "AND (?2 IS NULL OR kind IN (SELECT value FROM json_each(?2))) ORDER BY seq LIMIT ?3"
         )
 
         def read(after: int, size: int) -> list[Recorded]:
-            return [_recorded(row) for row in self._read(sql, (after, wanted, size))]
+            return [_recorded(row) for row in self._read(sql, (after, target, size))]
 
         return in_pages(read, after_seq, limit)
 
@@ -131,8 +131,8 @@ class SqliteLedger:
         return int(rows[0][0]) if rows else 0
 
     def record(self, kind: str, key: str) -> Record | None:
-        found = self._read("SELECT key, value, version FROM record WHERE kind = ? AND key = ?", (kind, key))
-        return _record(found[0]) if found else None
+        rows = self._read("SELECT key, value, version FROM record WHERE kind = ? AND key = ?", (kind, key))
+        return _record(rows[0]) if rows else None
 
     def records(self, kind: str, *, prefix: str = "", after: str = "", limit: int | None = None) -> Iterator[Record]:
         sql = (
@@ -179,7 +179,7 @@ class SqliteLedger:
         if reader is None:
             with self._errors("read"):
                 rows = self._patiently(
-                    lambda: undisturbed(self._path, lambda found: self._rows(found, sql, parameters))
+                    lambda: undisturbed(self._path, lambda result: self._rows(result, sql, parameters))
                 )
                 return rows or []
         with self._reading, self._errors("read"):

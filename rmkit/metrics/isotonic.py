@@ -26,8 +26,8 @@ class Isotonic:
     def __call__(self, margin: ArrayLike) -> NDArray[np.float64]:
         """[n] probabilities that the first is better; NaN stays NaN."""
         values = np.asarray(margin, dtype=np.float64)
-        found: NDArray[np.float64] = np.interp(values, self.margin, self.p)
-        return np.where(np.isnan(values), np.nan, found)
+        result: NDArray[np.float64] = np.interp(values, self.margin, self.p)
+        return np.where(np.isnan(values), np.nan, result)
 
 
 def fit_isotonic(margin: ArrayLike, p: ArrayLike, *, weight: ArrayLike | None = None) -> Isotonic:

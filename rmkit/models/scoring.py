@@ -33,7 +33,7 @@ def score_each(batch: Sequence[Candidates], values: Callable[[list[Item]], NDArr
     number is not finite; neither affects the others.
     """
     scored: list[list[Score]] = _each(
-        batch, values, lambda found: spread_score(found) if isinstance(found, list) else finite_score(found)
+        batch, values, lambda result: spread_score(result) if isinstance(result, list) else finite_score(result)
     )
     return scored
 
@@ -42,8 +42,8 @@ def score_outputs(
     batch: Sequence[Candidates], values: Callable[[list[Item]], NDArray[np.float64]], *, n: int
 ) -> list[list[list[Score]]]:
     """[K][P][N] scores of K = n heads from a function that gives [n, K] numbers; failures as in `score_each`."""
-    found = _each(batch, values, lambda outputs: [finite_score(value) for value in outputs])
-    return [[[one if isinstance(one, Score) else one[head] for one in row] for row in found] for head in range(n)]
+    result = _each(batch, values, lambda outputs: [finite_score(value) for value in outputs])
+    return [[[one if isinstance(one, Score) else one[head] for one in row] for row in result] for head in range(n)]
 
 
 def _each(batch: Sequence[Candidates], values: Callable[[list[Item]], Any], read: Callable[[Any], Any]) -> Any:
@@ -51,8 +51,8 @@ def _each(batch: Sequence[Candidates], values: Callable[[list[Item]], Any], read
     present = [index for index, (_, completion) in enumerate(flat) if completion.text.strip()]
     scores: list[Any] = [Score.failed(NO_TEXT)] * len(flat)
     if present:
-        for index, found in zip(present, values([flat[i] for i in present]).tolist(), strict=True):
-            scores[index] = read(found)
+        for index, result in zip(present, values([flat[i] for i in present]).tolist(), strict=True):
+            scores[index] = read(result)
     remaining = iter(scores)
     return [[next(remaining) for _ in candidates.completions] for candidates in batch]
 

@@ -44,9 +44,9 @@ def annotator_reliability(votes: Sequence[tuple[str, str, object]], *, few: Few 
         by_pair[pair].append((annotator, choice))
     agreed: Counter[str] = Counter()
     comparable: Counter[str] = Counter()
-    for given in by_pair.values():
-        for at, (annotator, choice) in enumerate(given):
-            others = _majority([other for index, (_, other) in enumerate(given) if index != at])
+    for inputs in by_pair.values():
+        for at, (annotator, choice) in enumerate(inputs):
+            others = _majority([other for index, (_, other) in enumerate(inputs) if index != at])
             if others is not None:
                 comparable[annotator] += 1
                 agreed[annotator] += choice == others

@@ -42,12 +42,12 @@ def confident_filter(ids: Sequence[str], margin: ArrayLike, *, first_preferred: 
     wrong[known] = find_label_issues(
         first[known].astype(int), np.stack([1 - p_first, p_first], axis=1), filter_by="prune_by_noise_rate", n_jobs=1
     )
-    told = {"no margin": ~known, "cleanlab finds the label wrong": wrong}
+    summary = {"no margin": ~known, "cleanlab finds the label wrong": wrong}
     return Verdicts(
         method="confident",
         ids=checked,
         weight=(known & ~wrong).astype(np.float64),
-        reason=reasons(len(checked), told),
+        reason=reasons(len(checked), summary),
         evidence={"margin": margin_n, "p_label": right},
         facts={"unscored": int((~known).sum()), "wrong_share": float(wrong[known].mean())},
     )

@@ -133,7 +133,7 @@ class _Run:
         return self.log.add(self.rewards[0] - self.rewards[1], selection, keep_ratio=ratio)
 
     def _order(self, epoch: int, selection: Selection) -> list[Index]:
-        pools = [np.flatnonzero(kept) for kept in selection.kept]
+        pools = [np.flatnonzero(kept_rows) for kept_rows in selection.kept]
         if not self.review.curriculum or selection.selected_by[0] == "all":
             return self.trainer.order(epoch, pools)
         mean = self.log.last_margin.astype(np.float64).mean(axis=0)
@@ -146,7 +146,7 @@ class _Run:
     def _review_batches(self, epoch: int, ratio: float) -> Selection:
         """One epoch of the paper's form: every batch is reviewed with the weights of its own step."""
         n, heads = len(self.pairs), self.trainer.heads
-        kept = np.zeros((2, n), dtype=bool)
+        values = np.zeros((2, n), dtype=bool)
         rank = np.full((2, n), -1, dtype=np.int64)
 
         def keep(index_KB: torch.Tensor, prompt: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
@@ -155,21 +155,21 @@ class _Run:
             mask, place = keep_in_batch(deciding, ratio, tie_order_KB=self.tie_order[index])
             for model in range(2):
                 real = index[model] >= 0
-                kept[model, index[model][real]] = mask[model][real]
+                values[model, index[model][real]] = mask[model][real]
                 rank[model, index[model][real]] = place[model][real]
             return torch.from_numpy(mask).float()
 
         self.trainer.epoch(epoch, self.trainer.order(epoch, [np.arange(n)] * 2), keep=keep)
-        return Selection(kept, rank, reviewers(self.review.selector))
+        return Selection(values, rank, reviewers(self.review.selector))
 
     @cached_property
     def identity(self) -> str:
         """Digest of everything that decides the run, so that nobody goes on with another one's state."""
-        said = [asdict(self.review), asdict(self.trainer.config), self.noise, self.seed]
+        answers = [asdict(self.review), asdict(self.trainer.config), self.noise, self.seed]
         data = [array.tobytes() for array in (self.pairs.rows, self.pairs.vectors) if array is not None]
         labels = [b"" if x is None else x.tobytes() for x in (self.pairs.soft_label, self.pairs.weight)]
         hashes = [hashlib.sha256(part).hexdigest() for part in (*data, *labels)]
-        return digest([json.dumps(said, sort_keys=True), *hashes, *self.pairs.ids])
+        return digest([json.dumps(answers, sort_keys=True), *hashes, *self.pairs.ids])
 
     def save(self, folder: Path) -> None:
         """Write the newest epoch: its part of the audit, and the weights and moments to go on from."""
@@ -230,7 +230,7 @@ def _verdicts(pairs: FeaturePairs, usable: Flags, audit: ReviewAudit) -> Verdict
 
     last = audit.kept[-1]
     kept_a, kept_b = (spread(one, False) for one in last)
-    told = {
+    summary = {
         "features are not finite": ~usable,
         "neither model learned from it in the last epoch": ~kept_a & ~kept_b,
         "only model A learned from it in the last epoch": ~kept_b,
@@ -242,7 +242,7 @@ def _verdicts(pairs: FeaturePairs, usable: Flags, audit: ReviewAudit) -> Verdict
         method=audit.method,
         ids=pairs.ids,
         weight=(kept_a.astype(np.float64) + kept_b) / 2,
-        reason=reasons(len(pairs), told),
+        reason=reasons(len(pairs), summary),
         evidence=evidence | times,
         facts={"unusable": int((~usable).sum()), "epochs": audit.facts()},
     )

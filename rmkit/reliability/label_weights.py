@@ -56,12 +56,12 @@ class Verdicts:
         return dict(Counter(reason for reason in self.reason if reason))
 
 
-def reasons(n: int, told: Mapping[str, ArrayLike]) -> tuple[str, ...]:
+def reasons(n: int, payload: Mapping[str, ArrayLike]) -> tuple[str, ...]:
     """[n] the first reason whose mask [n] holds, "" where none does."""
-    found = np.full(n, "", dtype=object)
-    for reason, mask in told.items():
-        found[np.asarray(mask, dtype=bool) & (found == "")] = reason
-    return tuple(found.tolist())
+    values = np.full(n, "", dtype=object)
+    for reason, mask in payload.items():
+        values[np.asarray(mask, dtype=bool) & (values == "")] = reason
+    return tuple(values.tolist())
 
 
 def check_ids(ids: Sequence[str | None]) -> tuple[str, ...]:

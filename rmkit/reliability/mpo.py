@@ -31,7 +31,7 @@ def split_by_gap(ids: Sequence[str], margin: ArrayLike, *, quantile: float = 0.5
     threshold = float(np.quantile(gap[known], quantile))
     wide = known & (gap >= threshold)
     part = np.select([~known, wide & (margin_n > 0), wide & (margin_n < 0)], ["unscored", "easy", "suspect"], "hard")
-    told = {
+    summary = {
         "no margin": part == "unscored",
         "suspected mislabel: the margin is large and against the label": part == "suspect",
         "hard: the rewards are close": part == "hard",
@@ -40,7 +40,7 @@ def split_by_gap(ids: Sequence[str], margin: ArrayLike, *, quantile: float = 0.5
         method="gap",
         ids=check_ids(ids),
         weight=(part == "easy").astype(np.float64),
-        reason=reasons(len(margin_n), told),
+        reason=reasons(len(margin_n), summary),
         evidence={"margin": margin_n, "gap": gap, "sign": np.sign(margin_n), "part": part},
         facts={"threshold": threshold, "unscored": int((~known).sum())}
         | {name: int((part == name).sum()) for name in ("easy", "hard", "suspect")},

@@ -40,22 +40,22 @@ def kept_weights(group_ids: Sequence[str], reward_PN: ArrayLike, *, strategy: St
         raise DataError(f"{len(group_ids)} groups need rewards [{len(group_ids)}, N], got {list(reward.shape)}")
     known = ~np.isnan(reward)
     best = _spike(np.where(known, reward, -np.inf)) & known
-    kept: Floats
+    values: Floats
     match strategy:
         case "all":
-            kept = known.astype(np.float64)
+            values = known.astype(np.float64)
         case "bon":
-            kept = best.astype(np.float64)
+            values = best.astype(np.float64)
         case "br":
-            kept = (best | _random_other(group_ids, known & ~best, seed)).astype(np.float64)
+            values = (best | _random_other(group_ids, known & ~best, seed)).astype(np.float64)
         case "bw":
-            kept = (best | (_spike(np.where(known, -reward, -np.inf)) & known)).astype(np.float64)
+            values = (best | (_spike(np.where(known, -reward, -np.inf)) & known)).astype(np.float64)
         case "square":
             square = np.where(known, reward, 0.0) ** 2
-            kept = np.divide(square, max(float(square.max()), np.finfo(np.float64).tiny))
+            values = np.divide(square, max(float(square.max()), np.finfo(np.float64).tiny))
         case _:
             raise ConfigError(f"strategy: expected one of {', '.join(STRATEGIES)}, got {strategy!r}")
-    return kept
+    return values
 
 
 def replay_weights(reward_PN: ArrayLike, *, best: float = 0.4, other: float = 0.1) -> Floats:
@@ -74,10 +74,10 @@ def r_squared(reward: ArrayLike, truth: ArrayLike, weight: ArrayLike, *, bins: i
     NaN with fewer than three bins to fill or where either side does not vary.
     """
     reward_m, truth_m, weight_m = (np.asarray(x, dtype=np.float64).ravel() for x in (reward, truth, weight))
-    kept = (weight_m > 0) & ~np.isnan(reward_m) & ~np.isnan(truth_m)
-    if kept.sum() < max(3, bins):
+    kept_rows = (weight_m > 0) & ~np.isnan(reward_m) & ~np.isnan(truth_m)
+    if kept_rows.sum() < max(3, bins):
         return float("nan")
-    order = np.flatnonzero(kept)[np.argsort(reward_m[kept], kind="stable")]
+    order = np.flatnonzero(kept_rows)[np.argsort(reward_m[kept_rows], kind="stable")]
     parts = np.array_split(order, bins)
     x, y = (np.array([np.average(v[p], weights=weight_m[p]) for p in parts]) for v in (reward_m, truth_m))
     if np.ptp(x) == 0 or np.ptp(y) == 0:

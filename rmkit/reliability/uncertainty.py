@@ -43,20 +43,20 @@ class Uncertainty:
     @property
     def mean(self) -> Floats:
         """[n] mean probability that the order is right."""
-        found: Floats = self.passes.mean(axis=0)
-        return found
+        values: Floats = self.passes.mean(axis=0)
+        return values
 
     @property
     def variance(self) -> Floats:
         """[n] variance over the passes (divided by T)."""
-        found: Floats = self.passes.var(axis=0)
-        return found
+        values: Floats = self.passes.var(axis=0)
+        return values
 
     @property
     def bald(self) -> Floats:
         """[n] mutual information between order and dropped units, in nats."""
-        found: Floats = np.maximum(0.0, _entropy(self.mean) - _entropy(self.passes).mean(axis=0))
-        return found
+        values: Floats = np.maximum(0.0, _entropy(self.mean) - _entropy(self.passes).mean(axis=0))
+        return values
 
     @property
     def vote(self) -> Floats:
@@ -99,5 +99,5 @@ def from_scores(draws: Sequence[Sequence[Sequence[Score]]]) -> Uncertainty:
 
 
 def _entropy(p: Floats) -> Floats:
-    found: Floats = -p * np.log(p + _INSIDE_LOG) - (1 - p) * np.log(1 - p + _INSIDE_LOG)
-    return found
+    values: Floats = -p * np.log(p + _INSIDE_LOG) - (1 - p) * np.log(1 - p + _INSIDE_LOG)
+    return values

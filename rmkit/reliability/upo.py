@@ -70,21 +70,21 @@ def select_certain(
     agrees = uncertainty.vote >= 0.5 if config.agreement else np.ones(len(known), dtype=bool)
     there = known & agrees
     weight = sampling_weights(uncertainty.bald, config.mu)
-    kept = _kept(there, uncertainty, margin_n, weight, tie_order(checked), config, seed)
+    kept_rows = _kept(there, uncertainty, margin_n, weight, tie_order(checked), config, seed)
     alpha = smoothing(uncertainty, config.alpha)
     why = f"not among the {config.keep_share:.0%} {_LIKED[config.selector]}"
-    told = {"margin or uncertainty missing": ~known, "the estimator's majority contradicts the order": ~agrees}
+    summary = {"margin or uncertainty missing": ~known, "the estimator's majority contradicts the order": ~agrees}
     return Verdicts(
         method="uncertainty",
         ids=checked,
-        weight=kept.astype(np.float64),
-        reason=reasons(len(checked), told | {why: ~kept}),
+        weight=kept_rows.astype(np.float64),
+        reason=reasons(len(checked), summary | {why: ~kept_rows}),
         soft_label=1 - np.where(np.isnan(alpha), 0.5, alpha),
         evidence={**uncertainty.evidence(), "margin": margin_n, "sampling_weight": weight, "alpha": alpha},
         facts={
             "unscored": int((~known).sum()),
             "disagree": int((known & ~agrees).sum()),
-            "selected": int(kept.sum()),
+            "selected": int(kept_rows.sum()),
             "median_bald": float(np.median(uncertainty.bald[known])) if known.any() else None,
         },
     )
@@ -117,8 +117,8 @@ def _kept(
 
 def sampling_weights(bald: ArrayLike, mu: float = 1.0) -> Floats:
     """[n] (1 - B)^mu, not normalised; NaN where B is."""
-    found: Floats = (1 - np.asarray(bald, dtype=np.float64)) ** mu
-    return found
+    values: Floats = (1 - np.asarray(bald, dtype=np.float64)) ** mu
+    return values
 
 
 def draw(weight: ArrayLike, k: int, *, seed: int = 0) -> Flags:

@@ -99,7 +99,7 @@ def calibrate(
     if method == "none":
         write_calibration(folder, replace(stored, link=None, link_facts=None))
         return {"path": str(folder), "method": "none"}
-    pairs, told = _held_out(data, split, command)
+    pairs, summary = _held_out(data, split, command)
     batch = [pair.candidates for pair in pairs]
     margin = np.array([first.value - second.value for first, second in model.score(batch)])
     own = np.array([one.p_first for one in model.compare(batch)])
@@ -110,7 +110,7 @@ def calibrate(
     judged = judge(margin, own, pairs)
     chosen = min(judged, key=lambda name: judged[name]["log_loss"]["value"]) if method == "best" else method
     link = FITS[chosen](margin, pairs) if chosen in FITS else None
-    facts = told | {
+    facts = summary | {
         "pairs": len(pairs),
         "unscored": int(np.isnan(margin).sum()),
         "families": len({pair.family for pair in pairs}),
@@ -118,8 +118,8 @@ def calibrate(
         "cross_fitted": judged,
     }
     write_calibration(folder, replace(stored, link=link, link_facts=facts if link else None))
-    made = {"method": chosen, "link": asdict(link) if link else None}
-    return {"path": str(folder), "fingerprint": model.info.fingerprint, **made, **facts}
+    result = {"method": chosen, "link": asdict(link) if link else None}
+    return {"path": str(folder), "fingerprint": model.info.fingerprint, **result, **facts}
 
 
 def _held_out(data: str, split: str, command: str) -> tuple[list[Pair], dict[str, Any]]:
@@ -138,8 +138,8 @@ def _temperature(margin: Numbers, pairs: Sequence[Pair]) -> Link:
 
 
 def _isotonic(margin: Numbers, pairs: Sequence[Pair]) -> Link:
-    found = fit_isotonic(margin, column(pairs, "p"), weight=column(pairs, "share"))
-    return Link(method="isotonic", margin=found.margin, p=found.p)
+    result = fit_isotonic(margin, column(pairs, "p"), weight=column(pairs, "share"))
+    return Link(method="isotonic", margin=result.margin, p=result.p)
 
 
 FITS: dict[str, Callable[[Numbers, Sequence[Pair]], Link]] = {"temperature": _temperature, "isotonic": _isotonic}
@@ -172,14 +172,14 @@ def _quality(q: Numbers, own: Numbers, pairs: Sequence[Pair]) -> dict[str, Any]:
     p, share, family = (column(pairs, name) for name in ("p", "share", "family"))
     loss, before = _losses(q, p), _losses(own, p)
     known = ~np.isnan(loss)
-    found = calibration(q, p, weight=share)
+    result = calibration(q, p, weight=share)
     return {
-        "log_loss": {"value": found.log_loss, **_interval(loss[known], share[known], family[known])},
+        "log_loss": {"value": result.log_loss, **_interval(loss[known], share[known], family[known])},
         "change": {
             "value": float(np.average((loss - before)[known], weights=share[known])),
             **_interval((loss - before)[known], share[known], family[known]),
         },
-        "ece": {"value": found.ece, **_ece_interval(q, p, share, family)},
+        "ece": {"value": result.ece, **_ece_interval(q, p, share, family)},
     }
 
 
@@ -189,8 +189,8 @@ def _losses(q: Numbers, p: Numbers) -> Numbers:
 
 
 def _interval(value: Numbers, share: Numbers, family: NDArray[Any]) -> dict[str, float | None]:
-    found = clustered_interval(value * share, family, denominator=share)
-    return {"low": None, "high": None} if found is None else {"low": found.low, "high": found.high}
+    result = clustered_interval(value * share, family, denominator=share)
+    return {"low": None, "high": None} if result is None else {"low": result.low, "high": result.high}
 
 
 def _ece_interval(q: Numbers, p: Numbers, share: Numbers, family: NDArray[Any], *, resamples: int = 500) -> Any:
@@ -213,7 +213,7 @@ def normalise(
     if clip is not None and not clip > 0:
         raise UsageError(f"--clip takes a positive number, got {clip}")
     stored = read_calibration(folder, model.info.fingerprint)
-    pairs, told = _held_out(data, split, command)
+    pairs, summary = _held_out(data, split, command)
     scores = _distinct_scores(model, pairs)
     values = np.array([value for value in scores if np.isfinite(value)])
     mean, scale = standardisation(scores)
@@ -221,18 +221,18 @@ def normalise(
         raise DataError(f"{model.info.name} gives every response of the {split} split the score {mean:g}")
     normalisation = Normalisation(mean=mean, scale=scale, clip=clip)
     beyond = 0.0 if clip is None else float(np.mean(np.abs((values - mean) / scale) > clip))
-    facts = told | {"responses": len(scores), "unscored": len(scores) - len(values), "clipped_share": beyond}
+    facts = summary | {"responses": len(scores), "unscored": len(scores) - len(values), "clipped_share": beyond}
     write_calibration(folder, replace(stored, normalisation=normalisation, normalisation_facts=facts))
     return {"path": str(folder), "fingerprint": model.info.fingerprint, **asdict(normalisation), **facts}
 
 
 def _distinct_scores(model: RewardModel, pairs: Sequence[Pair]) -> list[float]:
     """Each response of each prompt once: a list of four enters as four responses, not as twelve."""
-    found: dict[tuple[str, str], float] = {}
+    by_key: dict[tuple[str, str], float] = {}
     for pair, scores in zip(pairs, model.score([pair.candidates for pair in pairs]), strict=True):
         for text, score in zip((pair.first, pair.second), scores, strict=True):
-            found[pair.prompt, text] = score.value
-    return list(found.values())
+            by_key[pair.prompt, text] = score.value
+    return list(by_key.values())
 
 
 def _calibrated_text(result: Mapping[str, Any]) -> str:
@@ -254,8 +254,8 @@ def _calibrated_text(result: Mapping[str, Any]) -> str:
         )
     if (link := result["link"]) is None:
         return "\n".join([*lines, "", "nothing is stored: the model's own probabilities are the best of these"])
-    told = f"T = {link['temperature']:.3f}" if result["method"] == "temperature" else f"{len(link['margin'])} knots"
-    return "\n".join([*lines, "", f"stored: {result['method']} ({told}); scores and fingerprint stay as they are"])
+    text = f"T = {link['temperature']:.3f}" if result["method"] == "temperature" else f"{len(link['margin'])} knots"
+    return "\n".join([*lines, "", f"stored: {result['method']} ({text}); scores and fingerprint stay as they are"])
 
 
 def _between(value: Mapping[str, Any], *, sign: str = "") -> str:

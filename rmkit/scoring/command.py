@@ -115,9 +115,9 @@ def score_to(
     with open_scores(path, header, window=window, fresh=fresh) as file:
         with console.progress(f"scoring with {model.info.name}", source.total) as advance:
             advance(file.resumed)
-            for asked in _windows(islice(source.rows(), file.resumed, None), window):
-                _score_window(model, asked, file)
-                advance(len(asked))
+            for requests in _windows(islice(source.rows(), file.resumed, None), window):
+                _score_window(model, requests, file)
+                advance(len(requests))
         file.finish()
         return Done(file.tally, file.resumed, time.perf_counter() - start)
 
@@ -128,13 +128,13 @@ def _windows(rows: Iterable[Asked], window: int) -> Iterator[list[Asked]]:
         yield chunk
 
 
-def _score_window(model: RewardModel, asked: list[Asked], file: ScoreFile) -> None:
-    batch = [one.candidates for one in asked if one.candidates is not None]
+def _score_window(model: RewardModel, requests: list[Asked], file: ScoreFile) -> None:
+    batch = [one.candidates for one in requests if one.candidates is not None]
     scores = model.score(batch) if batch else []
     if [len(row) for row in scores] != [len(item.completions) for item in batch]:
         raise ModelError(f"model {model.info.name} broke the protocol: one score per response was asked for")
     remaining = iter(scores)
-    file.append([line_of(one.id, [] if one.candidates is None else next(remaining), one.fault) for one in asked])
+    file.append([line_of(one.id, [] if one.candidates is None else next(remaining), one.fault) for one in requests])
 
 
 def _result(done: Done, header: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -77,9 +77,9 @@ def _export(name: str, split: str) -> Source:
     files = sorted(folder / file for file in read_manifest(folder)["files"] if file.endswith(".parquet"))
     identity = dataset_of(folder)
     digest = identity["digest"] or file_sha256(folder / MANIFEST)
-    wanted = None if split == "all" else split
-    total = _rows_in(files) if wanted is None else None
-    return Source(identity["ref"] or name, f"{digest}:{split}", lambda: _parquet(files, split=wanted), total)
+    target = None if split == "all" else split
+    total = _rows_in(files) if target is None else None
+    return Source(identity["ref"] or name, f"{digest}:{split}", lambda: _parquet(files, split=target), total)
 
 
 def _rows_in(files: Sequence[Path]) -> int:
@@ -196,10 +196,10 @@ def _in_steps(steps: Sequence[Any]) -> Completion:
 def _messages(value: Any) -> Conversation:
     if not isinstance(value, list) or not value:
         raise DataError(f"expected a text or a list of messages, got {type(value).__name__}")
-    found = parse_messages(json.dumps(value))
-    if not all(isinstance(message.role, str) and isinstance(message.content, str) for message in found):
+    result = parse_messages(json.dumps(value))
+    if not all(isinstance(message.role, str) and isinstance(message.content, str) for message in result):
         raise DataError("a message's role or content is no text")
-    return found
+    return result
 
 
 def _conversation(messages: Conversation) -> Candidates:

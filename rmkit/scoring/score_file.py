@@ -113,13 +113,13 @@ def finished(path: Path, header: Mapping[str, Any], *, fresh: bool) -> Tally | N
             raise UsageError(f"{path} exists and is no file of scores; name another one with -o, or use --fresh")
         return None
     keys = {"made_from": dict}
-    told = read_object(run, raises=UsageError, hint="use --fresh, or name another file with -o", keys=keys)
-    if differing := sorted(key for key, value in header["made_from"].items() if told["made_from"].get(key) != value):
-        was = ", ".join(f"{key} {_short(told['made_from'].get(key))}" for key in differing)
+    summary = read_object(run, raises=UsageError, hint="use --fresh, or name another file with -o", keys=keys)
+    if differing := sorted(key for key, value in header["made_from"].items() if summary["made_from"].get(key) != value):
+        was = ", ".join(f"{key} {_short(summary['made_from'].get(key))}" for key in differing)
         now = ", ".join(f"{key} {_short(header['made_from'][key])}" for key in differing)
         raise UsageError(f"{path} was begun with {was}; now it is {now}: name another file with -o, or use --fresh")
-    if told.get("finished") and path.exists():
-        counts = told["counts"]
+    if summary.get("finished") and path.exists():
+        counts = summary["counts"]
         return Tally(counts["items"], counts["responses"], counts["scored"], Counter(counts["unscored"]))
     return None
 
@@ -157,7 +157,7 @@ def open_scores(path: Path, header: Mapping[str, Any], *, window: int, fresh: bo
 
 def _whole_windows(part: Path, window: int) -> tuple[Tally, int]:
     """Counts and bytes of the whole windows at the beginning of the file."""
-    kept, size, at = Tally(), 0, 0
+    kept_rows, size, at = Tally(), 0, 0
     waiting: list[dict[str, Any]] = []
     with part.open("rb") as file:
         for line in file:
@@ -171,15 +171,15 @@ def _whole_windows(part: Path, window: int) -> tuple[Tally, int]:
             if len(waiting) == window:
                 size = at
                 for row in waiting:
-                    kept.add(row)
+                    kept_rows.add(row)
                 waiting = []
-    return kept, size
+    return kept_rows, size
 
 
 def _write_run(path: Path, header: Mapping[str, Any], tally: Tally, *, finished: bool) -> None:
     counts = {name: getattr(tally, name) for name in ("items", "responses", "scored")}
-    told = {**header, "finished": finished, "counts": counts | {"unscored": dict(tally.unscored)}}
-    write_text(_beside(path, RUN), json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    summary = {**header, "finished": finished, "counts": counts | {"unscored": dict(tally.unscored)}}
+    write_text(_beside(path, RUN), json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -43,16 +43,16 @@ def verify(folder: Path, *, device: str | None = None) -> dict[str, Any]:
     same = True
     for name, check in open_card.checks(device):
         try:
-            told = check()
+            summary = check()
         except MissingExtraError:
             raise
         except Exception as error:  # whatever a library raises on such a folder, the model is not as it was saved
-            told = str(error) if isinstance(error, RmkitError) else f"{type(error).__name__}: {error}"
-            checks.append({"check": name, "same": False, "told": one_line(told)})
+            summary = str(error) if isinstance(error, RmkitError) else f"{type(error).__name__}: {error}"
+            checks.append({"check": name, "same": False, "told": one_line(summary)})
             same = False
             break
-        if told is not None:
-            checks.append({"check": name, "same": True, "told": told})
+        if summary is not None:
+            checks.append({"check": name, "same": True, "told": summary})
     fingerprint = open_card.artefact.card.get("fingerprint") if open_card.artefact else None
     return {"path": str(folder), "same": same, "fingerprint": fingerprint, "checks": checks}
 
@@ -114,9 +114,9 @@ class _Opened:
     def calibration(self) -> str | None:
         if not (self.folder / CALIBRATION).is_file():
             return None
-        found = read_calibration(self.folder, self.model.info.fingerprint)
-        parts = [name for name in ("link", "normalisation") if getattr(found, name) is not None]
-        return f"{' and '.join(parts)} of this very model ({found.digest[:12]})"
+        result = read_calibration(self.folder, self.model.info.fingerprint)
+        parts = [name for name in ("link", "normalisation") if getattr(result, name) is not None]
+        return f"{' and '.join(parts)} of this very model ({result.digest[:12]})"
 
 
 def _text(result: Mapping[str, Any]) -> str:

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
 
 
 def _options(argv: list[str]) -> Namespace:
-    made = parser(
+    argument_parser = parser(
         "serve",
         "Serve reward models over HTTP: the native API, and the dialects of trainers and inference servers.",
         examples=[
@@ -52,25 +52,39 @@ def _options(argv: list[str]) -> Namespace:
             "serve models/helpful --host 0.0.0.0      # asks for tokens: rmkit token create trainer",
         ],
     )
-    made.add_argument("models", nargs="+", metavar="MODEL", help="a folder, stored name or alias; or NAME=MODEL")
-    made.add_argument("--host", default=HOST, help=f"address to listen on (default {HOST}: this machine only)")
-    made.add_argument("--port", type=int, default=PORT, help=f"port, 0 for a free one (default {PORT})")
-    made.add_argument("--workers", type=int, default=1, help="processes, each with its own copy of the models")
-    made.add_argument("--compat", metavar="NAME", help="dialect served at the root beside its own prefix")
-    made.add_argument("--policy-template", metavar="NAME", help="how trainers' text is read back (default auto)")
-    made.add_argument(
+    argument_parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="a folder, stored name or alias; or NAME=MODEL"
+    )
+    argument_parser.add_argument(
+        "--host", default=HOST, help=f"address to listen on (default {HOST}: this machine only)"
+    )
+    argument_parser.add_argument("--port", type=int, default=PORT, help=f"port, 0 for a free one (default {PORT})")
+    argument_parser.add_argument(
+        "--workers", type=int, default=1, help="processes, each with its own copy of the models"
+    )
+    argument_parser.add_argument("--compat", metavar="NAME", help="dialect served at the root beside its own prefix")
+    argument_parser.add_argument(
+        "--policy-template", metavar="NAME", help="how trainers' text is read back (default auto)"
+    )
+    argument_parser.add_argument(
         "--unscored-reward", type=float, metavar="X", help="sent where a dialect has no word for unscored"
     )
-    made.add_argument("--precision", choices=("fp32", "bf16"), help="of the network's products (default fp32)")
-    made.add_argument("--settings", type=Path, metavar="TOML", help="limits: batch_tokens, max_wait_s, ...")
-    made.add_argument("--log-sample", type=float, metavar="SHARE", help="share of requests logged (default 1)")
-    made.add_argument(
+    argument_parser.add_argument(
+        "--precision", choices=("fp32", "bf16"), help="of the network's products (default fp32)"
+    )
+    argument_parser.add_argument("--settings", type=Path, metavar="TOML", help="limits: batch_tokens, max_wait_s, ...")
+    argument_parser.add_argument(
+        "--log-sample", type=float, metavar="SHARE", help="share of requests logged (default 1)"
+    )
+    argument_parser.add_argument(
         "--log-text", action="store_true", default=None, help="log the texts too, which drift can then queue"
     )
-    made.add_argument("--no-log", action="store_true", help="keep no reward in the ledger")
-    made.add_argument("--token-file", type=Path, help="file with one more token that may do everything")
-    made.add_argument("--no-auth", action="store_true", help="ask for no token although there are some (loopback only)")
-    made.add_argument(
+    argument_parser.add_argument("--no-log", action="store_true", help="keep no reward in the ledger")
+    argument_parser.add_argument("--token-file", type=Path, help="file with one more token that may do everything")
+    argument_parser.add_argument(
+        "--no-auth", action="store_true", help="ask for no token although there are some (loopback only)"
+    )
+    argument_parser.add_argument(
         "--swap-root",
         action="append",
         default=[],
@@ -78,11 +92,17 @@ def _options(argv: list[str]) -> Namespace:
         metavar="FOLDER",
         help="models under it may be swapped in over HTTP, as those of $RMKIT_HOME/models may (repeatable)",
     )
-    made.add_argument("--drain-s", type=float, default=0.0, help="serve on for so long after SIGTERM, not ready")
-    made.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: replicas under Ray Serve")
-    made.add_argument("--backend", nargs=2, metavar=("KIND", "URL"), help="vllm-http URL: weights in a vLLM server")
-    made.add_argument("--quiet", action="store_true", help="no access log")
-    return made.parse_args(argv)
+    argument_parser.add_argument(
+        "--drain-s", type=float, default=0.0, help="serve on for so long after SIGTERM, not ready"
+    )
+    argument_parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="ray: replicas under Ray Serve"
+    )
+    argument_parser.add_argument(
+        "--backend", nargs=2, metavar=("KIND", "URL"), help="vllm-http URL: weights in a vLLM server"
+    )
+    argument_parser.add_argument("--quiet", action="store_true", help="no access log")
+    return argument_parser.parse_args(argv)
 
 
 def _plan(options: Namespace) -> ServePlan:
@@ -93,8 +113,8 @@ def _plan(options: Namespace) -> ServePlan:
 
     values = read_toml(options.settings) if options.settings else {}
     settings = build(ServeSettings, values, where=str(options.settings))
-    told = {name: getattr(options, name) for name in _SETTINGS}
-    settings = replace(settings, **{name: value for name, value in told.items() if value is not None})
+    summary = {name: getattr(options, name) for name in _SETTINGS}
+    settings = replace(settings, **{name: value for name, value in summary.items() if value is not None})
     if options.workers < 1:
         raise UsageError(f"--workers must be at least 1, got {options.workers}")
     if options.backend and (options.backend[0] != "vllm-http" or len(options.models) != 1):

@@ -20,10 +20,10 @@ class Exactness(NamedTuple):
     spread: float
 
     def __str__(self) -> str:
-        told = f"batch mates move a score by at most {self.batch_mates:.1e}"
+        text = f"batch mates move a score by at most {self.batch_mates:.1e}"
         if self.precision is not None:
-            told += f", the precision by {self.precision:.1e}"
-        return f"{told} (probes have a standard deviation of {self.spread:.2g})"
+            text += f", the precision by {self.precision:.1e}"
+        return f"{text} (probes have a standard deviation of {self.spread:.2g})"
 
 
 def exactness(model: RewardModel) -> Exactness:

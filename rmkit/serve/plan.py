@@ -78,22 +78,22 @@ class ServePlan:
 
     def principals(self, ledger: Ledger) -> list[Principal]:
         """All tokens that count: those of the file and those of the ledger, read anew."""
-        given = [Principal(**{**one, "scopes": tuple(one["scopes"])}) for one in self.given]
-        return given + stored(ledger)
+        inputs = [Principal(**{**one, "scopes": tuple(one["scopes"])}) for one in self.given]
+        return inputs + stored(ledger)
 
 
 def named_models(arguments: Sequence[str]) -> dict[str, str]:
     """NAME=MODEL or MODEL (named by its last part) as a mapping. Raises UsageError for a name used twice."""
-    found: dict[str, str] = {}
+    by_key: dict[str, str] = {}
     for argument in arguments:
         name, equals, source = argument.partition("=")
         if not equals:
             source = argument
             name = argument.rstrip("/").rsplit("/", 1)[-1]
-        if name in found:
+        if name in by_key:
             raise UsageError(f"two models are named {name!r}; write NAME=MODEL")
-        found[name] = source
-    return found
+        by_key[name] = source
+    return by_key
 
 
 def needs_tokens(host: str, principals: Sequence[Principal], *, no_auth: bool) -> bool:

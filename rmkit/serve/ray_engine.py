@@ -28,8 +28,13 @@ def run_replicas(plan: ServePlan, host: str, port: int, *, as_json: bool) -> int
     ray.init(runtime_env={"env_vars": _environment()}, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": host, "port": port}, logging_config={"enable_access_log": False})
     serve.run(_deployment(serve, plan), name="rmkit", route_prefix="/")
-    told = {"url": f"http://{host}:{port}", "models": list(plan.models), "tokens": plan.auth, "replicas": plan.workers}
-    console.emit(told, as_json=as_json, text=f"serving {', '.join(plan.models)} on {told['url']} with Ray")
+    summary = {
+        "url": f"http://{host}:{port}",
+        "models": list(plan.models),
+        "tokens": plan.auth,
+        "replicas": plan.workers,
+    }
+    console.emit(summary, as_json=as_json, text=f"serving {', '.join(plan.models)} on {summary['url']} with Ray")
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

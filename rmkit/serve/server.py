@@ -174,9 +174,14 @@ class _Server(uvicorn.Server):
 
 def _announce(plan: ServePlan, host: str, port: int, *, as_json: bool) -> None:
     shown = f"[{host}]" if ":" in host else host
-    told = {"url": f"http://{shown}:{port}", "models": list(plan.models), "tokens": plan.auth, "workers": plan.workers}
-    text = f"serving {', '.join(plan.models)} on {told['url']} (API: {told['url']}/docs)"
+    summary = {
+        "url": f"http://{shown}:{port}",
+        "models": list(plan.models),
+        "tokens": plan.auth,
+        "workers": plan.workers,
+    }
+    text = f"serving {', '.join(plan.models)} on {summary['url']} (API: {summary['url']}/docs)"
     if not plan.auth:
         text += "\nno token is asked for: whoever reaches this address may use it"
-    console.emit(told, as_json=as_json, text=text)
+    console.emit(summary, as_json=as_json, text=text)
     sys.stdout.flush()

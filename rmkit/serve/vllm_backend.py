@@ -71,7 +71,7 @@ class VllmModel:
         return compare_by_score(self.score, batch)
 
     def _logits(self, ids: Sequence[list[int]]) -> list[float]:
-        found: list[float] = []
+        results: list[float] = []
         for at in range(0, len(ids), BATCH):
             part = ids[at : at + BATCH]
             answer = self._client.post(self._url, json={"input": part, "use_activation": False})
@@ -79,8 +79,8 @@ class VllmModel:
             rows: list[dict[str, Any]] = sorted(answer.json()["data"], key=lambda row: row["index"])
             if len(rows) != len(part):
                 raise ValueError(f"{len(rows)} rows for {len(part)} texts")
-            found += [float(row["probs"][-1]) for row in rows]
-        return found
+            results += [float(row["probs"][-1]) for row in rows]
+        return results
 
 
 def _score(encoded: Encoded, value: float) -> Score:

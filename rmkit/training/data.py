@@ -71,11 +71,11 @@ def read_rows(
     rows: list[TrainingRow] = []
     skipped: Counter[str] = Counter()
     for example in examples:
-        made = _row(example, chat, objective, head)
-        if isinstance(made, str):
-            skipped[without_numbers(made)] += 1
+        result = _row(example, chat, objective, head)
+        if isinstance(result, str):
+            skipped[without_numbers(result)] += 1
         else:
-            rows.append(made)
+            rows.append(result)
     return rows, dict(skipped)
 
 
@@ -93,8 +93,8 @@ def _compared(example: Example, chat: Chat, objective: ObjectiveName) -> Trainin
         encoded = chat.encode_candidates(example.candidates)
     except DataError as error:
         return str(error)
-    kept = [number for number, one in enumerate(encoded) if isinstance(one, Encoded)]
-    place = {number: position for position, number in enumerate(kept)}
+    kept_rows = [number for number, one in enumerate(encoded) if isinstance(one, Encoded)]
+    place = {number: position for position, number in enumerate(kept_rows)}
     preferences = [
         Preference(place[pair.i], place[pair.j], pair.p, pair.share)
         for pair in pairs
@@ -102,7 +102,7 @@ def _compared(example: Example, chat: Chat, objective: ObjectiveName) -> Trainin
     ]
     if not preferences:
         return next((str(one) for one in encoded if isinstance(one, DataError)), "the label is a tie")
-    ranks = _ranks(example, kept) if objective in RANKING else ()
+    ranks = _ranks(example, kept_rows) if objective in RANKING else ()
     if objective in RANKING and len({rank for rank in ranks if rank >= 0}) < 2:
         return "no ranking of two responses"
     usable = [one for one in encoded if isinstance(one, Encoded)]
@@ -153,26 +153,26 @@ def _rated(example: Example, chat: Chat, head: RatingHead) -> TrainingRow | str:
     encoded = _encoded(example, chat)
     if isinstance(encoded, str):
         return encoded
-    kept = [
+    kept_rows = [
         (one, ratings)
         for one, ratings in zip(encoded, table, strict=True)
         if isinstance(one, Encoded) and not all(map(math.isnan, ratings))
     ]
-    if not kept:
+    if not kept_rows:
         return next((str(one) for one in encoded if isinstance(one, DataError)), "no rated response")
-    ratings = tuple(ratings for _, ratings in kept)
-    return _made(example, [one for one, _ in kept], ratings=ratings, preferences=_by_rating(ratings, head.weights))
+    ratings = tuple(ratings for _, ratings in kept_rows)
+    return _made(example, [one for one, _ in kept_rows], ratings=ratings, preferences=_by_rating(ratings, head.weights))
 
 
 def ratings_of(row: Mapping[str, Any], aspects: Sequence[str]) -> list[tuple[float, ...]]:
     """[N][A] ratings of a row's responses, NaN where missing."""
-    found = {
+    result = {
         (one["response"], one["aspect"] or ""): float(one["value"])
         for one in row["scores"] or []
         if one["value"] is not None
     }
     n = len(row["responses"] or [])
-    return [tuple(found.get((response, aspect), math.nan) for aspect in aspects) for response in range(n)]
+    return [tuple(result.get((response, aspect), math.nan) for aspect in aspects) for response in range(n)]
 
 
 def _by_rating(ratings: Sequence[Sequence[float]], weights: Sequence[float]) -> tuple[Preference, ...]:
@@ -205,17 +205,17 @@ def _stepped(example: Example, chat: Chat) -> TrainingRow | str:
     [one] = encoded
     if isinstance(one, DataError):
         return str(one)
-    kept = labels[: len(one.step_index)]
-    if all(map(math.isnan, kept)):
+    kept_rows = labels[: len(one.step_index)]
+    if all(map(math.isnan, kept_rows)):
         return "every labelled step lies beyond the token limit"
-    return _made(example, [one], step_index=(one.step_index,), step_labels=(kept,))
+    return _made(example, [one], step_index=(one.step_index,), step_labels=(kept_rows,))
 
 
-def _ranks(example: Example, kept: Sequence[int]) -> tuple[int, ...]:
+def _ranks(example: Example, kept_rows: Sequence[int]) -> tuple[int, ...]:
     """Ranks as given, else places by the probability of being the best."""
-    given, p = example.row["ranks"], example.row["p"]
-    if given:
-        return tuple(-1 if given[number] is None else given[number] for number in kept)
+    inputs, p = example.row["ranks"], example.row["p"]
+    if inputs:
+        return tuple(-1 if inputs[number] is None else inputs[number] for number in kept_rows)
     if p:
-        return tuple(sum(other > p[number] for other in p) for number in kept)
-    return (-1,) * len(kept)
+        return tuple(sum(other > p[number] for other in p) for number in kept_rows)
+    return (-1,) * len(kept_rows)

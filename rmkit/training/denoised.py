@@ -47,12 +47,12 @@ def denoised(
     if method not in METHODS:
         raise ConfigError(f"denoise: expected one of {', '.join(METHODS)}, got {method!r}")
     features = pair_features(pairs, Encoder(encoder))
-    made, decided = oriented([pair.id for pair in pairs], features.vectors, features.rows, p=features.p)
+    result, decided = oriented([pair.id for pair in pairs], features.vectors, features.rows, p=features.p)
     families = [pair.family for pair, known in zip(pairs, decided, strict=True) if known]
 
     @functools.cache
     def crossed() -> Verdicts:
-        return cross_fit_filter(made, groups=families, seed=seed)
+        return cross_fit_filter(result, groups=families, seed=seed)
 
     if noise is None:
         prior = noise_prior.from_margins(crossed().evidence["margin"], groups=families, seed=seed)
@@ -63,18 +63,18 @@ def denoised(
             verdicts = crossed()
         case "confident":
             first = features.p[decided] > 0.5
-            verdicts = confident_filter(made.ids, crossed().evidence["margin"], first_preferred=first)
+            verdicts = confident_filter(result.ids, crossed().evidence["margin"], first_preferred=first)
         case "gap":
-            verdicts = split_by_gap(made.ids, crossed().evidence["margin"])
+            verdicts = split_by_gap(result.ids, crossed().evidence["margin"])
         case "upo" | "upo_smoothed":
-            passes = cross_fitted_uncertainty(made, families, seed=seed)
-            verdicts = select_certain(made.ids, passes, margin=crossed().evidence["margin"], seed=seed)
+            passes = cross_fitted_uncertainty(result, families, seed=seed)
+            verdicts = select_certain(result.ids, passes, margin=crossed().evidence["margin"], seed=seed)
         case _:
             review = ReviewConfig(selector=method)
-            verdicts = collaborate(made, noise=prior.value, review=review, seed=seed).verdicts
-    kept = _softened(pairs, verdicts) if method == "upo_smoothed" else _weighed(pairs, verdicts)
-    facts = {"method": method, "noise": asdict(prior), "pairs": len(pairs), "left_out": len(pairs) - len(kept)}
-    return kept, facts | {"reasons": {} if method == "upo_smoothed" else verdicts.reasons}
+            verdicts = collaborate(result, noise=prior.value, review=review, seed=seed).verdicts
+    kept_rows = _softened(pairs, verdicts) if method == "upo_smoothed" else _weighed(pairs, verdicts)
+    facts = {"method": method, "noise": asdict(prior), "pairs": len(pairs), "left_out": len(pairs) - len(kept_rows)}
+    return kept_rows, facts | {"reasons": {} if method == "upo_smoothed" else verdicts.reasons}
 
 
 def _weighed(pairs: Sequence[Pair], verdicts: Verdicts) -> list[Pair]:

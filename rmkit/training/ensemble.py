@@ -118,12 +118,12 @@ def _check(members: Sequence[RewardModel], names: Sequence[str]) -> None:
 def _reference(members: Sequence[RewardModel], pairs: Sequence[Pair]) -> np.ndarray[Any, Any]:
     """[K, pairs, 2] raw scores, NaN where unscored."""
     batch = [pair.candidates for pair in pairs]
-    found = []
+    results = []
     with console.progress("scoring the reference set", len(members)) as advance:
         for member in members:
-            found.append([[score.value for score in row] for row in member.score(batch)])
+            results.append([[score.value for score in row] for row in member.score(batch)])
             advance(1)
-    return np.array(found)
+    return np.array(results)
 
 
 def _margins(values: np.ndarray[Any, Any], config: EnsembleConfig) -> np.ndarray[Any, Any]:

@@ -107,8 +107,8 @@ def train(
     dataset = trainable_dataset(folder, allow_benchmark=allow_benchmark)
     target = output or model_folder(folder, settings.kind)
     run = run_folder(target)
-    said = {"settings": asdict(settings), "dataset": dataset}
-    checkpoint = begin(run, said, resume=resume, restart=restart)
+    identity = {"settings": asdict(settings), "dataset": dataset}
+    checkpoint = begin(run, identity, resume=resume, restart=restart)
     with artefact.building(target) if leads() else contextlib.nullcontext() as temporary:
         head = _rating_head(folder, settings)
         module, chat = _build(settings, head)
@@ -122,16 +122,16 @@ def train(
         if temporary is None:
             return {}
         module = storable(module, settings)
-        found = validate(module, rows["validation"], batch_tokens=trainer.batch_tokens, config=settings)
+        result = validate(module, rows["validation"], batch_tokens=trainer.batch_tokens, config=settings)
         facts = {
             "name": target.name,
-            "temperature": fit_temperature(found.margin, found.p),
+            "temperature": fit_temperature(result.margin, result.p),
             "dataset": dataset,
             "seed": settings.seed,
-            "validation": found.facts,
+            "validation": result.facts,
             "training": {
                 "settings": asdict(settings),
-                "rows": {split: len(kept) for split, kept in rows.items()},
+                "rows": {split: len(kept_rows) for split, kept_rows in rows.items()},
                 "skipped": skipped,
                 "padded_because": module.padded_because,
                 **_course(trainer),

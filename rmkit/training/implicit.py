@@ -77,17 +77,17 @@ def _store_tied_weights_once(module: torch.nn.Module) -> None:
     first: dict[int, str] = {}
     tied = {}
     for name, weight in module.named_parameters(remove_duplicate=False):
-        if (kept := first.setdefault(id(weight), name)) != name:
-            tied[name] = kept
+        if (kept_rows := first.setdefault(id(weight), name)) != name:
+            tied[name] = kept_rows
 
     def drop(_: Any, state: dict[str, Any], prefix: str, *__: Any) -> None:
         for name in tied:
             state.pop(prefix + name, None)
 
     def restore(_: Any, state: dict[str, Any], prefix: str, *__: Any) -> None:
-        for name, kept in tied.items():
-            if prefix + kept in state:
-                state[prefix + name] = state[prefix + kept]
+        for name, kept_rows in tied.items():
+            if prefix + kept_rows in state:
+                state[prefix + name] = state[prefix + kept_rows]
 
     module.register_state_dict_post_hook(drop)  # type: ignore[no-untyped-call]
     module.register_load_state_dict_pre_hook(restore)  # type: ignore[no-untyped-call]
@@ -155,12 +155,12 @@ def add_reference(module: ImplicitModule, rows: Mapping[str, Sequence[TrainingRo
     reference = reference_model(config)
     cache = FeatureCache(paths.home() / "features" / f"logprobs-{weights_digest(reference)[:32]}-{config.precision}")
     keys = {ids: _key(ids, at) for ids, at in start.items()}
-    found: dict[bytes, Any] = cache.read(list(keys.values()))
-    todo = [ids for ids, key in keys.items() if key not in found]
+    by_key: dict[bytes, Any] = cache.read(list(keys.values()))
+    todo = [ids for ids, key in keys.items() if key not in by_key]
     if todo:
         log.info("reference log-probabilities of %d responses", len(todo))
-        found |= _computed(reference, todo, start, config, cache)
-    module.known = {ids: (start[ids], float(found[key][0])) for ids, key in keys.items()}
+        by_key |= _computed(reference, todo, start, config, cache)
+    module.known = {ids: (start[ids], float(by_key[key][0])) for ids, key in keys.items()}
     if lost := [ids for ids, (_, value) in module.known.items() if not np.isfinite(value)]:
         raise DataError(f"the reference gives {len(lost)} responses no probability; take another reference")
 
@@ -170,7 +170,7 @@ def _computed(
 ) -> dict[bytes, Any]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     policy = PolicyModule(reference.to(device), share=config.share_prompts).eval()
-    made: dict[bytes, Any] = {}
+    by_key: dict[bytes, Any] = {}
     with console.progress("reference", len(todo)) as advance:
         for at in range(0, len(todo), 512):
             part = todo[at : at + 512]
@@ -183,9 +183,9 @@ def _computed(
             new = {_key(ids, start[ids]): sum(row[0]) for ids, row in zip(part, token_log_probs, strict=True)}
             values: Any = np.array(list(new.values()), dtype=np.float64)[:, None]
             cache.write(list(new), values)
-            made |= dict(zip(new, values, strict=True))
+            by_key |= dict(zip(new, values, strict=True))
             advance(len(part))
-    return made
+    return by_key
 
 
 def _key(ids: Ids, start: int) -> bytes:
@@ -199,11 +199,11 @@ def reference_model(config: ImplicitConfig) -> Any:
 
 def weights_digest(model: Any) -> str:
     """Hex SHA-256 over the names and fp32 bytes of all weights."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
-        found.update(name.encode())
-        found.update(weight.detach().float().contiguous().cpu().numpy().tobytes())
-    return found.hexdigest()
+        hasher.update(name.encode())
+        hasher.update(weight.detach().float().contiguous().cpu().numpy().tobytes())
+    return hasher.hexdigest()
 
 
 def save(folder: Path, module: Any, chat: Chat, config: ImplicitConfig, facts: Mapping[str, Any]) -> None:

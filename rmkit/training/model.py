@@ -85,12 +85,12 @@ def storable(module: RewardModule, config: ExplicitConfig) -> RewardModule:
     base, _ = _loaded(config, head, dtype="float32")
     switch_dropout_off(base)
     merged = merged_into(base, module.model, wrap=lambda model: with_lora(model, config))
-    made = RewardModule(merged.to(module.classifier.device), share=config.share_prompts)
-    made.__dict__["rating_head"] = head
+    result = RewardModule(merged.to(module.classifier.device), share=config.share_prompts)
+    result.__dict__["rating_head"] = head
     for name in ("log_nu", "raw_cuts"):  # learned beside the classifier
         if hasattr(module, name):
-            setattr(made, name, getattr(module, name))
-    return made
+            setattr(result, name, getattr(module, name))
+    return result
 
 
 def plain(module: RewardModule) -> Any:

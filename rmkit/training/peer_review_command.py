@@ -78,11 +78,11 @@ def _text(result: Mapping[str, Any]) -> str:
     lines = ["epoch  keep  kept A  kept B  mean margin A  B  Jaccard"]
     for one in result["epochs"]:
         margins = "  ".join(f"{value:.2f}" for value in one["mean_margin"])
-        kept = "  ".join(str(value) for value in one["kept"])
-        lines.append(f"{one['epoch']:>5}  {one['keep_ratio']:.2f}  {kept}  {margins}  {one['jaccard']:.2f}")
+        kept_rows = "  ".join(str(value) for value in one["kept"])
+        lines.append(f"{one['epoch']:>5}  {one['keep_ratio']:.2f}  {kept_rows}  {margins}  {one['jaccard']:.2f}")
     alone = ", ".join(f"{name} {100 * one['accuracy']:.1f}%" for name, one in result["models"].items())
-    told = f"validation accuracy: {alone}, mean of both {100 * result['mean_accuracy']:.1f}%"
-    return "\n".join([*lines, told, f"models and audit in {result['path']}"])
+    text = f"validation accuracy: {alone}, mean of both {100 * result['mean_accuracy']:.1f}%"
+    return "\n".join([*lines, text, f"models and audit in {result['path']}"])
 
 
 def train_peers(
@@ -124,8 +124,8 @@ def train_peers(
         raise UsageError(f"{target} exists and holds no reviewed pair of models; name another folder with -o")
     run = paths.home() / "runs" / f"peers-{target.name}"
     dataset = trainable_dataset(folder, allow_benchmark=allow_benchmark)
-    said = {"settings": asdict(settings), "review": asdict(review), "noise": noise, "dataset": dataset}
-    checkpoint = begin(run, said, resume=resume, restart=restart)
+    identity = {"settings": asdict(settings), "review": asdict(review), "noise": noise, "dataset": dataset}
+    checkpoint = begin(run, identity, resume=resume, restart=restart)
     first, second, chat = build_peers(settings)
     rows, skipped = read_splits(folder, chat, settings)
     if isinstance(settings, ImplicitConfig):
@@ -148,7 +148,7 @@ def train_peers(
     audit = trainer.audit()
     result = {"path": str(target), "noise": noise, "skipped": skipped, "epochs": audit.facts()}
     with draft_folder(target) as draft:
-        result |= _stored(trainer, chat, rows["validation"], settings, draft, target, said)
+        result |= _stored(trainer, chat, rows["validation"], settings, draft, target, identity)
         pq.write_table(audit.table(), draft / AUDIT)
         put(draft, target, replace=True)
     shutil.rmtree(run, ignore_errors=True)
@@ -186,7 +186,7 @@ def _stored(
     settings: ExplicitConfig,
     draft: Path,
     target: Path,
-    said: Mapping[str, Any],
+    answers: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Both models as artefacts DRAFT/A and DRAFT/B, and what they reach on the validation pairs."""
     from rmkit.metrics import fit_temperature
@@ -196,25 +196,25 @@ def _stored(
     from rmkit.training.model import plain
     from rmkit.training.validation import validate
 
-    told: dict[str, Any] = {}
+    details: dict[str, Any] = {}
     margins = []
     for name, module in zip(("A", "B"), trainer.model.both, strict=True):
-        found = validate(module, validation, batch_tokens=trainer.batch_tokens, config=settings)
-        margins.append(found.margin)
+        result = validate(module, validation, batch_tokens=trainer.batch_tokens, config=settings)
+        margins.append(result.margin)
         with artefact.building(draft / name) as temporary:
             facts = {
                 "name": f"{target.name}-{name}",
-                "temperature": fit_temperature(found.margin, found.p),
-                "dataset": said["dataset"],
+                "temperature": fit_temperature(result.margin, result.p),
+                "dataset": answers["dataset"],
                 "seed": settings.seed,
-                "validation": found.facts,
-                "training": {"settings": asdict(settings), "review": said["review"], "noise": said["noise"]},
+                "validation": result.facts,
+                "training": {"settings": asdict(settings), "review": answers["review"], "noise": answers["noise"]},
             }
             if isinstance(settings, ImplicitConfig):
                 implicit.save(temporary, module, chat, settings, facts)
             else:
                 explicit.save(temporary, model=plain(module), chat=chat, facts=facts)
-        told[name] = {"path": str(target / name), "accuracy": found.facts["accuracy"]["value"]}
+        details[name] = {"path": str(target / name), "accuracy": result.facts["accuracy"]["value"]}
     mean = sum(margin / margin.std() for margin in margins)
-    right = ((mean > 0) == (found.p > 0.5))[found.p != 0.5]
-    return {"models": told, "mean_accuracy": float(right.mean())}
+    right = ((mean > 0) == (result.p > 0.5))[result.p != 0.5]
+    return {"models": details, "mean_accuracy": float(right.mean())}

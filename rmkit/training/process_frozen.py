@@ -111,10 +111,10 @@ def train(
     return {"path": str(target), "fingerprint": info.fingerprint, **card}
 
 
-def read_solutions(found: Iterable[Example], *, separator: str) -> Rows:
+def read_solutions(result: Iterable[Example], *, separator: str) -> Rows:
     """The labelled solutions among the examples."""
     rows, skipped = Rows([], [], [], {}), Counter[str]()
-    for example in found:
+    for example in result:
         labels, solution = step_labels(example), _solution(example, separator)
         if isinstance(labels, str) or isinstance(solution, str):
             skipped[without_numbers(labels if isinstance(labels, str) else str(solution))] += 1

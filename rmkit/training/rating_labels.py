@@ -30,7 +30,7 @@ def rating_head(examples: Iterable[Example], config: ExplicitConfig) -> RatingHe
     """The head for the ratings of a training split, its cuts still to be learned. Raises DataError where the ratings do
     not fit the objective."""
     values = _values(examples)
-    names = config.aspects or tuple(sorted(name for name, found in values.items() if len(set(found)) > 1))
+    names = config.aspects or tuple(sorted(name for name, result in values.items() if len(set(result)) > 1))
     _check_names(names, values)
     values = {name: values[name] for name in names}
     weights = config.aspect_weights or (1.0,) * len(names)
@@ -65,20 +65,20 @@ def initial_cuts(examples: Iterable[Example], head: RatingHead) -> Tensor:
 
 
 def _values(examples: Iterable[Example]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+    results: dict[str, list[float]] = {}
     for example in examples:
         for one in example.row["scores"] or []:
             if one["value"] is not None:
-                found.setdefault(one["aspect"] or "", []).append(float(one["value"]))
-    return found
+                results.setdefault(one["aspect"] or "", []).append(float(one["value"]))
+    return results
 
 
 def _check_names(names: Sequence[str], values: Values) -> None:
-    told = ", ".join(f"{name or '(unnamed)'} ({len(found)})" for name, found in sorted(values.items())) or "none"
+    text = ", ".join(f"{name or '(unnamed)'} ({len(result)})" for name, result in sorted(values.items())) or "none"
     if not names:
-        raise DataError(f"no aspect has two different ratings in the train split; it has: {told}")
+        raise DataError(f"no aspect has two different ratings in the train split; it has: {text}")
     if missing := [name for name in names if name not in values]:
-        raise DataError(f"no rating of {', '.join(missing)} in the train split; it has: {told}")
+        raise DataError(f"no rating of {', '.join(missing)} in the train split; it has: {text}")
     if flat := [name for name in names if len(set(values[name])) < 2]:
         raise DataError(
             f"every rating of {', '.join(flat)} is the same, which teaches nothing; leave it out of aspects"
@@ -90,10 +90,10 @@ def _check_reaction(values: Values) -> None:
         raise DataError(
             f"a reaction is one aspect, the data has {', '.join(values)}; name one: --set aspects='[\"NAME\"]'"
         )
-    [(name, found)] = values.items()
-    if min(found) < 0 or max(found) > 1:
+    [(name, result)] = values.items()
+    if min(result) < 0 or max(result) > 1:
         raise DataError(
-            f"reactions lie in [0, 1], {name} reaches from {min(found):g} to {max(found):g}; "
+            f"reactions lie in [0, 1], {name} reaches from {min(result):g} to {max(result):g}; "
             "use the objective regression or ordinal"
         )
 
@@ -108,11 +108,11 @@ def _check_levels(names: Sequence[str], levels: Sequence[Sequence[float]]) -> No
 
 
 def _check_one_scale(values: Values) -> None:
-    span = {name: max(found) - min(found) for name, found in values.items()}
+    span = {name: max(names) - min(names) for name, names in values.items()}
     if max(span.values()) > MAX_SPAN_RATIO * min(span.values()):
-        told = ", ".join(f"{name} {min(found):g} to {max(found):g}" for name, found in values.items())
+        text = ", ".join(f"{name} {min(names):g} to {max(names):g}" for name, names in values.items())
         raise DataError(
-            f"the aspects are on different scales ({told}), so their mean means nothing; "
+            f"the aspects are on different scales ({text}), so their mean means nothing; "
             "name some with aspects, or give aspect_weights"
         )
 

@@ -28,8 +28,8 @@ def run_folder(target: Path) -> Path:
     return paths.home() / "runs" / f"explicit-{target.name}"
 
 
-def begin(run: Path, said: Mapping[str, Any], *, resume: bool, restart: bool) -> str | None:
-    """Make the run folder ready; the checkpoint to go on from, None for a new run. `said` are settings and data.
+def begin(run: Path, answers: Mapping[str, Any], *, resume: bool, restart: bool) -> str | None:
+    """Make the run folder ready; the checkpoint to go on from, None for a new run. `answers` are settings and data.
 
     Raises rather than go on from the checkpoint of another run: UsageError, ConfigError.
     """
@@ -37,18 +37,18 @@ def begin(run: Path, said: Mapping[str, Any], *, resume: bool, restart: bool) ->
         return last_checkpoint(run) if resume else None
     if restart:
         shutil.rmtree(run, ignore_errors=True)
-    told = run / "settings.json"
-    wanted = json.loads(json.dumps(said))
-    found = last_checkpoint(run)
-    if resume and found is None:
+    summary = run / "settings.json"
+    document = json.loads(json.dumps(answers))
+    result = last_checkpoint(run)
+    if resume and result is None:
         raise UsageError(f"nothing to resume: {run} holds no checkpoint; run without --resume")
-    if resume and read_object(told, raises=ConfigError, hint="use --restart") != wanted:
+    if resume and read_object(summary, raises=ConfigError, hint="use --restart") != document:
         raise ConfigError(f"{run} was started with other settings or data; repeat those, or use --restart")
-    if found and not resume:
+    if result and not resume:
         raise UsageError(f"an interrupted run lies in {run}; go on with --resume or begin anew with --restart")
     run.mkdir(parents=True, exist_ok=True)
-    write_text(told, json.dumps(wanted, indent=2) + "\n")
-    return found
+    write_text(summary, json.dumps(document, indent=2) + "\n")
+    return result
 
 
 def last_checkpoint(run: Path) -> str | None:
@@ -75,7 +75,7 @@ def arguments(settings: ExplicitConfig, *, n_rows: int, run: Path) -> Any:
 
     steps_per_epoch = math.ceil(n_rows / settings.rows_per_step)
     every = max(1, steps_per_epoch // settings.evaluations_per_epoch)
-    made = TrainingArguments(
+    result = TrainingArguments(
         output_dir=str(run),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
@@ -102,7 +102,7 @@ def arguments(settings: ExplicitConfig, *, n_rows: int, run: Path) -> Any:
         seed=settings.seed,
         disable_tqdm=True,
     )
-    if settings.rows_per_step % made.world_size:
-        raise ConfigError(f"rows_per_step {settings.rows_per_step} must divide among {made.world_size} processes")
-    made.per_device_train_batch_size = settings.rows_per_step // made.world_size
-    return made
+    if settings.rows_per_step % result.world_size:
+        raise ConfigError(f"rows_per_step {settings.rows_per_step} must divide among {result.world_size} processes")
+    result.per_device_train_batch_size = settings.rows_per_step // result.world_size
+    return result

@@ -26,9 +26,9 @@ def read_splits(
     for split, least in (("train", MIN_TRAIN), ("validation", MIN_VALIDATION)):
         keeps = split == "train" or settings.objective in (*RATING, "process")
         objective = settings.objective if keeps else "soft_label"
-        kept, reasons = read_rows(examples(folder, split), chat, objective=objective, head=head)
-        check_enough(split, len(kept), reasons, rows=len(kept) + sum(reasons.values()), least=least)
-        rows[split], skipped[split] = kept, reasons
+        kept_rows, reasons = read_rows(examples(folder, split), chat, objective=objective, head=head)
+        check_enough(split, len(kept_rows), reasons, rows=len(kept_rows) + sum(reasons.values()), least=least)
+        rows[split], skipped[split] = kept_rows, reasons
     return rows, skipped
 
 

@@ -27,7 +27,7 @@ def told(card: Mapping[str, Any], *, rows: str, more: Sequence[str] = ()) -> str
 def told_labels(result: Mapping[str, Any], *, rows: str, more: Sequence[str] = ()) -> str:
     """Where the model is, what it saw, how it did on validation, what to do next."""
     validation, ref = result["validation"], result["dataset"]["ref"] or "DATA"
-    asked = f"eval {result['path']} --suite steps --data {ref}"
+    requests = f"eval {result['path']} --suite steps --data {ref}"
     return "\n".join(
         [
             f"model        {result['path']}",
@@ -35,13 +35,13 @@ def told_labels(result: Mapping[str, Any], *, rows: str, more: Sequence[str] = (
             f"data         {ref} ({rows})",
             *(f"validation   {line}" for line in _validation(validation)),
             *more,
-            f"next         rmkit {asked if 'first_error' in validation else 'verify ' + result['path']}",
+            f"next         rmkit {requests if 'first_error' in validation else 'verify ' + result['path']}",
         ]
     )
 
 
 def _validation(validation: Mapping[str, Any]) -> list[str]:
-    lines = [_aspect(name, found) for name, found in validation.get("aspects", {}).items()]
+    lines = [_aspect(name, result) for name, result in validation.get("aspects", {}).items()]
     if "log_loss_of_rate" in validation:
         of = f"{validation['steps']} steps" if "steps" in validation else f"{validation['responses']} reactions"
         lines.append(
@@ -59,12 +59,12 @@ def _validation(validation: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _aspect(name: str, found: Mapping[str, Any]) -> str:
-    if not found["n"]:
+def _aspect(name: str, result: Mapping[str, Any]) -> str:
+    if not result["n"]:
         return f"{name}: no rating"
     return (
-        f"{name}: correlation {_number(found['pearson'])}, MAE {_number(found['mae'])} "
-        f"(always the mean: {_number(found['mae_of_mean'])}) on {found['n']} ratings"
+        f"{name}: correlation {_number(result['pearson'])}, MAE {_number(result['mae'])} "
+        f"(always the mean: {_number(result['mae_of_mean'])}) on {result['n']} ratings"
     )
 
 

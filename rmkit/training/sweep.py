@@ -96,8 +96,8 @@ def sweep(
             resume = not restart and last_checkpoint(run_folder(place)) is not None
             card = (train or explicit.train)(data, chosen, output=place, resume=resume, restart=restart)
         if card:  # a process that does not lead is told nothing
-            told = {"path": str(place), "learning_rate": chosen.learning_rate, "seed": chosen.seed}
-            runs.append({**told, "validation": numbers(card["validation"])})
+            details = {"path": str(place), "learning_rate": chosen.learning_rate, "seed": chosen.seed}
+            runs.append({**details, "validation": numbers(card["validation"])})
     result = summary(runs, by=selects_by(settings.objective)) if runs else {"runs": []}
     if runs:
         _write(target, result)
@@ -118,10 +118,10 @@ def finished(place: Path, settings: ExplicitConfig, dataset: Mapping[str, Any]) 
     if not (place / CARD).is_file():
         return None
     card = read_object(place / CARD, raises=ConfigError, hint="give the sweep another -o, or --restart")
-    wanted = json.loads(json.dumps(asdict(settings)))
+    document = json.loads(json.dumps(asdict(settings)))
     stored = card.get("training", {}).get("settings")
-    if stored != wanted or card.get("dataset") != dataset:
-        keys = [key for key in wanted if (stored or {}).get(key) != wanted[key]] or ["dataset"]
+    if stored != document or card.get("dataset") != dataset:
+        keys = [key for key in document if (stored or {}).get(key) != document[key]] or ["dataset"]
         raise ConfigError(
             f"{place} was made with other {', '.join(keys)}; give the sweep another -o, or --restart to make it anew"
         )
@@ -130,12 +130,12 @@ def finished(place: Path, settings: ExplicitConfig, dataset: Mapping[str, Any]) 
 
 def numbers(validation: Mapping[str, Any]) -> dict[str, float]:
     """The plain numbers among the validation facts; of one with an interval its value."""
-    found = {}
+    by_key = {}
     for name, fact in validation.items():
         value = fact.get("value") if isinstance(fact, Mapping) else fact
         if isinstance(value, int | float) and not isinstance(value, bool):
-            found[name] = float(value)
-    return found
+            by_key[name] = float(value)
+    return by_key
 
 
 def summary(runs: Sequence[Mapping[str, Any]], *, by: str) -> dict[str, Any]:
@@ -143,16 +143,16 @@ def summary(runs: Sequence[Mapping[str, Any]], *, by: str) -> dict[str, Any]:
     rates: dict[float, list[Mapping[str, float]]] = {}
     for run in runs:
         rates.setdefault(run["learning_rate"], []).append(run["validation"])
-    table = [_row(rate, found) for rate, found in rates.items()]
+    table = [_row(rate, result) for rate, result in rates.items()]
     known = [row for row in table if by in row]
     best = min(known, key=lambda row: row[by]["mean"])["learning_rate"] if known else None
     return {"selected_by": by, "best_learning_rate": best, "rates": table, "runs": list(runs)}
 
 
-def _row(rate: float, found: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    shared = [name for name in found[0] if all(name in one for one in found)]
-    spreads = {name: spread([one[name] for one in found]) for name in shared}
-    return {"learning_rate": rate, "seeds": len(found), **spreads}
+def _row(rate: float, result: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    shared = [name for name in result[0] if all(name in one for one in result)]
+    spreads = {name: spread([one[name] for one in result]) for name in shared}
+    return {"learning_rate": rate, "seeds": len(result), **spreads}
 
 
 def spread(values: Sequence[float]) -> dict[str, float | None]:
@@ -180,9 +180,9 @@ def text(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"lowest mean {by}: learning rate {result['best_learning_rate']:g}"])
 
 
-def _cell(found: Mapping[str, float | None] | None) -> str:
-    if found is None:
+def _cell(result: Mapping[str, float | None] | None) -> str:
+    if result is None:
         return "-"
-    if found["low"] is None:
-        return f"{found['mean']:.4f}"
-    return f"{found['mean']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"
+    if result["low"] is None:
+        return f"{result['mean']:.4f}"
+    return f"{result['mean']:.4f} [{result['low']:.4f}, {result['high']:.4f}]"

@@ -90,9 +90,9 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
         state = self.accelerator.get_state_dict(self.model_wrapped)
         if not self.is_world_process_zero():
             return own
-        made = rebuild()
-        made.load_state_dict(state)
-        return made.to(self.args.device)
+        result = rebuild()
+        result.load_state_dict(state)
+        return result.to(self.args.device)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Gradients of one optimiser step; the mean loss over its rows."""

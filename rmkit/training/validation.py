@@ -55,16 +55,16 @@ def validate(
     module: RewardModule, rows: Sequence[TrainingRow], *, batch_tokens: int, config: ExplicitConfig | None = None
 ) -> Validation:
     """Numbers of the module on the rows; without a config they are preferences."""
-    found = outputs(module, rows, batch_tokens=batch_tokens)
+    result = outputs(module, rows, batch_tokens=batch_tokens)
     head: RatingHead | None = getattr(module, "rating_head", None)
     if head is not None and config is not None and config.objective in RATING:
-        return _ratings(found, rows, config, with_cuts(head, module), raw_cuts=getattr(module, "raw_cuts", None))
+        return _ratings(result, rows, config, with_cuts(head, module), raw_cuts=getattr(module, "raw_cuts", None))
     if config is not None and config.objective == "process":
         steps = [np.array(steps) for row in rows for steps in row.step_labels]
         families = [row.family for row in rows for _ in row.ids]
-        facts = step_facts([output for row in found for output in row], steps, families)
+        facts = step_facts([output for row in result for output in row], steps, families)
         return Validation(np.empty(0), np.empty(0), facts)
-    return _preferences(found, rows, value=lambda output: float(output[0]))
+    return _preferences(result, rows, value=lambda output: float(output[0]))
 
 
 @torch.no_grad()
@@ -72,17 +72,17 @@ def outputs(module: RewardModule, rows: Sequence[TrainingRow], *, batch_tokens: 
     """[B][N] arrays: per response one number, one per aspect, or one per step."""
     training = module.training
     module.eval()
-    found: list[list[Array]] = [[] for _ in rows]
+    results: list[list[Array]] = [[] for _ in rows]
     for batch in module.plan([row.ids for row in rows], max_tokens=batch_tokens):
         part = [rows[number] for number in batch]
-        made = module(module.collate([row.ids for row in part], reads=reads_of(part))).double().cpu().numpy()
+        result = module(module.collate([row.ids for row in part], reads=reads_of(part))).double().cpu().numpy()
         at = 0
         for number in batch:
             for size in [len(steps) for steps in rows[number].step_index] or [1] * len(rows[number].ids):
-                found[number].append(np.atleast_1d(made[at : at + size].squeeze()))
+                results[number].append(np.atleast_1d(result[at : at + size].squeeze()))
                 at += size
     module.train(training)
-    return found
+    return results
 
 
 def reads_of(rows: Sequence[TrainingRow]) -> list[tuple[tuple[int, ...], ...]] | None:
@@ -100,9 +100,9 @@ def with_cuts(head: RatingHead, module: Any) -> RatingHead:
 
 
 def _preferences(
-    found: Sequence[Sequence[Array]], rows: Sequence[TrainingRow], *, value: Callable[[Array], float]
+    result: Sequence[Sequence[Array]], rows: Sequence[TrainingRow], *, value: Callable[[Array], float]
 ) -> Validation:
-    values = [[value(output) for output in row] for row in found]
+    values = [[value(output) for output in row] for row in result]
     flat = [(values[number], row, one) for number, row in enumerate(rows) for one in row.preferences]
     margin = np.array([of[one.i] - of[one.j] for of, _, one in flat])
     p = np.array([one.p for _, _, one in flat])
@@ -131,14 +131,14 @@ def _facts(margin: Array, p: Array, flat: Sequence[tuple[TrainingRow, Any]]) -> 
 
 
 def _ratings(
-    found: Sequence[Sequence[Array]],
+    result: Sequence[Sequence[Array]],
     rows: Sequence[TrainingRow],
     config: ExplicitConfig,
     head: RatingHead,
     *,
     raw_cuts: torch.Tensor | None,
 ) -> Validation:
-    output_KA = np.array([output for row in found for output in row])
+    output_KA = np.array([output for row in result for output in row])
     rating_KA = np.array([ratings for row in rows for ratings in row.ratings])
     raw = None if raw_cuts is None else raw_cuts.detach().double().cpu()
     loss_K = rated_losses(torch.from_numpy(output_KA), rows, config, head=head, raw_cuts=raw).numpy()
@@ -152,7 +152,7 @@ def _ratings(
         facts["aspects"] = {
             name: _aspect(predicted_KA[:, a], rating_KA[:, a], family_K) for a, name in enumerate(head.aspects)
         }
-    compared = _preferences(found, rows, value=lambda output: head.value(output.tolist()))
+    compared = _preferences(result, rows, value=lambda output: head.value(output.tolist()))
     if len(compared.p):
         named = facts.keys()  # a reaction's own log loss stays
         facts |= {key: fact for key, fact in compared.facts.items() if key not in named}

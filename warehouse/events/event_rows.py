@@ -88,8 +88,8 @@ def _read(record: Recorded) -> JudgmentPayload | str:
 
 
 def _units(connection: duckdb.DuckDBPyConnection, hashes: set[str]) -> dict[str, _Unit]:
-    wanted = pa.table({"hex": pa.array(sorted(hashes), pa.string())})
-    connection.register("wanted", wanted)
+    target = pa.table({"hex": pa.array(sorted(hashes), pa.string())})
+    connection.register("wanted", target)
     try:
         rows = run(
             connection,

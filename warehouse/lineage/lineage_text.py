@@ -100,11 +100,11 @@ def verdict(judgment: Mapping[str, Any]) -> str:
     """What a judgment says: 1 > 2 = 3 by ranks, else its ratings or steps; skip and bad_item as they are."""
     if judgment["verdict"] != "ok":
         return str(judgment["verdict"])
-    said = [ranking(judgment["ranks"])] if judgment["ranks"] else []
-    said += [f"{_which(s)}{s['aspect']}={s['value']:g}" for s in judgment["scores"] or () if s["value"] is not None]
+    answers = [ranking(judgment["ranks"])] if judgment["ranks"] else []
+    answers += [f"{_which(s)}{s['aspect']}={s['value']:g}" for s in judgment["scores"] or () if s["value"] is not None]
     if judgment["step_labels"]:
-        said.append("steps " + " ".join("?" if x is None else f"{x:g}" for x in judgment["step_labels"]))
-    return " ".join(said) or "no opinion"
+        answers.append("steps " + " ".join("?" if x is None else f"{x:g}" for x in judgment["step_labels"]))
+    return " ".join(answers) or "no opinion"
 
 
 def _which(score: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ ERASED = "[erased]"
 
 def excerpts(connection: duckdb.DuckDBPyConnection, example_ids: Collection[int]) -> dict[int, dict[str, str]]:
     """example_id -> {"id": hex hash, "label": text, "prompt": excerpt}."""
-    found = run(
+    rows = run(
         connection,
         "SELECT example_id, replace(e.h::VARCHAR, '-', ''), e.p, e.ranks, e.method, p.messages FROM example e "
         "JOIN unit USING (unit_id) JOIN prompt p USING (prompt_id) WHERE list_contains($1, example_id)",
@@ -23,7 +23,7 @@ def excerpts(connection: duckdb.DuckDBPyConnection, example_ids: Collection[int]
     )
     return {
         key: {"id": h, "label": label_text(p, ranks, method), "prompt": shorten(transcript(messages), 70)}
-        for key, h, p, ranks, method, messages in found
+        for key, h, p, ranks, method, messages in rows
     }
 
 

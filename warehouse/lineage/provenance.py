@@ -48,12 +48,12 @@ def lineage(connection: duckdb.DuckDBPyConnection, unit_id: int) -> list[int]:
     root = unit_id
     while (parent := run(connection, "SELECT parent_unit_id FROM unit WHERE unit_id = ?", [root])[0][0]) is not None:
         root = parent
-    found, newest = [root], [root]
+    result, newest = [root], [root]
     while newest:
         query = "SELECT unit_id FROM unit WHERE list_contains(?, parent_unit_id) ORDER BY unit_id"
         newest = [child for (child,) in run(connection, query, [newest])]
-        found += newest
-    return found
+        result += newest
+    return result
 
 
 def _unit(connection: duckdb.DuckDBPyConnection, unit_id: int) -> dict[str, Any]:
@@ -82,19 +82,19 @@ def _rows(
 def _responses(
     connection: duckdb.DuckDBPyConnection, resp_ids: Sequence[int], sources: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    found = _rows(
+    rows = _rows(
         connection,
         f"SELECT resp_id, {_HEX.format('h')} AS id, messages FROM response WHERE list_contains(?, resp_id)",
         [list(resp_ids)],
     )
-    by_id = {row.pop("resp_id"): row for row in found}
+    by_id = {row.pop("resp_id"): row for row in rows}
     models = {row.pop("gen_id"): row for row in _rows(connection, "SELECT * FROM generator")}
-    made = []
+    results = []
     for number, resp_id in enumerate(resp_ids):
         writers = {source["gen_ids"][number]: source["source"] for source in sources if source["gen_ids"]}
         named = [models[gen] | {"according_to": source} for gen, source in writers.items() if gen in models]
-        made.append({"number": number + 1} | by_id[resp_id] | {"writers": named})
-    return made
+        results.append({"number": number + 1} | by_id[resp_id] | {"writers": named})
+    return results
 
 
 def _sources(connection: duckdb.DuckDBPyConnection, unit_ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -156,17 +156,17 @@ def memberships(connection: duckdb.DuckDBPyConnection, example_ids: Collection[i
         "(SELECT coalesce(list(name ORDER BY name), []) FROM tag t WHERE t.version_id = v.version_id) AS tags "
         "FROM version v JOIN dataset d USING (dataset_id) ORDER BY v.version_id",
     )
-    said = {(example_id, version_id): state for example_id, version_id, *state in words}
-    found = []
+    settings = {(example_id, version_id): state for example_id, version_id, *state in words}
+    results = []
     for example_id in sorted(example_ids):
         state: dict[int, Any] = {}
         for version in versions:  # parents come before their children
             key, parents = version["version_id"], version["parents"]
-            state[key] = said.get((example_id, key), state.get(parents[0]) if parents else None)
+            state[key] = settings.get((example_id, key), state.get(parents[0]) if parents else None)
             if state[key] is not None and state[key][0] >= 0:
                 facts = {name: value for name, value in version.items() if name not in ("version_id", "parents")}
-                found.append(facts | {"example": hashes[example_id], "split": state[key][1], "weight": state[key][2]})
-    return found
+                results.append(facts | {"example": hashes[example_id], "split": state[key][1], "weight": state[key][2]})
+    return results
 
 
 def _runs(
@@ -179,18 +179,18 @@ def _runs(
         "JOIN example e USING (example_id) WHERE list_contains(?, example_id)",
         [list(example_ids)],
     )
-    kept = {version["run_id"] for version in versions if version["run_id"] is not None}
-    wanted = sorted({drop["run_id"] for drop in drops} | kept)
+    kept_ids = {version["run_id"] for version in versions if version["run_id"] is not None}
+    targets = sorted({drop["run_id"] for drop in drops} | kept_ids)
     runs = _rows(
         connection,
         "SELECT run_id, kind, name, status, started_at, git_sha FROM run WHERE list_contains(?, run_id) "
         "ORDER BY started_at",
-        [wanted],
+        [targets],
     )
     steps = _rows(
         connection,
         "SELECT run_id, step_no, step, config FROM step_result WHERE list_contains(?, run_id) ORDER BY step_no",
-        [wanted],
+        [targets],
     )
     for one in runs:
         one["steps"] = [
@@ -200,7 +200,7 @@ def _runs(
             for step in steps
             if step["run_id"] == one["run_id"]
         ]
-        one["kept"] = one["run_id"] in kept
+        one["kept"] = one["run_id"] in kept_ids
     return runs
 
 

@@ -96,14 +96,14 @@ def data_line(connection: duckdb.DuckDBPyConnection, version_id: int) -> list[tu
         "SELECT v.version_id, v.run_id, i.version_id FROM version v LEFT JOIN run_io i "
         "ON i.run_id = v.run_id AND direction = 'in'"
     )
-    made = {version: (run_id, given) for version, run_id, given in run(connection, query)}
+    result = {version: (run_id, inputs) for version, run_id, inputs in run(connection, query)}
     line: list[tuple[int, uuid.UUID]] = []
     current: int | None = version_id
     while current is not None:
-        run_id, given = made[current]
+        run_id, inputs = result[current]
         if run_id is not None:
             line.append((current, run_id))
-        current = given
+        current = inputs
     return line
 
 
@@ -117,11 +117,11 @@ def judge(connection: duckdb.DuckDBPyConnection, version_id: int) -> dict[str, A
     truth = flipped(connection, version_id)
     if truth is None:
         return None
-    given = flipped(connection, _last_noisy(connection, version_id)) or {}
-    n_kept, n_kept_flipped, n_flipped = len(truth), sum(truth.values()), sum(given.values())
-    n_dropped, n_dropped_flipped = len(given) - n_kept, n_flipped - n_kept_flipped
+    inputs = flipped(connection, _last_noisy(connection, version_id)) or {}
+    n_kept, n_kept_flipped, n_flipped = len(truth), sum(truth.values()), sum(inputs.values())
+    n_dropped, n_dropped_flipped = len(inputs) - n_kept, n_flipped - n_kept_flipped
     return {
-        "rows": len(given),
+        "rows": len(inputs),
         "flipped": n_flipped,
         "kept": n_kept,
         "kept_flipped": n_kept_flipped,
@@ -142,7 +142,7 @@ def _share(part: int, whole: int) -> float | None:
 
 
 def answers_since(
-    connection: duckdb.DuckDBPyConnection, asked: Mapping[str, datetime]
+    connection: duckdb.DuckDBPyConnection, requests: Mapping[str, datetime]
 ) -> dict[str, list[tuple[int, int]]]:
     """Ranks of both responses by people who judged each unit (hex) after it was asked about; the last of each rater."""
     rows = run(
@@ -151,10 +151,10 @@ def answers_since(
         "JOIN rater USING (rater_id) WHERE list_contains(?, replace(u.h::VARCHAR, '-', '')) AND verdict = 'ok' "
         "AND rater.kind = 'human' AND len(j.ranks) = 2 AND j.time IS NOT NULL AND event_id NOT IN "
         "(SELECT supersedes FROM judgment WHERE supersedes IS NOT NULL) ORDER BY j.time, event_id",
-        [list(asked)],
+        [list(requests)],
     )
     last: dict[str, dict[int, tuple[int, int]]] = {}
     for unit, rater, ranks, when in rows:
-        if when > asked[unit] and None not in ranks:
+        if when > requests[unit] and None not in ranks:
             last.setdefault(unit, {})[rater] = (ranks[0], ranks[1])
     return {unit: list(by_rater.values()) for unit, by_rater in last.items()}

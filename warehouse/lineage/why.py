@@ -26,16 +26,16 @@ def why(connection: duckdb.DuckDBPyConnection, row: str) -> dict[str, Any]:
     response. A prompt or response that one unit uses stands for that unit, and a unit for all that it was rewritten
     from and into. Raises UsageError where nothing fits.
     """
-    found = find(connection, row)
-    if not found:
+    result = find(connection, row)
+    if not result:
         raise UsageError(
             f"no row {row!r}: expected a source's row id, or 6 to 32 hex digits of an example, unit, prompt or "
             "response; ids stand in the column id of an export and in rmkit diff A B --rows 10"
         )
-    roots = {None if unit_id is None else lineage(connection, unit_id)[0] for _, _, unit_id in found}
+    roots = {None if unit_id is None else lineage(connection, unit_id)[0] for _, _, unit_id in result}
     if len(roots) == 1 and (root := roots.pop()) is not None:
-        return {"row": row, "matched": sorted({part for part, _, _ in found})} | row_facts(connection, root)
-    return {"row": row, "matches": _describe(connection, found)}
+        return {"row": row, "matched": sorted({part for part, _, _ in result})} | row_facts(connection, root)
+    return {"row": row, "matches": _describe(connection, result)}
 
 
 def find(connection: duckdb.DuckDBPyConnection, row: str) -> list[tuple[str, str, int | None]]:
@@ -44,15 +44,15 @@ def find(connection: duckdb.DuckDBPyConnection, row: str) -> list[tuple[str, str
     A text that several units use comes once per unit, one that no unit uses with unit id None.
     """
     hexed = "replace({}::VARCHAR, '-', '')"
-    found = run(
+    rows = run(
         connection,
         f"SELECT DISTINCT 'source row', {hexed.format('u.h')}, unit_id FROM unit_source JOIN unit u USING (unit_id) "
         "WHERE source_row = ? ORDER BY unit_id LIMIT ?",
         [row, MAX_MATCHES + 1],
     )
     digits = row.lower().replace("-", "")
-    if found or not MIN_DIGITS <= len(digits) <= 32 or set(digits) - set("0123456789abcdef"):
-        return found
+    if rows or not MIN_DIGITS <= len(digits) <= 32 or set(digits) - set("0123456789abcdef"):
+        return rows
     fits = "h BETWEEN $1 AND $2"
     return run(
         connection,
@@ -70,19 +70,21 @@ def find(connection: duckdb.DuckDBPyConnection, row: str) -> list[tuple[str, str
     )
 
 
-def _describe(connection: duckdb.DuckDBPyConnection, found: list[tuple[str, str, int | None]]) -> list[dict[str, Any]]:
+def _describe(
+    connection: duckdb.DuckDBPyConnection, results: list[tuple[str, str, int | None]]
+) -> list[dict[str, Any]]:
     about = {
         unit_id: (unit, shorten(transcript(messages), 60))
         for unit_id, unit, messages in run(
             connection,
             "SELECT unit_id, replace(u.h::VARCHAR, '-', ''), messages FROM unit u JOIN prompt USING (prompt_id) "
             "WHERE list_contains(?, unit_id)",
-            [[unit_id for _, _, unit_id in found if unit_id is not None]],
+            [[unit_id for _, _, unit_id in results if unit_id is not None]],
         )
     }
     nothing = (None, "no unit uses it")
     described = []
-    for part, h, unit_id in found:
+    for part, h, unit_id in results:
         unit, prompt = nothing if unit_id is None else about[unit_id]
         described.append({"part": part, "id": h, "unit": unit, "prompt": prompt})
     return described

@@ -76,9 +76,11 @@ def _making(manifest: Mapping[str, Any]) -> str:
         (one["step"], one["n_in"], one["n_kept"], one["n_dropped"], _reasons(one["reasons"]))
         for one in manifest["steps"]
     ]
-    made = table(("step", "rows in", "kept", "dropped", "reasons"), steps) if steps else "No cleaning step is recorded."
+    result = (
+        table(("step", "rows in", "kept", "dropped", "reasons"), steps) if steps else "No cleaning step is recorded."
+    )
     parents = ", ".join(f"`{parent[:16]}`" for parent in manifest["parents"]) or "none"
-    return f"## How it was made\n\n{made}\n\nParent versions: {parents}."
+    return f"## How it was made\n\n{result}\n\nParent versions: {parents}."
 
 
 def _reasons(reasons: Mapping[str, int]) -> str:

@@ -155,10 +155,10 @@ def _is_there(folder: Path, draft: Path, manifest: dict[str, Any]) -> bool:
 
 def _manifest_of(folder: Path) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        document: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return found
+    return document
 
 
 def _identical(one: Path, other: Path) -> bool:

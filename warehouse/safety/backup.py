@@ -79,10 +79,10 @@ def _copy_warehouse(source: Path, target: Path) -> dict[str, Any]:
 
 def parts(path: Path) -> list[Path]:
     """A database file with what belongs to it: write-ahead logs, SQLite's journal and its shared memory."""
-    found = {file: file.name.removeprefix(path.name) for file in sorted(path.parent.glob(f"{path.name}*"))}
+    names = {file: file.name.removeprefix(path.name) for file in sorted(path.parent.glob(f"{path.name}*"))}
     return [
         file
-        for file, suffix in found.items()
+        for file, suffix in names.items()
         if suffix in ("", "-shm", "-journal") or ("wal" in suffix and ".replaced-" not in suffix)
     ]
 

@@ -83,13 +83,13 @@ def find_row(connection: duckdb.DuckDBPyConnection, row: str) -> tuple[str, int,
         f"SELECT '{table}', {key}, replace(h::VARCHAR, '-', '') FROM {table} WHERE h BETWEEN $1 AND $2"
         for table, key in tables.items()
     )
-    found = run(connection, sql, [low, high])
-    if not found:
+    rows = run(connection, sql, [low, high])
+    if not rows:
         raise UsageError(f"no example, unit, prompt or response with id {row}; rmkit why shows ids")
-    if len(found) > 1:
-        names = ", ".join(f"{table} {full}" for table, _, full in found[:5])
+    if len(rows) > 1:
+        names = ", ".join(f"{table} {full}" for table, _, full in rows[:5])
         raise UsageError(f"{row} is ambiguous: {names}; give more digits")
-    table, key, full = found[0]
+    table, key, full = rows[0]
     return table, key, full
 
 
@@ -169,7 +169,7 @@ def _clear_notes(connection: duckdb.DuckDBPyConnection) -> None:
 
 def main(argv: list[str]) -> int:
     """`rmkit erase ROW --reason WHY`."""
-    made = parser(
+    argument_parser = parser(
         "erase",
         "Erase the text of an example, unit, prompt or response for good; hashes and digests stay provable.",
         examples=[
@@ -177,15 +177,15 @@ def main(argv: list[str]) -> int:
             "erase 4df97ba1b81c80a6 --reason GDPR --actor dpo --json",
         ],
     )
-    made.add_argument("row", metavar="ROW", help="hex id, or at least 8 digits of it")
-    made.add_argument("--reason", required=True, help="kept with the tombstone")
-    made.add_argument("--actor", default=None, help="who asks (default: the login name)")
-    made.add_argument(
+    argument_parser.add_argument("row", metavar="ROW", help="hex id, or at least 8 digits of it")
+    argument_parser.add_argument("--reason", required=True, help="kept with the tombstone")
+    argument_parser.add_argument("--actor", default=None, help="who asks (default: the login name)")
+    argument_parser.add_argument(
         "--keep-file",
         action="store_true",
         help="do not rewrite the warehouse file: faster, but the text stays in its free blocks until they are reused",
     )
-    args = made.parse_args(argv)
+    args = argument_parser.parse_args(argv)
     path = warehouse_path()
     if not path.exists():
         raise StoreError(f"no warehouse at {path}: nothing to erase (set RMKIT_HOME to where the data is)")

@@ -53,10 +53,10 @@ def restore(source: Path, *, force: bool = False) -> dict[str, Any]:
             f"{' and '.join(map(str, present))} exist already; restore into another RMKIT_HOME, or add --force, "
             "which keeps the present files as *.replaced-TIME"
         )
-    wanted = {path: source / name for name, path in homes if manifest[name.split(".")[0]]}
+    targets = {path: source / name for name, path in homes if manifest[name.split(".")[0]]}
     with _disk_errors(warehouse.parent), contextlib.ExitStack() as drafts:
         staged = {
-            path: _staged(copy, drafts.enter_context(draft_folder(path)) / copy.name) for path, copy in wanted.items()
+            path: _staged(copy, drafts.enter_context(draft_folder(path)) / copy.name) for path, copy in targets.items()
         }
         filled = remote and manifest["ledger"] is not None
         if filled:
@@ -175,10 +175,10 @@ def verified(source: Path) -> dict[str, Any]:
         if entry is None:
             continue
         path = source / name
-        found: dict[str, Any] = described(path) if path.is_file() else {"bytes": 0, "sha256": "no file"}
-        if found["sha256"] != entry["sha256"]:
+        by_key: dict[str, Any] = described(path) if path.is_file() else {"bytes": 0, "sha256": "no file"}
+        if by_key["sha256"] != entry["sha256"]:
             raise DataError(
-                f"{path} is damaged: {found['bytes']} bytes, sha256 {found['sha256'][:12]}, expected {entry['bytes']} "
+                f"{path} is damaged: {by_key['bytes']} bytes, sha256 {by_key['sha256'][:12]}, expected {entry['bytes']} "
                 f"and {entry['sha256'][:12]}; nothing was touched, use another backup"
             )
     return manifest

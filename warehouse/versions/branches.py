@@ -55,8 +55,8 @@ def remove_tag(connection: duckdb.DuckDBPyConnection, dataset_id: int, name: str
 def tag_target(connection: duckdb.DuckDBPyConnection, dataset_id: int, name: str) -> int | None:
     """The version id a tag stands at, None where there is no such tag."""
     query = "SELECT version_id FROM tag WHERE dataset_id = ? AND name = ?"
-    found = connection.execute(query, [dataset_id, name]).fetchall()
-    return int(found[0][0]) if found else None
+    rows = connection.execute(query, [dataset_id, name]).fetchall()
+    return int(rows[0][0]) if rows else None
 
 
 def _remember(
@@ -68,7 +68,7 @@ def _remember(
 
 
 def _dataset_of(connection: duckdb.DuckDBPyConnection, version_id: int) -> int:
-    found = connection.execute("SELECT dataset_id FROM version WHERE version_id = ?", [version_id]).fetchall()
-    if not found:
+    rows = connection.execute("SELECT dataset_id FROM version WHERE version_id = ?", [version_id]).fetchall()
+    if not rows:
         raise VersionError(f"no version with id {version_id} in this warehouse; list versions with: rmkit datasets")
-    return int(found[0][0])
+    return int(rows[0][0])

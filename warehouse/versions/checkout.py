@@ -129,11 +129,11 @@ _NARROW = {
 def _narrow_rows(
     connection: duckdb.DuckDBPyConnection, version_id: int, split: str | None, names: Sequence[str]
 ) -> pa.Table:
-    wanted = [f"{_NARROW[name]} AS {name}" for name in names if name in _NARROW]
+    target = [f"{_NARROW[name]} AS {name}" for name in names if name in _NARROW]
     query = f"""
         WITH s AS ({sources_sql()}),
         v AS ({votes_sql()})
-        SELECT {", ".join(["u.prompt_id", "u.resp_ids", *wanted])}
+        SELECT {", ".join(["u.prompt_id", "u.resp_ids", *target])}
         FROM {members(connection, version_id)} m JOIN example e USING (example_id) JOIN unit u USING (unit_id)
         JOIN prompt p USING (prompt_id) LEFT JOIN s USING (unit_id) LEFT JOIN rubric USING (rubric_id)
         {"LEFT JOIN v USING (unit_id)" if "votes" in names else ""}

@@ -133,9 +133,9 @@ def branch(argv: list[str]) -> int:
     arguments = options.parse_args(argv)
     if arguments.branch is None:
         with open_warehouse(read_only=True) as connection:
-            found = history.one_dataset(connection, arguments.ref.partition("@")[0])
-        text = "\n".join(f"{name}  {ref}" for name, ref in found["branches"].items())
-        emit({"dataset": found["dataset"], "branches": found["branches"]}, as_json=arguments.json, text=text)
+            results = history.one_dataset(connection, arguments.ref.partition("@")[0])
+        text = "\n".join(f"{name}  {ref}" for name, ref in results["branches"].items())
+        emit({"dataset": results["dataset"], "branches": results["branches"]}, as_json=arguments.json, text=text)
         return 0
     with open_warehouse() as connection:
         version_id = resolve(connection, arguments.ref)

@@ -15,7 +15,7 @@ _NAMES = ("ref", "number", "digest", "n_rows", "added", "removed", "changed", "m
 
 def all_datasets(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """Every dataset with the number of versions and what its latest version holds, by name."""
-    found = run(
+    rows = run(
         connection,
         """
         SELECT d.name, count(*), max_by(v.n_rows, v.number), max_by(v.digest, v.number), max_by(v.message, v.number),
@@ -25,12 +25,12 @@ def all_datasets(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
         FROM dataset d JOIN version v USING (dataset_id) GROUP BY d.dataset_id, d.name ORDER BY d.name""",
     )
     names = ("name", "versions", "n_rows", "digest", "message", "created_at", "branches", "tags")
-    return [dict(zip(names, row, strict=True)) for row in found]
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def one_dataset(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Any]:
     """Versions (newest first), branches, tags and the moves of tags. Raises VersionError for an unknown dataset."""
-    wanted = dataset_id(connection, name)
+    target = dataset_id(connection, name)
     versions = run(
         connection,
         """
@@ -40,36 +40,36 @@ def one_dataset(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, A
             coalesce(changed, 0), v.message, v.author, v.created_at
         FROM version v JOIN dataset d USING (dataset_id) LEFT JOIN change USING (version_id)
         WHERE dataset_id = ? ORDER BY v.number DESC""",
-        [wanted],
+        [target],
     )
     return {
         "dataset": name,
         "versions": [dict(zip(_NAMES, row, strict=True)) for row in versions],
-        "branches": _pointers(connection, "branch", wanted),
-        "tags": _pointers(connection, "tag", wanted),
-        "tag_history": _tag_history(connection, wanted),
+        "branches": _pointers(connection, "branch", target),
+        "tags": _pointers(connection, "tag", target),
+        "tag_history": _tag_history(connection, target),
     }
 
 
-def _pointers(connection: duckdb.DuckDBPyConnection, table: str, wanted: int) -> dict[str, str]:
+def _pointers(connection: duckdb.DuckDBPyConnection, table: str, target: int) -> dict[str, str]:
     return dict(
         run(
             connection,
             f"SELECT p.name, d.name || '@v' || v.number FROM {table} p JOIN version v USING (version_id) "
             "JOIN dataset d ON d.dataset_id = v.dataset_id WHERE p.dataset_id = ? ORDER BY p.name",
-            [wanted],
+            [target],
         )
     )
 
 
-def _tag_history(connection: duckdb.DuckDBPyConnection, wanted: int) -> list[dict[str, Any]]:
-    found = run(
+def _tag_history(connection: duckdb.DuckDBPyConnection, target: int) -> list[dict[str, Any]]:
+    rows = run(
         connection,
         'SELECT h.name, v.number, h.actor, h."time" FROM tag_history h LEFT JOIN version v USING (version_id) '
         'WHERE h.dataset_id = ? ORDER BY h."time"',
-        [wanted],
+        [target],
     )
-    return [dict(zip(("tag", "number", "actor", "time"), row, strict=True)) for row in found]
+    return [dict(zip(("tag", "number", "actor", "time"), row, strict=True)) for row in rows]
 
 
 def datasets_text(datasets: Sequence[Mapping[str, Any]]) -> str:
@@ -92,7 +92,7 @@ def datasets_text(datasets: Sequence[Mapping[str, Any]]) -> str:
     return aligned(("dataset", "latest", "rows", "digest", "made (UTC)", "branches", "tags", "message"), rows)
 
 
-def dataset_text(found: Mapping[str, Any]) -> str:
+def dataset_text(result: Mapping[str, Any]) -> str:
     """What `rmkit datasets NAME` prints."""
     rows = [
         (
@@ -100,14 +100,14 @@ def dataset_text(found: Mapping[str, Any]) -> str:
             one["digest"][:8],
             f"{one['n_rows']:,}",
             f"+{one['added']} -{one['removed']} *{one['changed']}",
-            " ".join(name for kind in ("branches", "tags") for name, ref in found[kind].items() if ref == one["ref"]),
+            " ".join(name for kind in ("branches", "tags") for name, ref in result[kind].items() if ref == one["ref"]),
             one["author"],
             f"{one['created_at']:%Y-%m-%d %H:%M}",
             one["message"],
         )
-        for one in found["versions"]
+        for one in result["versions"]
     ]
-    columns = (found["dataset"], "digest", "rows", "changes", "branches, tags", "by", "made (UTC)", "message")
+    columns = (result["dataset"], "digest", "rows", "changes", "branches, tags", "by", "made (UTC)", "message")
     return aligned(columns, rows)
 
 

@@ -76,14 +76,14 @@ def merge_base(connection: duckdb.DuckDBPyConnection, one: int, other: int) -> i
 
 
 def _ancestors(parents: dict[int, list[int]], version_id: int) -> set[int]:
-    found: set[int] = set()
+    names: set[int] = set()
     open_ids = [version_id]
     while open_ids:
         current = open_ids.pop()
-        if current not in found:
-            found.add(current)
+        if current not in names:
+            names.add(current)
             open_ids += parents[current]
-    return found
+    return names
 
 
 def _join_sides(connection: duckdb.DuckDBPyConnection, base: int | None, ours: int, theirs: int) -> None:
@@ -120,7 +120,7 @@ def _differ(column: str) -> str:
 
 
 def _refuse_conflicts(connection: duckdb.DuckDBPyConnection, ours: int, theirs: int) -> None:
-    found = connection.execute(
+    result = connection.execute(
         """
         SELECT count(*) OVER (), what, replace(h::VARCHAR, '-', '')[:12], o, t FROM (
             SELECT 'split' AS what, example_id, coalesce(o_split, 'none') AS o, coalesce(t_split, 'none') AS t
@@ -131,9 +131,9 @@ def _refuse_conflicts(connection: duckdb.DuckDBPyConnection, ours: int, theirs: 
         ) JOIN example USING (example_id) ORDER BY what, h LIMIT ?""",
         [_SHOWN],
     ).fetchall()
-    if found:
-        n, more = found[0][0], "; ..." if found[0][0] > len(found) else ""
-        shown = "; ".join(f"{what} of {row}: {o} here, {t} there" for _, what, row, o, t in found)
+    if result:
+        n, more = result[0][0], "; ..." if result[0][0] > len(result) else ""
+        shown = "; ".join(f"{what} of {row}: {o} here, {t} there" for _, what, row, o, t in result)
         raise VersionError(
             f"{n} conflicts between {get(connection, ours).ref} (ours) and {get(connection, theirs).ref} (theirs): "
             f"{shown}{more}; nothing was written, repeat with --ours or --theirs to say whose word counts"

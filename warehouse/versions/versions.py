@@ -89,13 +89,13 @@ def _open_branch(connection: duckdb.DuckDBPyConnection, dataset: str, branch: st
     """(dataset_id, head) of a branch; a branch not seen before starts at main's head, None in a new dataset."""
     check_name("dataset", dataset)
     check_name("branch", branch)
-    found = connection.execute("SELECT dataset_id FROM dataset WHERE name = ?", [dataset]).fetchall()
-    if not found:
+    rows = connection.execute("SELECT dataset_id FROM dataset WHERE name = ?", [dataset]).fetchall()
+    if not rows:
         insert = (
             "INSERT INTO dataset SELECT coalesce(max(dataset_id), 0) + 1, ?, now() FROM dataset RETURNING dataset_id"
         )
-        found = connection.execute(insert, [dataset]).fetchall()
-    dataset_id = int(found[0][0])
+        rows = connection.execute(insert, [dataset]).fetchall()
+    dataset_id = int(rows[0][0])
     head = branch_head(connection, dataset_id, branch)
     return dataset_id, branch_head(connection, dataset_id, MAIN) if head is None else head
 
@@ -112,8 +112,8 @@ def check_name(what: str, name: str) -> str:
 def branch_head(connection: duckdb.DuckDBPyConnection, dataset_id: int, branch: str) -> int | None:
     """The version id a branch points to, None where there is no such branch."""
     query = "SELECT version_id FROM branch WHERE dataset_id = ? AND name = ?"
-    found = connection.execute(query, [dataset_id, branch]).fetchall()
-    return int(found[0][0]) if found else None
+    rows = connection.execute(query, [dataset_id, branch]).fetchall()
+    return int(rows[0][0]) if rows else None
 
 
 def move_branch(connection: duckdb.DuckDBPyConnection, dataset_id: int, branch: str, version_id: int) -> None:
@@ -221,14 +221,14 @@ def members(connection: duckdb.DuckDBPyConnection, version_id: int) -> str:
 
 def get(connection: duckdb.DuckDBPyConnection, version_id: int) -> DatasetVersion:
     """The version of that id. Raises VersionError for an unknown one."""
-    found = connection.execute(
+    result = connection.execute(
         "SELECT d.name, v.number, v.digest, v.n_rows, v.parents, v.recipe, v.message "
         "FROM version v JOIN dataset d USING (dataset_id) WHERE v.version_id = ?",
         [version_id],
     ).fetchall()
-    if not found:
+    if not result:
         raise VersionError(f"no version with id {version_id} in this warehouse; list versions with: rmkit datasets")
-    name, number, digest, n_rows, parents, recipe, message = found[0]
+    name, number, digest, n_rows, parents, recipe, message = result[0]
     digests = dict(connection.execute("SELECT version_id, digest FROM version").fetchall())
     return DatasetVersion(
         name=name,

@@ -130,23 +130,23 @@ def find_load(connection: duckdb.DuckDBPyConnection, source: SourceInfo, dataset
 
     Importers ask before they read the file at all.
     """
-    found = run(
+    rows = run(
         connection,
         "SELECT source_id, source.run_id FROM source JOIN run USING (run_id) "
         "WHERE file_sha256 = ? AND format = ? AND run.name = ? ORDER BY source_id LIMIT 1",
         [source.file_sha256, source.format, dataset],
     )
-    if not found:
+    if not rows:
         return None
-    ((source_id, run_id),) = found
+    ((source_id, run_id),) = rows
     return _report(connection, source_id, dataset, _version_of(connection, dataset, run_id), n_new_units=0, again=True)
 
 
 def _version_of(connection: duckdb.DuckDBPyConnection, dataset: str, run_id: uuid.UUID) -> DatasetVersion | None:
     """The version that a load made, or the dataset's head where its rows were the head's already."""
-    made = run(connection, "SELECT version_id FROM version WHERE run_id = ?", [run_id])
-    if made:
-        return versions.get(connection, made[0][0])
+    rows = run(connection, "SELECT version_id FROM version WHERE run_id = ?", [run_id])
+    if rows:
+        return versions.get(connection, rows[0][0])
     if run(connection, "SELECT 1 FROM dataset WHERE name = ?", [dataset]):
         return versions.get(connection, versions.resolve(connection, dataset))
     return None

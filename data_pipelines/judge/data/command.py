@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = console.parser(
+    argument_parser = console.parser(
         "judge-data",
         "Build training data for a judge from a dataset version; every item that gives no row has a counted reason.",
         examples=[
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
             "judge-data spark yes_no.toml pairwise.toml rollouts@v1 -o judge-spark",
         ],
     )
-    stages = made.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    stages = argument_parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
     for name, summary in STAGES.items():
         stage = stages.add_parser(name, help=summary, description=summary)
         stage.add_argument("judge", type=Path, nargs="+" if name == "spark" else 1, help="the judge's TOML file")
@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     spark = stages.choices["spark"]
     spark.add_argument("--aspect", default="score", help="rating that says 1 (right) or 0 (wrong); default score")
     spark.add_argument("--no-reflection", dest="reflection", action="store_false")
-    return made
+    return argument_parser
 
 
 def _of_rubrics(options: argparse.Namespace) -> int:
@@ -164,10 +164,10 @@ def _estimated(
     items, _ = read_items(examples)
     if options.stage == "dpo":
         items, _ = _failed(options.failed, items)
-        asked = judge_data_dpo.sampling(judge, samples=options.samples, temperature=options.temperature)
+        queries = judge_data_dpo.sampling(judge, samples=options.samples, temperature=options.temperature)
     else:
-        asked = asking(judge, votes=1, orders=options.orders)
-    requests = (request for item in items for _, request in asked.requests(item.candidates))
+        queries = asking(judge, votes=1, orders=options.orders)
+    requests = (request for item in items for _, request in queries.requests(item.candidates))
     return {"items": len(items)} | estimate(requests, judge.engine.generator, ledger)
 
 
@@ -206,12 +206,12 @@ def _failed(folder: Path, items: Sequence[Item]) -> tuple[list[Item], str]:
     if manifest["stage"] != "sft":
         raise UsageError(f"--failed takes SFT judge data, {folder} is {manifest['stage']}")
     failed = {one["id"] for one in read_lines(folder / DROPPED) if one["reason"] in judge_data_sft.TEACHER_FAILED}
-    found = [item for item in items if item.id in failed]
-    if not found:
+    result = [item for item in items if item.id in failed]
+    if not result:
         raise DataError(
             f"none of the {len(failed)} items that the teacher of {folder} failed is in this data and split"
         )
-    return found, str(manifest["digest"])
+    return result, str(manifest["digest"])
 
 
 def _tell(manifest: Mapping[str, Any], options: argparse.Namespace) -> None:

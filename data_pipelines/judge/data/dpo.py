@@ -31,16 +31,16 @@ def contrasted(
     judge: Judge, items: Sequence[Item], *, skipped: Mapping[str, int], samples: int = 8, temperature: float = 1.0
 ) -> Built:
     """Right against wrong self-samples of `judge` on the items. Raises EndpointError where no call can be answered."""
-    asked = sampling(judge, samples=samples, temperature=temperature)
+    requests = sampling(judge, samples=samples, temperature=temperature)
     rows: list[Row] = []
     dropped: list[Dropped] = []
-    for item, judged in zip(items, asked.judged(item.candidates for item in items), strict=True):
-        found = list(_pairs(asked, item, judged))[:PAIRS_PER_ITEM]
-        rows += found
-        if not found:
+    for item, judged in zip(items, requests.judged(item.candidates for item in items), strict=True):
+        result = list(_pairs(requests, item, judged))[:PAIRS_PER_ITEM]
+        rows += result
+        if not result:
             dropped.append({"id": item.id, "reason": _why(item, judged)})
-    kept, surplus = without_surplus(rows)
-    return Built(kept, [*dropped, *surplus], skipped)
+    kept_rows, surplus = without_surplus(rows)
+    return Built(kept_rows, [*dropped, *surplus], skipped)
 
 
 def sampling(judge: Judge, *, samples: int, temperature: float) -> Judge:
@@ -50,8 +50,8 @@ def sampling(judge: Judge, *, samples: int, temperature: float) -> Judge:
 
 def without_surplus(rows: Sequence[Row]) -> tuple[list[Row], list[Dropped]]:
     """As many rows of each verdict, and what was too many."""
-    kept, surplus = balanced(rows)
-    return kept, [{"id": row["id"], "reason": SURPLUS, "verdict": row["verdict"]} for row in surplus]
+    kept_rows, surplus = balanced(rows)
+    return kept_rows, [{"id": row["id"], "reason": SURPLUS, "verdict": row["verdict"]} for row in surplus]
 
 
 def _pairs(judge: Judge, item: Item, judged: Judged) -> Iterator[Row]:
@@ -65,8 +65,8 @@ def _pairs(judge: Judge, item: Item, judged: Judged) -> Iterator[Row]:
 def _of_order(
     judge: Judge, item: Item, shown: Order, votes: Sequence[Vote], prompt: list[dict[str, str]]
 ) -> Iterator[Row]:
-    said = [right(item, vote) for vote in votes]
-    good, bad = ([i for i, found in enumerate(said) if found is wanted] for wanted in (True, False))
+    answers = [right(item, vote) for vote in votes]
+    good, bad = ([i for i, result in enumerate(answers) if result is target] for target in (True, False))
     read = len(good) + len(bad)
     seen: set[tuple[str, str]] = set()
     for i, j in zip(good, bad, strict=False):
@@ -92,8 +92,8 @@ def _of_order(
 def _why(item: Item, judged: Judged) -> str:
     if why := unanswered(judged):
         return why
-    said = [{right(item, vote) for vote in votes} - {None} for votes in judged.by_order().values()]
-    match said:
+    settings = [{right(item, vote) for vote in votes} - {None} for votes in judged.by_order().values()]
+    match settings:
         case [one, other] if not one or not other:
             return "no readable sample in one order"
         case [one, other] if one == other == {True}:

@@ -55,9 +55,9 @@ def _item(pair: Pair) -> Item:
 def asking(judge: Judge, **changes: Any) -> Judge:
     """The same judge with other settings, counted together; replies are parsed: they become training text."""
     config = replace(judge.config, verdict="parse", **changes)
-    asked = Judge(config, judge.engine, prompt=judge.prompt)
-    asked.tally = judge.tally
-    return asked
+    requests = Judge(config, judge.engine, prompt=judge.prompt)
+    requests.tally = judge.tally
+    return requests
 
 
 def right(item: Item, vote: Vote) -> bool | None:

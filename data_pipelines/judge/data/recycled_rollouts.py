@@ -47,9 +47,9 @@ class Group:
     correct: tuple[bool | None, ...]
     reference: str = ""
 
-    def indices(self, wanted: bool) -> list[int]:
+    def indices(self, target: bool) -> list[int]:
         """The rollouts that are right (or wrong)."""
-        return [i for i, found in enumerate(self.correct) if found is wanted]
+        return [i for i, result in enumerate(self.correct) if result is target]
 
 
 def read_groups(examples: Iterable[Example], *, aspect: str = "score") -> tuple[list[Group], dict[str, int]]:
@@ -83,7 +83,7 @@ def recycled(
     Raises UsageError where a form is missing.
     """
     templates = {form: [judge for judge in judges if judge.config.form == form] for form in ("yes_no", "pairwise")}
-    if missing := [form for form, found in templates.items() if not found]:
+    if missing := [form for form, results in templates.items() if not results]:
         raise UsageError(f"spark needs a judge of the form {' and of the form '.join(missing)}; add its TOML")
     rows: dict[str, list[Row]] = {"pointwise": [], "pairwise": [], "reflection": []}
     dropped: list[Dropped] = []
@@ -99,20 +99,20 @@ def recycled(
             flipped = len(rows["pairwise"]) % 2 == 1
             rows["pairwise"].append(_pair(templates["pairwise"], group, shown[::-1] if flipped else shown))
         else:
-            said = Counter(row["verdict"] for row in rows["pointwise"])
-            wanted = said["yes"] <= said["no"] if good and bad else bool(good)
-            rows["pointwise"].append(_single(templates["yes_no"], group, draw.choice(good if wanted else bad)))
+            answers = Counter(row["verdict"] for row in rows["pointwise"])
+            target = answers["yes"] <= answers["no"] if good and bad else bool(good)
+            rows["pointwise"].append(_single(templates["yes_no"], group, draw.choice(good if target else bad)))
         mixed += bool(good and bad)
         if reflection and bad:
-            made = _reflection(group, draw, whole=len(rows["reflection"]) % 2 == 0)
-            if made:
-                rows["reflection"].append(made)
+            result = _reflection(group, draw, whole=len(rows["reflection"]) % 2 == 0)
+            if result:
+                rows["reflection"].append(result)
             else:
                 dropped.append({"id": group.id, "reason": "nothing to reflect towards: no right rollout, no reference"})
     rows["pointwise"], surplus = without_surplus(rows["pointwise"])
     for one in surplus:
         one["reason"] = f"{SURPLUS}: {one['verdict']}"
-    return Built(_spread([row for found in rows.values() for row in found]), [*dropped, *surplus], skipped)
+    return Built(_spread([row for results in rows.values() for row in results]), [*dropped, *surplus], skipped)
 
 
 def _single(templates: Sequence[Judge], group: Group, at: int) -> Row:
@@ -149,14 +149,14 @@ def _reflection(group: Group, draw: random.Random, *, whole: bool) -> Row | None
         return None
     text = group.candidates.completions[wrong].text
     shown = text if whole else text.strip().split("\n")[-1]
-    asked = PromptFile(REFLECTION).render(
+    requests = PromptFile(REFLECTION).render(
         group.candidates.prompt, Shown(responses=(Completion((Message("assistant", shown),)),)), settings={}
     )
     return {
         "id": group.id,
         "order": [wrong],
         "verdict": None,
-        "prompt": as_dicts(asked),
+        "prompt": as_dicts(requests),
         "completion": reply(gold),
         "task": "reflection, whole" if whole else "reflection, end only",
         "template": REFLECTION.name,

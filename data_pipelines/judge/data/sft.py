@@ -29,13 +29,13 @@ def admitted(
 
     Raises EndpointError where no call can be answered.
     """
-    asked = asking(teacher, votes=1, orders=orders)
+    requests = asking(teacher, votes=1, orders=orders)
     rows: list[Row] = []
     dropped: list[Dropped] = []
-    for item, judged in zip(items, asked.judged(item.candidates for item in items), strict=True):
+    for item, judged in zip(items, requests.judged(item.candidates for item in items), strict=True):
         reason = refusal(item, judged)
         if reason is None:
-            rows += _rows(asked, item, judged)
+            rows += _rows(requests, item, judged)
         else:
             dropped.append({"id": item.id, "reason": reason, "said": [_said(item, vote) for vote in judged.votes]})
     return Built(rows, dropped, skipped)
@@ -45,14 +45,14 @@ def refusal(item: Item, judged: Judged) -> str | None:
     """Why the item is not admitted, None where every order came out right."""
     if why := unanswered(judged):
         return why
-    found = [right(item, vote) for vote in judged.votes]
-    if all(found):
+    result = [right(item, vote) for vote in judged.votes]
+    if all(result):
         return None
-    if None in found:
+    if None in result:
         return UNREAD
-    if len(found) == 1:
+    if len(result) == 1:
         return "wrong"
-    return ONE_ORDER if any(found) else WRONG
+    return ONE_ORDER if any(result) else WRONG
 
 
 def _said(item: Item, vote: Vote) -> dict[str, Any]:

@@ -116,9 +116,9 @@ def _trained(stage: Stage, model: Any, tokenizer: Any, rows: Sequence[Row], sett
     return trainer
 
 
-def judge_toml(name: str, asked: Mapping[str, Any]) -> str:
-    """The TOML of a judge whose model lies in the same folder; it asks as `asked` (a JudgeConfig's fields) did."""
-    judge = dict(asked) | {"name": name, "prompt": PROMPT, "votes": 1, "temperature": 0.0}
+def judge_toml(name: str, requests: Mapping[str, Any]) -> str:
+    """The TOML of a judge whose model lies in the same folder; it asks as `requests` (a JudgeConfig's fields) did."""
+    judge = dict(requests) | {"name": name, "prompt": PROMPT, "votes": 1, "temperature": 0.0}
     tables = {"judge": judge, "generator": {"model": ".", "backend": "local"}}
     lines = []
     for title, table in tables.items():

@@ -37,7 +37,7 @@ def consistency(right: Sequence[bool], ids: Sequence[str], orders: Sequence[Sequ
         replies[name][tuple(order)].append(at)
     reward = [0.0] * len(right)
     for name, by_order in replies.items():
-        if len({len(found) for found in by_order.values()}) > 1:
+        if len({len(result) for result in by_order.values()}) > 1:
             raise UsageError(f"item {name} has unlike numbers of replies in its orders; keep both orders in one batch")
         for twins in zip(*by_order.values(), strict=True):
             together = float(all(right[at] for at in twins))

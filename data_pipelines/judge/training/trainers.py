@@ -47,7 +47,7 @@ def usable(
 ) -> tuple[list[Row], dict[str, int]]:
     """The rows that this stage can train on, and those left out by reason. Raises DataError where none is left."""
     dropped: Counter[str] = Counter()
-    kept = []
+    kept_rows = []
     for row in rows:
         missing = [key for key in KEPT[stage] if row.get(key) is None]
         if missing:
@@ -55,10 +55,10 @@ def usable(
         elif _tokens(row, stage, tokenizer, config) > config.max_tokens:
             dropped["longer than max_tokens"] += 1
         else:
-            kept.append(row)
-    if not kept:
+            kept_rows.append(row)
+    if not kept_rows:
         raise DataError(f"no row can train the stage {stage}: {dict(dropped)}; build data for it with rmkit judge-data")
-    return kept, dict(dropped)
+    return kept_rows, dict(dropped)
 
 
 def _tokens(row: Row, stage: Stage, tokenizer: Any, config: JudgeTrainingConfig) -> int:
@@ -85,12 +85,12 @@ def trainer_of(
     data = Dataset.from_list([{key: row[key] for key in KEPT[stage]} for row in rows])
     match stage:
         case "sft":
-            made = trl.SFTConfig(completion_only_loss=True, **common)
-            return trl.SFTTrainer(args=made, train_dataset=data, **columns)
+            result = trl.SFTConfig(completion_only_loss=True, **common)
+            return trl.SFTTrainer(args=result, train_dataset=data, **columns)
         case "dpo":
             loss = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, config.nll]} if config.nll else {}
-            made = trl.DPOConfig(beta=config.beta, **loss, **common)
-            return trl.DPOTrainer(args=made, train_dataset=data, **columns)
+            result = trl.DPOConfig(beta=config.beta, **loss, **common)
+            return trl.DPOTrainer(args=result, train_dataset=data, **columns)
         case "grpo":
             return _grpo(trl, columns, rows, config, {k: v for k, v in common.items() if k != "max_length"})
 
@@ -98,7 +98,7 @@ def trainer_of(
 def _grpo(trl: Any, columns: Mapping[str, Any], rows: Sequence[Row], config: JudgeTrainingConfig, common: Any) -> Any:
     from datasets import Dataset
 
-    made = trl.GRPOConfig(
+    result = trl.GRPOConfig(
         num_generations=config.generations,
         max_completion_length=config.reply_tokens,
         temperature=config.temperature,
@@ -110,7 +110,7 @@ def _grpo(trl: Any, columns: Mapping[str, Any], rows: Sequence[Row], config: Jud
     ends = [columns["processing_class"].eos_token_id, *_listed(model.generation_config.eos_token_id)]
     data = Dataset.from_list(together(rows, epochs=config.epochs or EPOCHS["grpo"], seed=config.seed))
     reward = BothOrders([end for end in ends if end is not None])
-    return trl.GRPOTrainer(args=made, reward_funcs=reward, train_dataset=data, **columns)
+    return trl.GRPOTrainer(args=result, reward_funcs=reward, train_dataset=data, **columns)
 
 
 def together(rows: Sequence[Row], *, epochs: float, seed: int) -> list[Row]:
@@ -122,15 +122,15 @@ def together(rows: Sequence[Row], *, epochs: float, seed: int) -> list[Row]:
     for row in rows:
         items.setdefault(row["id"], []).append({key: row[key] for key in KEPT["grpo"]})
     draw = random.Random(seed)
-    found: list[Row] = []
+    results: list[Row] = []
     for _ in range(math.ceil(epochs)):
         twins = [group for group in items.values() if len(group) == 2]
         alone = [[row] for group in items.values() if len(group) != 2 for row in group]
         draw.shuffle(twins)
         draw.shuffle(alone)
         alone = alone[: len(alone) // 2 * 2]  # an odd one would shift every later pair across a batch
-        found += [row | {"paired": len(group) == 2} for group in [*twins, *alone] for row in group]
-    return found[: round(len(found) * epochs / math.ceil(epochs)) // 2 * 2]
+        results += [row | {"paired": len(group) == 2} for group in [*twins, *alone] for row in group]
+    return results[: round(len(results) * epochs / math.ceil(epochs)) // 2 * 2]
 
 
 def _common(stage: Stage, config: JudgeTrainingConfig, n_rows: int, run: Path) -> dict[str, Any]:

@@ -28,9 +28,9 @@ class _Window:
     def more(self) -> bool:
         """Read on, at least as much again as is held, so that long elements cost linear time."""
         self.text, self.at = self.text[self.at :], 0
-        wanted, raw = max(CHUNK_BYTES, len(self.text)), bytearray()
+        target, raw = max(CHUNK_BYTES, len(self.text)), bytearray()
         try:
-            while len(raw) < wanted and (part := self.stream.read1(CHUNK_BYTES)):  # read() would lose what came before
+            while len(raw) < target and (part := self.stream.read1(CHUNK_BYTES)):  # read() would lose what came before
                 raw += part  # a damaged end
         except (EOFError, zlib.error, OSError):
             self.fault = CUT_OFF

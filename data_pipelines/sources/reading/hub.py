@@ -61,36 +61,38 @@ def _remote(path: str, split: str | None, revision: str | None) -> HubData:
         raise UsageError(f"hf://{path} is neither a folder nor ORG/NAME or ORG/NAME/CONFIG")
     name, config = "/".join(parts[:2]), parts[2] if len(parts) == 3 else None
     try:
-        found = _datasets().load_dataset(name, config, revision=revision)
+        result = _datasets().load_dataset(name, config, revision=revision)
     except Exception as error:  # datasets raises what its many back ends raise
         if isinstance(error, MissingExtraError):
             raise
         raise DataError(f"the hub dataset {name} cannot be loaded: {str(error).splitlines()[0]}") from error
-    parts_found = _splits(found, split, path)
+    parts_found = _splits(result, split, path)
     files = [Path(file["filename"]) for _, part in parts_found for file in part.cache_files]
-    given = parts_found[0][1].info.license
+    inputs = parts_found[0][1].info.license
     return HubData(
         name=parts[1],
         items=_rows(parts_found),
         sha256=_digest(files),
         url=f"https://huggingface.co/datasets/{name}",
-        license=given if isinstance(given, str) and given else None,
+        license=inputs if isinstance(inputs, str) and inputs else None,
     )
 
 
 def _saved(folder: Path, split: str | None) -> HubData:
     try:
-        found = _datasets().load_from_disk(str(folder))
+        result = _datasets().load_from_disk(str(folder))
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from error
-    parts = _splits(found, split, str(folder))
+    parts = _splits(result, split, str(folder))
     files = [Path(file["filename"]) for _, part in parts for file in part.cache_files]
     return HubData(name=folder.name, items=_rows(parts), sha256=_digest(files), url=None, license=None)
 
 
-def _splits(found: Any, split: str | None, path: str) -> list[tuple[str | None, Any]]:
+def _splits(result: Any, split: str | None, path: str) -> list[tuple[str | None, Any]]:
     """(split, Dataset) pairs of a Dataset or DatasetDict, all or the one asked for."""
-    named: dict[str | None, Any] = dict(found) if isinstance(found, dict) else {str(found.split or "") or None: found}
+    named: dict[str | None, Any] = (
+        dict(result) if isinstance(result, dict) else {str(result.split or "") or None: result}
+    )
     if split is None:
         return list(named.items())
     if split not in named:
@@ -120,7 +122,7 @@ def _parquet_folder(folder: Path, split: str | None) -> HubData:
     files = sorted(folder.rglob("*.parquet"))
     if not files:
         raise DataError(f"{folder} holds neither a dataset saved by datasets nor Parquet files")
-    named = [(found[1] if (found := _SPLIT_OF_FILE.search(file.name)) else None, file) for file in files]
+    named = [(match[1] if (match := _SPLIT_OF_FILE.search(file.name)) else None, file) for file in files]
     chosen = [(name, file) for name, file in named if split is None or name == split]
     if not chosen:
         raise DataError(f"{folder} has no split {split!r}; it has: {', '.join(sorted({str(n) for n, _ in named}))}")

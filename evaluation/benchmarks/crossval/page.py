@@ -34,14 +34,14 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     for name, result in results.items():
         lines.append(_line(f"**{name}**", result))
         lines += [_line(f"- {_short(file)}", part) for file, part in result["parts"].items()]
-    asked = {name: result["people"] for name, result in results.items() if result["people"]}
-    if asked:
+    requests = {name: result["people"] for name, result in results.items() if result["people"]}
+    if requests:
         lines += [
             "",
             "| set | rows with three votes or more | length rule | head | without length | a person | person - head |",
             "| --- | ---: | --- | --- | --- | --- | --- |",
         ]
-        lines += [_people(name, people) for name, people in asked.items()]
+        lines += [_people(name, people) for name, people in requests.items()]
     return "\n".join(lines)
 
 
@@ -61,9 +61,9 @@ def _people(name: str, people: Mapping[str, Any]) -> str:
     return f"| {name} | {people['rows']} | {' | '.join(cells)} |"
 
 
-def _percent(found: Mapping[str, Any], *, signed: bool = False) -> str:
-    sign, interval = "+" if signed else "", found["interval"]
-    value = f"{100 * found['value']:{sign}.1f}"
+def _percent(result: Mapping[str, Any], *, signed: bool = False) -> str:
+    sign, interval = "+" if signed else "", result["interval"]
+    value = f"{100 * result['value']:{sign}.1f}"
     return f"{value} [{100 * interval['low']:{sign}.1f}, {100 * interval['high']:{sign}.1f}]" if interval else value
 
 
@@ -81,10 +81,10 @@ def plot(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 0.9 * len(results) + 1.2))
     names = list(results)
     for index, (who, label) in enumerate(SHOWN.items()):
-        found = [(y, one) for y, name in enumerate(names) if (one := _shown(results[name], who)) is not None]
-        at = [len(names) - 1 - y + 0.2 * (1.5 - index) for y, _ in found]
-        value = [100 * one["value"] for _, one in found]
-        ends = [(100 * one["interval"]["low"], 100 * one["interval"]["high"]) for _, one in found]
+        result = [(y, one) for y, name in enumerate(names) if (one := _shown(results[name], who)) is not None]
+        at = [len(names) - 1 - y + 0.2 * (1.5 - index) for y, _ in result]
+        value = [100 * one["value"] for _, one in result]
+        ends = [(100 * one["interval"]["low"], 100 * one["interval"]["high"]) for _, one in result]
         error = [[v - low for v, (low, _) in zip(value, ends, strict=True)]]
         error.append([high - v for v, (_, high) in zip(value, ends, strict=True)])
         axes.errorbar(value, at, xerr=error, fmt="o", color=COLOURS[index], label=label, capsize=3)
@@ -103,8 +103,8 @@ def plot(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 
 def _shown(result: Mapping[str, Any], who: str) -> Mapping[str, Any] | None:
     shown = (result["people"] or {"accuracy": {}})["accuracy"] if who == "people" else result["accuracy"]
-    found = shown.get(who)
-    return found if found and found["interval"] else None
+    results = shown.get(who)
+    return results if results and results["interval"] else None
 
 
 def write(page: Path, result: Mapping[str, Any], *, argv: Sequence[str], plot: Path | None) -> None:
@@ -132,10 +132,10 @@ def write(page: Path, result: Mapping[str, Any], *, argv: Sequence[str], plot: P
     page.write_text("\n".join(lines) + "\n")
 
 
-def _bare(given: str) -> str:
+def _bare(inputs: str) -> str:
     """NAME=FILE,FILE without folders, which are of this machine."""
-    name, equals, files = given.partition("=")
-    return f"{name}={','.join(Path(file).name for file in files.split(','))}" if equals else given
+    name, equals, files = inputs.partition("=")
+    return f"{name}={','.join(Path(file).name for file in files.split(','))}" if equals else inputs
 
 
 def _data(name: str, result: Mapping[str, Any]) -> str:

@@ -58,10 +58,10 @@ def main(argv: list[str]) -> int:
     from evaluation.benchmarks.crossval import page as crossval_page
 
     results = {}
-    for given in options.sets:
-        name, equals, files = given.partition("=")
+    for inputs in options.sets:
+        name, equals, files = inputs.partition("=")
         if not (equals and files):
-            raise UsageError(f"a set is NAME=FILE or NAME=FILE,FILE, got {given!r}")
+            raise UsageError(f"a set is NAME=FILE or NAME=FILE,FILE, got {inputs!r}")
         paths = [Path(file) for file in files.split(",")]
         results[name] = measure(paths, encoder=options.encoder, folds=options.folds, seed=options.seed)
     result = {"sets": results, "folds": options.folds, "seed": options.seed, **crossval_page.setting()}
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Any:
-    made = parser(
+    argument_parser = parser(
         "bench crossval",
         "Frozen encoder and head on human preferences, cross-validated by prompt family, beside length and people.",
         examples=[
@@ -82,13 +82,15 @@ def _parser() -> Any:
             "bench crossval pandalm=annotators_pandalm.jsonl.gz --plot crossval.svg --page crossval.md",
         ],
     )
-    made.add_argument("sets", nargs="+", metavar="NAME=FILE[,FILE]", help="pairs or annotators files (JSONL), pooled")
-    made.add_argument("--encoder", default="minilm", help="minilm or an encoder folder (default minilm)")
-    made.add_argument("--folds", type=int, default=5)
-    made.add_argument("--seed", type=int, default=0, help="of folds and heads (default 0)")
-    made.add_argument("--plot", type=Path, help="write the accuracies as a chart (SVG or PNG)")
-    made.add_argument("--page", type=Path, help="write the results page (Markdown)")
-    return made
+    argument_parser.add_argument(
+        "sets", nargs="+", metavar="NAME=FILE[,FILE]", help="pairs or annotators files (JSONL), pooled"
+    )
+    argument_parser.add_argument("--encoder", default="minilm", help="minilm or an encoder folder (default minilm)")
+    argument_parser.add_argument("--folds", type=int, default=5)
+    argument_parser.add_argument("--seed", type=int, default=0, help="of folds and heads (default 0)")
+    argument_parser.add_argument("--plot", type=Path, help="write the accuracies as a chart (SVG or PNG)")
+    argument_parser.add_argument("--page", type=Path, help="write the results page (Markdown)")
+    return argument_parser
 
 
 def measure(files: Sequence[Path], *, encoder: str = "minilm", folds: int = 5, seed: int = 0) -> dict[str, Any]:
@@ -197,13 +199,13 @@ def out_of_fold(
         test, outside = (np.flatnonzero(side).tolist() for side in (fold == number, fold != number))
         held = _validation_families([pairs[row].family for row in outside], seed=seed + number)
         train, validation = ([row for row in outside if (pairs[row].family in held) == side] for side in (False, True))
-        told: dict[str, Any] = {"train": len(train), "validation": len(validation), "test": len(test)}
+        details: dict[str, Any] = {"train": len(train), "validation": len(validation), "test": len(test)}
         for name, options in ARMS.items():
             chosen = replace(config, **options)
             fitted = fit([pairs[row] for row in train], [pairs[row] for row in validation], chosen, seed=seed)
             margins[name][test] = _margins([pairs[row] for row in test], fitted)
-            told[name] = {"head": fitted.facts["head"], "epoch": fitted.facts["epoch"]}
-        heads.append(told)
+            details[name] = {"head": fitted.facts["head"], "epoch": fitted.facts["epoch"]}
+        heads.append(details)
     return margins, heads
 
 
@@ -251,12 +253,12 @@ def _parts(margins: Mapping[str, Margins], pairs: Sequence[Pair]) -> dict[str, A
 
 def ceiling(rows: Sequence[Row], margins: Mapping[str, Margins]) -> dict[str, Any] | None:
     """Held-out votes and the models against most of the other votes; None without three votes a row."""
-    asked = [row for row in range(len(rows)) if held_out(rows[row].votes, 1.0) is not None]
-    if not asked:
+    requests = [row for row in range(len(rows)) if held_out(rows[row].votes, 1.0) is not None]
+    if not requests:
         return None
-    family = np.array([rows[row].pair.family for row in asked])
+    family = np.array([rows[row].pair.family for row in requests])
     earned = {
-        name: np.array([held_out(rows[row].votes, values[row]) for row in asked]) for name, values in margins.items()
+        name: np.array([held_out(rows[row].votes, values[row]) for row in requests]) for name, values in margins.items()
     }
     credits = {"people": earned["length"][:, 0], **{name: both[:, 1] for name, both in earned.items()}}
     accuracy = {name: {"value": float(one.mean()), "interval": _interval(one, family)} for name, one in credits.items()}
@@ -265,24 +267,24 @@ def ceiling(rows: Sequence[Row], margins: Mapping[str, Margins]) -> dict[str, An
         for name, one in credits.items()
         if name != "people"
     }
-    return {"rows": len(asked), "accuracy": accuracy, "people_minus": gap}
+    return {"rows": len(requests), "accuracy": accuracy, "people_minus": gap}
 
 
 def _interval(values: NDArray[np.float64], family: NDArray[np.int64]) -> Mapping[str, Any] | None:
-    found = clustered_interval(values, family)
-    return asdict(found) if found else None
+    result = clustered_interval(values, family)
+    return asdict(result) if result else None
 
 
 def held_out(votes: Sequence[str], margin: float) -> tuple[float, float] | None:
     """Mean credit of the row's held-out votes and of the margin; None where no question can be asked."""
     if len(votes) < MIN_VOTES:
         return None
-    said = "a" if margin > 0 else "b" if margin < 0 else "tie"
+    answers = "a" if margin > 0 else "b" if margin < 0 else "tie"
     human, model = [], []
     for place, vote in enumerate(votes):
         others = Counter([*votes[:place], *votes[place + 1 :]]).most_common()
         top = [name for name, count in others if count == others[0][1]]
         if len(top) == 1 and top[0] != "tie":
             human.append(0.5 if vote == "tie" else float(vote == top[0]))
-            model.append(0.5 if said == "tie" else float(said == top[0]))
+            model.append(0.5 if answers == "tie" else float(answers == top[0]))
     return (sum(human) / len(human), sum(model) / len(model)) if human else None

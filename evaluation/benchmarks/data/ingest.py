@@ -177,15 +177,17 @@ def _child(name: str, path: str, out: str) -> None:
 
 def main(argv: list[str]) -> int:
     """Entry point of `rmkit bench ingest`. Raises RmkitError where planted faults or repeats were not all found."""
-    made = parser(
+    argument_parser = parser(
         "bench ingest",
         "Load generated pairs (1 KB each) with validation, exact dedup and a committed version; compare bare loads.",
         examples=["bench ingest", "bench ingest --pairs 100000 --json"],
     )
-    made.add_argument("--pairs", type=int, default=1_000_000, help="how many (default: 1000000)")
-    made.add_argument("--seed", type=int, default=0, help="of the generator (default: 0)")
-    made.add_argument("--out", type=Path, help="work in this folder and keep it (default: a temporary one; about 3 GB)")
-    args = made.parse_args(argv)
+    argument_parser.add_argument("--pairs", type=int, default=1_000_000, help="how many (default: 1000000)")
+    argument_parser.add_argument("--seed", type=int, default=0, help="of the generator (default: 0)")
+    argument_parser.add_argument(
+        "--out", type=Path, help="work in this folder and keep it (default: a temporary one; about 3 GB)"
+    )
+    args = argument_parser.parse_args(argv)
     if args.pairs < 1:
         raise UsageError(f"--pairs takes a number of at least 1, got {args.pairs}")
     if args.out:
@@ -209,9 +211,9 @@ def run(out: Path, n: int, *, seed: int) -> dict[str, Any]:
             results[name] = measure(name, path, out / f"{name}-{os.getpid()}")
             advance(1)
     ours = results["rmkit"]
-    found = {"n_unusable": ours["n_rejected"], "n_repeats": ours["n_repeats"]}
-    if found != planted or ours["n_units"] != n - sum(planted.values()):
-        raise RmkitError(f"ingest found {found} and {ours['n_units']} units of {n} pairs; planted were {planted}")
+    result = {"n_unusable": ours["n_rejected"], "n_repeats": ours["n_repeats"]}
+    if result != planted or ours["n_units"] != n - sum(planted.values()):
+        raise RmkitError(f"ingest found {result} and {ours['n_units']} units of {n} pairs; planted were {planted}")
     return {
         "pairs": n,
         "seed": seed,

@@ -34,9 +34,9 @@ def main(argv: list[str]) -> int:
     options.add_argument("--texts", type=int, default=100_000, help="how many texts; a tenth are planted copies")
     options.add_argument("--threshold", type=float, default=0.7, help="Jaccard similarity of a duplicate")
     options.add_argument("--seed", type=int, default=0)
-    given = options.parse_args(argv)
-    result = neardup(given.texts, given.threshold, seed=given.seed)
-    emit(result, as_json=given.json, text=_text(result))
+    inputs = options.parse_args(argv)
+    result = neardup(inputs.texts, inputs.threshold, seed=inputs.seed)
+    emit(result, as_json=inputs.json, text=_text(result))
     return 0
 
 
@@ -105,14 +105,14 @@ def _measured(
     start = time.perf_counter()
     pairs = near_pairs(texts, threshold, engine=engine)
     seconds = time.perf_counter() - start
-    found = set(pairs.select("i", "j").iter_rows())
-    right = sum(sets.jaccard(i, j) >= threshold - 1e-9 for i, j in found)
+    names = set(pairs.select("i", "j").iter_rows())
+    right = sum(sets.jaccard(i, j) >= threshold - 1e-9 for i, j in names)
     return {
         "seconds": round(seconds, 2),
-        "recall": round(len(found & set(due)) / max(len(due), 1), 5),
-        "found_of_all_planted": len(found & set(planted)),
-        "pairs": len(found),
-        "precision": round(right / max(len(found), 1), 5),
+        "recall": round(len(names & set(due)) / max(len(due), 1), 5),
+        "found_of_all_planted": len(names & set(planted)),
+        "pairs": len(names),
+        "precision": round(right / max(len(names), 1), 5),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         // (1 if sys.platform == "linux" else 1024)
         // 1024,
@@ -124,12 +124,12 @@ def _text(result: dict[str, Any]) -> str:
         f"{result['texts']:,} texts of {result['mean_characters']} characters, {result['planted']:,} planted copies, "
         f"{result['planted_at_threshold']:,} of them at Jaccard >= {result['threshold']}; seed {result['seed']}"
     ]
-    for engine, told in result["engines"].items():
-        if "left_out" in told:
-            lines.append(f"  {engine}: {told['left_out']}")
+    for engine, summary in result["engines"].items():
+        if "left_out" in summary:
+            lines.append(f"  {engine}: {summary['left_out']}")
             continue
         lines.append(
-            f"  {engine:<7} {told['seconds']:>6.2f} s   recall {told['recall']:.4f}   precision {told['precision']:.4f}"
-            f"   {told['pairs']:,} pairs   peak {told['peak_rss_mb']:,} MB"
+            f"  {engine:<7} {summary['seconds']:>6.2f} s   recall {summary['recall']:.4f}   precision {summary['precision']:.4f}"
+            f"   {summary['pairs']:,} pairs   peak {summary['peak_rss_mb']:,} MB"
         )
     return "\n".join(lines)

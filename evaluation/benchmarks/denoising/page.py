@@ -52,10 +52,10 @@ def text(result: Mapping[str, Any]) -> str:
     if "quality" in result:
         parts += [accuracy_table(result["quality"]), selection_table(result["quality"])]
         parts.append(certainty_table(result["selection"]))
-        if told := result.get("acceptance"):
+        if summary := result.get("acceptance"):
             parts.append(
-                f"Acceptance (relevance, 40% flips): peer - standard {told['gain']:+.1f} points (at least 15), kept "
-                f"precision {told['kept_precision']:.2f} (at least 0.80): {'passed' if told['passed'] else 'FAILED'}"
+                f"Acceptance (relevance, 40% flips): peer - standard {summary['gain']:+.1f} points (at least 15), kept "
+                f"precision {summary['kept_precision']:.2f} (at least 0.80): {'passed' if summary['passed'] else 'FAILED'}"
             )
     if "speed" in result:
         parts.append(speed_table(result["speed"]))
@@ -64,30 +64,30 @@ def text(result: Mapping[str, Any]) -> str:
 
 def accuracy_table(quality: Mapping[str, Any]) -> str:
     """Test accuracy in percent with the standard error over seeds."""
-    measured = {name for _, _, found in _rows(quality) for name in found}
+    measured = {name for _, _, result in _rows(quality) for name in result}
     methods = [name for name in SHOWN if name in measured]
     lines = [
         "| task, noise | " + " | ".join(SHOWN[name] for name in methods) + " | peer - standard | peer - self |",
         "| --- |" + " --- |" * (len(methods) + 2),
     ]
-    for task, noise, found in _rows(quality):
-        cells = [_spread(found[name]["accuracy"]) for name in methods]
-        cells += [_spread(found["peer"][what], signed=True) for what in ("minus_standard", "minus_self")]
+    for task, noise, result in _rows(quality):
+        cells = [_spread(result[name]["accuracy"]) for name in methods]
+        cells += [_spread(result["peer"][what], signed=True) for what in ("minus_standard", "minus_self")]
         lines.append(f"| {task}, {noise} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def selection_table(quality: Mapping[str, Any]) -> str:
     """How well the margins and the selections tell right labels from wrong ones."""
-    measured = {name for _, _, found in _rows(quality) for name in found}
+    measured = {name for _, _, result in _rows(quality) for name in result}
     methods = [name for name in ("cross_fit", "self", "peer", "peer_batch") if name in measured]
     lines = [
         "| task, noise | AUC after one epoch | " + " | ".join(f"{SHOWN[name]}: kept right" for name in methods) + " |",
         "| --- | --- |" + " --- |" * len(methods),
     ]
-    for task, noise, found in _rows(quality):
-        cells = [_spread(found["peer"]["auc_first_epoch"], digits=2)]
-        cells += [_spread(found[name]["kept_precision"], digits=2) for name in methods]
+    for task, noise, result in _rows(quality):
+        cells = [_spread(result["peer"]["auc_first_epoch"], digits=2)]
+        cells += [_spread(result[name]["kept_precision"], digits=2) for name in methods]
         lines.append(f"| {task}, {noise} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -95,8 +95,8 @@ def selection_table(quality: Mapping[str, Any]) -> str:
 def certainty_table(selection: Mapping[str, Any]) -> str:
     """Wrong labels in percent among the model-labelled pairs that each of UPO's rules keeps."""
     lines = ["| task | " + " | ".join(RULES.values()) + " |", "| --- |" + " --- |" * len(RULES)]
-    for task, found in selection.items():
-        lines.append(f"| {task} | " + " | ".join(_spread(found[rule]) for rule in RULES) + " |")
+    for task, result in selection.items():
+        lines.append(f"| {task} | " + " | ".join(_spread(result[rule]) for rule in RULES) + " |")
     return "\n".join(lines)
 
 
@@ -115,21 +115,21 @@ def speed_table(speed: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _speed(what: str, found: Mapping[str, Any], ours: str, beside: str, other: str) -> str:
-    between = f"{found['ratio_low']:.2f} to {found['ratio_high']:.2f}"
-    seconds = f"{found[f'{ours}_s']:.1f} | {beside} | {found[f'{other}_s']:.1f}"
-    return f"| {what} | {seconds} | {found['ratio']:.2f} | {between} |"
+def _speed(what: str, result: Mapping[str, Any], ours: str, beside: str, other: str) -> str:
+    between = f"{result['ratio_low']:.2f} to {result['ratio_high']:.2f}"
+    seconds = f"{result[f'{ours}_s']:.1f} | {beside} | {result[f'{other}_s']:.1f}"
+    return f"| {what} | {seconds} | {result['ratio']:.2f} | {between} |"
 
 
 def _rows(quality: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    return [(task, noise, found) for task, of in quality.items() for noise, found in of["noises"].items()]
+    return [(task, noise, result) for task, of in quality.items() for noise, result in of["noises"].items()]
 
 
-def _spread(found: Mapping[str, float] | None, *, digits: int = 1, signed: bool = False) -> str:
-    if found is None:
+def _spread(result: Mapping[str, float] | None, *, digits: int = 1, signed: bool = False) -> str:
+    if result is None:
         return "-"
-    value = f"{found['mean']:{'+' if signed else ''}.{digits}f}"
-    return f"{value} ± {found['se']:.{digits}f}" if "se" in found else value
+    value = f"{result['mean']:{'+' if signed else ''}.{digits}f}"
+    return f"{value} ± {result['se']:.{digits}f}" if "se" in result else value
 
 
 def write(path: Path, result: Mapping[str, Any], *, argv: Sequence[str]) -> None:
@@ -181,8 +181,8 @@ _CERTAINTY = [
 
 def _reading(quality: Mapping[str, Any]) -> list[str]:
     """What the differences amount to, counted."""
-    gains = [found["peer"]["minus_standard"] for _, _, found in _rows(quality)]
-    twins = [found["peer"]["minus_self"] for _, _, found in _rows(quality)]
+    gains = [result["peer"]["minus_standard"] for _, _, result in _rows(quality)]
+    twins = [result["peer"]["minus_self"] for _, _, result in _rows(quality)]
     return [
         f"Peer review is better than standard training by more than two standard errors in {_above(gains, 1)} of "
         f"{len(gains)} rows, worse in {_above(gains, -1)}. Against selecting by one's own margins it is better in "

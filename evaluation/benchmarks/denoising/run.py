@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = parser(
+    argument_parser = parser(
         "bench denoising",
         "Denoising methods on real texts with known label noise, and the speed of peer review and dropout passes.",
         examples=[
@@ -82,23 +82,27 @@ def _parser() -> argparse.ArgumentParser:
             "bench denoising --pairs pairs_hh_harmless.jsonl.gz --speed --page denoising.md",
         ],
     )
-    made.add_argument("--pairs", type=Path, metavar="FILE", help="pairs with prompt, chosen, rejected (JSONL)")
-    made.add_argument("--rmbench", type=Path, metavar="FILE", help="RM-Bench rows, for its safety domain")
-    made.add_argument("--tasks", default="", help=f"only these, comma-separated (default: {','.join(NOISES)})")
-    made.add_argument("--seeds", type=int, default=5)
-    made.add_argument("--encoder", default="minilm", help="minilm or an encoder folder (default minilm)")
-    made.add_argument("--workers", type=int, help="processes, one thread each (default: one a core)")
-    made.add_argument("--speed", action="store_true", help="measure speed, too")
-    made.add_argument("--speed-pairs", type=int, default=100_000)
-    made.add_argument("--repeats", type=int, default=3, help="repeats of the speed measurement (default 3)")
-    made.add_argument("--page", type=Path, help="write the results page there")
-    return made
+    argument_parser.add_argument(
+        "--pairs", type=Path, metavar="FILE", help="pairs with prompt, chosen, rejected (JSONL)"
+    )
+    argument_parser.add_argument("--rmbench", type=Path, metavar="FILE", help="RM-Bench rows, for its safety domain")
+    argument_parser.add_argument(
+        "--tasks", default="", help=f"only these, comma-separated (default: {','.join(NOISES)})"
+    )
+    argument_parser.add_argument("--seeds", type=int, default=5)
+    argument_parser.add_argument("--encoder", default="minilm", help="minilm or an encoder folder (default minilm)")
+    argument_parser.add_argument("--workers", type=int, help="processes, one thread each (default: one a core)")
+    argument_parser.add_argument("--speed", action="store_true", help="measure speed, too")
+    argument_parser.add_argument("--speed-pairs", type=int, default=100_000)
+    argument_parser.add_argument("--repeats", type=int, default=3, help="repeats of the speed measurement (default 3)")
+    argument_parser.add_argument("--page", type=Path, help="write the results page there")
+    return argument_parser
 
 
 def _tasks(options: argparse.Namespace) -> list[BenchData]:
     """The tasks that were asked for and whose file was given. Raises UsageError for an unknown one."""
-    wanted = [name for name in options.tasks.split(",") if name] or list(NOISES)
-    if unknown := set(wanted) - set(NOISES):
+    target = [name for name in options.tasks.split(",") if name] or list(NOISES)
+    if unknown := set(target) - set(NOISES):
         raise UsageError(f"no task {sorted(unknown)[0]!r}; one of: {', '.join(NOISES)}")
     encoder = noise_tasks.encoder_of(options.encoder)
     makers = {
@@ -106,20 +110,20 @@ def _tasks(options: argparse.Namespace) -> list[BenchData]:
         "preferences": noise_tasks.preferences,
         "planted": noise_tasks.planted,
     }
-    made = [makers[name](options.pairs, encoder=encoder) for name in wanted if name in makers]
-    if "rmbench-safety" in wanted and options.rmbench:
-        made.append(noise_tasks.rmbench(options.rmbench, encoder=encoder))
-    return made
+    result = [makers[name](options.pairs, encoder=encoder) for name in target if name in makers]
+    if "rmbench-safety" in target and options.rmbench:
+        result.append(noise_tasks.rmbench(options.rmbench, encoder=encoder))
+    return result
 
 
 def quality(tasks: Sequence[BenchData], *, seeds: int, workers: int | None = None) -> dict[str, Any]:
     """Per task its facts and per noise and method accuracy, kept precision and AUC, as mean and standard error."""
-    found: dict[str, Any] = {}
+    by_key: dict[str, Any] = {}
     for data in tasks:
         cells = [Cell(kind, rate, seed) for kind, rate in NOISES[data.name] for seed in range(seeds)]
         results = run_grid(data, cells, METHODS, workers=workers)
-        found[data.name] = {"facts": dict(data.facts), "noises": _by_noise(results)}
-    return found
+        by_key[data.name] = {"facts": dict(data.facts), "noises": _by_noise(results)}
+    return by_key
 
 
 def _by_noise(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
@@ -131,15 +135,15 @@ def _by_noise(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
 
 
 def _methods(methods: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
-    accuracy = {name: np.array([100 * one.credit.mean() for one in found]) for name, found in methods.items()}
+    accuracy = {name: np.array([100 * one.credit.mean() for one in values]) for name, values in methods.items()}
     return {
         name: {
             "accuracy": spread(accuracy[name]),
             "minus_standard": spread(accuracy[name] - accuracy["standard"]),
             "minus_self": spread(accuracy[name] - accuracy["self"]),
-            **{fact: spread(_known(found, fact)) for fact in ("kept_precision", "found", "auc", "auc_first_epoch")},
+            **{fact: spread(_known(values, fact)) for fact in ("kept_precision", "found", "auc", "auc_first_epoch")},
         }
-        for name, found in methods.items()
+        for name, values in methods.items()
     }
 
 

@@ -25,15 +25,15 @@ SELECTORS: tuple[Selector, ...] = ("drawn", "bald", "mean_p", "margin")
 
 def selection(tasks: Sequence[BenchData], *, seeds: int, spread: Callable[[Any], Any]) -> dict[str, Any]:
     """Per task and rule the percentage of wrong labels, summarised over seeds by `spread`."""
-    found: dict[str, Any] = {}
+    by_key: dict[str, Any] = {}
     with console.progress("selections", len(tasks) * seeds) as advance, single_threaded():
         for data in tasks:
             rows = []
             for seed in range(seeds):
                 rows.append(wrong_shares(data, seed=seed))
                 advance(1)
-            found[data.name] = {rule: spread(np.array([100 * row[rule] for row in rows])) for rule in rows[0]}
-    return found
+            by_key[data.name] = {rule: spread(np.array([100 * row[rule] for row in rows])) for rule in rows[0]}
+    return by_key
 
 
 def wrong_shares(data: BenchData, *, seed: int) -> dict[str, float]:
@@ -47,8 +47,8 @@ def wrong_shares(data: BenchData, *, seed: int) -> dict[str, float]:
     uncertainty = estimate.uncertainty(pairs)
     shares = {"all": float(wrong.mean()), "agreed": float(wrong[uncertainty.vote >= 0.5].mean())}
     for selector in SELECTORS:
-        kept = select_certain(
+        kept_rows = select_certain(
             pairs.ids, uncertainty, margin=margin, config=UpoConfig(selector=selector), seed=seed
         ).keep
-        shares[selector] = float(wrong[kept].mean()) if kept.any() else float("nan")
+        shares[selector] = float(wrong[kept_rows].mean()) if kept_rows.any() else float("nan")
     return shares

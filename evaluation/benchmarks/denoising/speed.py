@@ -21,10 +21,10 @@ TRUNK_TEXTS = 1200
 
 def measure(*, pairs: int, repeats: int, texts: Path | None, encoder: str) -> dict[str, Any]:
     """Seconds and ratios; the trunk part only where texts are given."""
-    found = {"peer_review": peer_review(pairs, repeats)}
+    result = {"peer_review": peer_review(pairs, repeats)}
     if texts is not None:
-        found["dropout"] = dropout_passes(texts, encoder, repeats)
-    return found
+        result["dropout"] = dropout_passes(texts, encoder, repeats)
+    return result
 
 
 def peer_review(n: int, repeats: int) -> dict[str, Any]:

@@ -64,70 +64,70 @@ def main(argv: list[str]) -> int:
     options.add_argument("--steps", type=int, default=60, help=f"training steps of {BATCH} pairs (default 60)")
     options.add_argument("--language-steps", type=int, default=300, help="steps of the language model (default 300)")
     options.add_argument("-o", "--output", type=Path, help="also write the page as Markdown")
-    given = options.parse_args(argv)
-    if given.seeds < 2:
-        raise UsageError(f"an interval over seeds takes 2 or more, got {given.seeds}")
+    inputs = options.parse_args(argv)
+    if inputs.seeds < 2:
+        raise UsageError(f"an interval over seeds takes 2 or more, got {inputs.seeds}")
     start = time.perf_counter()
     runs = []
-    with progress("seeds", given.seeds) as advance:
-        for seed in range(given.seeds):
-            runs.append(one_seed(seed, pairs=given.pairs, steps=given.steps, language_steps=given.language_steps))
+    with progress("seeds", inputs.seeds) as advance:
+        for seed in range(inputs.seeds):
+            runs.append(one_seed(seed, pairs=inputs.pairs, steps=inputs.steps, language_steps=inputs.language_steps))
             advance(1)
     result = {
         "command": f"rmkit bench implicit {shlex.join(argv)}".strip(),
-        "analytic": [analytic(seed) for seed in range(given.seeds)],
+        "analytic": [analytic(seed) for seed in range(inputs.seeds)],
         "runs": runs,
         "cells": {cell: together([run["cells"][cell] for run in runs]) for cell in ("train", *WORDINGS_OF)},
         "seconds": round(time.perf_counter() - start, 1),
     }
     shifted = [[run["cells"][cell]["difference"] for run in runs] for cell in WORDINGS_OF if cell != "id"]
     result["out_of_distribution"] = interval([fmean(of) for of in zip(*shifted, strict=True)])
-    if given.output:
-        given.output.write_text(page(result))
-    emit(result, as_json=given.json, text=page(result))
+    if inputs.output:
+        inputs.output.write_text(page(result))
+    emit(result, as_json=inputs.json, text=page(result))
     return 0
 
 
 def one_seed(seed: int, *, pairs: int, steps: int, language_steps: int, n_test: int = 500) -> dict[str, Any]:
     """Accuracies of the two chosen models in every cell of one language."""
-    made = world(seed, n_train=pairs, n_test=n_test, language_steps=language_steps)
-    known = reference_of(made, seed=seed)
-    explicit = [({"rate": rate}, _explicit(made, seed, rate=rate, steps=steps)) for rate in RATES]
+    result = world(seed, n_train=pairs, n_test=n_test, language_steps=language_steps)
+    known = reference_of(result, seed=seed)
+    explicit = [({"rate": rate}, _explicit(result, seed, rate=rate, steps=steps)) for rate in RATES]
     implicit = [
-        ({"rate": rate, "beta": beta}, _implicit(made, seed, known, rate=rate, beta=beta, steps=steps))
+        ({"rate": rate, "beta": beta}, _implicit(result, seed, known, rate=rate, beta=beta, steps=steps))
         for beta in BETAS
         for rate in RATES
     ]
-    chosen = {name: _best(found) for name, found in (("explicit", explicit), ("implicit", implicit))}
-    cells = {cell: _cell(made.pairs[cell], cell, chosen) for cell in ("train", *WORDINGS_OF)}
+    chosen = {name: _best(names) for name, names in (("explicit", explicit), ("implicit", implicit))}
+    cells = {cell: _cell(result.pairs[cell], cell, chosen) for cell in ("train", *WORDINGS_OF)}
     settings = {name: settings for name, (settings, _) in chosen.items()}
-    return {"seed": seed, "language_loss": made.language_loss, "chosen": settings, "cells": cells}
+    return {"seed": seed, "language_loss": result.language_loss, "chosen": settings, "cells": cells}
 
 
-def reference_of(made: World, *, seed: int) -> dict[Any, tuple[int, float]]:
+def reference_of(result: World, *, seed: int) -> dict[Any, tuple[int, float]]:
     """Where each response begins and its log-probability under the language model."""
-    ids = list(dict.fromkeys(ids for pairs in made.pairs.values() for pair in pairs for ids in pair))
-    policy = PolicyModule(causal_model(made.weights, seed=seed)).eval()
-    found = policy.token_log_probs([[one] for one in ids], [[START]] * len(ids), max_tokens=8192)
-    return {one: (START, sum(tokens[0])) for one, tokens in zip(ids, found, strict=True)}
+    ids = list(dict.fromkeys(ids for pairs in result.pairs.values() for pair in pairs for ids in pair))
+    policy = PolicyModule(causal_model(result.weights, seed=seed)).eval()
+    results = policy.token_log_probs([[one] for one in ids], [[START]] * len(ids), max_tokens=8192)
+    return {one: (START, sum(tokens[0])) for one, tokens in zip(ids, results, strict=True)}
 
 
-def _explicit(made: World, seed: int, *, rate: float, steps: int) -> Margins:
-    module = RewardModule(classifier_of(causal_model(made.weights, seed=seed), seed=seed))
-    return _trained(module, made, rate=rate, steps=steps, seed=seed)
+def _explicit(result: World, seed: int, *, rate: float, steps: int) -> Margins:
+    module = RewardModule(classifier_of(causal_model(result.weights, seed=seed), seed=seed))
+    return _trained(module, result, rate=rate, steps=steps, seed=seed)
 
 
-def _implicit(made: World, seed: int, known: Any, *, rate: float, beta: float, steps: int) -> Margins:
-    module = ImplicitModule(causal_model(made.weights, seed=seed), beta=beta)
+def _implicit(result: World, seed: int, known: Any, *, rate: float, beta: float, steps: int) -> Margins:
+    module = ImplicitModule(causal_model(result.weights, seed=seed), beta=beta)
     module.known = known
-    margins = _trained(module, made, rate=rate, steps=steps, seed=seed)
+    margins = _trained(module, result, rate=rate, steps=steps, seed=seed)
     module.per_token = True
-    return margins | {f"{cell}/per_token": margins_of(module, pairs) for cell, pairs in made.pairs.items()}
+    return margins | {f"{cell}/per_token": margins_of(module, pairs) for cell, pairs in result.pairs.items()}
 
 
-def _trained(module: Any, made: World, *, rate: float, steps: int, seed: int) -> Margins:
-    descend(module, made.pairs["train"], torch.optim.AdamW, rate=rate, steps=steps, seed=seed)
-    return {cell: margins_of(module, pairs) for cell, pairs in made.pairs.items()}
+def _trained(module: Any, result: World, *, rate: float, steps: int, seed: int) -> Margins:
+    descend(module, result.pairs["train"], torch.optim.AdamW, rate=rate, steps=steps, seed=seed)
+    return {cell: margins_of(module, pairs) for cell, pairs in result.pairs.items()}
 
 
 def descend(
@@ -135,16 +135,16 @@ def descend(
 ) -> None:
     """Steps of `BATCH` pairs on Bradley-Terry (of implicit rewards: DPO), the rate falling to 0, no weight decay."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    made, draw = optimiser(trained, lr=rate, weight_decay=0.0), np.random.default_rng(seed)
+    result, draw = optimiser(trained, lr=rate, weight_decay=0.0), np.random.default_rng(seed)
     for step in range(steps):
         drawn = [pairs[at] for at in draw.choice(len(pairs), size=min(BATCH, len(pairs)), replace=False)]
         reward_B2 = module(module.collate(drawn)).reshape(-1, 2)
-        made.zero_grad()
+        result.zero_grad()
         loss: Any = bradley_terry(reward_B2[:, 0], reward_B2[:, 1]).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        made.step()
-        for group in made.param_groups:
+        result.step()
+        for group in result.param_groups:
             group["lr"] = rate * (1 - (step + 1) / steps)
 
 
@@ -161,16 +161,16 @@ def accuracy(margin: NDArray[np.float64]) -> float:
     return 100 * float(np.mean(np.where(np.abs(margin) <= TIE, 0.5, margin > 0)))
 
 
-def _best(found: Sequence[tuple[dict[str, float], Margins]]) -> tuple[dict[str, float], Margins]:
-    return max(found, key=lambda one: accuracy(one[1]["validation"]))
+def _best(result: Sequence[tuple[dict[str, float], Margins]]) -> tuple[dict[str, float], Margins]:
+    return max(result, key=lambda one: accuracy(one[1]["validation"]))
 
 
 def _cell(pairs: Sequence[Pair], cell: str, chosen: dict[str, tuple[dict[str, float], Margins]]) -> dict[str, float]:
     margin = {name: margins[cell] for name, (_, margins) in chosen.items()}
     longer = np.array([len(better) - len(worse) for better, worse in pairs], dtype=np.float64)
-    found = {name: accuracy(of) for name, of in margin.items()}
-    return found | {
-        "difference": found["explicit"] - found["implicit"],
+    names = {name: accuracy(of) for name, of in margin.items()}
+    return names | {
+        "difference": names["explicit"] - names["implicit"],
         "per_token": accuracy(chosen["implicit"][1][f"{cell}/per_token"]),
         "longer": accuracy(longer),
         **{f"{name}_length": correlation(of, longer) for name, of in margin.items()},
@@ -200,7 +200,7 @@ def analytic(seed: int, *, tokens: int = 80, unseen: int = 24, n_pairs: int = 60
     quality = _quality(classifier, prompts, draw, tokens)
     seen, rest = np.split(draw.permutation(np.arange(2, tokens)), [tokens - 2 - unseen])
     train, test = (_one_token_pairs(draw, prompts, quality, of, n_pairs) for of in (seen, rest))
-    found: dict[str, Any] = {"seed": seed}
+    by_key: dict[str, Any] = {"seed": seed}
     for name, optimiser, rate in (("sgd", torch.optim.SGD, 30.0), ("adam", torch.optim.AdamW, 1e-2)):
         start = causal_model(model.state_dict(), seed=seed, vocab_size=tokens, pad_token_id=0)
         known = _one_token_reference(PolicyModule(start), train + test)
@@ -209,15 +209,15 @@ def analytic(seed: int, *, tokens: int = 80, unseen: int = 24, n_pairs: int = 60
         _only(policy, policy.classifier.lm_head)
         descend(policy, train, optimiser, rate=rate, steps=steps, seed=seed)
         margin = margins_of(policy, test)
-        found[name] = {"train": accuracy(margins_of(policy, train)), "unseen": accuracy(margin)}
-        found[name]["largest_margin"] = float(np.abs(margin).max())
+        by_key[name] = {"train": accuracy(margins_of(policy, train)), "unseen": accuracy(margin)}
+        by_key[name]["largest_margin"] = float(np.abs(margin).max())
     _only(classifier, classifier.classifier.score)
     descend(classifier, train, torch.optim.AdamW, rate=3e-2, steps=steps, seed=seed)
-    found["explicit"] = {
+    by_key["explicit"] = {
         "train": accuracy(margins_of(classifier, train)),
         "unseen": accuracy(margins_of(classifier, test)),
     }
-    return found
+    return by_key
 
 
 def _only(module: Any, part: Any) -> None:
@@ -239,15 +239,15 @@ def _quality(
 def _one_token_pairs(
     draw: np.random.Generator, prompts: Sequence[Any], quality: NDArray[np.float64], tokens: Any, n: int
 ) -> list[Pair]:
-    made: list[Pair] = []
+    results: list[Pair] = []
     for _ in range(n):
         prompt, drawn = prompts[int(draw.integers(len(prompts)))], draw.choice(tokens, size=2, replace=False)
         better, worse = sorted(drawn.tolist(), key=lambda token: -quality[token])
-        made.append(((*prompt, better), (*prompt, worse)))
-    return made
+        results.append(((*prompt, better), (*prompt, worse)))
+    return results
 
 
 def _one_token_reference(policy: PolicyModule, pairs: Sequence[Pair]) -> dict[Any, tuple[int, float]]:
     ids = list(dict.fromkeys(one for pair in pairs for one in pair))
-    found = policy.token_log_probs([[one] for one in ids], [[len(one) - 1] for one in ids], max_tokens=8192)
-    return {one: (len(one) - 1, tokens[0][0]) for one, tokens in zip(ids, found, strict=True)}
+    result = policy.token_log_probs([[one] for one in ids], [[len(one) - 1] for one in ids], max_tokens=8192)
+    return {one: (len(one) - 1, tokens[0][0]) for one, tokens in zip(ids, result, strict=True)}

@@ -104,16 +104,16 @@ def preferences(
     response_wordings: Sequence[int],
 ) -> list[Pair]:
     """n pairs of responses of 3 to 6 words; the first has the larger surplus of good concepts."""
-    found: list[Pair] = []
-    while len(found) < n:
+    results: list[Pair] = []
+    while len(results) < n:
         prompt = worded(draw, walk(draw, follows, 1, PROMPT)[0], prompt_wordings).tolist()
         concepts = [draw.integers(CONCEPTS, size=draw.integers(3, 7)) for _ in range(2)]
         surplus = [int(np.where(one < CONCEPTS // 2, 1, -1).sum()) for one in concepts]
         if surplus[0] == surplus[1]:
             continue
         texts = [(BEGIN, *prompt, *worded(draw, one, response_wordings).tolist(), END) for one in concepts]
-        found.append((texts[0], texts[1]) if surplus[0] > surplus[1] else (texts[1], texts[0]))
-    return found
+        results.append((texts[0], texts[1]) if surplus[0] > surplus[1] else (texts[1], texts[0]))
+    return results
 
 
 def causal_model(weights: dict[str, torch.Tensor] | None, *, seed: int, **more: Any) -> Any:
@@ -133,6 +133,6 @@ def classifier_of(model: Any, *, seed: int) -> Any:
 
     torch.manual_seed(seed)
     model.config.num_labels = 1
-    made: Any = LlamaForSequenceClassification(model.config)
-    made.model.load_state_dict(model.model.state_dict())
-    return made
+    result: Any = LlamaForSequenceClassification(model.config)
+    result.model.load_state_dict(model.model.state_dict())
+    return result

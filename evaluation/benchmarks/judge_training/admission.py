@@ -69,18 +69,18 @@ def _item(at: int, draw: random.Random) -> Item:
 def _answers(guess: str, items: list[Item], known: set[str], draw: random.Random) -> Callable[[str], str]:
     """Prompt text -> the letter that this teacher says."""
     better = {item.id: item.better for item in items}
-    kept = {item.id: draw.randrange(2) for item in items}
+    kept_ids = {item.id: draw.randrange(2) for item in items}
 
-    def answer(asked: str) -> str:
-        at = asked.split("request ", 1)[1].split("\n", 1)[0]
-        first = 0 if asked.index(f"reply {at} one") < asked.index(f"reply {at} two") else 1
+    def answer(requests: str) -> str:
+        at = requests.split("request ", 1)[1].split("\n", 1)[0]
+        first = 0 if requests.index(f"reply {at} one") < requests.index(f"reply {at} two") else 1
         if at in known:
             return "AB"[better[at] != first]
         match guess:
             case "coin":
                 return draw.choice("AB")
             case "coin per item":
-                return "AB"[kept[at] != first]
+                return "AB"[kept_ids[at] != first]
         return "A"
 
     return answer

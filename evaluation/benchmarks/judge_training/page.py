@@ -74,8 +74,12 @@ def _spark(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         "| asked | right | 95% interval over seeds | prior |",
         "| --- | --- | --- | --- |",
     ]
-    asked = {"yes_no": "yes or no, one rollout", "one_order": "a pair, one order", "both_orders": "a pair, both orders"}
-    for key, name in asked.items():
+    requests = {
+        "yes_no": "yes or no, one rollout",
+        "one_order": "a pair, one order",
+        "both_orders": "a pair, both orders",
+    }
+    for key, name in requests.items():
         values = [100 * run[key] for run in runs]
         lines.append(f"| {name} | {_cell(values)} | {_between(values)} | 50 |")
     rows = [f"{fmean(run['rows'][task] for run in runs):.0f} {task}" for task in runs[0]["rows"]]
@@ -86,8 +90,8 @@ def _spark(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 def _between(values: Sequence[float]) -> str:
     if len(values) < 2:
         return "-"
-    found = interval(values)
-    return f"{found['low']:.1f} to {found['high']:.1f}"
+    result = interval(values)
+    return f"{result['low']:.1f} to {result['high']:.1f}"
 
 
 def _values(result: Mapping[str, Any], stage: str, permuted: bool, group: str, measure: str) -> list[float]:

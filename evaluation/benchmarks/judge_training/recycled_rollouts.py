@@ -62,7 +62,7 @@ def one_seed(folder: Path, seed: int, *, settings: JudgeTrainingConfig) -> dict[
 
 def _groups(texts: list[tuple[str, bool]], draw: random.Random) -> list[Group]:
     """Groups of every difficulty: each has its own share of right rollouts."""
-    by_word = {right: [text for text, found in texts if found is right] for right in (True, False)}
+    by_word = {right: [text for text, names in texts if names is right] for right in (True, False)}
     groups = []
     for at in range(GROUPS):
         share = draw.random()
@@ -77,7 +77,7 @@ def _said(text: str) -> Completion:
 
 
 def _accuracy(model: Path, forms: dict[Form, Path], held_out: list[tuple[str, bool]]) -> dict[str, float]:
-    good, bad = ([text for text, right in held_out if right is wanted] for wanted in (True, False))
+    good, bad = ([text for text, right in held_out if right is target] for target in (True, False))
     n = min(len(good), len(bad))
     singles = [(text, right) for texts, right in ((good[:n], True), (bad[:n], False)) for text in texts]
     pairs = [Candidates(ASKED, (_said(one), _said(other))) for one, other in product(good[:n], bad[:n])]
@@ -90,7 +90,7 @@ def _accuracy(model: Path, forms: dict[Form, Path], held_out: list[tuple[str, bo
             )
             for form, toml in forms.items()
         )
-        said = [scores[0] for scores in yes_no.score([Candidates(ASKED, (_said(text),)) for text, _ in singles])]
+        answers = [scores[0] for scores in yes_no.score([Candidates(ASKED, (_said(text),)) for text, _ in singles])]
         compared = list(pairwise.judged(pairs))
     votes = [
         [not vote.reading.unread and (vote.reading.values[0] > 0.5) == (vote.shown[0] == 0) for vote in one.votes]
@@ -99,7 +99,7 @@ def _accuracy(model: Path, forms: dict[Form, Path], held_out: list[tuple[str, bo
     return {
         "yes_no": fmean(
             score.unscored is None and (score.value > 0.5) is right
-            for score, (_, right) in zip(said, singles, strict=True)
+            for score, (_, right) in zip(answers, singles, strict=True)
         ),
         "one_order": fmean(call for calls in votes for call in calls),
         "both_orders": fmean(all(calls) for calls in votes),

@@ -53,16 +53,16 @@ GRPO = JudgeTrainingConfig(
 
 
 def main(argv: list[str]) -> int:
-    made = console.parser(
+    argument_parser = console.parser(
         "bench judge-training",
         "Lucky rows that admission lets through; held-out accuracy of a tiny judge after SFT, DPO and GRPO.",
         examples=["bench judge-training", "bench judge-training --seeds 3 --page docs/benchmarks/judge_training.md"],
     )
-    made.add_argument("--seeds", type=int, default=5)
-    made.add_argument("--admission-items", type=int, default=10000)
-    made.add_argument("--items", type=int, default=400, help="training items of the world (default 400)")
-    made.add_argument("--page", type=Path, help="write the results page, with a plot beside it")
-    options = made.parse_args(argv)
+    argument_parser.add_argument("--seeds", type=int, default=5)
+    argument_parser.add_argument("--admission-items", type=int, default=10000)
+    argument_parser.add_argument("--items", type=int, default=400, help="training items of the world (default 400)")
+    argument_parser.add_argument("--page", type=Path, help="write the results page, with a plot beside it")
+    options = argument_parser.parse_args(argv)
     if options.seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {options.seeds}")
     if options.page:
@@ -78,20 +78,20 @@ def run(seeds: int, *, items: int = 400, admission_items: int = 10000) -> dict[s
     """Admission table and one entry per seed and arm."""
     from transformers.utils import logging
 
-    found: dict[str, Any] = {"items": items, "admission": admission.run(admission_items)}
-    found |= {"runs": [], "spark": []}
+    by_key: dict[str, Any] = {"items": items, "admission": admission.run(admission_items)}
+    by_key |= {"runs": [], "spark": []}
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.disable_progress_bar()
     with console.progress("judges", 3 * seeds) as advance:
         for seed in range(seeds):
             for permuted in (False, True):
                 with tempfile.TemporaryDirectory() as folder:
-                    found["runs"].append(one_seed(Path(folder), seed, items=items, permuted=permuted))
+                    by_key["runs"].append(one_seed(Path(folder), seed, items=items, permuted=permuted))
                 advance(1)
             with tempfile.TemporaryDirectory() as folder:
-                found["spark"].append(recycled_rollouts.one_seed(Path(folder), seed, settings=SFT))
+                by_key["spark"].append(recycled_rollouts.one_seed(Path(folder), seed, settings=SFT))
             advance(1)
-    return found
+    return by_key
 
 
 def one_seed(folder: Path, seed: int, *, items: int = 400, permuted: bool = False, grpo: bool = True) -> dict[str, Any]:
@@ -100,8 +100,8 @@ def one_seed(folder: Path, seed: int, *, items: int = 400, permuted: bool = Fals
     world = made_world(seed, train=items, permuted=permuted)
     toml = write_judge(folder / "asked")
     base = write_base(folder / "base", seed=seed)
-    found: dict[str, Any] = {"seed": seed, "permuted": permuted, "held_out": len(world.held_out), "stages": {}}
-    stages = found["stages"]
+    by_key: dict[str, Any] = {"seed": seed, "permuted": permuted, "held_out": len(world.held_out), "stages": {}}
+    stages = by_key["stages"]
 
     write_judge_of(base, toml)
     stages["untrained"] = accuracy(base / "judge.toml", world)
@@ -123,11 +123,11 @@ def one_seed(folder: Path, seed: int, *, items: int = 400, permuted: bool = Fals
         "rows": len(dpo.rows),
         "dropped": dpo.reasons,
     }
-    found["seconds"] = time.perf_counter() - start
+    by_key["seconds"] = time.perf_counter() - start
     if grpo and not permuted:
         write_folder(folder / "grpo-data", orders, judge=toml, stage="orders", dataset=None)
         stages["grpo"] = _stage(folder, "grpo", world, base=folder / "sft", seed=seed, settings=GRPO)
-    return found
+    return by_key
 
 
 def write_judge_of(folder: Path, toml: Path) -> None:
@@ -152,10 +152,17 @@ def _stage(folder: Path, stage: Any, world: World, *, base: Path, seed: int, set
     settings = replace(settings, seed=seed)
     result = train(stage, folder / f"{stage}-data", base=str(base), output=folder / stage, settings=settings)
     log = result["log"]
-    kept = {"steps": result["steps"], "seconds": result["seconds"], **accuracy(folder / stage / "judge.toml", world)}
+    kept_rows = {
+        "steps": result["steps"],
+        "seconds": result["seconds"],
+        **accuracy(folder / stage / "judge.toml", world),
+    }
     if stage == "grpo":
-        kept |= {"reward": [entry["reward"] for entry in log], "right_share": [entry["right_share"] for entry in log]}
-    return kept
+        kept_rows |= {
+            "reward": [entry["reward"] for entry in log],
+            "right_share": [entry["right_share"] for entry in log],
+        }
+    return kept_rows
 
 
 def accuracy(toml: Path, world: World) -> dict[str, Any]:
@@ -165,18 +172,18 @@ def accuracy(toml: Path, world: World) -> dict[str, Any]:
         with judge.engine:
             judged = list(judge.judged(item.candidates for item in world.held_out))
             parse_rate = judge.tally.report()["parse_rate"]
-    said = [
-        (world.knows(item), [right(item, vote) is True for vote in found.votes])
-        for item, found in zip(world.held_out, judged, strict=True)
+    answers = [
+        (world.knows(item), [right(item, vote) is True for vote in result.votes])
+        for item, result in zip(world.held_out, judged, strict=True)
     ]
     groups = {"all": (True, False), "taught": (True,), "untaught": (False,)}
     return {"parse_rate": parse_rate} | {
-        name: _shares([calls for known, calls in said if known in wanted]) for name, wanted in groups.items()
+        name: _shares([calls for known, calls in answers if known in target]) for name, target in groups.items()
     }
 
 
-def _shares(said: Sequence[Sequence[bool]]) -> dict[str, float]:
+def _shares(answers: Sequence[Sequence[bool]]) -> dict[str, float]:
     return {
-        "both_orders": fmean(all(calls) for calls in said),
-        "one_order": fmean(call for calls in said for call in calls),
+        "both_orders": fmean(all(calls) for calls in answers),
+        "one_order": fmean(call for calls in answers for call in calls),
     }

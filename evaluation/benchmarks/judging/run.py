@@ -44,21 +44,25 @@ PROMPT_CHARACTERS, RESPONSE_CHARACTERS = 300, 600
 
 
 def main(argv: list[str]) -> int:
-    made = parser(
+    argument_parser = parser(
         "bench judge",
         "Throughput, memory and resumption of judges against an endpoint of fixed latency.",
         examples=["bench judge", "bench judge --calls 10000 --repeats 1 --kills 3", "bench judge --json"],
     )
-    made.add_argument("--calls", type=int, default=100_000, help="of the long run (default 100000)")
-    made.add_argument("--short-calls", type=int, default=10_000, help="of each repeat (default 10000)")
-    made.add_argument("--repeats", type=int, default=3, help="short runs beside the long one (default 3)")
-    made.add_argument("--concurrency", type=int, default=64)
-    made.add_argument("--latency-ms", type=float, default=50.0)
-    made.add_argument("--kills", type=int, default=10, help="(default 10)")
-    made.add_argument("--kill-calls", type=int, default=2000, help="calls of the run that is killed (default 2000)")
-    made.add_argument("--page", type=Path, help="write the section of the results page there")
-    made.add_argument("--worker", nargs=3, metavar=("URL", "LEDGER", "CALLS"), help="used by the command itself")
-    options = made.parse_args(argv)
+    argument_parser.add_argument("--calls", type=int, default=100_000, help="of the long run (default 100000)")
+    argument_parser.add_argument("--short-calls", type=int, default=10_000, help="of each repeat (default 10000)")
+    argument_parser.add_argument("--repeats", type=int, default=3, help="short runs beside the long one (default 3)")
+    argument_parser.add_argument("--concurrency", type=int, default=64)
+    argument_parser.add_argument("--latency-ms", type=float, default=50.0)
+    argument_parser.add_argument("--kills", type=int, default=10, help="(default 10)")
+    argument_parser.add_argument(
+        "--kill-calls", type=int, default=2000, help="calls of the run that is killed (default 2000)"
+    )
+    argument_parser.add_argument("--page", type=Path, help="write the section of the results page there")
+    argument_parser.add_argument(
+        "--worker", nargs=3, metavar=("URL", "LEDGER", "CALLS"), help="used by the command itself"
+    )
+    options = argument_parser.parse_args(argv)
     if options.worker:
         return _worker(options)
     summary = run(options)
@@ -76,7 +80,7 @@ def run(options: Any) -> dict[str, Any]:
             runs.append(_measured(url, calls, options))
             advance(1)
     ceiling = options.concurrency / (options.latency_ms / 1000)
-    rates = [found["calls_per_s"] for found in runs]
+    rates = [result["calls_per_s"] for result in runs]
     return {
         "concurrency": options.concurrency,
         "latency_ms": options.latency_ms,
@@ -106,8 +110,8 @@ def _measured(url: str, calls: int, options: Any) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         command = _command(url, str(Path(folder) / "ledger.sqlite"), calls, options)
         out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    found: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return found
+    document: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return document
 
 
 def _command(url: str, ledger: str, calls: int, options: Any) -> list[str]:
@@ -170,18 +174,18 @@ def _resident_mb() -> float:
 
 def _kills(options: Any) -> dict[str, Any]:
     """Kill and resume until a run ends; what was asked more often than once, and whether its answer had been stored."""
-    asked: Counter[str] = Counter()
+    requests: Counter[str] = Counter()
 
     def script(body: dict[str, Any]) -> Reply:
         messages = content_hash(json.dumps(body["messages"]))
         if body["max_tokens"] > 1:  # not the probe
-            asked[messages] += 1
+            requests[messages] += 1
         return Reply(text=f"{messages}\nVerdict: A", delay_s=options.latency_ms / 1000)
 
     with tempfile.TemporaryDirectory() as folder, ScriptedEndpoint(script, keep=False) as endpoint:
         ledger = str(Path(folder) / "ledger.sqlite")
         command = _command(endpoint.base_url, ledger, options.kill_calls, options)
-        counts, out = kill_and_resume(command, asked, lambda: _stored(ledger), kills=options.kills)
+        counts, out = kill_and_resume(command, requests, lambda: _stored(ledger), kills=options.kills)
     return counts | {
         "in_flight_or_being_written_at_most": 2 * counts["kills"] * options.concurrency,
         "last_run_found_in_ledger": json.loads(out.splitlines()[-1])["found_in_ledger"],
@@ -203,10 +207,10 @@ def _text(summary: Mapping[str, Any]) -> str:
         "",
         f"{'calls':>8}{'seconds':>9}{'calls/s':>9}{'CPU ms':>8}{'MB at 1/10':>12}{'MB at end':>11}{'unscored':>10}",
     ]
-    for found in summary["runs"]:
+    for result in summary["runs"]:
         lines.append(
-            f"{found['calls']:>8}{found['wall_s']:>9.1f}{found['calls_per_s']:>9.0f}{found['cpu_ms_per_call']:>8.3f}"
-            f"{found['resident_mb_at_a_tenth']:>12.1f}{found['resident_mb_at_the_end']:>11.1f}{found['unscored']:>10}"
+            f"{result['calls']:>8}{result['wall_s']:>9.1f}{result['calls_per_s']:>9.0f}{result['cpu_ms_per_call']:>8.3f}"
+            f"{result['resident_mb_at_a_tenth']:>12.1f}{result['resident_mb_at_the_end']:>11.1f}{result['unscored']:>10}"
         )
     if kill := summary["kill"]:
         lines += ["", *(f"{name.replace('_', ' '):<36}{value:>7}" for name, value in kill.items())]

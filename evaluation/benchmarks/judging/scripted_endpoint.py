@@ -96,11 +96,11 @@ class ScriptedEndpoint:
     def reply(self, head: str, body: bytes) -> Reply:
         """What the script says to one request."""
         self.n_requests += 1
-        asked = json.loads(body)
+        document = json.loads(body)
         if self._keep:
-            self.bodies.append(asked)
+            self.bodies.append(document)
             self.headers.append(head)
-        return self.script(asked)
+        return self.script(document)
 
 
 class _Connection(asyncio.Protocol):
@@ -113,9 +113,9 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        head, found, rest = self._received.partition(b"\r\n\r\n")
+        head, result, rest = self._received.partition(b"\r\n\r\n")
         length = re.search(rb"(?i)content-length: *(\d+)", head)
-        if not found or not length or len(rest) < int(length[1]):
+        if not result or not length or len(rest) < int(length[1]):
             return
         self._received = rest[int(length[1]) :]
         reply = self._endpoint.reply(head.decode(), rest[: int(length[1])])
@@ -130,11 +130,11 @@ class _Connection(asyncio.Protocol):
 def longer_is_better(latency_s: float) -> Script:
     """A judge that prefers the longer of two fenced responses, whose log-probabilities say how much longer."""
 
-    def script(asked: dict[str, Any]) -> Reply:
-        if asked["max_tokens"] == 1:  # the probe
+    def script(requests: dict[str, Any]) -> Reply:
+        if requests["max_tokens"] == 1:  # the probe
             return Reply(text="A", logprobs=(("A", -0.1, {"A": -0.1}),), delay_s=latency_s)
-        text = asked["messages"][-1]["content"]
-        lengths = [len(found) for found in re.findall(r"(?s)<response-\w+[^>]*>(.*?)</response-\w+[^>]*>", text)]
+        text = requests["messages"][-1]["content"]
+        lengths = [len(result) for result in re.findall(r"(?s)<response-\w+[^>]*>(.*?)</response-\w+[^>]*>", text)]
         first = len(lengths) < 2 or lengths[0] >= lengths[1]
         verdict = "A" if first else "B"
         return Reply(text=f"The longer one is better.\nVerdict: {verdict}", delay_s=latency_s)

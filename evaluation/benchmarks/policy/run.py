@@ -38,18 +38,18 @@ _SPLIT = '[recipe]\nname = "planted"\ndescription = "split by family"\n\n[[step]
 
 def main(argv: list[str]) -> int:
     """0 where every run went the way of its reward, 1 otherwise."""
-    made = console.parser(
+    argument_parser = console.parser(
         "bench policy",
         "Train a policy with TRL on rewards from a running service; its rewards must rise, reversed ones fall.",
         examples=["bench policy", "bench policy --steps 120 --seeds 5 --page policy.md --plot policy.png"],
     )
-    made.add_argument("--steps", type=int, default=80, help="optimiser steps of each run (default 80)")
-    made.add_argument("--seeds", type=int, default=3)
-    made.add_argument("--pairs", type=int, default=4000, help="preference pairs for the reward model")
-    made.add_argument("--trainers", nargs="+", choices=TRAINERS, default=list(TRAINERS))
-    made.add_argument("--plot", type=Path, help="write the curves (PNG or SVG)")
-    made.add_argument("--page", type=Path, help="write the results page (Markdown)")
-    options = made.parse_args(argv)
+    argument_parser.add_argument("--steps", type=int, default=80, help="optimiser steps of each run (default 80)")
+    argument_parser.add_argument("--seeds", type=int, default=3)
+    argument_parser.add_argument("--pairs", type=int, default=4000, help="preference pairs for the reward model")
+    argument_parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=list(TRAINERS))
+    argument_parser.add_argument("--plot", type=Path, help="write the curves (PNG or SVG)")
+    argument_parser.add_argument("--page", type=Path, help="write the results page (Markdown)")
+    options = argument_parser.parse_args(argv)
     _require_trl()
     with tempfile.TemporaryDirectory(prefix="rmkit-policy-") as folder:
         result = measure(Path(folder), options.trainers, steps=options.steps, seeds=options.seeds, pairs=options.pairs)
@@ -97,8 +97,8 @@ def _rmkit(folder: Path, *arguments: str) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, env=_environment(folder), check=False)
     if done.returncode:
         raise RmkitError(f"rmkit {' '.join(arguments)} failed: {done.stderr.strip().splitlines()[-1:]}")
-    told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return told
+    document: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return document
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -113,10 +113,10 @@ def _service(folder: Path, model: str) -> Iterator[str]:
     command = [sys.executable, "-m", "rmkit", "serve", model, "--port", "0", "--quiet", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment(folder)) as process:
         try:
-            told = json.loads((process.stdout or sys.stdin).readline() or "{}")
-            if "url" not in told or not told["tokens"]:
+            document = json.loads((process.stdout or sys.stdin).readline() or "{}")
+            if "url" not in document or not document["tokens"]:
                 raise RmkitError("the service did not start, or asks for no token")
-            yield told["url"].replace("://", f"://trainer:{token}@")
+            yield document["url"].replace("://", f"://trainer:{token}@")
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=60)
@@ -134,12 +134,12 @@ class Recorder:
         self.__name__ = "rmkit_reward"
 
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
-        given = self.ask(prompts, completions, **columns)
-        scored = [reward for reward in given if reward is not None]
-        self.unscored += len(given) - len(scored)
+        inputs = self.ask(prompts, completions, **columns)
+        scored = [reward for reward in inputs if reward is not None]
+        self.unscored += len(inputs) - len(scored)
         self.rewards.append(statistics.fmean(scored))
         self.liking.append(statistics.fmean(world.liking(world.reply_of(completion)) for completion in completions))
-        return [None if reward is None else self.sign * reward for reward in given]
+        return [None if reward is None else self.sign * reward for reward in inputs]
 
 
 def _run(trainer: str, url: str, folder: Path, *, steps: int, sign: int, seed: int) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _run(trainer: str, url: str, folder: Path, *, steps: int, sign: int, seed: i
 
     torch.set_num_threads(1)
     words, recorder = world.tokenizer(), Recorder(url, sign=sign)
-    asked = [{"prompt": [{"role": "user", "content": prompt}]} for prompt in world.prompts(256, seed=100 + seed)]
+    requests = [{"prompt": [{"role": "user", "content": prompt}]} for prompt in world.prompts(256, seed=100 + seed)]
     kind, config = _trainer(trainer)
     settings = config(
         output_dir=str(folder / f"{trainer}-{sign}-{seed}"),
@@ -168,15 +168,15 @@ def _run(trainer: str, url: str, folder: Path, *, steps: int, sign: int, seed: i
         save_strategy="no",
         disable_tqdm=True,
     )
-    made = kind(
+    result = kind(
         model=world.policy(words, seed=seed),
         processing_class=words,
         reward_funcs=recorder,
         args=settings,
-        train_dataset=Dataset.from_list(asked),
+        train_dataset=Dataset.from_list(requests),
     )
-    made.remove_callback(PrinterCallback)  # stdout is for the result
-    made.train()
+    result.remove_callback(PrinterCallback)  # stdout is for the result
+    result.train()
     return {
         "trainer": trainer,
         "sign": sign,

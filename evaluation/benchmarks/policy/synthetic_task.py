@@ -61,10 +61,10 @@ def tokenizer() -> Any:
 
     special = ("<|pad|>", "<|unk|>", "<|im_start|>", "<|im_end|>")
     known = dict.fromkeys([*special, "user", "assistant", *_PROMPT, *_WORDS])
-    made = Tokenizer(models.WordLevel({word: number for number, word in enumerate(known)}, unk_token="<|unk|>"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    result = Tokenizer(models.WordLevel({word: number for number, word in enumerate(known)}, unk_token="<|unk|>"))
+    result.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
-        tokenizer_object=made,
+        tokenizer_object=result,
         pad_token="<|pad|>",
         unk_token="<|unk|>",
         eos_token="<|im_end|>",

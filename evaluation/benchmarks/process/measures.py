@@ -36,10 +36,10 @@ def measures(arm: Arm, labels: Sequence[Floats], problem: NDArray[np.int64]) -> 
     table = _Table(arm, labels, problem)
     spread = table.resampled()
     point = {name: float(values[0]) for name, values in table.of(np.ones((1, table.clusters))).items()}
-    found: dict[str, Any] = {name: _told(point[name], spread[name]) for name in NAMES}
+    by_key: dict[str, Any] = {name: _told(point[name], spread[name]) for name in NAMES}
     sums = table.sums.sum(axis=0)
     accuracies = {"error_accuracy": sums[2] / max(sums[3], 1), "correct_accuracy": sums[4] / max(sums[5], 1)}
-    return found | {name: float(value) for name, value in accuracies.items()}
+    return by_key | {name: float(value) for name, value in accuracies.items()}
 
 
 def compare(first: Arm, second: Arm, labels: Sequence[Floats], problem: NDArray[np.int64]) -> dict[str, Any]:
@@ -74,8 +74,8 @@ class _Table:
         self.right = label >= 0.5
         q = np.clip(score, _CLIP, 1 - _CLIP)
         loss = -(label * np.log(q) + (1 - label) * np.log1p(-q))
-        wanted = np.array([first_error(of.tolist()) for of in labels])
-        hit, erroneous = np.asarray(arm.predicted) == wanted, wanted != NO_ERROR
+        target = np.array([first_error(of.tolist()) for of in labels])
+        hit, erroneous = np.asarray(arm.predicted) == target, target != NO_ERROR
         solution = [hit & erroneous, erroneous, hit & ~erroneous, ~erroneous]
         columns = [
             *(np.bincount(self.owner, weights=values, minlength=len(names)) for values in (loss, np.ones(len(loss)))),

@@ -26,40 +26,40 @@ def page(result: Mapping[str, Any]) -> str:
         "",
         f"{result['folds']} folds, seed {result['seed']}, encoder {result['encoder']}; {made_with}.",
     ]
-    for name, found in result["files"].items():
-        lines += ["", f"## {name}", "", *_file(found)]
+    for name, results in result["files"].items():
+        lines += ["", f"## {name}", "", *_file(results)]
     return "\n".join([*lines, ""])
 
 
-def _file(found: Mapping[str, Any]) -> list[str]:
-    correct = found["rows"] - found["erroneous"]
-    heads = found["heads"]["frozen"]
+def _file(result: Mapping[str, Any]) -> list[str]:
+    correct = result["rows"] - result["erroneous"]
+    heads = result["heads"]["frozen"]
     return [
-        f"{found['rows']} solutions of {found['problems']} problems ({found['erroneous']} with an error, {correct} "
-        f"without); {found['steps']} labelled steps, {found['wrong_steps']} of them wrong. Encoding took "
-        f"{found['encoding_s']:.0f} s, all {found['total_s']:.0f} s. Heads chosen: {'; '.join(heads)}.",
+        f"{result['rows']} solutions of {result['problems']} problems ({result['erroneous']} with an error, {correct} "
+        f"without); {result['steps']} labelled steps, {result['wrong_steps']} of them wrong. Encoding took "
+        f"{result['encoding_s']:.0f} s, all {result['total_s']:.0f} s. Heads chosen: {'; '.join(heads)}.",
         "",
         "| arm | log loss | AUC | F1 of first errors | found errors | left correct |",
         "| --- | --- | --- | --- | --- | --- |",
-        *(_arm(name, arm) for name, arm in found["arms"].items()),
+        *(_arm(name, arm) for name, arm in result["arms"].items()),
         "",
         "| frozen minus | log loss | AUC | F1 |",
         "| --- | --- | --- | --- |",
-        *(_difference(name, one) for name, one in found["differences"].items()),
+        *(_difference(name, one) for name, one in result["differences"].items()),
     ]
 
 
-def _arm(name: str, found: Mapping[str, Any]) -> str:
-    cells = [_number(found[measure]) for measure in ("log_loss", "auc", "f1")]
-    shares = [f"{100 * found[key]:.1f}%" for key in ("error_accuracy", "correct_accuracy")]
+def _arm(name: str, result: Mapping[str, Any]) -> str:
+    cells = [_number(result[measure]) for measure in ("log_loss", "auc", "f1")]
+    shares = [f"{100 * result[key]:.1f}%" for key in ("error_accuracy", "correct_accuracy")]
     return f"| {name} | {' | '.join([*cells, *shares])} |"
 
 
-def _difference(name: str, found: Mapping[str, Any]) -> str:
-    cells = [_number(found[measure], sign="+") for measure in ("log_loss", "auc", "f1")]
+def _difference(name: str, result: Mapping[str, Any]) -> str:
+    cells = [_number(result[measure], sign="+") for measure in ("log_loss", "auc", "f1")]
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def _number(found: Mapping[str, float], *, sign: str = "") -> str:
-    value, low, high = (format(found[key], f"{sign}.3f") for key in ("value", "low", "high"))
+def _number(result: Mapping[str, float], *, sign: str = "") -> str:
+    value, low, high = (format(result[key], f"{sign}.3f") for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"

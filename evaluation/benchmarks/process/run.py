@@ -74,16 +74,18 @@ def main(argv: list[str]) -> int:
     options.add_argument("--encoder", default="minilm", help="`minilm` or a folder (default minilm)")
     options.add_argument("--limit", type=int, help="only the first N rows of each file, for a quick look")
     options.add_argument("-o", "--output", type=Path, help="also write the page as Markdown")
-    given = options.parse_args(argv)
-    if given.folds < 3:
-        raise DataError(f"three folds are needed to train, choose and test, got {given.folds}")
-    config = FrozenProcessConfig(encoder=given.encoder)
-    files = {path.name: run(path, config, folds=given.folds, seed=given.seed, limit=given.limit) for path in given.data}
-    result = {"command": f"rmkit bench process {shlex.join(argv)}", "seed": given.seed, "folds": given.folds}
-    result |= {"encoder": given.encoder, "files": files}
-    if given.output:
-        given.output.write_text(page(result))
-    emit(result, as_json=given.json, text=page(result))
+    inputs = options.parse_args(argv)
+    if inputs.folds < 3:
+        raise DataError(f"three folds are needed to train, choose and test, got {inputs.folds}")
+    config = FrozenProcessConfig(encoder=inputs.encoder)
+    files = {
+        path.name: run(path, config, folds=inputs.folds, seed=inputs.seed, limit=inputs.limit) for path in inputs.data
+    }
+    result = {"command": f"rmkit bench process {shlex.join(argv)}", "seed": inputs.seed, "folds": inputs.folds}
+    result |= {"encoder": inputs.encoder, "files": files}
+    if inputs.output:
+        inputs.output.write_text(page(result))
+    emit(result, as_json=inputs.json, text=page(result))
     return 0
 
 
@@ -100,7 +102,7 @@ def run(path: Path, config: FrozenProcessConfig, *, folds: int, seed: int, limit
     encoded_s = time.perf_counter() - start
     arms, heads = _cross_validated(rows, inputs, config, folds=folds, seed=seed)
     labels, problem = [row.labels for row in rows], np.array([row.problem for row in rows])
-    found = {name: measures(arm, labels, problem) for name, arm in arms.items()}
+    names = {name: measures(arm, labels, problem) for name, arm in arms.items()}
     others = [name for name in arms if name != "frozen"]
     return {
         "rows": len(rows),
@@ -108,7 +110,7 @@ def run(path: Path, config: FrozenProcessConfig, *, folds: int, seed: int, limit
         "steps": int(sum((~np.isnan(of)).sum() for of in labels)),
         "wrong_steps": int(sum((of < 0.5).sum() for of in labels)),
         "erroneous": sum(first_error(of.tolist()) >= 0 for of in labels),
-        "arms": found,
+        "arms": names,
         "differences": {name: compare(arms["frozen"], arms[name], labels, problem) for name in others},
         "heads": heads,
         "encoding_s": round(encoded_s, 1),
@@ -118,7 +120,7 @@ def run(path: Path, config: FrozenProcessConfig, *, folds: int, seed: int, limit
 
 def read(path: Path, *, limit: int | None = None) -> list[Labelled]:
     """The solutions of a file. Raises DataError where it cannot be read or a row has not one label a step."""
-    ids, found = [], []
+    ids, result = [], []
     for number, row in enumerate(_lines(path), 1):
         try:
             steps, labels = tuple(map(str, row["steps"])), row["labels"]
@@ -130,13 +132,13 @@ def read(path: Path, *, limit: int | None = None) -> list[Labelled]:
             raise DataError(f"{path}, row {number}: expected prompt, steps and a label for each: {error}") from error
         if len(steps):
             ids.append(str(row.get("id", "")))
-            found.append(Labelled(solution, values, 0))
-        if limit and len(found) >= limit:
+            result.append(Labelled(solution, values, 0))
+        if limit and len(result) >= limit:
             break
-    if not found:
+    if not result:
         raise DataError(f"{path} holds no solution in steps")
-    problems = _problems([row.solution.prompt for row in found], ids)
-    return [replace(row, problem=int(problem)) for row, problem in zip(found, problems, strict=True)]
+    problems = _problems([row.solution.prompt for row in result], ids)
+    return [replace(row, problem=int(problem)) for row, problem in zip(result, problems, strict=True)]
 
 
 def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -265,11 +267,11 @@ def _lexical(
     best: tuple[float, list[Floats], str] | None = None
     for c in C_GRID:
         model = LogisticRegression(C=c, solver="liblinear").fit(tables[0][known], labels[0][known] >= 0.5)
-        found = [np.asarray(model.decision_function(table)) for table in tables[1:]]
+        result = [np.asarray(model.decision_function(table)) for table in tables[1:]]
         judged = ~np.isnan(labels[1])
-        loss = log_loss(sigmoid(found[0][judged]), labels[1][judged])
+        loss = log_loss(sigmoid(result[0][judged]), labels[1][judged])
         if best is None or loss < best[0]:
-            best = loss, found, f"C {c:g}"
+            best = loss, result, f"C {c:g}"
     assert best is not None
     return best[1], best[2]
 
@@ -277,9 +279,9 @@ def _lexical(
 def _threshold(logits: Sequence[Floats], labels: Sequence[Floats]) -> float:
     """The probability with the best first-error F1 on these solutions, among 99 quantiles of their steps."""
     steps = [sigmoid(of) for of in logits]
-    wanted = [first_error(of.tolist()) for of in labels]
+    target = [first_error(of.tolist()) for of in labels]
     grid = np.unique(np.quantile(np.concatenate(steps), np.linspace(0.01, 0.99, 99)))
     scores = [
-        first_error_scores([first_error(of.tolist(), threshold=at) for of in steps], wanted).f1 for at in grid.tolist()
+        first_error_scores([first_error(of.tolist(), threshold=at) for of in steps], target).f1 for at in grid.tolist()
     ]
     return float(grid[int(np.nanargmax(scores))]) if not np.all(np.isnan(scores)) else 0.5

@@ -71,20 +71,26 @@ class Scripted:
 
 
 def main(argv: list[str]) -> int:
-    made = parser(
+    argument_parser = parser(
         "bench rubric-filter",
         "Rule precision and held-out judge accuracy before and after the consistency filter.",
         examples=["bench rubric-filter", "bench rubric-filter --noise 0.5 --cases 4:0.75 --seeds 5"],
     )
-    made.add_argument("--seeds", type=int, default=20)
-    made.add_argument("--noise", type=float, default=0.3, help="share of rules corrupted (default 0.3)")
-    made.add_argument("--tasks", type=int, default=20)
-    made.add_argument("--requests", type=int, default=12, help="training requests per task, held out as many")
-    made.add_argument("--cases", default="2:0.5,4:0.5,4:0.75", help="responses:tau (default 2:0.5,4:0.5,4:0.75)")
-    made.add_argument("--orders", choices=("both", "given"), default="both", help="of the judge (default both)")
-    made.add_argument("--rewrites", type=int, default=0)
-    made.add_argument("--page", type=Path, help="write the section of the results page there")
-    options = made.parse_args(argv)
+    argument_parser.add_argument("--seeds", type=int, default=20)
+    argument_parser.add_argument("--noise", type=float, default=0.3, help="share of rules corrupted (default 0.3)")
+    argument_parser.add_argument("--tasks", type=int, default=20)
+    argument_parser.add_argument(
+        "--requests", type=int, default=12, help="training requests per task, held out as many"
+    )
+    argument_parser.add_argument(
+        "--cases", default="2:0.5,4:0.5,4:0.75", help="responses:tau (default 2:0.5,4:0.5,4:0.75)"
+    )
+    argument_parser.add_argument(
+        "--orders", choices=("both", "given"), default="both", help="of the judge (default both)"
+    )
+    argument_parser.add_argument("--rewrites", type=int, default=0)
+    argument_parser.add_argument("--page", type=Path, help="write the section of the results page there")
+    options = argument_parser.parse_args(argv)
     summary = run(options)
     if options.page:
         write_section(options.page, name="rubric-filter", about=ABOUT, argv=argv, text=_text(summary))
@@ -95,15 +101,15 @@ def main(argv: list[str]) -> int:
 def run(options: Any) -> dict[str, Any]:
     """Per case means over seeds with 95% intervals of the differences."""
     cases = [(int(n), float(tau)) for n, tau in (case.split(":") for case in options.cases.split(","))]
-    found: dict[str, Any] = {"noise": options.noise, "seeds": options.seeds, "orders": options.orders, "cases": {}}
+    by_key: dict[str, Any] = {"noise": options.noise, "seeds": options.seeds, "orders": options.orders, "cases": {}}
     with progress("worlds", options.seeds * len(cases)) as advance:
         for n, tau in cases:
             worlds = []
             for seed in range(options.seeds):
                 worlds.append(world(seed, options, responses=n, tau=tau))
                 advance(1)
-            found["cases"][f"{n} responses, tau {tau:g}"] = _case(worlds)
-    return found
+            by_key["cases"][f"{n} responses, tau {tau:g}"] = _case(worlds)
+    return by_key
 
 
 def _case(worlds: Sequence[Mapping[str, float]]) -> dict[str, Any]:
@@ -132,8 +138,8 @@ def world(seed: int, options: Any, *, responses: int, tau: float) -> dict[str, f
         for i in range(options.requests)
     ]
 
-    def write(asked: str, attempt: int) -> str:
-        name = re.search(r"(task\d+) request \d+", asked)
+    def write(requests: str, attempt: int) -> str:
+        name = re.search(r"(task\d+) request \d+", requests)
         assert name
         own = random.Random(f"{seed} {name[0]} {attempt}")
         rules = [_corrupted(rule, own) if own.random() < options.noise else rule for rule in by_name[name[1]].rules]
@@ -152,20 +158,20 @@ def world(seed: int, options: Any, *, responses: int, tau: float) -> dict[str, f
             for task in tasks
             for i in range(options.requests)
         ]
-        kept = [outcome for outcome in outcomes if outcome.dropped is None]
+        kept_rows = [outcome for outcome in outcomes if outcome.dropped is None]
         return {
-            "kept": len(kept) / len(outcomes),
+            "kept": len(kept_rows) / len(outcomes),
             "precision_before": _precision(outcomes, by_name),
-            "precision_after": _precision(kept, by_name),
+            "precision_after": _precision(kept_rows, by_name),
             "accuracy_before": _accuracy(rubric_judge, held_out, outcomes, seed),
-            "accuracy_after": _accuracy(rubric_judge, held_out, kept, seed),
+            "accuracy_after": _accuracy(rubric_judge, held_out, kept_rows, seed),
         }
 
 
-def judge(asked: str, seed: int) -> str:
+def judge(requests: str, seed: int) -> str:
     """Runs the rules of the rubric in the prompt on both responses; where it cannot tell, it names the first one."""
-    rubric = re.search(r"(?s)<rubric (\w+)>\n(.*?)\n</rubric \1>", asked)
-    responses = [text for _, text in re.findall(r"(?s)<response-\w (\w+)>\n(.*?)\n</response-\w \1>", asked)]
+    rubric = re.search(r"(?s)<rubric (\w+)>\n(.*?)\n</rubric \1>", requests)
+    responses = [text for _, text in re.findall(r"(?s)<response-\w (\w+)>\n(.*?)\n</response-\w \1>", requests)]
     criteria, _ = parse_reply(rubric[2] if rubric else "")
     checks = [compiled(criterion.check) for criterion in criteria if criterion.check]
     first, second = (sum(bool(check(text)) for check in checks) for text in responses)
@@ -215,25 +221,27 @@ def _candidates(task: Task, request: str, n: int, draw: random.Random) -> Candid
     for count in [0, *breaks]:
         broken = draw.sample(task.rules, count)
         responses.append(_response([rule for rule in task.rules if rule not in broken], broken, draw))
-    asked = f"Please do this ({request})."
-    return Candidates((Message("user", asked),), tuple(Completion((Message("assistant", text),)) for text in responses))
+    requests = f"Please do this ({request})."
+    return Candidates(
+        (Message("user", requests),), tuple(Completion((Message("assistant", text),)) for text in responses)
+    )
 
 
-def _response(kept: Sequence[Check], broken: Sequence[Check], draw: random.Random) -> str:
+def _response(kept_rows: Sequence[Check], broken: Sequence[Check], draw: random.Random) -> str:
     """A text that keeps and breaks the rules given; all else about it is chance."""
     for _ in range(10_000):
-        text = _chance(draw, [*kept, *broken])
-        if all(compiled(rule)(text) for rule in kept) and not any(compiled(rule)(text) for rule in broken):
+        text = _chance(draw, [*kept_rows, *broken])
+        if all(compiled(rule)(text) for rule in kept_rows) and not any(compiled(rule)(text) for rule in broken):
             return text
-    raise AssertionError(f"no text keeps {kept} and breaks {broken}")
+    raise AssertionError(f"no text keeps {kept_rows} and breaks {broken}")
 
 
 def _chance(draw: random.Random, rules: Sequence[Check]) -> str:
     filler = ["stone", "river", "cloud", "paper", "light", "wheel", "sound", "table", "north", "apple"]
     target = {rule["rule"]: rule for rule in rules}
-    wanted = [text for rule in rules for text in rule.get("values", [])]
+    expected = [text for rule in rules for text in rule.get("values", [])]
     body = [draw.choice(filler) for _ in range(draw.choice([12, 25, 50, 70]))]
-    for text in wanted:
+    for text in expected:
         if draw.random() < 0.5:
             body.insert(draw.randrange(len(body)), text)
     for mark, share in ((".", 0.1), (",", 0.05)):

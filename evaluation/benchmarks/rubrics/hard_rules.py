@@ -62,16 +62,16 @@ WORDS = (
 
 
 def main(argv: list[str]) -> int:
-    made = parser(
+    argument_parser = parser(
         "bench hard-rules",
         "Twelve checkable rules as code on many responses.",
         examples=["bench hard-rules", "bench hard-rules --data nway_alpacaeval.jsonl.gz --repeats 5"],
     )
-    made.add_argument("--responses", type=int, default=10_000)
-    made.add_argument("--repeats", type=int, default=5)
-    made.add_argument("--data", type=Path, help="a .jsonl(.gz) of lists or pairs")
-    made.add_argument("--page", type=Path, help="write the section of the results page there")
-    options = made.parse_args(argv)
+    argument_parser.add_argument("--responses", type=int, default=10_000)
+    argument_parser.add_argument("--repeats", type=int, default=5)
+    argument_parser.add_argument("--data", type=Path, help="a .jsonl(.gz) of lists or pairs")
+    argument_parser.add_argument("--page", type=Path, help="write the section of the results page there")
+    options = argument_parser.parse_args(argv)
     summary = run(options)
     if options.page:
         lines = [f"{name.replace('_', ' '):<22}{value}" for name, value in summary.items()]
@@ -87,7 +87,7 @@ def run(options: Any) -> dict[str, Any]:
     rates, per_cpu = [], []
     for _ in range(options.repeats):
         began, used = time.perf_counter(), time.process_time()
-        found = checked(criteria, texts)
+        result = checked(criteria, texts)
         rates.append(len(texts) / (time.perf_counter() - began))
         per_cpu.append(len(texts) / (time.process_time() - used))
     return {
@@ -98,7 +98,7 @@ def run(options: Any) -> dict[str, Any]:
         "responses_per_cpu_s": round(statistics.median(per_cpu)),
         "slowest": round(min(rates)),
         "fastest": round(max(rates)),
-        "share_kept": round(statistics.fmean(bool(one) for row in found for one in row), 4),
+        "share_kept": round(statistics.fmean(bool(one) for row in result for one in row), 4),
     }
 
 
@@ -107,10 +107,10 @@ def _texts(path: Path | None) -> list[str]:
         draw = random.Random(0)
         return [" ".join(draw.choices(WORDS, k=draw.randrange(50, 250))) for _ in range(1000)]
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    found = [text for line in raw.splitlines() for text in responses_in(json.loads(line))]
-    if not found:
+    document = [text for line in raw.splitlines() for text in responses_in(json.loads(line))]
+    if not document:
         raise DataError(f"{path} holds no lists or pairs of responses")
-    return found
+    return document
 
 
 def responses_in(row: Mapping[str, Any]) -> list[str]:

@@ -54,17 +54,19 @@ KILLED = (
 
 
 def main(argv: list[str]) -> int:
-    made = parser(
+    argument_parser = parser(
         "bench rubric-pairs",
         "Contrastive rubrics from real pairs with a scripted writer and judge, killed and resumed.",
         examples=["bench rubric-pairs pairs_hh_helpful.jsonl.gz", "bench rubric-pairs FILE --limit 200 --kills 2"],
     )
-    made.add_argument("pairs", type=Path, help="a file of pairs that `rmkit ingest` reads")
-    made.add_argument("--limit", type=int, default=1000, help="pairs (default 1000)")
-    made.add_argument("--noise", type=float, default=0.3, help="share of rubrics that say the opposite (default 0.3)")
-    made.add_argument("--kills", type=int, default=5, help="(default 5)")
-    made.add_argument("--page", type=Path, help="write the section of the results page there")
-    options = made.parse_args(argv)
+    argument_parser.add_argument("pairs", type=Path, help="a file of pairs that `rmkit ingest` reads")
+    argument_parser.add_argument("--limit", type=int, default=1000, help="pairs (default 1000)")
+    argument_parser.add_argument(
+        "--noise", type=float, default=0.3, help="share of rubrics that say the opposite (default 0.3)"
+    )
+    argument_parser.add_argument("--kills", type=int, default=5, help="(default 5)")
+    argument_parser.add_argument("--page", type=Path, help="write the section of the results page there")
+    options = argument_parser.parse_args(argv)
     result = run(options.pairs, limit=options.limit, noise=options.noise, kills=options.kills)
     if options.page:
         named = [Path(one).name if one == str(options.pairs) else one for one in argv]
@@ -75,10 +77,10 @@ def main(argv: list[str]) -> int:
 
 def run(pairs: Path, *, limit: int, noise: float, kills: int) -> dict[str, Any]:
     """What the commands reported, how the filter did against what was planted, and what the kills cost."""
-    asked: Counter[str] = Counter()
+    requests: Counter[str] = Counter()
 
     def script(body: dict[str, Any]) -> Reply:
-        asked[_key(body, f"{MODEL} at {endpoint.base_url}")] += 1
+        requests[_key(body, f"{MODEL} at {endpoint.base_url}")] += 1
         text = body["messages"][-1]["content"]
         reply = _rubric(*_words(text), noise) if "Work in three stages" in text else rubric_filter.judge(text, 0)
         return Reply(text=reply, delay_s=LATENCY_S, prompt_tokens=len(text) // 4, completion_tokens=12)
@@ -93,7 +95,7 @@ def run(pairs: Path, *, limit: int, noise: float, kills: int) -> dict[str, Any]:
         command = ["rubrics", "generate", str(folder / "judge.toml"), "pairs", "-o", str(folder / "out")]
         killed, printed = kill_and_resume(
             [sys.executable, "-m", "rmkit", *command, "--limit", str(limit), "--json"],
-            asked,
+            requests,
             lambda: _stored(folder / "home"),
             kills=kills,
             environment=environment,
@@ -102,7 +104,7 @@ def run(pairs: Path, *, limit: int, noise: float, kills: int) -> dict[str, Any]:
         truth = _planted(folder / "export", noise)
         outcomes = [json.loads(line) for line in (folder / "out" / "audit.jsonl").read_text().splitlines()]
     report = json.loads(printed.splitlines()[-1])
-    counts = Counter((truth[found["id"]], found["dropped"] is None) for found in outcomes)
+    counts = Counter((truth[result["id"]], result["dropped"] is None) for result in outcomes)
     return {
         "pairs": pairs.name,
         "report": {key: value for key, value in report.items() if key != "folder"},
@@ -125,9 +127,9 @@ def _stored(home: Path) -> set[str]:
         return {record.key for record in ledger.records(KIND)}
 
 
-def _words(asked: str) -> tuple[int, int]:
+def _words(requests: str) -> tuple[int, int]:
     """Words of the better and of the worse response in the writer's prompt, where the best stands first."""
-    better, worse = re.findall(r"(?s)<response-\w (\w+)>\n(.*?)\n</response-\w \1>", asked)
+    better, worse = re.findall(r"(?s)<response-\w (\w+)>\n(.*?)\n</response-\w \1>", requests)
     return len(better[1].split()), len(worse[1].split())
 
 
@@ -146,11 +148,11 @@ def _kind(better: int, worse: int, noise: float) -> str:
 
 def _planted(export: Path, noise: float) -> dict[str, str]:
     """Instance -> what its rubric was planted as."""
-    found = {}
+    by_key = {}
     for instance in instances_of(examples_of(export, "all")):
         better, worse = (len(harmless(one.text).split()) for one in instance.candidates.completions)
-        found[instance.id] = _kind(better, worse, noise)
-    return found
+        by_key[instance.id] = _kind(better, worse, noise)
+    return by_key
 
 
 def _toml(base_url: str) -> str:
@@ -165,8 +167,8 @@ def _rmkit(argv: list[str], environment: Mapping[str, str]) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "rmkit", *argv, "--json"], stdout=subprocess.PIPE, text=True, check=True, env=environment
     )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    document: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return document
 
 
 def _text(result: Mapping[str, Any]) -> str:

@@ -31,23 +31,23 @@ class Prepared(NamedTuple):
 
 
 def prepare(line: str, style: str) -> Prepared:
-    asked = json.loads(line)
+    document = json.loads(line)
     if style == "plain":
         path = "/get_reward"
-        body: dict[str, Any] = {"query": [rendered(asked["prompt"], text) for text in asked["completions"]]}
+        body: dict[str, Any] = {"query": [rendered(document["prompt"], text) for text in document["completions"]]}
     else:
         path = "/rmkit/v1/score"
-        body = {"items": [{"prompt": asked["prompt"], "completions": asked["completions"]}]}
+        body = {"items": [{"prompt": document["prompt"], "completions": document["completions"]}]}
     data = json.dumps(body).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
     )
-    return Prepared(head.encode() + data, asked["expected"])
+    return Prepared(head.encode() + data, document["expected"])
 
 
-async def answer_of(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: bytes) -> tuple[int, bytes]:
+async def answer_of(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, requests: bytes) -> tuple[int, bytes]:
     """(status, body) of one request on an open connection."""
-    writer.write(asked)
+    writer.write(requests)
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
     length = int(head.split("content-length:")[1].split("\r\n")[0])
     return int(head.split(" ", 2)[1]), await reader.readexactly(length)
@@ -55,10 +55,10 @@ async def answer_of(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
 
 def is_right(style: str, body: bytes, expected: list[float]) -> bool:
     answer = json.loads(body)
-    found = answer["rewards"] if style == "plain" else [score["value"] for score in answer["scores"][0]]
-    return len(found) == len(expected) and all(
+    result = answer["rewards"] if style == "plain" else [score["value"] for score in answer["scores"][0]]
+    return len(result) == len(expected) and all(
         value is not None and abs(value - right) <= TOLERANCE * max(1.0, abs(right))
-        for value, right in zip(found, expected, strict=True)
+        for value, right in zip(result, expected, strict=True)
     )
 
 
@@ -78,20 +78,20 @@ class Load:
     async def client(self) -> None:
         connection = None
         while time.monotonic() < self.end:
-            asked = next(self.requests)
+            requests = next(self.requests)
             sent = time.monotonic()
             try:
                 connection = connection or await asyncio.open_connection(self.host, self.port)
-                status, body = await asyncio.wait_for(answer_of(*connection, asked.head_and_body), GIVE_UP_S)
+                status, body = await asyncio.wait_for(answer_of(*connection, requests.head_and_body), GIVE_UP_S)
             except (OSError, TimeoutError, asyncio.IncompleteReadError):
                 self.counts["lost"] += 1
                 connection = None
                 await asyncio.sleep(IMPATIENCE_S)
                 continue
             now = time.monotonic()
-            self.answers.append((now - self.start, now - sent, status, len(asked.expected)))
+            self.answers.append((now - self.start, now - sent, status, len(requests.expected)))
             if status == 200:
-                self.counts["right" if is_right(self.style, body, asked.expected) else "wrong"] += 1
+                self.counts["right" if is_right(self.style, body, requests.expected) else "wrong"] += 1
             elif status == 429:
                 await asyncio.sleep(IMPATIENCE_S)
         if connection:
@@ -101,13 +101,13 @@ class Load:
         await asyncio.gather(*(self.client() for _ in range(clients)))
 
 
-async def recovery(load: Load, asked: Prepared) -> float:
+async def recovery(load: Load, requests: Prepared) -> float:
     """Seconds from now until a request is answered again."""
     since = time.monotonic()
     while time.monotonic() - since < GIVE_UP_S:
         try:
             reader, writer = await asyncio.open_connection(load.host, load.port)
-            status, _ = await asyncio.wait_for(answer_of(reader, writer, asked.head_and_body), GIVE_UP_S)
+            status, _ = await asyncio.wait_for(answer_of(reader, writer, requests.head_and_body), GIVE_UP_S)
             writer.close()
             if status == 200:
                 return time.monotonic() - since
@@ -125,10 +125,10 @@ def main(options: dict[str, Any]) -> dict[str, Any]:
     asyncio.run(load.run(options["clients"]))
     after, wall = resource.getrusage(resource.RUSAGE_SELF), time.monotonic() - started
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    found = {"answers": load.answers, "counts": dict(load.counts), "client_cpu": used / wall}
+    result = {"answers": load.answers, "counts": dict(load.counts), "client_cpu": used / wall}
     if options.get("recovery"):
-        found["recovery_s"] = asyncio.run(recovery(load, requests[0]))
-    return found
+        result["recovery_s"] = asyncio.run(recovery(load, requests[0]))
+    return result
 
 
 if __name__ == "__main__":

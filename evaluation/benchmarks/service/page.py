@@ -17,10 +17,10 @@ Result = Mapping[str, Any]
 
 def summary(result: Result) -> dict[str, Any]:
     """The result without the long series."""
-    kept = {key: value for key, value in result.items() if key != "memory_mb"}
-    if "overload" in kept:
-        kept["overload"] = {k: v for k, v in kept["overload"].items() if k not in ("per_second", "memory_mb")}
-    return {**kept, "memory": memory(result["memory_mb"])}
+    kept_ids = {key: value for key, value in result.items() if key != "memory_mb"}
+    if "overload" in kept_ids:
+        kept_ids["overload"] = {k: v for k, v in kept_ids["overload"].items() if k not in ("per_second", "memory_mb")}
+    return {**kept_ids, "memory": memory(result["memory_mb"])}
 
 
 def memory(megabytes: Sequence[float]) -> dict[str, float]:
@@ -37,7 +37,7 @@ def rows(result: Result) -> list[tuple[str, str, str]]:
     """(what, found, aim) of each line of the table."""
     rates, counts, used = result["rates"], result["counts"], memory(result["memory_mb"])
     latency = result["latency_s"]
-    found = [
+    results = [
         ("service, completions a second", _spread(rates["service"]), ""),
         ("bare engine beside an equal client burn", _spread(rates["bare"]), ""),
         ("plain FastAPI server", _spread(rates["plain"]), ""),
@@ -61,22 +61,22 @@ def rows(result: Result) -> list[tuple[str, str, str]]:
     ]
     if over := result.get("overload"):
         statuses = {key: value for key, value in over["counts"].items() if key.isdigit()}
-        told = ", ".join(f"{value:,} x {key}" for key, value in sorted(statuses.items()))
+        text = ", ".join(f"{value:,} x {key}" for key, value in sorted(statuses.items()))
         peak = max(over["memory_mb"])
-        found += [
-            (f"overload, {over['clients']} clients: answers", told, "only 200 and 429"),
+        results += [
+            (f"overload, {over['clients']} clients: answers", text, "only 200 and 429"),
             ("overload: wrong / lost", f"{over['counts']['wrong']} / {over['counts']['lost']}", "0 / 0"),
             ("overload: slowest answer", f"{over['slowest_answer_s']:.1f} s", "nothing hangs"),
             ("overload: first answer after it", f"{over['recovery_s']:.2f} s", "within 5 s"),
             ("overload: peak memory", f"{peak:.0f} MB", ""),
         ]
-    return found
+    return results
 
 
 def table(result: Result) -> str:
     lines = rows(result)
     width = max(len(what) for what, _, _ in lines)
-    return "\n".join(f"{what:<{width}}  {found:<34}  {aim}".rstrip() for what, found, aim in lines)
+    return "\n".join(f"{what:<{width}}  {results:<34}  {aim}".rstrip() for what, results, aim in lines)
 
 
 def plot(result: Result, path: Path) -> None:
@@ -106,12 +106,12 @@ def plot(result: Result, path: Path) -> None:
 
 def write(path: Path, result: Result, *, argv: Sequence[str], plot: Path | None) -> None:
     """The results page, complete: what was asked, the numbers, the setting and the versions."""
-    asked = " ".join(Path(one).name if one.endswith((".md", ".svg", ".png")) else one for one in argv)
+    requests = " ".join(Path(one).name if one.endswith((".md", ".svg", ".png")) else one for one in argv)
     each = "one completion" if result["mode"] == "samples" else f"one prompt with its {N} completions"
     lines = [
         "# Benchmark of the reward service",
         "",
-        f"    rmkit bench service {asked}".rstrip(),
+        f"    rmkit bench service {requests}".rstrip(),
         "",
         f"{result['clients']} clients in a closed loop, {result['rounds']} rounds, {result['seconds']:g} seconds of "
         f"load on the service in all; each request carries {each}. The pool has {result['prompts']} prompts with {N} "
@@ -119,7 +119,7 @@ def write(path: Path, result: Result, *, argv: Sequence[str], plot: Path | None)
         "",
         "| what | result | aim |",
         "| --- | --- | --- |",
-        *(f"| {what} | {found} | {aim} |" for what, found, aim in rows(result)),
+        *(f"| {what} | {results} | {aim} |" for what, results, aim in rows(result)),
         "",
         "Rates and ratios are medians over the rounds, with their range; in each round service, bare engine and plain "
         "server take turns. Every answer is held against the bare engine's score (1e-4, fp32).",

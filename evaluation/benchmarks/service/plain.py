@@ -24,8 +24,8 @@ def make_app(folder: str) -> FastAPI:
 
     @app.post("/get_reward")
     async def get_reward(request: Request) -> dict[str, list[float]]:
-        asked = await request.json()
-        inputs = tokenizer(asked["query"], padding=True, truncation=True, max_length=4096, return_tensors="pt")
+        requests = await request.json()
+        inputs = tokenizer(requests["query"], padding=True, truncation=True, max_length=4096, return_tensors="pt")
         with torch.inference_mode():
             logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
         return {"rewards": logits[:, 0].tolist()}

@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
 
 
 def _options(argv: list[str]) -> Any:
-    made = parser(
+    argument_parser = parser(
         "bench service",
         "The reward service under load, beside the bare engine and beside a plain reward server.",
         examples=[
@@ -60,19 +60,27 @@ def _options(argv: list[str]) -> Any:
             "bench service --seconds 20 --rounds 2 --overload-s 5 --layers 2 --hidden 128",
         ],
     )
-    made.add_argument("--seconds", type=float, default=180.0, help="load on the service, all rounds (default 180)")
-    made.add_argument("--rounds", type=int, default=6, help="rounds of service, bare engine, plain server (default 6)")
-    made.add_argument("--clients", type=int, default=64)
-    made.add_argument(
+    argument_parser.add_argument(
+        "--seconds", type=float, default=180.0, help="load on the service, all rounds (default 180)"
+    )
+    argument_parser.add_argument(
+        "--rounds", type=int, default=6, help="rounds of service, bare engine, plain server (default 6)"
+    )
+    argument_parser.add_argument("--clients", type=int, default=64)
+    argument_parser.add_argument(
         "--mode", choices=("samples", "groups"), default="samples", help="completions per request: 1 or 8"
     )
-    made.add_argument("--prompts", type=int, default=96, help="prompts in the pool, 8 completions each (default 96)")
-    made.add_argument("--overload-s", type=float, default=20.0, help="ten times the clients, for so long; 0: not")
-    made.add_argument("--layers", type=int, default=6)
-    made.add_argument("--hidden", type=int, default=320)
-    made.add_argument("--plot", type=Path, help="write the chart (SVG or PNG)")
-    made.add_argument("--page", type=Path, help="write the results page (Markdown)")
-    return made.parse_args(argv)
+    argument_parser.add_argument(
+        "--prompts", type=int, default=96, help="prompts in the pool, 8 completions each (default 96)"
+    )
+    argument_parser.add_argument(
+        "--overload-s", type=float, default=20.0, help="ten times the clients, for so long; 0: not"
+    )
+    argument_parser.add_argument("--layers", type=int, default=6)
+    argument_parser.add_argument("--hidden", type=int, default=320)
+    argument_parser.add_argument("--plot", type=Path, help="write the chart (SVG or PNG)")
+    argument_parser.add_argument("--page", type=Path, help="write the results page (Markdown)")
+    return argument_parser.parse_args(argv)
 
 
 def run(options: Any, folder: Path) -> dict[str, Any]:
@@ -160,11 +168,11 @@ class Memory:
 
 def load(url: str, folder: Path, **options: Any) -> dict[str, Any]:
     """What `service_load` saw, run as a process of its own."""
-    asked = json.dumps({"url": url, "requests": str(folder / "requests"), **options})
-    command = [sys.executable, "-m", "evaluation.benchmarks.service.load", asked]
+    requests = json.dumps({"url": url, "requests": str(folder / "requests"), **options})
+    command = [sys.executable, "-m", "evaluation.benchmarks.service.load", requests]
     ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(ran.stdout)
-    return found
+    document: dict[str, Any] = json.loads(ran.stdout)
+    return document
 
 
 def processor_s(pid: int) -> float:

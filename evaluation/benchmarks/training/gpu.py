@@ -49,21 +49,23 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Any:
-    made = parser(
+    argument_parser = parser(
         "bench gpu-training",
         "Forward and backward of a training step: packed with shared prompts beside padded.",
         examples=["bench gpu-training --size qwen3-0.6b", "bench gpu-training --size qwen3-8b --checkpointing"],
     )
-    made.add_argument("--size", choices=sorted(SIZES), default="qwen3-0.6b")
-    made.add_argument("--pairs", type=int, default=64, help="pairs a step (default 64)")
-    made.add_argument("--micro-batch", type=int, default=8, help="pairs of a padded forward pass (default 8)")
-    made.add_argument("--batch-tokens", type=int, default=16384, help="our token budget (default 16384)")
-    made.add_argument("--prompt", type=int, default=256, help="median tokens of a prompt (default 256)")
-    made.add_argument("--reply", type=int, default=128, help="median tokens of a reply (default 128)")
-    made.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
-    made.add_argument("--checkpointing", action="store_true", help="gradient checkpointing in every arm")
-    made.add_argument("--repeats", type=int, default=5)
-    return made
+    argument_parser.add_argument("--size", choices=sorted(SIZES), default="qwen3-0.6b")
+    argument_parser.add_argument("--pairs", type=int, default=64, help="pairs a step (default 64)")
+    argument_parser.add_argument(
+        "--micro-batch", type=int, default=8, help="pairs of a padded forward pass (default 8)"
+    )
+    argument_parser.add_argument("--batch-tokens", type=int, default=16384, help="our token budget (default 16384)")
+    argument_parser.add_argument("--prompt", type=int, default=256, help="median tokens of a prompt (default 256)")
+    argument_parser.add_argument("--reply", type=int, default=128, help="median tokens of a reply (default 128)")
+    argument_parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
+    argument_parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing in every arm")
+    argument_parser.add_argument("--repeats", type=int, default=5)
+    return argument_parser
 
 
 def run(options: Any) -> dict[str, Any]:
@@ -79,10 +81,10 @@ def run(options: Any) -> dict[str, Any]:
     with progress("steps", len(arms) * (options.repeats + 1)) as advance:
         for repeat in range(options.repeats + 1):
             for name in [*arms][repeat % len(arms) :] + [*arms][: repeat % len(arms)]:
-                found = _timed(arms[name], rows, device)
+                result = _timed(arms[name], rows, device)
                 advance(1)
                 if repeat:  # the first step compiles and warms up
-                    measured[name].append(found)
+                    measured[name].append(result)
     return _summary(options, measured, peak=peak, parameters=arms[next(iter(arms))].parameters, device=device)
 
 
@@ -93,11 +95,11 @@ def make_rows(n: int, *, prompt: int, reply: int, seed: int) -> list[Row]:
     def ids(length: float) -> tuple[int, ...]:
         return tuple(draw.randrange(1, VOCABULARY) for _ in range(max(1, round(length))))
 
-    made = []
+    results = []
     for _ in range(n):
         head = ids(prompt * draw.lognormvariate(0, SIGMA))
-        made.append([(*head, *ids(reply * draw.lognormvariate(0, SIGMA))) for _ in range(2)])
-    return made
+        results.append([(*head, *ids(reply * draw.lognormvariate(0, SIGMA))) for _ in range(2)])
+    return results
 
 
 def matrix_peak(device: Any, dtype: Any) -> float:
@@ -157,13 +159,13 @@ def _arms(options: Any, device: Any, dtype: Any) -> dict[str, _Arm]:
     def packed(rows: Sequence[Row]) -> Iterator[tuple[Any, int]]:
         return _packed(module, rows, batch_tokens=options.batch_tokens)
 
-    made = {"padded": _Arm(model, padded, lambda: _attention(model, "sdpa"))}
+    result = {"padded": _Arm(model, padded, lambda: _attention(model, "sdpa"))}
     if device.type == "cuda" and importlib.util.find_spec("flash_attn"):
-        made["padded_flash"] = _Arm(model, padded, lambda: _attention(model, "flash_attention_2"))
-    made["rows"] = _Arm(model, packed, lambda: _shared(model, flex=False))
+        result["padded_flash"] = _Arm(model, padded, lambda: _attention(model, "flash_attention_2"))
+    result["rows"] = _Arm(model, packed, lambda: _shared(model, flex=False))
     if device.type == "cuda":
-        made["rmkit"] = _Arm(model, packed, lambda: _shared(model, flex=True))
-    return made
+        result["rmkit"] = _Arm(model, packed, lambda: _shared(model, flex=True))
+    return result
 
 
 @contextmanager
@@ -235,10 +237,10 @@ def _summary(
     from evaluation.benchmarks.training.page import machine
 
     arms = {}
-    for name, found in measured.items():
-        middle = {key: statistics.median(one[key] for one in found) for key in found[0]}
+    for name, result in measured.items():
+        middle = {key: statistics.median(one[key] for one in result) for key in result[0]}
         flops = 6 * parameters * middle["tokens"] / middle["seconds"]
-        against = [base["seconds"] / one["seconds"] for base, one in zip(measured["padded"], found, strict=True)]
+        against = [base["seconds"] / one["seconds"] for base, one in zip(measured["padded"], result, strict=True)]
         ratio = {"median": statistics.median(against), "low": min(against), "high": max(against)}
         arms[name] = {**middle, "pairs_per_s": options.pairs / middle["seconds"], "use": flops / peak, "ratio": ratio}
     spec = {key: value for key, value in vars(options).items() if key != "json"}

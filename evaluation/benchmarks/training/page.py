@@ -71,8 +71,8 @@ def table(summary: Mapping[str, Any]) -> str:
 
 
 def _ratio(summary: Mapping[str, Any], kind: str, arm: str, peer: str) -> str:
-    found = summary[kind].get(f"{arm}/{peer}")
-    return f"{found['median']:.2f} [{found['low']:.2f}, {found['high']:.2f}]" if found else ""
+    result = summary[kind].get(f"{arm}/{peer}")
+    return f"{result['median']:.2f} [{result['low']:.2f}, {result['high']:.2f}]" if result else ""
 
 
 def plot(summary: Mapping[str, Any], path: Path) -> None:

@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Any:
-    made = parser(
+    argument_parser = parser(
         "bench training",
         "Explicit reward training beside TRL's RewardTrainer: pairs per second, memory, loss curve.",
         examples=[
@@ -83,20 +83,24 @@ def _parser() -> Any:
             "bench training --pairs hh.jsonl --size toy --n 64 --repeats 1 --arms trl,rmkit",
         ],
     )
-    made.add_argument("--pairs", nargs="+", type=Path, help="JSONL (or .gz) with prompt turns, chosen, rejected")
-    made.add_argument("--n", type=int, default=256, help="pairs per run (default 256)")
-    made.add_argument("--rows-per-step", type=int, default=32, help="pairs per optimiser step (default 32)")
-    made.add_argument("--micro-batch", type=int, default=8, help="pairs of a padded forward pass (default 8, as TRL's)")
-    made.add_argument("--batch-tokens", type=int, default=4096, help="our token budget (default 4096)")
-    made.add_argument("--size", choices=sorted(SIZES), default="small")
-    made.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    made.add_argument("--checkpointing", action="store_true", help="gradient checkpointing in every arm")
-    made.add_argument("--threads", type=int, help="threads of torch (default: all)")
-    made.add_argument("--repeats", type=int, default=3)
-    made.add_argument("--arms", default=",".join((*PEERS, *OURS)), help="comma-separated (default: all)")
-    made.add_argument("--plot", type=Path, help="write a bar chart (SVG or PNG)")
-    made.add_argument("--page", type=Path, help="write the results page (Markdown)")
-    return made
+    argument_parser.add_argument(
+        "--pairs", nargs="+", type=Path, help="JSONL (or .gz) with prompt turns, chosen, rejected"
+    )
+    argument_parser.add_argument("--n", type=int, default=256, help="pairs per run (default 256)")
+    argument_parser.add_argument("--rows-per-step", type=int, default=32, help="pairs per optimiser step (default 32)")
+    argument_parser.add_argument(
+        "--micro-batch", type=int, default=8, help="pairs of a padded forward pass (default 8, as TRL's)"
+    )
+    argument_parser.add_argument("--batch-tokens", type=int, default=4096, help="our token budget (default 4096)")
+    argument_parser.add_argument("--size", choices=sorted(SIZES), default="small")
+    argument_parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    argument_parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing in every arm")
+    argument_parser.add_argument("--threads", type=int, help="threads of torch (default: all)")
+    argument_parser.add_argument("--repeats", type=int, default=3)
+    argument_parser.add_argument("--arms", default=",".join((*PEERS, *OURS)), help="comma-separated (default: all)")
+    argument_parser.add_argument("--plot", type=Path, help="write a bar chart (SVG or PNG)")
+    argument_parser.add_argument("--page", type=Path, help="write the results page (Markdown)")
+    return argument_parser
 
 
 def _prepare(folder: Path, options: Any) -> dict[str, Any]:
@@ -209,8 +213,10 @@ def _run_arm(spec: Mapping[str, Any]) -> dict[str, Any]:
 def _summary(results: Sequence[Mapping[str, Mapping[str, Any]]], spec: Mapping[str, Any]) -> dict[str, Any]:
     """Medians per arm, medians of ratios within repeats (wall clock and CPU), the largest step-wise loss difference."""
     arms = list(results[0])
-    kept = ("pairs_per_s", "train_s", "cpu_s", "tokens", "peak_mb", "rise_mb")
-    medians = {arm: {key: statistics.median(repeat[arm][key] for repeat in results) for key in kept} for arm in arms}
+    kept_rows = ("pairs_per_s", "train_s", "cpu_s", "tokens", "peak_mb", "rise_mb")
+    medians = {
+        arm: {key: statistics.median(repeat[arm][key] for repeat in results) for key in kept_rows} for arm in arms
+    }
     against = [(arm, peer) for peer in PEERS if peer in arms for arm in arms if arm != peer and arm not in PEERS]
     summary: dict[str, Any] = {
         "arms": medians,
@@ -238,7 +244,7 @@ def _ratio(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
-def _loss_gap(found: Sequence[float], expected: Sequence[float]) -> float:
-    if len(found) != len(expected):
+def _loss_gap(result: Sequence[float], expected: Sequence[float]) -> float:
+    if len(result) != len(expected):
         return math.inf
-    return max(abs(a - b) for a, b in zip(found, expected, strict=True))
+    return max(abs(a - b) for a, b in zip(result, expected, strict=True))

@@ -35,14 +35,14 @@ def main() -> None:
 
 
 def _pages(person: Person) -> dict[str, list[st.Page]]:
-    found = {
+    result = {
         "Work": [
             st.Page(annotate.page, title="Annotate", icon=":material/edit:", url_path="annotate", default=True),
             st.Page(my_work.page, title="My work", icon=":material/history:", url_path="my-work"),
         ]
     }
     if person.may("lead"):
-        found["Lead"] = [
+        result["Lead"] = [
             st.Page(project_page.page, title="Project", icon=":material/groups:", url_path="project"),
             st.Page(explorer.page, title="Data", icon=":material/search:", url_path="data"),
             st.Page(datasets.page, title="Datasets", icon=":material/database:", url_path="datasets"),
@@ -50,8 +50,8 @@ def _pages(person: Person) -> dict[str, list[st.Page]]:
             st.Page(rubrics_page.page, title="Rubrics", icon=":material/checklist:", url_path="rubrics"),
         ]
     if person.may("admin"):
-        found["Admin"] = [st.Page(settings.page, title="Settings", icon=":material/settings:", url_path="settings")]
-    return found
+        result["Admin"] = [st.Page(settings.page, title="Settings", icon=":material/settings:", url_path="settings")]
+    return result
 
 
 if __name__ == "__main__":

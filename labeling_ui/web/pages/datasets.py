@@ -18,18 +18,18 @@ def page() -> None:
     """Run on every interaction."""
     st.header("Datasets", anchor=False)
     with reading() as connection:
-        found = all_datasets(connection)
-        if not found:
+        result = all_datasets(connection)
+        if not result:
             st.info("No data yet. Bring some in with: `rmkit ingest FILE`", icon=":material/lightbulb:")
             return
-        name = str(st.selectbox("Dataset", [one["name"] for one in found], key="dataset", bind="query-params"))
-        told = one_dataset(connection, name)
-        versions = told["versions"]
+        name = str(st.selectbox("Dataset", [one["name"] for one in result], key="dataset", bind="query-params"))
+        summary = one_dataset(connection, name)
+        versions = summary["versions"]
         table = pl.DataFrame(versions, infer_schema_length=None)
         table = table.with_columns(pl.col("digest").str.slice(0, 12)).select(SHOWN)
         st.dataframe(table, hide_index=True, column_config={"ref": "version", "n_rows": "rows"})
-        if told["tags"]:
-            st.caption(harmless("tags: " + ", ".join(f"{tag} is {ref}" for tag, ref in told["tags"].items())))
+        if summary["tags"]:
+            st.caption(harmless("tags: " + ", ".join(f"{tag} is {ref}" for tag, ref in summary["tags"].items())))
         st.code(f"rmkit export {name} --format trl", language="sh")
         numbers = [f"v{one['number']}" for one in versions]
         if len(numbers) < 2:

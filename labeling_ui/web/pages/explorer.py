@@ -71,14 +71,14 @@ def _search(connection: duckdb.DuckDBPyConnection, names: list[str]) -> pl.DataF
         unsure = st.toggle("Only labels that people are split on")
         page = int(st.number_input("Page", min_value=1, value=1, step=1, width=160))
     version_id = resolve(connection, str(ref))
-    given: dict[str, Any] = {"split": split, "kind": kind, "text": text or None, "sureness": 0.5 if unsure else None}
-    given |= {"limit": PAGE_ROWS, "offset": (page - 1) * PAGE_ROWS}
-    return pl.DataFrame(connection.sql(_FOUND.format(members=members(connection, version_id)), params=given).pl())
+    inputs: dict[str, Any] = {"split": split, "kind": kind, "text": text or None, "sureness": 0.5 if unsure else None}
+    inputs |= {"limit": PAGE_ROWS, "offset": (page - 1) * PAGE_ROWS}
+    return pl.DataFrame(connection.sql(_FOUND.format(members=members(connection, version_id)), params=inputs).pl())
 
 
-def _row(told: dict[str, Any]) -> None:
+def _row(details: dict[str, Any]) -> None:
     """Texts first, then the lineage as it is stored."""
-    prompt, responses = told.get("prompt") or {}, told.get("responses") or []
+    prompt, responses = details.get("prompt") or {}, details.get("responses") or []
     with st.container(border=True):
         if isinstance(prompt, dict) and prompt.get("messages"):
             show_conversation(parse_messages(_json(prompt["messages"])))
@@ -87,7 +87,7 @@ def _row(told: dict[str, Any]) -> None:
             if isinstance(response, dict) and response.get("messages"):
                 show_response(parse_messages(_json(response["messages"])))
         with st.expander("Everything known about it", icon=":material/account_tree:"):
-            st.json(told, expanded=2)
+            st.json(details, expanded=2)
 
 
 def _json(messages: Any) -> str:

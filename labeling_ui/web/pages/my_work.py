@@ -57,15 +57,15 @@ def _per_day(mine: pl.DataFrame) -> None:
 
 
 def _answer(desk: Desk, person: Person, hold: Hold, mine: pl.DataFrame) -> None:
-    told = mine.filter(pl.col("event") == hold.event).to_dicts()
-    if not told:
+    summary = mine.filter(pl.col("event") == hold.event).to_dicts()
+    if not summary:
         return
     item = desk.items[hold.item]
     label = item.prompt[-1].content[:90].replace("\n", " ") if item.prompt else f"item {hold.item}"
-    verdict = "" if told[0]["verdict"] == "ok" else f" ({told[0]['verdict'].replace('_', ' ')})"
-    with st.expander(f"{told[0]['time']:%d %b %H.%M}{verdict}: {harmless(label)}"):
+    verdict = "" if summary[0]["verdict"] == "ok" else f" ({summary[0]['verdict'].replace('_', ' ')})"
+    with st.expander(f"{summary[0]['time']:%d %b %H.%M}{verdict}: {harmless(label)}"):
         for place, response in enumerate(desk.shown(hold)):
-            ranks = told[0]["ranks"]
+            ranks = summary[0]["ranks"]
             chosen = ranks is not None and ranks[hold.order[place]] == 0
             with st.container(border=True):
                 if chosen:

@@ -78,17 +78,17 @@ def _steps(hours: float) -> tuple[str, alt.TimeUnitParams]:
     return "1h", alt.TimeUnitParams(unit="yearmonthdate")
 
 
-def _agreement(found: Agreement) -> None:
+def _agreement(result: Agreement) -> None:
     st.subheader("Agreement", anchor=False)
     alpha, same = st.columns(2)
-    if found.alpha == found.alpha:
-        low, high = found.interval
-        alpha.metric("Krippendorff's alpha", f"{found.alpha:.2f}", help=f"95% interval {low:.2f} to {high:.2f}")
-        alpha.caption(f"interval {low:.2f} to {high:.2f}, {found.items} items with two or more answers")
+    if result.alpha == result.alpha:
+        low, high = result.interval
+        alpha.metric("Krippendorff's alpha", f"{result.alpha:.2f}", help=f"95% interval {low:.2f} to {high:.2f}")
+        alpha.caption(f"interval {low:.2f} to {high:.2f}, {result.items} items with two or more answers")
     else:
         alpha.metric("Krippendorff's alpha", "–", help="needs pair verdicts of two people on the same items")
-    same.metric("two people say the same", percent(found.pairs))
-    same.caption(counted(found.pairs))
+    same.metric("two people say the same", percent(result.pairs))
+    same.caption(counted(result.pairs))
 
 
 def _people(desk: Desk, person: Person, reports: list[PersonReport]) -> None:
@@ -165,12 +165,12 @@ def _versions(project: Project, person: Person) -> None:
     with st.container(horizontal=True):
         if st.button("Make the labels a dataset version", type="primary", icon=":material/commit:"):
             try:
-                made = commit_labels(studio.current().ledger, project, person)
+                result = commit_labels(studio.current().ledger, project, person)
             except RmkitError as error:
                 st.error(harmless(str(error)))
             else:
-                ref = made.version.ref
-                st.success(f"{ref}: {made.version.n_rows} rows. Next: `rmkit train frozen --data {ref}`")
+                ref = result.version.ref
+                st.success(f"{ref}: {result.version.n_rows} rows. Next: `rmkit train frozen --data {ref}`")
         if st.button("Take in queued findings", icon=":material/move_to_inbox:"):
             person.require("lead", "take in findings")
             added = add_queued(studio.current().ledger, project)

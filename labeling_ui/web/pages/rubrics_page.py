@@ -31,11 +31,11 @@ def page() -> None:
         contains, number = st.columns([4, 1])
         text = contains.text_input("Contains", placeholder="text in a criterion")
         page = int(number.number_input("Page", min_value=1, value=1, step=1))
-        given = {"text": text or None, "limit": PAGE_ROWS, "offset": (page - 1) * PAGE_ROWS}
-        found = connection.execute(_FOUND, given).fetchall()
-    if not found:
+        inputs = {"text": text or None, "limit": PAGE_ROWS, "offset": (page - 1) * PAGE_ROWS}
+        rows = connection.execute(_FOUND, inputs).fetchall()
+    if not rows:
         st.info("No rubric on this page with this text.")
-    for criteria, used, prompt in found:
+    for criteria, used, prompt in rows:
         rubric = parse_rubric(json.loads(criteria))
         about = " ".join((prompt or rubric[0].criterion).split())[:90]
         with st.expander(f"{harmless(about)} ({len(rubric)} criteria, units: {used})"):

@@ -47,5 +47,5 @@ def _add(person: Person, name: str, role: Role | None) -> None:
 
 def _address() -> str:
     """Where this studio is, as the admin's browser knows it."""
-    told = urlsplit(st.context.url or "")
-    return f"{told.scheme}://{told.netloc}" if told.netloc else ""
+    summary = urlsplit(st.context.url or "")
+    return f"{summary.scheme}://{summary.netloc}" if summary.netloc else ""

@@ -42,8 +42,8 @@ class Promotion:
     @property
     def evidence(self) -> Mapping[str, Any]:
         """What the gate found; `forced` holds the reason where it was overruled."""
-        found: Mapping[str, Any] = self.event.payload.get("evidence") or {}
-        return found
+        result: Mapping[str, Any] = self.event.payload.get("evidence") or {}
+        return result
 
 
 def check_alias(alias: str) -> str:
@@ -60,15 +60,15 @@ def events(ledger: Ledger, alias: str | None = None) -> list[Recorded]:
 
 def stacks(ledger: Ledger) -> dict[str, list[Promotion]]:
     """Per alias what promotions and rollbacks leave, the current one last; aliases with nothing left are empty."""
-    found: dict[str, list[Promotion]] = {}
+    results: dict[str, list[Promotion]] = {}
     for recorded in events(ledger):
         payload = recorded.event.payload
-        stack = found.setdefault(payload["alias"], [])
+        stack = results.setdefault(payload["alias"], [])
         if payload["action"] == "promote":
             stack.append(Promotion(payload["alias"], payload["path"], payload["fingerprint"], recorded.event))
         else:  # whatever else was promoted meanwhile stays
-            found[payload["alias"]] = [one for one in stack if one.event.id != recorded.event.supersedes]
-    return found
+            results[payload["alias"]] = [one for one in stack if one.event.id != recorded.event.supersedes]
+    return results
 
 
 def current(ledger: Ledger, alias: str) -> Promotion | None:
@@ -112,10 +112,10 @@ def roll_back(ledger: Ledger, alias: str, *, reason: str = "") -> tuple[Promotio
 def resolve(alias: str) -> Path:
     """The folder of the model that NAME@ALIAS means now. Raises ModelError where there is none."""
     with open_ledger(read_only=True) as ledger:
-        found = current(ledger, alias)
-    if found is None:
+        result = current(ledger, alias)
+    if result is None:
         raise ModelError(f"no model {alias}: nothing is promoted to it; see: rmkit models")
-    return locate(found)
+    return locate(result)
 
 
 def locate(promotion: Promotion) -> Path:

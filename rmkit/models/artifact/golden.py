@@ -119,8 +119,8 @@ def replay(artefact: Artefact, model: Golden, *, precision: Precision = "fp32") 
         raise ModelError(f"{artefact.folder / GOLDEN} cannot be read ({error}); nothing vouches for it") from error
     options = {} if precision == "fp32" else {"precision": precision}
     scores = [score for [score] in model.golden_scores(batch, **options)]
-    found = np.array([score.value for score in scores])
-    replayed = compared(expected, found, precision=precision, texts=[row["response"] for row in rows])
+    values = np.array([score.value for score in scores])
+    replayed = compared(expected, values, precision=precision, texts=[row["response"] for row in rows])
     return replayed if replayed.fault or precision != "fp32" else replace(replayed, fault=_fault_in_steps(rows, scores))
 
 
@@ -138,30 +138,30 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def compared(
-    expected: NDArray[np.float64], found: NDArray[np.float64], *, precision: Precision, texts: Sequence[str]
+    expected: NDArray[np.float64], values: NDArray[np.float64], *, precision: Precision, texts: Sequence[str]
 ) -> Replay:
     """Scores [n] found now against the expected ones, by the rule of their precision (see the top of this file)."""
     band = BF16_BAND * expected.std()
     allowed = np.full(len(expected), band) if precision == "bf16" else TOLERANCE * np.maximum(1.0, np.abs(expected))
-    off = np.abs(found - expected)
+    off = np.abs(values - expected)
     wrong = ~(off <= allowed)  # NaN is wrong
     fault = None
     if wrong.any():
         at = int(np.argmax(wrong))
         fault = (
-            f"golden score differs for {texts[at][:40]!r}: got {found[at]:.6f}, expected {expected[at]:.6f} "
+            f"golden score differs for {texts[at][:40]!r}: got {values[at]:.6f}, expected {expected[at]:.6f} "
             f"({precision}); weights, tokenizer or libraries do not match the ones it was saved with"
         )
-    elif precision == "bf16" and (swapped := _swapped(expected, found, band)):
+    elif precision == "bf16" and (swapped := _swapped(expected, values, band)):
         first, second = (texts[at][:40] for at in swapped)
         fault = f"golden scores of {first!r} and {second!r} come out in another order (bf16)"
     largest = float(np.max(off)) if np.isfinite(off).all() else math.nan
     return Replay(precision, len(expected), largest, float(np.min(allowed)), fault)
 
 
-def _swapped(expected: NDArray[np.float64], found: NDArray[np.float64], band: float) -> tuple[int, int] | None:
+def _swapped(expected: NDArray[np.float64], values: NDArray[np.float64], band: float) -> tuple[int, int] | None:
     """Two golden scores further apart than `band` whose order changed."""
-    apart_NN, now_NN = (x[:, None] - x[None, :] for x in (expected, found))
+    apart_NN, now_NN = (x[:, None] - x[None, :] for x in (expected, values))
     bad = np.argwhere((apart_NN > band) & ~(now_NN > 0))
     return (int(bad[0][0]), int(bad[0][1])) if len(bad) else None
 

@@ -79,13 +79,13 @@ def featurize(items: Sequence[Item], config: LexicalConfig) -> Any:
 
 def _surface(prompt: str, response: str) -> tuple[float, ...]:
     """Log characters and lines (scaled to about one), shares of shared words; all about 0 to 2."""
-    asked, said = set(_WORD.findall(prompt.lower())), set(_WORD.findall(response.lower()))
-    shared = len(asked & said)
+    requests, answers = set(_WORD.findall(prompt.lower())), set(_WORD.findall(response.lower()))
+    shared = len(requests & answers)
     return (
         float(np.log1p(len(response))) / 5,
         float(np.log1p(response.count("\n"))) / 2,
-        shared / max(len(said), 1),
-        shared / max(len(asked), 1),
+        shared / max(len(answers), 1),
+        shared / max(len(requests), 1),
     )
 
 

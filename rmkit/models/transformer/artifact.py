@@ -88,8 +88,8 @@ def verified(opened: Artefact, model: Model, *, check: bool) -> Model:
 def verify_ids(folder: Path, model: TransformerModel) -> None:
     """Raises ModelError where the golden texts no longer become the golden ids, or steps end at other tokens."""
     for row in golden.rows_of(folder):
-        found = _ids(model, row["prompt"], row["response"])
-        if found != {"ids": row["ids"], "step_index": row.get("step_index", [])}:
+        result = _ids(model, row["prompt"], row["response"])
+        if result != {"ids": row["ids"], "step_index": row.get("step_index", [])}:
             raise ModelError(f"{folder}: golden ids differ for {row['response'][:40]!r}: text is rendered differently")
 
 

@@ -67,11 +67,11 @@ class TransformerModel:
 
     def golden_scores(self, batch: Sequence[Candidates], *, precision: Precision = "fp32") -> list[list[Score]]:
         """Scores in one precision, as the golden ones of it were stored."""
-        kept, self.precision = self.precision, precision
+        kept_rows, self.precision = self.precision, precision
         try:
             return self.score(batch)
         finally:
-            self.precision = kept
+            self.precision = kept_rows
 
     def encode(self, item: Candidates, completion: Completion) -> Encoded | Exception:
         """The ids of one completion, or why there are none: whatever one item provokes must not lose the batch."""
@@ -99,8 +99,8 @@ class TransformerModel:
     def _score_window(self, items: Sequence[Candidates]) -> list[list[Score]]:
         encoded = [[self.encode(item, completion) for completion in item.completions] for item in items]
         rows = [[one for one in row if isinstance(one, Encoded)] for row in encoded]
-        found = iter([output for row in self.fitting([row for row in rows if row]) for output in row])
+        result = iter([output for row in self.fitting([row for row in rows if row]) for output in row])
         return [
-            [self.read(next(found), one) if isinstance(one, Encoded) else Score.failed(str(one)) for one in row]
+            [self.read(next(result), one) if isinstance(one, Encoded) else Score.failed(str(one)) for one in row]
             for row in encoded
         ]

@@ -42,8 +42,8 @@ class ExplicitRewardModel(TransformerModel):
     def outputs(self, rows: Sequence[Sequence[Encoded]]) -> list[list[Any]]:
         """[P][N] the head's output at the last token: a number, or one per aspect."""
         ids = [[one.ids for one in row] for row in rows]
-        found = self.module.outputs(ids, max_tokens=self.max_tokens, precision=self.precision)
-        return [[output for [output] in row] for row in found]
+        result = self.module.outputs(ids, max_tokens=self.max_tokens, precision=self.precision)
+        return [[output for [output] in row] for row in result]
 
     def read(self, output: Any, encoded: Encoded) -> Score:
         if self.head is None:

@@ -138,11 +138,11 @@ def _gap(by_rows: Attend, device: torch.device, dtype: torch.dtype, *, heads: in
     # queries, keys, values [1, n, T, d], and weights of the outputs, which make the loss that is differentiated
     drawn = [torch.randn(1, n, start, width, generator=generator) for n in (heads, key_heads, key_heads, heads)]
     *inputs, weight = (x.to(device, dtype) for x in drawn)
-    found: list[list[Tensor]] = []
+    results: list[list[Tensor]] = []
     for attend in (by_rows, flex):
         q, k, v = (x.clone().requires_grad_(torch.is_grad_enabled()) for x in inputs)
         out = attend(q, k, v, Layout(tuple(segments)))
         gradients = torch.autograd.grad((out * weight).sum(), (q, k, v)) if out.requires_grad else ()
-        found.append([out.detach(), *gradients])
-    gaps = [(one - other).abs().max() / one.abs().max() for one, other in zip(*found, strict=True)]
+        results.append([out.detach(), *gradients])
+    gaps = [(one - other).abs().max() / one.abs().max() for one, other in zip(*results, strict=True)]
     return float(torch.stack(gaps).max())

@@ -113,7 +113,7 @@ class RewardModule(nn.Module):
     ) -> list[list[list[Any]]]:
         """[P][N] per sequence what stands at the tokens read, by default its last alone: fp32 numbers, or a list of
         them from a head with A > 1 labels. At most `max_tokens` tokens go through together, padding included."""
-        found: list[list[list[Any]]] = [[] for _ in rows]
+        results: list[list[list[Any]]] = [[] for _ in rows]
         device = self.classifier.device.type
         for numbers in self.plan(rows, max_tokens=max_tokens):
             read = None if reads is None else [reads[number] for number in numbers]
@@ -122,8 +122,8 @@ class RewardModule(nn.Module):
                 values = iter(self(batch).tolist())
             for number in numbers:
                 sizes = [1] * len(rows[number]) if reads is None else map(len, reads[number])
-                found[number] = [list(islice(values, size)) for size in sizes]
-        return found
+                results[number] = [list(islice(values, size)) for size in sizes]
+        return results
 
     def forward(self, batch: Batch) -> Tensor:
         """[R] fp32 rewards at all tokens read, in order; [R, A] from a head with A > 1 labels."""

@@ -30,18 +30,18 @@ def token_rewards(model: ImplicitRewardModel, batch: Sequence[Candidates]) -> li
     """[P][N] the rewards of every token of the response in order, or why there are none."""
     encoded = [[_placed(model, item, completion) for completion in item.completions] for item in batch]
     rows = [[one for one in row if isinstance(one, Encoded)] for row in encoded]
-    found = iter([one for row in model.fitting([row for row in rows if row]) for one in row])
-    made: list[list[list[TokenReward] | str]] = []
+    result = iter([one for row in model.fitting([row for row in rows if row]) for one in row])
+    results: list[list[list[TokenReward] | str]] = []
     for item, row in zip(batch, encoded, strict=True):
-        made.append([])
+        results.append([])
         for completion, one in zip(item.completions, row, strict=True):
             if isinstance(one, Encoded):
-                policy, reference = next(found)
+                policy, reference = next(result)
                 rewards = [model.beta * (p - r) for p, r in zip(policy, reference, strict=True)]
-                made[-1].append(_told(completion.text, one, rewards))
+                results[-1].append(_told(completion.text, one, rewards))
             else:
-                made[-1].append(str(one))
-    return made
+                results[-1].append(str(one))
+    return results
 
 
 def _visible(text: str) -> list[int]:
@@ -61,10 +61,10 @@ def _told(text: str, encoded: Encoded, rewards: Sequence[float]) -> list[TokenRe
     for at, token in zip(_visible(text), encoded.step_index, strict=True):
         places.setdefault(token, []).append(at)
     first = len(encoded.ids) - len(rewards)
-    told, reached = [], 0
+    summary, reached = [], 0
     for number, reward in enumerate(rewards):
         inside = places.get(first + number)
         start, end = (inside[0], inside[-1] + 1) if inside else (reached, reached)
         reached = end
-        told.append(TokenReward(start, end, text[start:end], reward))
-    return told
+        summary.append(TokenReward(start, end, text[start:end], reward))
+    return summary

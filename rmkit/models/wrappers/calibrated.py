@@ -90,26 +90,26 @@ def read_calibration(folder: Path, fingerprint: str) -> Calibration:
     if not path.is_file():
         return Calibration(fingerprint=fingerprint)
     try:
-        found = json.loads(path.read_text())
-        digest = found.pop("digest")
+        document = json.loads(path.read_text())
+        digest = document.pop("digest")
         for key, cls in (("link", Link), ("normalisation", Normalisation)):
-            found[key] = None if found[key] is None else config.build(cls, found[key], where=f"{path}: {key}")
-        made = Calibration(**found)
+            document[key] = None if document[key] is None else config.build(cls, document[key], where=f"{path}: {key}")
+        result = Calibration(**document)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
         raise ModelError(f"{path} cannot be read ({error}); delete it and calibrate again") from error
-    if made.fingerprint != fingerprint:
+    if result.fingerprint != fingerprint:
         raise ModelError(
-            f"{path} belongs to model {made.fingerprint}, the folder holds {fingerprint}; delete it, calibrate again"
+            f"{path} belongs to model {result.fingerprint}, the folder holds {fingerprint}; delete it, calibrate again"
         )
-    if made.digest != digest:
+    if result.digest != digest:
         raise ModelError(f"{path} was changed since it was written; delete it and calibrate again")
-    return made
+    return result
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
     """Put calibration.json in place, whole or not at all, and tell it in the model card."""
-    told = asdict(calibration) | {"digest": calibration.digest}
-    write_text(folder / CALIBRATION, json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    summary = asdict(calibration) | {"digest": calibration.digest}
+    write_text(folder / CALIBRATION, json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_card(folder)
 
 

@@ -66,8 +66,8 @@ def with_dropout(
 def thinned(weight: Tensor, *, rate: float, passes: int, seed: int = 0) -> Tensor:
     """[1 + passes, inputs]: the weights [inputs] as they are, then thinned by `passes` random masks."""
     generator = torch.Generator().manual_seed(seed)
-    kept = torch.rand(passes, len(weight), generator=generator) >= rate
-    mask = torch.cat([torch.ones(1, len(weight)), kept / (1 - rate)])
+    kept_rows = torch.rand(passes, len(weight), generator=generator) >= rate
+    mask = torch.cat([torch.ones(1, len(weight)), kept_rows / (1 - rate)])
     return weight.detach() * mask.to(weight)
 
 
@@ -137,12 +137,12 @@ def _mean(passes: Sequence[Score]) -> Score:
 
 def _set_rates(classifier: nn.Module, rate: float) -> int:
     """Set every dropout rate; how many there are."""
-    found = 0
+    result = 0
     for part in classifier.modules():
         if isinstance(part, nn.Dropout):
-            part.p, found = rate, found + 1
+            part.p, result = rate, result + 1
         for name in RATES:
             if isinstance(getattr(part, name, None), float):
                 setattr(part, name, rate)
-                found += 1
-    return found
+                result += 1
+    return result

@@ -113,8 +113,8 @@ class EnsembleModel:
             return failed
         config = self.config
         z = [(one.value - mean) / scale for one, mean, scale in zip(scores, config.means, config.scales, strict=True)]
-        found = combined(z, uncertainty_weight=config.uncertainty_weight)
-        aspects = {name: value / self.temperature for name, value in found.items()}
+        result = combined(z, uncertainty_weight=config.uncertainty_weight)
+        aspects = {name: value / self.temperature for name, value in result.items()}
         return Score(aspects[config.rule], std=statistics.stdev(z) / self.temperature, aspects=aspects)
 
 
@@ -160,8 +160,8 @@ def _shared_network(members: Sequence[Any]) -> MemberScores | None:
     first.head = EachOutput()
 
     def scores(batch: Sequence[Candidates]) -> list[list[list[Score]]]:
-        found = first.score(batch)
-        return [[[_output(one, at) for one in row] for row in found] for at in range(len(members))]
+        result = first.score(batch)
+        return [[[_output(one, at) for one in row] for row in result] for at in range(len(members))]
 
     return scores
 
@@ -237,9 +237,9 @@ def load(folder: Path, *, check: bool = True, **options: Any) -> EnsembleModel:
     card = opened.card
     settings = config.build(EnsembleConfig, card["config"], where=f"{folder / artefact.CARD}")
     members = [load_model(folder / MEMBERS / str(at), check=check, **options) for at in range(len(settings.members))]
-    found = tuple(member.info.fingerprint for member in members)
-    if found != settings.members:
-        raise ModelError(f"{folder}: its members are {', '.join(found)}, {artefact.CARD} says {settings.members}")
+    result = tuple(member.info.fingerprint for member in members)
+    if result != settings.members:
+        raise ModelError(f"{folder}: its members are {', '.join(result)}, {artefact.CARD} says {settings.members}")
     model = EnsembleModel(opened, settings, members, temperature=float(card["temperature"]))
     return golden.verified(opened, model, check=check)
 

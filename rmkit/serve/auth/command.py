@@ -17,7 +17,7 @@ _NAME = re.compile(r"[\w.-]{1,64}")
 
 
 def main(argv: list[str]) -> int:
-    made = parser(
+    argument_parser = parser(
         "token",
         "Tokens of the reward service: hashed at rest, with scopes, a rate and an end.",
         examples=[
@@ -28,14 +28,14 @@ def main(argv: list[str]) -> int:
             "token revoke trainer",
         ],
     )
-    made.add_argument("action", choices=("create", "list", "revoke"))
-    made.add_argument("name", nargs="?", help="whose token it is; rewards are logged under this name")
-    made.add_argument(
+    argument_parser.add_argument("action", choices=("create", "list", "revoke"))
+    argument_parser.add_argument("name", nargs="?", help="whose token it is; rewards are logged under this name")
+    argument_parser.add_argument(
         "--scope", action="append", choices=SCOPES, help="what it may do (default score); may be repeated"
     )
-    made.add_argument("--rate", type=float, metavar="N", help="requests a minute (default: no limit)")
-    made.add_argument("--expires", metavar="SPAN", help="end after 12h, 7d, 4w (default: never)")
-    options = made.parse_args(argv)
+    argument_parser.add_argument("--rate", type=float, metavar="N", help="requests a minute (default: no limit)")
+    argument_parser.add_argument("--expires", metavar="SPAN", help="end after 12h, 7d, 4w (default: never)")
+    options = argument_parser.parse_args(argv)
     if options.action != "list" and not _NAME.fullmatch(options.name or ""):
         raise UsageError(f"rmkit token {options.action} NAME: letters, digits, '.', '-' and '_', got {options.name!r}")
     if options.rate is not None and options.rate <= 0:
@@ -50,25 +50,25 @@ def main(argv: list[str]) -> int:
                     requests_per_minute=options.rate,
                     expires=_end(options.expires),
                 )
-                told = f"{token}\nIt is shown this once only. Send it as: Authorization: Bearer TOKEN"
-                emit({"name": options.name, "token": token}, as_json=options.json, text=told)
+                text = f"{token}\nIt is shown this once only. Send it as: Authorization: Bearer TOKEN"
+                emit({"name": options.name, "token": token}, as_json=options.json, text=text)
             case "list":
-                found = principals.stored(ledger)
-                emit({"tokens": [_told(one) for one in found]}, as_json=options.json, text=_table(found))
+                result = principals.stored(ledger)
+                emit({"tokens": [_told(one) for one in result]}, as_json=options.json, text=_table(result))
             case "revoke":
                 revoked = principals.revoke(ledger, options.name)
-                told = f"{revoked.name} is revoked; running services refuse it within {principals.REFRESH_S:g} s"
-                emit(_told(revoked), as_json=options.json, text=told)
+                text = f"{revoked.name} is revoked; running services refuse it within {principals.REFRESH_S:g} s"
+                emit(_told(revoked), as_json=options.json, text=text)
     return 0
 
 
 def _end(span: str | None) -> datetime | None:
     if span is None:
         return None
-    if not (found := _SPAN.fullmatch(span)):
+    if not (match := _SPAN.fullmatch(span)):
         raise UsageError(f"--expires takes a number with h, d or w (12h, 7d, 4w), got {span!r}")
-    hours = {"h": 1, "d": 24, "w": 168}[found[2]]
-    return datetime.now(UTC) + timedelta(hours=hours * int(found[1]))
+    hours = {"h": 1, "d": 24, "w": 168}[match[2]]
+    return datetime.now(UTC) + timedelta(hours=hours * int(match[1]))
 
 
 def _told(one: Principal) -> dict[str, object]:
@@ -83,13 +83,13 @@ def _told(one: Principal) -> dict[str, object]:
     }
 
 
-def _table(found: Sequence[Principal]) -> str:
-    if not found:
+def _table(result: Sequence[Principal]) -> str:
+    if not result:
         return "no tokens; a first one: rmkit token create NAME"
-    width = max(len(one.name) for one in found)
+    width = max(len(one.name) for one in result)
     return "\n".join(
         f"{one.name:<{width}}  {one.refused or 'valid':<22}  {','.join(one.scopes):<20}  "
         f"{f'{one.requests_per_minute:g}/min' if one.requests_per_minute else 'no limit':<10}  "
         f"{'until ' + one.expires if one.expires else 'no end'}"
-        for one in found
+        for one in result
     )

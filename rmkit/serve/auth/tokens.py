@@ -67,7 +67,7 @@ def create(
     if unknown := set(scopes) - set(SCOPES):
         raise UsageError(f"no scope {', '.join(sorted(unknown))}; scopes are {', '.join(SCOPES)}")
     token = "rmk_" + secrets.token_urlsafe(32)
-    made = Principal(
+    result = Principal(
         name=name,
         sha256=sha256(token),
         scopes=tuple(sorted(set(scopes))),
@@ -76,7 +76,7 @@ def create(
         expires=expires.astimezone(UTC).isoformat(timespec="seconds") if expires else None,
     )
     try:
-        ledger.put(KIND, PREFIX + name, asdict(made), expect=0)
+        ledger.put(KIND, PREFIX + name, asdict(result), expect=0)
     except ConflictError as error:
         raise UsageError(f"a token named {name!r} is there already; revoked names are not used again") from error
     return token
@@ -138,11 +138,11 @@ class Keyring:
         return principal
 
     def _find(self, digest: str) -> Principal | None:
-        found = None
+        result = None
         for principal in self._principals:
             if hmac.compare_digest(principal.sha256, digest):
-                found = principal
-        return found
+                result = principal
+        return result
 
     def _charge(self, principal: Principal) -> None:
         """A bucket of ten seconds' worth (at least one request) that fills up at the principal's rate."""

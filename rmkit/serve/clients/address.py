@@ -37,9 +37,9 @@ def address(url: str | None = None, *, token: str | None = None, model: str | No
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError("a reward service's URL begins with http:// or https:// and names a host")
-    found = _PATH_TOKEN.match(parts.path)
-    path = (found["before"] + (found["after"] or "")) if found else parts.path
-    written = unquote(found["token"]) if found else unquote(parts.password or "")
+    match = _PATH_TOKEN.match(parts.path)
+    path = (match["before"] + (match["after"] or "")) if match else parts.path
+    written = unquote(match["token"]) if match else unquote(parts.password or "")
     host = parts.netloc.rpartition("@")[2]
     return Address(
         urlunsplit((parts.scheme, host, path.rstrip("/"), "", "")),

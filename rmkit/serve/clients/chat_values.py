@@ -17,9 +17,9 @@ def conversation(value: Any, *, role: str) -> Conversation:
     with them.
     """
     if isinstance(value, str):
-        if role == "user" and (found := CONTROL.search(value)):
+        if role == "user" and (match := CONTROL.search(value)):
             raise DataError(
-                f"the prompt is a text with the control token {found[0]!r}; give the trainer a conversational dataset "
+                f"the prompt is a text with the control token {match[0]!r}; give the trainer a conversational dataset "
                 "(lists of messages), or use a route that reads policy text"
             )
         return (Message(role, value),)

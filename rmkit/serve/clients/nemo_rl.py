@@ -24,9 +24,9 @@ class RewardServiceEnvironment:
     """`config` holds url, token, model (see `RewardClient`) and unscored_reward, all optional."""
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
-        given = config or {}
-        self.client = RewardClient(given.get("url"), token=given.get("token"), model=given.get("model"))
-        self.unscored_reward: float | None = given.get("unscored_reward")
+        inputs = config or {}
+        self.client = RewardClient(inputs.get("url"), token=inputs.get("token"), model=inputs.get("model"))
+        self.unscored_reward: float | None = inputs.get("unscored_reward")
 
     def step(self, message_log_batch: Sequence[Sequence[Mapping[str, Any]]], metadata: Sequence[Any]) -> Any:
         """EnvironmentReturn with one reward per message log; every episode ends. Raises RewardServiceError."""

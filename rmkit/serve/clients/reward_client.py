@@ -60,13 +60,13 @@ class RewardClient:
     def info(self) -> ModelInfo:
         """What a number from this model means: asked once, and renewed by every answer."""
         if self._info is None:
-            told = self.service.ask("/rmkit/v1/models")
-            wanted = self.service.at.model or told["default"]
-            found = [model for model in told["models"] if model["name"] == wanted]
-            if not found:
-                names = ", ".join(model["name"] for model in told["models"])
-                raise RewardServiceError(f"{self.service.at.url} serves no model {wanted!r}; it serves {names}", 404)
-            self._info = _info(found[0])
+            summary = self.service.ask("/rmkit/v1/models")
+            target = self.service.at.model or summary["default"]
+            result = [model for model in summary["models"] if model["name"] == target]
+            if not result:
+                names = ", ".join(model["name"] for model in summary["models"])
+                raise RewardServiceError(f"{self.service.at.url} serves no model {target!r}; it serves {names}", 404)
+            self._info = _info(result[0])
         return self._info
 
     def score(self, batch: Sequence[Candidates]) -> list[list[Score]]:
@@ -145,12 +145,14 @@ class RewardClient:
         """An answer per item; where the request is refused for what is in it, its halves are asked apart."""
         try:
             body = {"model": self.service.at.model, "items": [_written(item) for item in items]}
-            told = self.service.ask(f"/rmkit/v1/{endpoint}", body)
-            if len(told[field]) != len(items):
-                raise RewardServiceError(f"{self.service.at.url} gave {len(told[field])} answers to {len(items)} items")
-            self._info = _info(told["model"])
+            summary = self.service.ask(f"/rmkit/v1/{endpoint}", body)
+            if len(summary[field]) != len(items):
+                raise RewardServiceError(
+                    f"{self.service.at.url} gave {len(summary[field])} answers to {len(items)} items"
+                )
+            self._info = _info(summary["model"])
             models.add(self._info.fingerprint)
-            return [read(one) for one in told[field]]
+            return [read(one) for one in summary[field]]
         except (RewardServiceError, DataError) as error:
             if isinstance(error, RewardServiceError) and error.status not in BAD_ITEMS:
                 raise
@@ -197,12 +199,12 @@ def _written(item: Candidates) -> dict[str, Any]:
 
 
 def _written_completion(completion: Completion) -> dict[str, Any]:
-    made: dict[str, Any] = {"messages": json.loads(messages_json(completion.messages))}
+    document: dict[str, Any] = {"messages": json.loads(messages_json(completion.messages))}
     if completion.source is not None:
-        made["source"] = completion.source
+        document["source"] = completion.source
     if completion.step_ends:
-        made["step_ends"] = list(completion.step_ends)
-    return made
+        document["step_ends"] = list(completion.step_ends)
+    return document
 
 
 def _key(item: Candidates, completion: Completion) -> str:
@@ -213,26 +215,28 @@ def _key(item: Candidates, completion: Completion) -> str:
     return content_hash("\n".join(texts))
 
 
-def _info(told: Mapping[str, Any]) -> ModelInfo:
-    return ModelInfo(told["name"], told["kind"], told["scale"], told["pointwise"], told["fingerprint"])
+def _info(payload: Mapping[str, Any]) -> ModelInfo:
+    return ModelInfo(payload["name"], payload["kind"], payload["scale"], payload["pointwise"], payload["fingerprint"])
 
 
-def _score(told: Mapping[str, Any]) -> Score:
-    value = told.get("value")
+def _score(payload: Mapping[str, Any]) -> Score:
+    value = payload.get("value")
     if value is None:
-        return Score.failed(told.get("unscored") or "the service gave no value")
+        return Score.failed(payload.get("unscored") or "the service gave no value")
     return Score(
         value=float(value),
-        std=told.get("std"),
-        steps=tuple(float("nan") if step is None else step for step in told.get("steps") or ()),
-        aspects={name: aspect for name, aspect in (told.get("aspects") or {}).items() if aspect is not None},
-        rationale=told.get("rationale"),
-        normalised=told.get("normalised"),
-        truncated=bool(told.get("truncated")),
+        std=payload.get("std"),
+        steps=tuple(float("nan") if step is None else step for step in payload.get("steps") or ()),
+        aspects={name: aspect for name, aspect in (payload.get("aspects") or {}).items() if aspect is not None},
+        rationale=payload.get("rationale"),
+        normalised=payload.get("normalised"),
+        truncated=bool(payload.get("truncated")),
     )
 
 
-def _comparison(told: Mapping[str, Any]) -> Comparison:
-    if told.get("p_first") is None:
-        return Comparison.failed(told.get("unscored") or "the service gave no probability")
-    return Comparison(p_first=float(told["p_first"]), swap_gap=told.get("swap_gap"), rationale=told.get("rationale"))
+def _comparison(payload: Mapping[str, Any]) -> Comparison:
+    if payload.get("p_first") is None:
+        return Comparison.failed(payload.get("unscored") or "the service gave no probability")
+    return Comparison(
+        p_first=float(payload["p_first"]), swap_gap=payload.get("swap_gap"), rationale=payload.get("rationale")
+    )

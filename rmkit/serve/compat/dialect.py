@@ -147,8 +147,8 @@ class DialectRoute(APIRoute):
             except DataError as error:
                 return self._refused(422, str(error), {})
             except RequestValidationError as error:  # where and what, without the values
-                told = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:5]]
-                return self._refused(400, "; ".join(told), {})
+                summary = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:5]]
+                return self._refused(400, "; ".join(summary), {})
 
         return answered
 

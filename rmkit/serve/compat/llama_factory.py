@@ -24,8 +24,8 @@ class ScoresResponse(BaseModel):
 
 
 @router.post("/v1/score/evaluation", summary="LLaMA-Factory reward API")
-async def evaluation(request: Request, asked: ScoresRequest) -> ScoresResponse:
-    scored = await score_each(request, [_whole(text) for text in asked.messages])
+async def evaluation(request: Request, body: ScoresRequest) -> ScoresResponse:
+    scored = await score_each(request, [_whole(text) for text in body.messages])
     return ScoresResponse(scores=numbers(request, [one.score for one in scored]))
 
 

@@ -43,12 +43,12 @@ class AggregateRequest(BaseModel):
 
 
 @router.post("/verify", summary="NeMo-Gym reward of a rollout")
-async def verify(request: Request, asked: VerifyRequest) -> Response:
+async def verify(request: Request, body: VerifyRequest) -> Response:
     def read(_: PolicyText) -> Candidates:
-        return rollout(asked.responses_create_params, asked.response)
+        return rollout(body.responses_create_params, body.response)
 
     score = (await score_each(request, [read]))[0].score
-    return answer({**asked.model_dump(), **_verdict(score)})
+    return answer({**body.model_dump(), **_verdict(score)})
 
 
 @router.post("/seed_session", summary="Nothing to prepare")
@@ -57,13 +57,13 @@ async def seed_session() -> dict[str, Any]:
 
 
 @router.post("/aggregate_metrics", summary="Mean and spread of rewards, failures apart")
-async def aggregate_metrics(asked: AggregateRequest) -> Response:
+async def aggregate_metrics(body: AggregateRequest) -> Response:
     """Over all rollouts and per task (`_ng_task_index`); tagged failures are counted, never averaged."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
-    for row in asked.verify_responses:
+    for row in body.verify_responses:
         groups.setdefault(str(row.get("_ng_task_index", 0)), []).append(row)
     tasks = [{"_ng_task_index": rows[0].get("_ng_task_index", 0), **_statistics(rows)} for rows in groups.values()]
-    overall = _statistics(asked.verify_responses)
+    overall = _statistics(body.verify_responses)
     key = {name: overall[name] for name in ("mean/reward",) if name in overall}
     return answer({"group_level_metrics": tasks, "agent_metrics": overall, "key_metrics": key})
 
@@ -138,13 +138,13 @@ def _text(content: Any) -> str:
 
 
 def _statistics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    kept = [row["reward"] for row in rows if "_ng_failure_class" not in row and _is_number(row.get("reward"))]
-    found: dict[str, float] = {"rollouts": len(rows), "failures": len(rows) - len(kept)}
-    if kept:
-        spread = statistics.stdev(kept) if len(kept) > 1 else 0.0
-        found |= {"mean/reward": statistics.fmean(kept), "std/reward": spread}
-        found |= {"min/reward": min(kept), "max/reward": max(kept)}
-    return found
+    kept_rows = [row["reward"] for row in rows if "_ng_failure_class" not in row and _is_number(row.get("reward"))]
+    by_key: dict[str, float] = {"rollouts": len(rows), "failures": len(rows) - len(kept_rows)}
+    if kept_rows:
+        spread = statistics.stdev(kept_rows) if len(kept_rows) > 1 else 0.0
+        by_key |= {"mean/reward": statistics.fmean(kept_rows), "std/reward": spread}
+        by_key |= {"min/reward": min(kept_rows), "max/reward": max(kept_rows)}
+    return by_key
 
 
 def _is_number(value: Any) -> bool:

@@ -37,15 +37,15 @@ class RewardResponse(BaseModel):
 
 
 @router.post("/get_reward", summary="OpenRLHF remote reward model")
-async def get_reward(request: Request, asked: RewardRequest) -> RewardResponse:
-    prompts = asked.prompts
-    if prompts is not None and len(prompts) != len(asked.query):
-        raise RefusedError(422, f"{len(asked.query)} queries and {len(prompts)} prompts; they go together")
-    cut: list[bool] = [False] * len(asked.query)
+async def get_reward(request: Request, body: RewardRequest) -> RewardResponse:
+    prompts = body.prompts
+    if prompts is not None and len(prompts) != len(body.query):
+        raise RefusedError(422, f"{len(body.query)} queries and {len(prompts)} prompts; they go together")
+    cut: list[bool] = [False] * len(body.query)
     if prompts is None:
-        readings: list[Reading] = [_whole(query) for query in asked.query]
+        readings: list[Reading] = [_whole(query) for query in body.query]
     else:
-        readings = [_after(p, q, cut, n) for n, (p, q) in enumerate(zip(prompts, asked.query, strict=True))]
+        readings = [_after(p, q, cut, n) for n, (p, q) in enumerate(zip(prompts, body.query, strict=True))]
     scored = [one.score for one in await score_each(request, readings)]
     values = numbers(request, scored)
     logs = {

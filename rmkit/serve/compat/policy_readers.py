@@ -88,8 +88,8 @@ def _plain(prompt: str, query: str) -> Candidates:
 
 
 def _bos(text: str) -> int:
-    found = _PLAIN_BOS.match(text)
-    return found.end() if found else 0
+    match = _PLAIN_BOS.match(text)
+    return match.end() if match else 0
 
 
 @lru_cache

@@ -54,8 +54,8 @@ class TemplateReader:
 
     def opens(self, text: str) -> bool:
         """Whether the text begins with a control token, as this template's conversations do."""
-        found = self._opening.match(text, self._begin(text))
-        return found is not None and found.end() > found.start()
+        match = self._opening.match(text, self._begin(text))
+        return match is not None and match.end() > match.start()
 
     def read(self, text: str) -> Candidates:
         """The conversation of a text; raises DataError where it cannot be read back exactly."""
@@ -81,8 +81,8 @@ class TemplateReader:
 
     def _begin(self, text: str) -> int:
         """Where the conversation begins behind padding and the BOS token."""
-        found = self._start.match(text)
-        return found.end() if found else 0
+        match = self._start.match(text)
+        return match.end() if match else 0
 
     def _turns(self, text: str) -> list[_Turn]:
         opened = self._opening.match(text, self._begin(text))
@@ -91,9 +91,9 @@ class TemplateReader:
         return list(self._split(text, _role(opened), opened.end()))
 
     def _split(self, text: str, role: str, start: int) -> Iterator[_Turn]:
-        while found := self._next[role].search(text, start) if role in self._next else None:
-            yield _Turn(role, start, found.start())
-            role, start = _role(found), found.end()
+        while match := self._next[role].search(text, start) if role in self._next else None:
+            yield _Turn(role, start, match.start())
+            role, start = _role(match), match.end()
         yield _Turn(role, start, reply_end(text, start, self._ends) if role == "assistant" else len(text))
 
     def _checked(self, text: str, turns: list[_Turn]) -> Candidates:
@@ -107,8 +107,8 @@ class TemplateReader:
                 raise DataError(f"{self.name}: the {message.role} turn holds the control token {stray!r}")
         if _visible(self._written(messages)) != _visible(text[turns[0].start : turns[-2].end]):
             raise DataError(f"{self.name}: the template would not write this text for the messages in it")
-        kept = tuple(message for message in messages if message.role != "system" or message.content.strip())
-        return Candidates(kept[:-1], (Completion((kept[-1],)),))
+        kept_rows = tuple(message for message in messages if message.role != "system" or message.content.strip())
+        return Candidates(kept_rows[:-1], (Completion((kept_rows[-1],)),))
 
     def _content(self, text: str, turn: _Turn) -> str:
         content = text[turn.start : turn.end]
@@ -169,8 +169,8 @@ def _longest_first(marker: tuple[str, str]) -> tuple[int, str]:
     return -len(marker[0]), marker[0]
 
 
-def _role(found: re.Match[str]) -> str:
-    return str(found.lastgroup).rsplit("_", 1)[0]
+def _role(match: re.Match[str]) -> str:
+    return str(match.lastgroup).rsplit("_", 1)[0]
 
 
 def _visible(text: str) -> str:

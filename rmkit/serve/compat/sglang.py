@@ -50,15 +50,15 @@ class EmbeddingsRequest(BaseModel):
 
 @router.post("/classify", summary="SGLang classification: the raw logit")
 @router.put("/classify", summary="SGLang classification: the raw logit")
-async def classify(request: Request, asked: ClassifyRequest) -> Response:
-    began, inputs = time.monotonic(), asked.inputs()
+async def classify(request: Request, body: ClassifyRequest) -> Response:
+    began, inputs = time.monotonic(), body.inputs()
     scored = await score_each(request, text_readings(inputs, engine_of(request).model(None)))
     values = numbers(request, [one.score for one in scored])
     seconds = time.monotonic() - began
     rows = [
         {
             "embedding": [value],
-            "meta_info": {"id": _rid(request, asked, n), "prompt_tokens": one.tokens, "e2e_latency": seconds},
+            "meta_info": {"id": _rid(request, body, n), "prompt_tokens": one.tokens, "e2e_latency": seconds},
         }
         for n, (value, one) in enumerate(zip(values, scored, strict=True))
     ]
@@ -67,20 +67,20 @@ async def classify(request: Request, asked: ClassifyRequest) -> Response:
 
 
 @router.post("/v1/embeddings", summary="The reward as an embedding of one number")
-async def embeddings(request: Request, asked: EmbeddingsRequest) -> Response:
-    readings = text_readings(asked.input, engine_of(request).model(asked.model))
-    scored = await score_each(request, readings, model=asked.model)
+async def embeddings(request: Request, body: EmbeddingsRequest) -> Response:
+    readings = text_readings(body.input, engine_of(request).model(body.model))
+    scored = await score_each(request, readings, model=body.model)
     values = numbers(request, [one.score for one in scored])
     tokens = sum(one.tokens for one in scored)
     data = [{"object": "embedding", "embedding": [value], "index": n} for n, value in enumerate(values)]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    name = asked.model or engine_of(request).default
+    name = body.model or engine_of(request).default
     return answer({"object": "list", "data": data, "model": name, "usage": usage})
 
 
-def _rid(request: Request, asked: ClassifyRequest, number: int) -> str:
-    if isinstance(asked.rid, str):
-        return asked.rid
-    if asked.rid and number < len(asked.rid):
-        return asked.rid[number]
+def _rid(request: Request, body: ClassifyRequest, number: int) -> str:
+    if isinstance(body.rid, str):
+        return body.rid
+    if body.rid and number < len(body.rid):
+        return body.rid[number]
     return f"{request.scope.get('rmkit.request_id', '')}-{number}"

@@ -100,18 +100,18 @@ def learn(template: PolicyTemplate, renderer: TemplateRenderer) -> Markers:
             between.setdefault(first, {}).setdefault(then, set()).add(text)
     _drop_what_is_plain_text(before, between)
     if ends := between.get("assistant", {}).get("assistant"):  # what ends a reply opens no further one
-        ends -= {text for text in ends if text.strip() in {found.strip() for found in after}}
+        ends -= {text for text in ends if text.strip() in {result.strip() for result in after}}
     for first, then in (("user", "assistant"), ("assistant", "user")):
         if then not in between.get(first, {}):
             raise ConfigError(
                 f"the policy template {template.name!r} does not set {first} from {then} turns by control tokens, so "
                 "its text cannot be read back; send messages, or a prompt apart from its reply"
             )
-    texts = [text for follow in between.values() for found in follow.values() for text in found]
+    texts = [text for follow in between.values() for result in follow.values() for text in result]
     control = {token for text in [*texts, *after, template.eos] for token in CONTROL.findall(text)}
     return Markers(
-        {role: frozenset(found) for role, found in before.items()},
-        {first: {then: frozenset(found) for then, found in follow.items()} for first, follow in between.items()},
+        {role: frozenset(result) for role, result in before.items()},
+        {first: {then: frozenset(result) for then, result in follow.items()} for first, follow in between.items()},
         frozenset(after),
         frozenset(control | ({template.eos} if template.eos else set())),
     )
@@ -125,14 +125,14 @@ def _probe(renderer: TemplateRenderer, roles: Sequence[str]) -> list[str] | None
     except Exception:  # templates raise what they like
         return None
     pieces = re.split("[\ue000-\ue0ff]", text)
-    kept = [character for character in text if "\ue000" <= character <= "\ue0ff"]
-    return pieces if kept == probes else None
+    kept_rows = [character for character in text if "\ue000" <= character <= "\ue0ff"]
+    return pieces if kept_rows == probes else None
 
 
 def _drop_what_is_plain_text(before: dict[str, set[str]], between: dict[str, dict[str, set[str]]]) -> None:
     for follow in between.values():
-        for then, found in list(follow.items()):
-            if not all(CONTROL.search(text) for text in found):
+        for then, result in list(follow.items()):
+            if not all(CONTROL.search(text) for text in result):
                 del follow[then]
     if not between.get("system", {}).get("user") or before["system"] & before.get("user", set()):
         before.pop("system", None)
@@ -146,7 +146,7 @@ def pattern(text: str, *, loose: bool) -> str:
     white space takes quadratic time.
     """
     parts = re.split(r"(?<=[>\]])\s*(?=[<\[])", text.strip() if loose else text)
-    made = r"\s*".join(re.escape(part) for part in parts)
+    result = r"\s*".join(re.escape(part) for part in parts)
     for form, dates in _DATE_FORMS.items():
-        made = made.replace(re.escape(PINNED_DATE.strftime(form)), dates)
-    return rf"{made}\s*" if loose else made
+        result = result.replace(re.escape(PINNED_DATE.strftime(form)), dates)
+    return rf"{result}\s*" if loose else result

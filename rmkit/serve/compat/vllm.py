@@ -109,63 +109,63 @@ class ScoreRequest(_Asked):
         return list(zip(prompts, replies, strict=True))
 
 
-def _only(given: Sequence[str | list[str] | None], names: str) -> list[str]:
-    found = [value for value in given if value is not None]
-    if len(found) != 1:
+def _only(inputs: Sequence[str | list[str] | None], names: str) -> list[str]:
+    result = [value for value in inputs if value is not None]
+    if len(result) != 1:
         raise RefusedError(400, f"exactly one of {names} is needed")
-    texts = [found[0]] if isinstance(found[0], str) else found[0]
+    texts = [result[0]] if isinstance(result[0], str) else result[0]
     if not texts:
         raise RefusedError(400, "the input is empty")
     return texts
 
 
 @router.post("/classify", summary="vLLM classification")
-async def classify(request: Request, asked: ClassifyRequest) -> Response:
-    model = engine_of(request).model(asked.model)
-    scored = await score_each(request, asked.readings(model), model=asked.model)
-    values = _activated(request, asked, model, scored)
+async def classify(request: Request, body: ClassifyRequest) -> Response:
+    model = engine_of(request).model(body.model)
+    scored = await score_each(request, body.readings(model), model=body.model)
+    values = _activated(request, body, model, scored)
     data = [{"index": n, "label": "LABEL_0", "probs": [p], "num_classes": 1} for n, p in enumerate(values)]
-    return _listed(request, asked, "classify", data, scored)
+    return _listed(request, body, "classify", data, scored)
 
 
 @router.post("/pooling", summary="vLLM pooling: the reward, or one number per step")
-async def pooling(request: Request, asked: PoolingRequest) -> Response:
-    if asked.encoding_format not in ("float", "base64"):
-        raise RefusedError(400, f"encoding_format must be float or base64, got {asked.encoding_format!r}")
-    model = engine_of(request).model(asked.model)
-    scored = await score_each(request, asked.readings(model), model=asked.model)
-    match asked.task:
+async def pooling(request: Request, body: PoolingRequest) -> Response:
+    if body.encoding_format not in ("float", "base64"):
+        raise RefusedError(400, f"encoding_format must be float or base64, got {body.encoding_format!r}")
+    model = engine_of(request).model(body.model)
+    scored = await score_each(request, body.readings(model), model=body.model)
+    match body.task:
         case None | "classify":
-            rows: list[Any] = [[value] for value in _activated(request, asked, model, scored)]
+            rows: list[Any] = [[value] for value in _activated(request, body, model, scored)]
         case "token_classify":
             rows = [_steps(one.score) for one in scored]
         case _:
-            raise RefusedError(400, f"task must be classify or token_classify, got {asked.task!r}")
-    if asked.encoding_format == "base64":
+            raise RefusedError(400, f"task must be classify or token_classify, got {body.task!r}")
+    if body.encoding_format == "base64":
         rows = [_base64(row) for row in rows]
     data = [{"index": number, "object": "pooling", "data": row} for number, row in enumerate(rows)]
-    return _listed(request, asked, "pool", data, scored)
+    return _listed(request, body, "pool", data, scored)
 
 
 @router.post("/score", summary="vLLM scoring of prompt and reply")
 @router.post("/v1/score", summary="vLLM scoring of prompt and reply")
-async def score(request: Request, asked: ScoreRequest) -> Response:
-    model = engine_of(request).model(asked.model)
-    readings = [plain_reading(prompt, reply) for prompt, reply in asked.pairs()]
-    scored = await score_each(request, readings, model=asked.model)
-    values = _activated(request, asked, model, scored)
+async def score(request: Request, body: ScoreRequest) -> Response:
+    model = engine_of(request).model(body.model)
+    readings = [plain_reading(prompt, reply) for prompt, reply in body.pairs()]
+    scored = await score_each(request, readings, model=body.model)
+    values = _activated(request, body, model, scored)
     data = [{"index": number, "object": "score", "score": value} for number, value in enumerate(values)]
-    return _listed(request, asked, "score", data, scored)
+    return _listed(request, body, "score", data, scored)
 
 
-def _activated(request: Request, asked: _Asked, model: RewardModel, scored: Sequence[Scored]) -> list[float]:
-    if asked.use_activation is not None and asked.activation not in (None, asked.use_activation):
+def _activated(request: Request, body: _Asked, model: RewardModel, scored: Sequence[Scored]) -> list[float]:
+    if body.use_activation is not None and body.activation not in (None, body.use_activation):
         raise RefusedError(400, "use_activation and activation contradict each other")
-    wanted = asked.activation if asked.use_activation is None else asked.use_activation
+    target = body.activation if body.use_activation is None else body.use_activation
     logits = model.info.scale in ("logit", "log_ratio", "win_logit")
-    squash = logits and (wanted if wanted is not None else not is_regression(model))
-    made = [_squashed(one.score) if squash else one.score for one in scored]
-    return numbers(request, made)
+    squash = logits and (target if target is not None else not is_regression(model))
+    result = [_squashed(one.score) if squash else one.score for one in scored]
+    return numbers(request, result)
 
 
 def _squashed(score: Score) -> Score:
@@ -193,14 +193,14 @@ def _base64(row: Sequence[Any]) -> str:
 
 
 def _listed(
-    request: Request, asked: _Asked, prefix: str, data: Sequence[Mapping[str, Any]], scored: Sequence[Scored]
+    request: Request, requests: _Asked, prefix: str, data: Sequence[Mapping[str, Any]], scored: Sequence[Scored]
 ) -> Response:
     tokens = sum(one.tokens for one in scored)
     body = {
         "id": f"{prefix}-{uuid.uuid4().hex}",
         "object": "list",
         "created": int(time.time()),
-        "model": asked.model or engine_of(request).default,
+        "model": requests.model or engine_of(request).default,
         "data": list(data),
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0},
     }

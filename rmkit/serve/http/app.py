@@ -113,8 +113,8 @@ async def _not_found(request: Request, error: HTTPException) -> Response:
 
 async def _malformed(request: Request, error: RequestValidationError) -> Response:
     """Where and what, without the values: a request's text belongs in no log."""
-    told = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:5]]
-    return _problem(request, 422, "; ".join(told))
+    summary = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:5]]
+    return _problem(request, 422, "; ".join(summary))
 
 
 def _problem(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:

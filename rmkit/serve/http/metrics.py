@@ -20,21 +20,21 @@ class Instruments:
 
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        kept: dict[str, Any] = {"registry": self.registry}
-        self.requests = Counter("rmkit_requests", "Requests by route and status", ["route", "status"], **kept)
-        self.seconds = Histogram("rmkit_request_seconds", "Time to answer", ["route"], buckets=SECONDS, **kept)
-        self.scores = Counter("rmkit_scores", "Completions by outcome", ["model", "outcome"], **kept)
-        self.values = Summary("rmkit_reward", "Sum and count of the raw rewards", ["model"], **kept)
-        self.batches = Gauge("rmkit_batches", "Micro-batches scored", ["model"], multiprocess_mode="sum", **kept)
-        self.lost = Gauge("rmkit_reward_log_lost", "Requests not logged", multiprocess_mode="sum", **kept)
+        kept_rows: dict[str, Any] = {"registry": self.registry}
+        self.requests = Counter("rmkit_requests", "Requests by route and status", ["route", "status"], **kept_rows)
+        self.seconds = Histogram("rmkit_request_seconds", "Time to answer", ["route"], buckets=SECONDS, **kept_rows)
+        self.scores = Counter("rmkit_scores", "Completions by outcome", ["model", "outcome"], **kept_rows)
+        self.values = Summary("rmkit_reward", "Sum and count of the raw rewards", ["model"], **kept_rows)
+        self.batches = Gauge("rmkit_batches", "Micro-batches scored", ["model"], multiprocess_mode="sum", **kept_rows)
+        self.lost = Gauge("rmkit_reward_log_lost", "Requests not logged", multiprocess_mode="sum", **kept_rows)
         self.unlogged = Gauge(
-            "rmkit_reward_log_waiting", "Requests not in the ledger yet", multiprocess_mode="livesum", **kept
+            "rmkit_reward_log_waiting", "Requests not in the ledger yet", multiprocess_mode="livesum", **kept_rows
         )
         self.queue = Gauge(
-            "rmkit_queue_tokens", "Estimated tokens waiting", ["model"], multiprocess_mode="livesum", **kept
+            "rmkit_queue_tokens", "Estimated tokens waiting", ["model"], multiprocess_mode="livesum", **kept_rows
         )
         self.model = Gauge(
-            "rmkit_model", "1 for what was served", ["model", "fingerprint"], multiprocess_mode="livemax", **kept
+            "rmkit_model", "1 for what was served", ["model", "fingerprint"], multiprocess_mode="livemax", **kept_rows
         )
 
     def visited(self, route: str, status: int | None, seconds: float) -> None:

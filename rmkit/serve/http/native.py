@@ -59,28 +59,28 @@ IdempotencyKey = Annotated[
 
 
 @router.post("/score", response_model=wire.ScoreResponse, summary="Score completions")
-async def score(request: Request, asked: wire.ScoreRequest, idempotency_key: IdempotencyKey = None) -> Response:
+async def score(request: Request, body: wire.ScoreRequest, idempotency_key: IdempotencyKey = None) -> Response:
     """Scores [items][completions] in the order asked. One bad completion is unscored and says why; the others are
     scored all the same."""
 
     async def answer() -> Response:
-        call = _call(request, asked, asked.items)
-        answered, scores = await rewards(engine_of(request), request.app.state.barrier, asked, call)
-        return _json(wire.ScoreResponse(scores=scores, **_answered(request, asked, call, answered)))
+        call = _call(request, body, body.items)
+        answered, scores = await rewards(engine_of(request), request.app.state.barrier, body, call)
+        return _json(wire.ScoreResponse(scores=scores, **_answered(request, body, call, answered)))
 
     return await _once(request, idempotency_key, answer)
 
 
 @router.post("/compare", response_model=wire.CompareResponse, summary="Compare pairs")
-async def compare(request: Request, asked: wire.CompareRequest, idempotency_key: IdempotencyKey = None) -> Response:
+async def compare(request: Request, body: wire.CompareRequest, idempotency_key: IdempotencyKey = None) -> Response:
     """For each item the probability that its first completion is better than its second."""
 
     async def answer() -> Response:
-        call = _call(request, asked, asked.items)
-        items = [item.read() for item in asked.items]
-        answered = await engine_of(request).compare_answer(asked.model, items, call=call)
+        call = _call(request, body, body.items)
+        items = [item.read() for item in body.items]
+        answered = await engine_of(request).compare_answer(body.model, items, call=call)
         comparisons = [wire.comparison_out(one) for one in answered.results]
-        return _json(wire.CompareResponse(comparisons=comparisons, **_answered(request, asked, call, answered)))
+        return _json(wire.CompareResponse(comparisons=comparisons, **_answered(request, body, call, answered)))
 
     return await _once(request, idempotency_key, answer)
 
@@ -93,9 +93,9 @@ async def models(request: Request) -> Response:
     return _json(wire.Models(default=engine.default, models=served))
 
 
-def _call(request: Request, asked: wire.Asked, items: Sequence[wire.ItemIn]) -> Call:
+def _call(request: Request, body: wire.Asked, items: Sequence[wire.ItemIn]) -> Call:
     sources = [item.source for item in items]
-    return call_of(request, priority=asked.priority, timeout_s=asked.timeout_s, sources=sources)
+    return call_of(request, priority=body.priority, timeout_s=body.timeout_s, sources=sources)
 
 
 async def _once(request: Request, key: str | None, answer: Callable[[], Awaitable[Response]]) -> Response:
@@ -106,10 +106,10 @@ async def _once(request: Request, key: str | None, answer: Callable[[], Awaitabl
     return await replies.once(who, await request.body(), answer)
 
 
-def _answered(request: Request, asked: wire.Asked, call: Call, answer: Answer[Any]) -> dict[str, Any]:
+def _answered(request: Request, body: wire.Asked, call: Call, answer: Answer[Any]) -> dict[str, Any]:
     return {
         "request_id": call.request_id,
-        "model": wire.model_out(asked.model or engine_of(request).default, answer.info),
+        "model": wire.model_out(body.model or engine_of(request).default, answer.info),
         "queued_ms": round(1000 * answer.queued_s, 3),
         "total_ms": round(1000 * answer.total_s, 3),
     }

@@ -74,17 +74,17 @@ class Swap(BaseModel):
     summary="Serve another model under a name",
     responses=PROBLEMS,
 )
-async def swap(request: Request, asked: Swap) -> Any:
+async def swap(request: Request, requests: Swap) -> Any:
     """Requests that are here already are answered by the old model, later ones by the new. Not a request is refused.
     Only stored models under the folders named at start, their golden scores replayed; only where tokens are asked for,
     and only with one process: several are reloaded by SIGHUP."""
     load: Callable[[str], RewardModel] | None = request.app.state.load_swapped
     if load is None:
         raise RefusedError(403, "models are swapped over HTTP only with tokens and one process; send SIGHUP instead")
-    batcher = engine_of(request).batcher(asked.name)
+    batcher = engine_of(request).batcher(requests.name)
     try:
-        model = await asyncio.to_thread(load, asked.model)
+        model = await asyncio.to_thread(load, requests.model)
     except RmkitError as error:
         raise RefusedError(400, f"the old model stays: {error}") from error
     batcher.swap(model)
-    return wire.model_out(asked.name, model.info)
+    return wire.model_out(requests.name, model.info)

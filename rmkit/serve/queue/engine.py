@@ -61,10 +61,10 @@ class Engine:
 
     def batcher(self, name: str | None) -> Batcher:
         """The named model's batcher (None: the default's). Raises RefusedError 404."""
-        found = self.batchers.get(name or self.default)
-        if found is None:
+        result = self.batchers.get(name or self.default)
+        if result is None:
             raise RefusedError(404, f"no model {name!r} here; one of: {', '.join(self.batchers)}")
-        return found
+        return result
 
     def model(self, name: str | None) -> RewardModel:
         """The model that answers requests coming in now. Raises RefusedError 404."""

@@ -42,12 +42,12 @@ def score(model: RewardModel, items: Sequence[Candidates]) -> list[list[Score]]:
         Candidates(items[numbers[0]].prompt, tuple(c for number in numbers for c in items[number].completions))
         for numbers in rows.values()
     ]
-    found: list[list[Score]] = [[] for _ in items]
+    results: list[list[Score]] = [[] for _ in items]
     for numbers, scores in zip(rows.values(), _checked(model.score(merged), merged), strict=True):
         remaining = iter(scores)
         for number in numbers:
-            found[number] = [next(remaining) for _ in items[number].completions]
-    return found
+            results[number] = [next(remaining) for _ in items[number].completions]
+    return results
 
 
 def compare(model: RewardModel, items: Sequence[Candidates]) -> list[Comparison]:

@@ -290,23 +290,23 @@ def event_of(served: Served, *, sample: float, text: bool) -> Event:
 def _item(item: Candidates, result: list[Score] | Comparison, source: str | None, *, text: bool) -> dict[str, Any]:
     prompt = messages_json(item.prompt)
     replies = [messages_json(completion.messages) for completion in item.completions]
-    told: list[dict[str, Any]] = [
+    lines: list[dict[str, Any]] = [
         {"response": content_hash(reply), "chars": len(completion.text)}
         for reply, completion in zip(replies, item.completions, strict=True)
     ]
-    found: dict[str, Any] = {"prompt": content_hash(prompt), "source": source, "completions": told}
+    by_key: dict[str, Any] = {"prompt": content_hash(prompt), "source": source, "completions": lines}
     if isinstance(result, Comparison):
-        found |= {"p_first": number(result.p_first), **_reason(result.unscored)}
+        by_key |= {"p_first": number(result.p_first), **_reason(result.unscored)}
     else:
-        for one, score in zip(told, result, strict=True):
+        for one, score in zip(lines, result, strict=True):
             one |= {"value": number(score.value), **_reason(score.unscored)}
             if score.truncated:
                 one["truncated"] = True
     if text:
-        found["prompt_text"] = prompt
-        for one, reply in zip(told, replies, strict=True):
+        by_key["prompt_text"] = prompt
+        for one, reply in zip(lines, replies, strict=True):
             one["text"] = reply
-    return found
+    return by_key
 
 
 def _reason(unscored: str | None) -> dict[str, str]:

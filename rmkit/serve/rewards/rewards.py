@@ -17,23 +17,23 @@ Place = tuple[int, int]  # item, completion
 
 
 async def rewards(
-    engine: Engine, barrier: Barrier, asked: wire.ScoreRequest, call: Call
+    engine: Engine, barrier: Barrier, body: wire.ScoreRequest, call: Call
 ) -> tuple[Answer[list[Score]], list[list[wire.ScoreOut]]]:
     """The model's answer, and per completion what goes out. Raises RefusedError."""
-    if asked.mix:
-        check_weights(asked.mix, sorted({name for item in asked.items for name in item.components}))
-    items = [item.read() for item in asked.items]
-    groups = _groups(asked.items)
-    if engine.model(asked.model).info.pointwise:
-        answer = await engine.score_answer(asked.model, items, call=call)
+    if body.mix:
+        check_weights(body.mix, sorted({name for item in body.items for name in item.components}))
+    items = [item.read() for item in body.items]
+    groups = _groups(body.items)
+    if engine.model(body.model).info.pointwise:
+        answer = await engine.score_answer(body.model, items, call=call)
     else:
-        answer = await _score_groups(engine, asked, items, groups, call)
+        answer = await _score_groups(engine, body, items, groups, call)
     out = [[wire.score_out(score) for score in row] for row in answer.results]
-    if asked.mix:
-        _mix(asked, items, out)
-    if asked.transform:
+    if body.mix:
+        _mix(body, items, out)
+    if body.transform:
         for name, places in groups.items():
-            await _transform(engine, barrier, asked, call, answer.info.fingerprint, name, places, out)
+            await _transform(engine, barrier, body, call, answer.info.fingerprint, name, places, out)
     return answer, out
 
 
@@ -48,7 +48,7 @@ def _groups(items: Sequence[wire.ScoreItemIn]) -> dict[str | int, list[Place]]:
 
 async def _score_groups(
     engine: Engine,
-    asked: wire.ScoreRequest,
+    body: wire.ScoreRequest,
     items: Sequence[Candidates],
     groups: dict[str | int, list[Place]],
     call: Call,
@@ -59,56 +59,56 @@ async def _score_groups(
         first = items[places[0][0]]
         if any(items[number].prompt != first.prompt for number, _ in places):
             raise RefusedError(400, f"the completions of group {name!r} answer different prompts")
-        if any((asked.items[number].group_size or 0) > len(places) for number, _ in places):
+        if any((body.items[number].group_size or 0) > len(places) for number, _ in places):
             raise RefusedError(400, f"this model scores a group as a whole; send all of group {name!r} in one request")
         whole.append(Candidates(first.prompt, tuple(items[item].completions[one] for item, one in places)))
-    sources = tuple(asked.items[places[0][0]].source for places in groups.values())
-    answer = await engine.score_answer(asked.model, whole, call=call.with_sources(sources))
-    found = {
+    sources = tuple(body.items[places[0][0]].source for places in groups.values())
+    answer = await engine.score_answer(body.model, whole, call=call.with_sources(sources))
+    result = {
         place: score
         for places, row in zip(groups.values(), answer.results, strict=True)
         for place, score in zip(places, row, strict=True)
     }
-    rows = [[found[number, one] for one in range(len(item.completions))] for number, item in enumerate(items)]
+    rows = [[result[number, one] for one in range(len(item.completions))] for number, item in enumerate(items)]
     return Answer(answer.info, rows, answer.queued_s, answer.total_s)
 
 
-def _mix(asked: wire.ScoreRequest, items: Sequence[Candidates], out: list[list[wire.ScoreOut]]) -> None:
-    for item, candidates, row in zip(asked.items, items, out, strict=True):
+def _mix(body: wire.ScoreRequest, items: Sequence[Candidates], out: list[list[wire.ScoreOut]]) -> None:
+    for item, candidates, row in zip(body.items, items, out, strict=True):
         for number, (completion, score) in enumerate(zip(candidates.completions, row, strict=True)):
             components = {name: values[number] for name, values in item.components.items()}
-            if item.reference is not None and EXACT_MATCH in asked.mix:
+            if item.reference is not None and EXACT_MATCH in body.mix:
                 components[EXACT_MATCH] = exact_match(completion.text, item.reference)
-            made = mixed(asked.mix, {**components, MODEL: score.value})
-            score.reward, score.components = made.reward, dict(made.components)
-            score.unscored = score.unscored or made.missing
+            result = mixed(body.mix, {**components, MODEL: score.value})
+            score.reward, score.components = result.reward, dict(result.components)
+            score.unscored = score.unscored or result.missing
 
 
 async def _transform(
     engine: Engine,
     barrier: Barrier,
-    asked: wire.ScoreRequest,
+    body: wire.ScoreRequest,
     call: Call,
     fingerprint: str,
     name: str | int,
     places: Sequence[Place],
     out: list[list[wire.ScoreOut]],
 ) -> None:
-    assert asked.transform is not None
+    assert body.transform is not None
     scores = [out[item][one] for item, one in places]
     values = [score.reward for score in scores]
     begin, missing = 0, None
-    size = asked.items[places[0][0]].group_size
+    size = body.items[places[0][0]].group_size
     if isinstance(name, str) and size is not None and size != len(places):
-        mix = tuple(sorted(asked.mix.items()))
-        key = (call.client, asked.model or engine.default, mix, asked.transform, name)
+        mix = tuple(sorted(body.mix.items()))
+        key = (call.client, body.model or engine.default, mix, body.transform, name)
         deadline = call.deadline or time.monotonic() + engine.settings.timeout_s
         met = await barrier.meet(key, values, fingerprint=fingerprint, size=size, deadline=deadline)
         if isinstance(met, str):
             missing = met
         else:
             values, begin = met
-    shaped = transformed(asked.transform, values)[begin : begin + len(scores)]
+    shaped = transformed(body.transform, values)[begin : begin + len(scores)]
     if sum(value is not None for value in values) > 1:
         undefined = "the transformed reward is too large for a number"
     else:

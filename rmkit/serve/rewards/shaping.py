@@ -65,8 +65,8 @@ def exact_match(text: str, reference: str) -> float:
 
 def _final_answer(text: str) -> str:
     for pattern in (_BOXED, _ANSWER):
-        if found := pattern.findall(text):
-            return str(found[-1])
+        if result := pattern.findall(text):
+            return str(result[-1])
     return text
 
 
