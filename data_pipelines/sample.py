@@ -24,7 +24,7 @@ TOPICS = {
     "sourdough bread": "starter flour crust oven dough proofing",
     "road bicycles": "chain saddle brakes gears tyres handlebar",
     "house plants": "soil pot sunlight roots watering leaves",
-    "chess openings": "pawn bishop castling centre knight tempo",
+    "chess openings": "pawn bishop castling center knight tempo",
     "home brewing": "hops malt yeast kettle bottle fermenter",
     "trail running": "shoes hills pace ankle trail breathing",
     "film photography": "shutter lens film exposure aperture darkroom",
@@ -208,7 +208,7 @@ def near_duplicate(original: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def benchmark_row(name: str, task: Task) -> dict[str, Any]:
-    """A task in the pairs form, labelled by the rule itself."""
+    """A task in the pairs form, labeled by the rule itself."""
     return {
         "id": name,
         "source": "rmkit-sample-bench",

@@ -28,8 +28,8 @@ def main(argv: list[str]) -> int:
                 return _create(ledger, options)
             case "add":
                 return _add(ledger, options)
-            case "prioritise":
-                return _prioritise(ledger, options)
+            case "prioritize":
+                return _prioritize(ledger, options)
             case "commit":
                 return _commit(ledger, options)
             case "people":
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         ],
     )
     parser.add_argument("--demo", action="store_true", help="serve a ready project on generated sample pairs")
-    verbs = parser.add_subparsers(dest="verb", metavar="{serve,create,add,prioritise,commit,people}")
+    verbs = parser.add_subparsers(dest="verb", metavar="{serve,create,add,prioritize,commit,people}")
     serve = verbs.add_parser("serve", help="serve pages and REST API")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     serve.add_argument("--port", type=int, default=8501)
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--gold", help="dataset version whose labels are known answers, mixed in to measure people")
     add = verbs.add_parser("add", help="take in what denoising, drift and evaluation have queued for a project")
     add.add_argument("name")
-    order = verbs.add_parser("prioritise", help="let reward models decide what is labelled next")
+    order = verbs.add_parser("prioritize", help="let reward models decide what is labeled next")
     order.add_argument("name")
     order.add_argument("--strategy", choices=get_args(Strategy), default="uncertainty")
     order.add_argument("--model", nargs="+", default=[], help="one or more reward models; two or more to disagree")
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     commit.add_argument("name")
     commit.add_argument("--dataset", help="dataset to commit to (default: NAME-labels)")
     commit.add_argument(
-        "--merge", action="store_true", help="all rows of the project's data, the answered ones relabelled"
+        "--merge", action="store_true", help="all rows of the project's data, the answered ones relabeled"
     )
     accounts = verbs.add_parser("people", help="list, add or remove accounts")
     accounts.add_argument("action", nargs="?", choices=["list", "add", "remove"], default="list")
@@ -121,10 +121,10 @@ def _add(ledger: Ledger, options: Any) -> int:
     return 0
 
 
-def _prioritise(ledger: Ledger, options: Any) -> int:
-    from labeling_ui.learning.rank_items import prioritise
+def _prioritize(ledger: Ledger, options: Any) -> int:
+    from labeling_ui.learning.rank_items import prioritize
 
-    summary = prioritise(ledger, open_project(ledger, options.name), options.strategy, models=options.model)
+    summary = prioritize(ledger, open_project(ledger, options.name), options.strategy, models=options.model)
     text = f"{options.name}: {summary['items']} items ordered by {options.strategy}; a running studio takes it up on restart"
     console.emit(summary, as_json=options.json, text=text)
     return 0
@@ -138,7 +138,8 @@ def _commit(ledger: Ledger, options: Any) -> int:
         ledger, open_project(ledger, options.name), lead, dataset=options.dataset, merge=options.merge
     )
     result = {"version": output.version.ref, "rows": output.version.n_rows, "digest": output.version.digest}
-    text = f"{output.version.ref}: {output.version.n_rows} labelled rows\nnext: rmkit train frozen --data {output.version.ref}"
+    ref = output.version.ref
+    text = f"{ref}: {output.version.n_rows} labeled rows\nnext: rmkit train frozen --data {ref}"
     console.emit(result, as_json=options.json, text=text)
     return 0
 

@@ -72,7 +72,7 @@ class PersonReport:
     active_s: float | None
     wall_s: float | None
 
-    def worries(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What a lead should look at; empty where nothing stands out beyond chance."""
         results = []
         if self.gold.n >= 5 and self.gold.interval[1] < 0.8:

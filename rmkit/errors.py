@@ -8,7 +8,7 @@
     |   `-- BusyError   another process holds it; the same call may succeed later
     |-- ConflictError   a record was changed by someone else since it was read
     |-- VersionError    an unknown, erased, diverged or conflicting dataset version
-    |-- ModelError      an artefact that cannot be trusted: missing head, wrong hash, fingerprint mismatch
+    |-- ModelError      an artifact that cannot be trusted: missing head, wrong hash, fingerprint mismatch
     |-- EndpointError   a model endpoint answers no request: unreachable, wrong key, unknown model
     `-- MissingExtraError    an optional dependency is not installed
 
@@ -52,7 +52,7 @@ class VersionError(RmkitError):
 
 
 class ModelError(RmkitError):
-    """A model artefact that cannot be trusted."""
+    """A model artifact that cannot be trusted."""
 
 
 class EndpointError(RmkitError):

@@ -66,8 +66,8 @@ class Candidates:
 class Score:
     """One reward. A failure is `unscored="why"` with value NaN: missing is never zero.
 
-    `value` is the model's raw number, the one that its fingerprint stands for. `normalised` is the same number on the
-    scale that `rmkit normalise` stored beside the model, None where nothing is stored. `truncated` says that the text
+    `value` is the model's raw number, the one that its fingerprint stands for. `normalized` is the same number on the
+    scale that `rmkit normalize` stored beside the model, None where nothing is stored. `truncated` says that the text
     was shortened to the model's limit before it was scored.
     """
 
@@ -77,7 +77,7 @@ class Score:
     aspects: Mapping[str, float] = field(default_factory=dict)
     rationale: str | None = None
     unscored: str | None = None
-    normalised: float | None = None
+    normalized: float | None = None
     truncated: bool = False
 
     def __post_init__(self) -> None:

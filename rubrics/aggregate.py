@@ -4,7 +4,7 @@
                 in HealthBench (arXiv 2505.08775): points reached / points reachable.
     gated       0 where a hard rule is broken, else `weighted` over the other criteria (or 1 where there are none)
     product     product of v^(w / sum w): one failure pulls everything down. No penalties.
-    normalised  z = (v - mean) / std of each criterion over the responses of one prompt, then the mean of z by weight;
+    normalized  z = (v - mean) / std of each criterion over the responses of one prompt, then the mean of z by weight;
                 a criterion that tells nobody apart gives 0
 
 A criterion without a value (the judge abstained) leaves the sum, its weight too; `coverage` is the share of weight
@@ -22,7 +22,7 @@ from typing import Literal
 from rmkit.errors import DataError
 from rubrics.criteria import HARD_RULE, Criterion
 
-Rule = Literal["weighted", "gated", "product", "normalised"]
+Rule = Literal["weighted", "gated", "product", "normalized"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ def aggregate(criteria: Sequence[Criterion], values: Sequence[float | None], *, 
 def aggregate_group(
     criteria: Sequence[Criterion], values: Sequence[Sequence[float | None]], *, rule: Rule
 ) -> list[Aggregate]:
-    """The rewards of all responses to one prompt; `normalised` needs the group, the other rules do not."""
-    if rule != "normalised":
+    """The rewards of all responses to one prompt; `normalized` needs the group, the other rules do not."""
+    if rule != "normalized":
         return [aggregate(criteria, row, rule=rule) for row in values]
     for row in values:
         _check(criteria, row, rule)
-    standard = [_standardised([row[i] for row in values]) for i in range(len(criteria))]
+    standard = [_standardized([row[i] for row in values]) for i in range(len(criteria))]
     plain = [aggregate(criteria, row) for row in values]
     return [
         Aggregate(
@@ -103,7 +103,7 @@ def _weighted(scored: Sequence[tuple[Criterion, float]]) -> float:
     return min(max(math.fsum(c.weight * v for c, v in scored) / reachable, 0.0), 1.0)
 
 
-def _standardised(column: Sequence[float | None]) -> list[float | None]:
+def _standardized(column: Sequence[float | None]) -> list[float | None]:
     known = [value for value in column if value is not None]
     mean, spread = (fmean(known), pstdev(known)) if known else (0.0, 0.0)
     return [None if value is None else (value - mean) / spread if spread > 1e-12 else 0.0 for value in column]

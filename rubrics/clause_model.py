@@ -29,7 +29,7 @@ GroupFree = Literal["weighted", "gated", "product"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RubricConfig:
-    """`file` relative to the TOML; `rule` as in `aggregate` (normalised needs a group, so no single score has it)."""
+    """`file` relative to the TOML; `rule` as in `aggregate` (normalized needs a group, so no single score has it)."""
 
     file: str
     rule: GroupFree = "gated"

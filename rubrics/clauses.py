@@ -1,4 +1,4 @@
-"""Clause-wise scoring: every criterion of a rubric is asked on its own, so none can colour another (SafeWatch, B31).
+"""Clause-wise scoring: every criterion of a rubric is asked on its own, so none can color another (SafeWatch, B31).
 
 Each (response, criterion) is one yes/no call that does not know of the others; hard rules with code make no call at
 all. So the result cannot depend on the order of the clauses, and a clause can be added without asking the others again.

@@ -27,7 +27,7 @@ Row = Mapping[str, Any]
 
 
 def import_rubric(row: Row, *, form: Form | None = None) -> tuple[Conversation, tuple[Criterion, ...]]:
-    """Request and criteria of one row; the form is recognised where it is not named.
+    """Request and criteria of one row; the form is recognized where it is not named.
 
     Raises DataError where it is none of these or something in it is missing or malformed.
     """

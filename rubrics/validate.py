@@ -64,7 +64,7 @@ def problems_of(criteria: Sequence[Criterion], candidates: Candidates) -> list[s
 
 
 def _leaks(principle: str, material: str) -> bool:
-    """Whether it holds a number, a capitalised word inside the sentence, or a run of words of the material."""
+    """Whether it holds a number, a capitalized word inside the sentence, or a run of words of the material."""
     specific = re.findall(r"\d+(?:\.\d+)?|(?<=[a-z,;:] )[A-Z][\w-]{2,}", principle)
     words = set(re.findall(r"[\w.-]*\w", material))
     if any(word in words for word in specific):

@@ -32,7 +32,7 @@ def postgres_server() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="rmkit-pg-"))
     demoted = _demoted(folder)
     try:
-        _initialise(programs, folder, demoted)
+        _initialize(programs, folder, demoted)
         server = _start(programs, folder, demoted)
         try:
             yield folder
@@ -101,7 +101,7 @@ def _demoted(folder: Path) -> dict[str, Any]:
     return {"cwd": folder, "user": "postgres", "group": "postgres", "extra_groups": []}
 
 
-def _initialise(programs: Path, folder: Path, demoted: dict[str, Any]) -> None:
+def _initialize(programs: Path, folder: Path, demoted: dict[str, Any]) -> None:
     (folder / "password").write_text(PASSWORD)
     (folder / "password").chmod(0o644)
     options = ["-U", "rmkit", "--auth=scram-sha-256", "--no-sync", "--no-locale", "--encoding=UTF8"]

@@ -1,4 +1,4 @@
-"""Dawid-Skene: every rater has a confusion matrix, every row a true verdict, both found by expectation-maximisation.
+"""Dawid-Skene: every rater has a confusion matrix, every row a true verdict, both found by expectation-maximization.
 
 Dawid and Skene, "Maximum likelihood estimation of observer error-rates using the EM algorithm", 1979. With T_iz the
 probability that row i truly is z, pi the share of each verdict and theta_jzl the probability that rater j says l about
@@ -45,11 +45,11 @@ def fit(
     rows = np.unique(votes.row)
     truth: NDArray[np.float64] = np.nan_to_num(vote_shares(votes))
     for _ in range(iterations):
-        prior, confusion = _maximise(votes, truth, rows, weight_R, symmetric=symmetric, smoothing=smoothing)
+        prior, confusion = _maximize(votes, truth, rows, weight_R, symmetric=symmetric, smoothing=smoothing)
         before, truth = truth, posterior(votes, prior, confusion)
         if np.abs(truth[rows] - before[rows]).max(initial=0) < tolerance:
             break
-    return _maximise(votes, truth, rows, weight_R, symmetric=symmetric, smoothing=smoothing)
+    return _maximize(votes, truth, rows, weight_R, symmetric=symmetric, smoothing=smoothing)
 
 
 def posterior(votes: Votes, prior: NDArray[np.float64], confusion: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -58,11 +58,11 @@ def posterior(votes: Votes, prior: NDArray[np.float64], confusion: NDArray[np.fl
     for z in range(3):
         answers = np.log(confusion[votes.rater, z, votes.verdict] + _TINY)
         log[:, z] += np.bincount(votes.row, answers, minlength=votes.n_rows)
-    unnormalised = np.exp(log - log.max(1, keepdims=True))
-    return np.asarray(unnormalised / unnormalised.sum(1, keepdims=True))
+    unnormalized = np.exp(log - log.max(1, keepdims=True))
+    return np.asarray(unnormalized / unnormalized.sum(1, keepdims=True))
 
 
-def _maximise(
+def _maximize(
     votes: Votes,
     truth: NDArray[np.float64],
     rows: NDArray[np.int64],

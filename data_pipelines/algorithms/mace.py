@@ -7,7 +7,7 @@ and the truth has a flat prior. With the expected counts K_j (knew), G_j (spamme
     variational  c_j = exp(psi(K_j + a) - psi(K_j + G_j + 2 a)), 1 - c_j with G_j, and
                  xi_jl = exp(psi(S_jl + d) - psi(sum_m S_jm + 3 d)): Beta(a = 0.5) and Dirichlet(d = 10) as in the
                  paper, psi the digamma function. These weights add up to less than 1, and enter the E-step as they are.
-    EM           the counts plus 0.01 / 3, normalised (the smoothing of the authors' code)
+    EM           the counts plus 0.01 / 3, normalized (the smoothing of the authors' code)
 
 Ours: it starts from the vote shares instead of random restarts, so that the result is deterministic, and runs until the
 truth stands still. `symmetric` (default; False is the paper's) averages S_j over first and second, whose order means
@@ -48,8 +48,8 @@ def fit(
             knows, spams = _expected(np.stack([knew_J, spammed_J], 1), _KNOWING_PRIOR).T
             strategy = _expected(said_J3, _STRATEGY_PRIOR)
         else:
-            knows, spams = _normalised(np.stack([knew_J, spammed_J], 1)).T
-            strategy = _normalised(said_J3)
+            knows, spams = _normalized(np.stack([knew_J, spammed_J], 1)).T
+            strategy = _normalized(said_J3)
         truth = posterior(votes, _FLAT, _confusion(knows, spams, strategy))
         if np.abs(truth - before).max(initial=0) < tolerance:
             break
@@ -82,7 +82,7 @@ def _expected(count: NDArray[np.float64], prior: float) -> NDArray[np.float64]:
     return np.asarray(np.exp(digamma(count + prior) - digamma((count + prior).sum(1, keepdims=True))))
 
 
-def _normalised(count: NDArray[np.float64]) -> NDArray[np.float64]:
+def _normalized(count: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((count + _SMOOTHING) / (count + _SMOOTHING).sum(1, keepdims=True))
 
 

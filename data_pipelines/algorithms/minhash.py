@@ -35,7 +35,7 @@ SHINGLE_WORDS = 3
 CANDIDATE_RECALL = 0.995
 BATCH_BYTES = 8_000_000  # of text taken apart at once; its words and hashes take about fifteen times as much
 BATCH_SHINGLES = 4_000_000  # of both sides of the pairs compared at once
-BUCKET_ALL_PAIRS = 16  # larger buckets link each member to the first and to its neighbour only
+BUCKET_ALL_PAIRS = 16  # larger buckets link each member to the first and to its neighbor only
 
 PAIRS = pl.Schema({"i": pl.UInt32, "j": pl.UInt32, "jaccard": pl.Float64})
 

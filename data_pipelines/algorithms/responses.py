@@ -17,7 +17,7 @@ from warehouse.write.rewrite import NEW
 
 KINDS = {1: "single", 2: "pair"}
 SCORED = "scored"  # the method of a label that rewards decided
-UNLABELLED: dict[str, Any] = {
+UNLABELED: dict[str, Any] = {
     "step_ends": None,
     "step_labels": None,
     "p": None,
@@ -40,7 +40,7 @@ def narrowed(row: Mapping[str, Any], positions: Sequence[int], **label: Any) -> 
         "parent_order": [before[at] for at in kept_ids],
         "scores": scores or None,
     }
-    return result | UNLABELLED | label
+    return result | UNLABELED | label
 
 
 def as_pair(row: Mapping[str, Any], better: int, worse: int, rewards: Sequence[float]) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def widened(row: Mapping[str, Any], texts: Sequence[str], *, author: str, keep_g
         "parent_order": [*(before if inputs else []), *[NEW] * len(new)],
         "scores": row["scores"] if inputs else None,
     }
-    return result | UNLABELLED
+    return result | UNLABELED
 
 
 def rewards_of(row: Mapping[str, Any], aspect: str) -> list[float] | None:

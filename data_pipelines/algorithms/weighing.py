@@ -5,7 +5,7 @@ split is neither learned from nor touched. Other rows pass unchanged. What happe
 
     drop        weight 0: dropped with the method's reason; any other weight is multiplied into the row's
     weight      every row stays, its weight multiplied by the method's
-    soft_label  every row stays; p becomes the method's probability that the labelled order is right
+    soft_label  every row stays; p becomes the method's probability that the labeled order is right
 
 `rmkit train` multiplies losses by the weight and learns from p, so all three reach the model. Everything a method saw
 and decided goes to the warehouse table `reliability`. Weights and p are rounded to six digits, so that a processor's
@@ -31,7 +31,7 @@ from rmkit.errors import ConfigError, DataError
 from rmkit.features.encoder import EncoderConfig
 from rmkit.heads.stacked_training import HeadConfig
 from rmkit.reliability.feature_pairs import FeaturePairs, oriented
-from rmkit.reliability.label_weights import Verdicts
+from rmkit.reliability.label_weights import LabelWeights
 from rmkit.reliability.noise_prior import NoisePrior
 from rmkit.types import Score
 from warehouse.lineage.reliability_audit import AUDIT
@@ -151,7 +151,7 @@ def noise_facts(prior: NoisePrior) -> dict[str, Any]:
 
 def weighed(
     frame: pl.DataFrame,
-    verdicts: Verdicts,
+    verdicts: LabelWeights,
     *,
     action: Action,
     audit: pa.Table | None = None,
@@ -173,12 +173,12 @@ def weighed(
     )
 
 
-def audited(result: StepResult, verdicts: Verdicts) -> StepResult:
+def audited(result: StepResult, verdicts: LabelWeights) -> StepResult:
     """The result of a step that did itself what the verdicts say, with their facts and the audit of all rows."""
     return result._replace(facts=_summary(verdicts) | result.facts, records=_records(verdicts, _told(verdicts), None))
 
 
-def _summary(verdicts: Verdicts) -> dict[str, Any]:
+def _summary(verdicts: LabelWeights) -> dict[str, Any]:
     return {
         "method": verdicts.method,
         "judged": len(verdicts.ids),
@@ -188,7 +188,7 @@ def _summary(verdicts: Verdicts) -> dict[str, Any]:
     }
 
 
-def _told(verdicts: Verdicts) -> pl.DataFrame:
+def _told(verdicts: LabelWeights) -> pl.DataFrame:
     """One row per judged row: its weight, the probability that its label is right, reason and evidence."""
     columns: dict[str, tuple[Any, Any]] = {
         "id": (list(verdicts.ids), pl.String),
@@ -217,11 +217,11 @@ def _soft_labels(method: str) -> list[pl.Expr]:
     return [pl.when(right.is_not_null()).then(value).otherwise(pl.col(name)).alias(name) for name, value in new.items()]
 
 
-def _right(verdicts: Verdicts) -> NDArray[np.float64]:
+def _right(verdicts: LabelWeights) -> NDArray[np.float64]:
     return np.ones(len(verdicts.ids)) if verdicts.soft_label is None else verdicts.soft_label
 
 
-def _evidence(verdicts: Verdicts) -> list[str]:
+def _evidence(verdicts: LabelWeights) -> list[str]:
     """One JSON object of rounded numbers per pair; NaN as null."""
     columns = {name: np.asarray(values) for name, values in verdicts.evidence.items()}
     return [
@@ -237,7 +237,7 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _records(verdicts: Verdicts, summary: pl.DataFrame, audit: pa.Table | None) -> dict[str, pl.DataFrame]:
+def _records(verdicts: LabelWeights, summary: pl.DataFrame, audit: pa.Table | None) -> dict[str, pl.DataFrame]:
     """The final decision on every judged pair, after the epochs where the method has some."""
     n = len(summary)
     final = {
@@ -254,7 +254,7 @@ def _records(verdicts: Verdicts, summary: pl.DataFrame, audit: pa.Table | None) 
     return {"reliability": pl.DataFrame(pl.from_arrow(pa.concat_tables([_as_audit(table) for table in tables])))}
 
 
-def _margin(verdicts: Verdicts) -> NDArray[np.float64]:
+def _margin(verdicts: LabelWeights) -> NDArray[np.float64]:
     """The margin behind the decision, the mean of several models' where each tells its own."""
     summary = [values for name, values in verdicts.evidence.items() if name == "margin" or name.startswith("margin_")]
     return np.mean(summary, axis=0) if summary else np.full(len(verdicts.ids), np.nan)

@@ -98,7 +98,7 @@ def ingest(
     reading = reading or Reading()
     opened = _open(path, reading, origin or Origin())
     dataset = dataset or slug(opened.name)
-    source, items, sample = _recognised(opened, reading, path)
+    source, items, sample = _recognized(opened, reading, path)
     info = SourceInfo(
         name=_own_name(sample) or dataset,
         path=str(path),
@@ -150,7 +150,7 @@ def _with_sidecar(path: Path, origin: Origin) -> Origin:
     return replace(noted, **inputs)
 
 
-def _recognised(
+def _recognized(
     opened: _Input, reading: Reading, path: str | Path
 ) -> tuple[Source, Iterator[Item], list[dict[str, Any]]]:
     """The format, all items again, and the sample of parsed rows it was told from."""
@@ -284,7 +284,7 @@ def _parser() -> Any:
         "--rater", metavar="NAME:KIND", help="who gave labels whose source does not say (default: unstated:human)"
     )
     argument_parser.add_argument(
-        "--license", metavar="SPDX", help="licence of the data (default: the sidecar's, else unknown)"
+        "--license", metavar="SPDX", help="license of the data (default: the sidecar's, else unknown)"
     )
     argument_parser.add_argument("--url", help="where the data is published")
     argument_parser.add_argument("--revision", help="its revision there")

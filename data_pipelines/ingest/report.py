@@ -66,7 +66,7 @@ def as_text(s: Mapping[str, Any], *, forced: bool) -> str:
         f"  units    {s['units']:,}, of them {s['new_units']:,} new to the warehouse; "
         f"{s['repeated_units']:,} repeated in the file",
         f"  dataset  {s['version']}{' (benchmark: never trained on)' if s['benchmark'] else ''}",
-        f"  licence  {s['license']}{' (--license SPDX states it)' if s['license'] == 'unknown' else ''}",
+        f"  license  {s['license']}{' (--license SPDX states it)' if s['license'] == 'unknown' else ''}",
     ]
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ A round's folder appears by one rename and holds everything the next one needs, 
 every draw depends on (seed, round) alone: a loop that was killed goes on with the round it was in, and ends as an
 unbroken one does.
 
-The estimator and the reward model are made before the loop from labelled pairs D0 and stay. Any Generator that can be
+The estimator and the reward model are made before the loop from labeled pairs D0 and stay. Any Generator that can be
 trained serves; here the policy is a transformers model in this process.
 """
 
@@ -34,7 +34,7 @@ from rmkit.generate import Request
 from rmkit.generate.local import LocalGenerator
 from rmkit.ids import content_hash, messages_json
 from rmkit.ledger import Ledger
-from rmkit.reliability.label_weights import Verdicts
+from rmkit.reliability.label_weights import LabelWeights
 from rmkit.reliability.uncertainty import Uncertainty
 from rmkit.reliability.upo import MixConfig, UpoConfig, mix, select_certain
 from rmkit.types import Candidates, Completion, Conversation, Message, RewardModel
@@ -83,7 +83,7 @@ def run_loop(
     policy: Path,
     *,
     prompts: Sequence[Conversation],
-    labelled: Sequence[PolicyPair],
+    labeled: Sequence[PolicyPair],
     reward: RewardModel,
     estimate: Estimator,
     ledger: Ledger,
@@ -102,7 +102,7 @@ def run_loop(
         if not result.exists():
             before = policy if number == 1 else folder / f"iteration-{number - 1}" / "policy"
             share = prompts[number - 1 :: config.iterations]
-            _round(result, before, number, share, labelled, reward, estimate, ledger, config)
+            _round(result, before, number, share, labeled, reward, estimate, ledger, config)
         facts.append(read_object(result / "facts.json", raises=DataError, hint=f"delete {result}, it is made again"))
     return facts
 
@@ -123,7 +123,7 @@ def _round(
     before: Path,
     number: int,
     prompts: Sequence[Conversation],
-    labelled: Sequence[PolicyPair],
+    labeled: Sequence[PolicyPair],
     reward: RewardModel,
     estimate: Estimator,
     ledger: Ledger,
@@ -147,14 +147,14 @@ def _round(
         seed=config.seed + number,
     )
     old, new = mix(
-        len(labelled),
+        len(labeled),
         verdicts,
         prompts=[messages_json(one.pair.prompt) for one in results],
         config=config.shares,
         seed=config.seed + number,
     )
     alpha = np.asarray(verdicts.evidence["alpha"])
-    data = [labelled[at] for at in old] + [results[at].pair._replace(alpha=float(alpha[at])) for at in new]
+    data = [labeled[at] for at in old] + [results[at].pair._replace(alpha=float(alpha[at])) for at in new]
     data = [data[at] for at in np.random.default_rng([config.seed, number]).permutation(len(data))]
     trained = train_policy(model, reference, tokenizer, data, config=config.policy, seed=config.seed + number)
     known = [value for one in scores for value in one if np.isfinite(value)]
@@ -224,7 +224,7 @@ def _write(
     model: Any,
     tokenizer: Any,
     results: Sequence[Candidate],
-    verdicts: Verdicts,
+    verdicts: LabelWeights,
     trained_on: set[int],
     facts: Mapping[str, Any],
 ) -> None:

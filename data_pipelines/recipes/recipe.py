@@ -23,7 +23,7 @@ from typing import Any
 import polars as pl
 
 from data_pipelines.recipes.record import record
-from data_pipelines.recipes.runner import Done, forget, run_steps
+from data_pipelines.recipes.runner import StepRun, forget, run_steps
 from data_pipelines.steps import Context, as_frame, configure
 from rmkit.cli import display as console
 from rmkit.config import build, read_toml
@@ -161,7 +161,7 @@ SELECT resp_id, messages FROM response SEMI JOIN (
 """
 
 
-def _worst(done: list[Done]) -> str:
+def _worst(done: list[StepRun]) -> str:
     step = max(done, key=lambda each: len(each.dropped))
     return f"{step.name} alone {len(step.dropped)}"
 

@@ -13,7 +13,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from data_pipelines.recipes.runner import Done
+from data_pipelines.recipes.runner import StepRun
 from rmkit.data.example import EXAMPLE_SCHEMA
 from rmkit.errors import DataError
 from rmkit.types import DatasetVersion
@@ -32,7 +32,7 @@ def record(
     inputs: pl.DataFrame,
     kept_rows: pl.DataFrame,
     *,
-    done: Sequence[Done],
+    done: Sequence[StepRun],
     version_id: int,
     out: str | None,
 ) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def _stored(inputs: pl.DataFrame, kept_rows: pl.DataFrame) -> pa.Table:
 
 
 def _store_records(
-    connection: duckdb.DuckDBPyConnection, run_id: uuid.UUID, done: Sequence[Done], inputs: int, result: int
+    connection: duckdb.DuckDBPyConnection, run_id: uuid.UUID, done: Sequence[StepRun], inputs: int, result: int
 ) -> None:
     run(connection, "INSERT INTO run_io VALUES (?, 'in', ?), (?, 'out', ?)", [run_id, inputs, run_id, result])
     for number, step in enumerate(done, 1):
@@ -112,7 +112,7 @@ def _store_drops(connection: duckdb.DuckDBPyConnection, run_id: uuid.UUID, numbe
         raise DataError(f"step {number} dropped {len(dropped)} rows but the warehouse knows {stored} of them")
 
 
-def _store_skills(connection: duckdb.DuckDBPyConnection, run_id: uuid.UUID, step: Done) -> None:
+def _store_skills(connection: duckdb.DuckDBPyConnection, run_id: uuid.UUID, step: StepRun) -> None:
     """Rater skills of an aggregation; a rater that the warehouse does not know (votes made in a test) is left out."""
     for skill in step.facts.get("raters", []) if step.name == "aggregate" else []:
         run(
@@ -133,12 +133,12 @@ def _earlier(connection: duckdb.DuckDBPyConnection, run_id: uuid.UUID, result: i
     return rows[0][0] if rows else None
 
 
-def _stats(kept_rows: pl.DataFrame, done: Sequence[Done]) -> dict[str, Any]:
+def _stats(kept_rows: pl.DataFrame, done: Sequence[StepRun]) -> dict[str, Any]:
     splits = kept_rows.group_by("split").len().sort("split").iter_rows()
     return {"rows_by_split": {str(split): n for split, n in splits}, "dropped": {s.name: len(s.dropped) for s in done}}
 
 
-def _result(name: str, source: DatasetVersion, version: DatasetVersion, done: Sequence[Done]) -> dict[str, Any]:
+def _result(name: str, source: DatasetVersion, version: DatasetVersion, done: Sequence[StepRun]) -> dict[str, Any]:
     steps = [
         {
             "step": step.name,

@@ -34,7 +34,7 @@ RECORDS = "records-"  # + table.arrow
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
+class StepRun:
     """One finished step; `dropped` has id, reason, evidence. `reused`: from an earlier run that was cut off.
 
     `records` are the step's further rows by warehouse table.
@@ -54,7 +54,7 @@ class Done:
 
 def run_steps(
     frame: pl.DataFrame, steps: Sequence[tuple[str, Any]], *, context: Context, given: str
-) -> tuple[pl.DataFrame, list[Done]]:
+) -> tuple[pl.DataFrame, list[StepRun]]:
     """The frame after all steps, and what each did. `inputs` is the digest of the version the frame comes from."""
     keys = _keys(frame, steps, context, given)
     kept_rows, done = _finished(frame, keys)
@@ -65,7 +65,7 @@ def run_steps(
             result = run_step(name, kept_rows, config, context=context)
             kept_rows = result.kept
             done.append(
-                Done(
+                StepRun(
                     key=key,
                     name=name,
                     config=_jsonable(asdict(config)),
@@ -82,13 +82,13 @@ def run_steps(
     return kept_rows, done
 
 
-def forget(done: Iterable[Done]) -> None:
+def forget(done: Iterable[StepRun]) -> None:
     """Remove the folders of these steps."""
     for each in done:
         shutil.rmtree(_folder(each.key), ignore_errors=True)
 
 
-def _finished(frame: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, list[Done]]:
+def _finished(frame: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, list[StepRun]]:
     """What an earlier run left: the frame after the last finished step, and the steps until there."""
     last = max((at for at, key in enumerate(keys) if (_folder(key) / KEPT).exists()), default=-1)
     try:
@@ -101,7 +101,7 @@ def _finished(frame: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, l
         return frame, []
 
 
-def _save(kept_rows: pl.DataFrame, done: Sequence[Done]) -> None:
+def _save(kept_rows: pl.DataFrame, done: Sequence[StepRun]) -> None:
     """Store the newest step; the frame of the one before it is not needed any more."""
     newest = done[-1]
     with draft_folder(_folder(newest.key)) as draft:
@@ -116,10 +116,10 @@ def _save(kept_rows: pl.DataFrame, done: Sequence[Done]) -> None:
         (_folder(done[-2].key) / KEPT).unlink(missing_ok=True)
 
 
-def _load(key: str) -> Done:
+def _load(key: str) -> StepRun:
     report = json.loads((_folder(key) / REPORT).read_text())
     records = {path.stem.removeprefix(RECORDS): _read(path) for path in sorted(_folder(key).glob(f"{RECORDS}*.arrow"))}
-    return Done(**report, dropped=_read(_folder(key) / DROPPED), records=records, reused=True)
+    return StepRun(**report, dropped=_read(_folder(key) / DROPPED), records=records, reused=True)
 
 
 def _read(path: Path) -> pl.DataFrame:

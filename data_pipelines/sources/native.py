@@ -132,7 +132,7 @@ def _vote(label: Mapping[str, Any]) -> Judgment:
 
 
 def lists(row: Row) -> Iterator[Unit]:
-    """Several responses: ranked by `rank` (0 best) or by `score` (higher is better), or only labelled, or neither."""
+    """Several responses: ranked by `rank` (0 best) or by `score` (higher is better), or only labeled, or neither."""
     items = records(row, "responses")
     if not items:
         raise UnusableRowError("no responses")

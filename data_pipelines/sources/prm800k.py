@@ -2,7 +2,7 @@
 
 The path that was followed (chosen completions, or the labeller's own step) is one unit in steps. Each alternative that
 was rated at a step but not followed is a further unit, the path so far with that step, in which only the last step is
-labelled, so no rating counts twice. Labels: -1 is 0, 1 is 1, and 0 is 0.5 (a fraction: whoever trains decides whether
+labeled, so no rating counts twice. Labels: -1 is 0, 1 is 1, and 0 is 0.5 (a fraction: whoever trains decides whether
 neutral counts as right, as the paper does). Label null: not rated.
 """
 

@@ -25,7 +25,7 @@ from rmkit.errors import ConfigError, DataError
 from warehouse.write.rewrite import PARENT_ORDER
 
 STEPS = (
-    "normalise",
+    "normalize",
     "exact_dedup",
     "near_dedup",
     "agreement",
@@ -47,7 +47,7 @@ STEPS = (
     "generate",
     "score",
     "best_of_n",
-    "binarise",
+    "binarize",
 )
 
 DROPPED = pl.Schema({"id": pl.String, "reason": pl.String, "evidence": pl.String})

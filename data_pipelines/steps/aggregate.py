@@ -59,30 +59,30 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     match config.method:
         case "majority":
             truth = majority.posterior(votes)
-            labelled = n_votes >= 1
+            labeled = n_votes >= 1
         case "reliability":
             truth = reliability.posterior(votes, few=config.few)
-            labelled = ~np.isnan(truth[:, FIRST])
+            labeled = ~np.isnan(truth[:, FIRST])
         case _:
             truth = dawid_skene.posterior(votes, prior, confusion)
-            labelled = n_votes >= 2
-            labelled[votes.row[(n_votes[votes.row] == 1) & known[votes.rater]]] = True
-    relabelled = _with_label(frame, truth[:, FIRST] + truth[:, TIE] / 2, labelled, n_votes, config.method)
+            labeled = n_votes >= 2
+            labeled[votes.row[(n_votes[votes.row] == 1) & known[votes.rater]]] = True
+    relabeled = _with_label(frame, truth[:, FIRST] + truth[:, TIE] / 2, labeled, n_votes, config.method)
     margin = (2 * pl.col("p").list.first() - 1).abs()
     unclear = (pl.col("responses").list.len() == 2) & (margin.round(9) < config.min_margin)
-    summary = relabelled.select(
+    summary = relabeled.select(
         reason=pl.when(unclear).then(pl.lit("no clear majority")),
         evidence=pl.when(unclear).then(pl.format("p = {}", pl.col("p").list.first().round(4))),
     )
     facts = {
         "method": config.method,
-        "rows_labelled": int(labelled.sum()),
+        "rows_labeled": int(labeled.sum()),
         "rows_with_several_votes": int((n_votes >= 2).sum()),
-        "rows_left_as_they_were": int((~labelled).sum()),
-        "winner_changed": _changed(frame, relabelled),
+        "rows_left_as_they_were": int((~labeled).sum()),
+        "winner_changed": _changed(frame, relabeled),
         "raters": _skills(shared, skill) if len(shared.row) else [],
     }
-    return partition(relabelled, summary["reason"], evidence=summary["evidence"], facts=facts)
+    return partition(relabeled, summary["reason"], evidence=summary["evidence"], facts=facts)
 
 
 def _fit(shared: Votes, config: Config) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -104,12 +104,12 @@ def _fit(shared: Votes, config: Config) -> tuple[NDArray[np.float64], NDArray[np
 def _with_label(
     frame: pl.DataFrame,
     p_first: NDArray[np.float64],
-    labelled: NDArray[np.bool_],
+    labeled: NDArray[np.bool_],
     n_votes: NDArray[np.int64],
     method: str,
 ) -> pl.DataFrame:
     first = pl.Series("_first", p_first).round(6)
-    inputs = frame.with_columns(first, pl.Series("_labelled", labelled), pl.Series("_n", n_votes))
+    inputs = frame.with_columns(first, pl.Series("_labeled", labeled), pl.Series("_n", n_votes))
     second = (1 - pl.col("_first")).round(6)
     tie, wins = pl.col("_first") == second, pl.col("_first") > second
     same = wins.eq_missing(pl.col("p").list.first() > pl.col("p").list.last()) & ~tie
@@ -120,8 +120,8 @@ def _with_label(
         "method": pl.lit(method),
         "margin": pl.when(same).then(pl.col("margin")),  # the strength given for another winner says nothing
     }
-    chosen = [pl.when("_labelled").then(value).otherwise(pl.col(name)).alias(name) for name, value in new.items()]
-    return inputs.with_columns(chosen).drop("_first", "_labelled", "_n").cast(frame.schema)
+    chosen = [pl.when("_labeled").then(value).otherwise(pl.col(name)).alias(name) for name, value in new.items()]
+    return inputs.with_columns(chosen).drop("_first", "_labeled", "_n").cast(frame.schema)
 
 
 def _changed(before: pl.DataFrame, after: pl.DataFrame) -> int:

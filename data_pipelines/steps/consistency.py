@@ -31,7 +31,7 @@ class Config:
 
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
-    """One softly labelled pair a row. Raises DataError where no row can be compared."""
+    """One softly labeled pair a row. Raises DataError where no row can be compared."""
     rows = {row["id"]: row for row in frame.to_dicts()}
     current, previous = (
         {name: rewards for name, row in rows.items() if (rewards := rewards_of(row, aspect)) is not None}

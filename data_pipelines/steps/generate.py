@@ -1,4 +1,4 @@
-"""New responses to every row's prompt, sampled from a language model: the first link of generate, score, binarise.
+"""New responses to every row's prompt, sampled from a language model: the first link of generate, score, binarize.
 
 The model is any back end of rmkit.generate: a folder with a transformers model, a server that speaks the OpenAI chat
 protocol, vLLM in this process. Each distinct reply becomes a response whose author is the model (with the digest of its

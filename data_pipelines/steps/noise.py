@@ -8,7 +8,7 @@ and unit, so that the draw depends on neither order nor machine). The kinds diff
     length      1 where the worse response is the longer one (characters), else 0: a taste for length
     annotator   exp(strength z) with z normal per annotator: some are careless. Annotators are the row's voters (their
                 mean w) or, where nobody voted, one of ten made-up ones
-    prompt      exp(strength z), z a standardised random linear function of the prompt's words: prompts alike are wrong
+    prompt      exp(strength z), z a standardized random linear function of the prompt's words: prompts alike are wrong
                 alike
 
 p and ranks are turned around; votes, scores and margin stay as they are, so nothing in a row betrays it. The truth goes
@@ -129,7 +129,7 @@ def _annotator_odds(rows: pl.DataFrame, config: Config) -> NDArray[np.float64]:
 
 
 def _prompt_direction(prompts: pl.Series, seed: int) -> NDArray[np.float64]:
-    """[rows] standardised mean over the prompt's distinct words of a random number fixed per word."""
+    """[rows] standardized mean over the prompt's distinct words of a random number fixed per word."""
     settings = pl.DataFrame({"prompt": prompts}).with_row_index("row")
     long = settings.select("row", word=words(prompt_text()).list.unique()).explode("word", empty_as_null=False)
     known = long["word"].unique().sort()

@@ -1,4 +1,4 @@
-"""Normalise text: the same words always have the same bytes.
+"""Normalize text: the same words always have the same bytes.
 
 Rules, in this order, each with a switch: Unicode NFC (`nfc`); CRLF, CR and Unicode line separators become LF
 (`newlines`); zero-width and control characters go, except tab and LF, and zero-width joiners between letters of the

@@ -20,7 +20,7 @@ from data_pipelines.algorithms.responses import rewards_of
 from data_pipelines.algorithms.weighing import Action, weighed
 from data_pipelines.steps import Context, StepResult
 from rmkit.errors import ConfigError
-from rmkit.reliability.label_weights import Verdicts, reasons
+from rmkit.reliability.label_weights import LabelWeights, reasons
 from rmkit.reliability.on_policy import NEAR, coverage, policy_flags
 
 Flag = Literal["on", "near", "unknown", "off"]
@@ -59,7 +59,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     np.maximum.at(worst, [at for at, _ in places], [FLAGS.index(flag) for flag in flags.evidence["flag"].tolist()])
     flag = np.array(FLAGS)[worst]
     kept_rows = np.isin(flag, config.keep)
-    verdicts = Verdicts(
+    verdicts = LabelWeights(
         method="on_policy",
         ids=tuple(row["id"] for row in rows),
         weight=kept_rows.astype(np.float64),

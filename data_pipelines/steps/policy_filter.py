@@ -20,7 +20,7 @@ from data_pipelines.algorithms.responses import narrowed, ranks_of, result_of, r
 from data_pipelines.algorithms.weighing import DIGITS, audited
 from data_pipelines.steps import Context, StepResult
 from rmkit.errors import ConfigError, DataError
-from rmkit.reliability.label_weights import Verdicts, reasons
+from rmkit.reliability.label_weights import LabelWeights, reasons
 from rmkit.reliability.pf_ppo import STRATEGIES, Strategy, best_strategy, kept_weights
 
 WEIGHT = "weight"
@@ -49,7 +49,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     strategy, r_squared = _strategy(rows, reward_PN, config)
     weight_PN = kept_weights(ids, reward_PN, strategy=strategy, seed=config.seed)
     some = np.asarray((weight_PN > 0).any(axis=1))
-    verdicts = Verdicts(
+    verdicts = LabelWeights(
         method="policy_filter",
         ids=tuple(ids),
         weight=some.astype(np.float64),

@@ -62,7 +62,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     )
     changed = joined.filter(inputs & ((before > 0.5) != (p > 0.5)))
     facts = {
-        "relabelled": int(joined["_p"].is_not_null().sum()),
+        "relabeled": int(joined["_p"].is_not_null().sum()),
         "winner_changed": len(changed),
         "not_in_this_version": len(summary) - joined.filter(inputs)["unit"].n_unique(),
     }

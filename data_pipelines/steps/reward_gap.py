@@ -1,6 +1,6 @@
 """MPO's split by reward gap: easy pairs (for DPO), hard ones (for RL), and suspected mislabels apart.
 
-The gap is that of a reward model that has been trained elsewhere (`model`: an artefact folder) or, without one, of
+The gap is that of a reward model that has been trained elsewhere (`model`: an artifact folder) or, without one, of
 cross-fitted heads (rmkit.reliability.mpo). `part` says which rows go on: easy, hard, or suspect, the last for people to
 look at. Rows of the other parts are dropped with the reason; all of it is in the audit.
 """
@@ -26,7 +26,7 @@ from data_pipelines.algorithms.weighing import (
 from data_pipelines.steps import Context, StepResult
 from rmkit.errors import ConfigError
 from rmkit.heads.stacked_training import HeadConfig
-from rmkit.reliability.label_weights import Verdicts
+from rmkit.reliability.label_weights import LabelWeights
 
 Part = Literal["easy", "hard", "suspect"]
 
@@ -52,12 +52,12 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     target = np.asarray(results.evidence["part"]) == config.part
     why = np.where(target, "", np.asarray(results.reason, dtype=object))
     why[~target & (why == "")] = "easy: the rewards are far apart, as the label says"
-    result: Verdicts = replace(results, weight=target.astype(np.float64), reason=tuple(why.tolist()))
+    result: LabelWeights = replace(results, weight=target.astype(np.float64), reason=tuple(why.tolist()))
     return weighed(frame, result, action=config.action)
 
 
 def model_margins(frame: pl.DataFrame, config: Config) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Ids and margins of the labelled order by the reward model in a folder; NaN where it could not score."""
+    """Ids and margins of the labeled order by the reward model in a folder; NaN where it could not score."""
     from rmkit.models import load_model
 
     pairs = judged_pairs(frame, config.splits)

@@ -19,7 +19,7 @@ from rmkit.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """`model` is an artefact folder, a name under $RMKIT_HOME/models, or `length`."""
+    """`model` is an artifact folder, a name under $RMKIT_HOME/models, or `length`."""
 
     model: str
     label: bool = False

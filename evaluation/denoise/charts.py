@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from evaluation.denoise.grid import HISTOGRAM_EDGES
 from evaluation.denoise.summary import CEILING, FLOOR, Line, mean_gain
-from evaluation.reports.charts import COLOURS, TEXT, axes_of
+from evaluation.reports.charts import COLORS, TEXT, axes_of
 
 CURVES = 5  # methods drawn beside ceiling and floor; the table has all
-WRONG, RIGHT = COLOURS[1], COLOURS[0]
+WRONG, RIGHT = COLORS[1], COLORS[0]
 
 
 def accuracy_over_rate(lines: Sequence[Line], *, kind: str) -> str:
@@ -23,15 +23,15 @@ def accuracy_over_rate(lines: Sequence[Line], *, kind: str) -> str:
     svg: list[str] = []
     with axes_of(7.6, 3.9, svg) as axes:
         curves = _drawn(lines)
-        for at, (method, colour, style) in enumerate(curves):
+        for at, (method, color, style) in enumerate(curves):
             mine = sorted(
                 (line for line in lines if line.method == method and (line.kind == kind or not line.rate)),
                 key=lambda line: line.rate,
             )
             rate = [100 * line.rate + 0.35 * (at - (len(curves) - 1) / 2) for line in mine]
             accuracy, low, high = ([getattr(line, name) for line in mine] for name in ("accuracy", "low", "high"))
-            axes.plot(rate, accuracy, style, color=colour, label=method, marker="o", markersize=4, linewidth=1.6)
-            axes.vlines(rate, low, high, color=colour, linewidth=1, alpha=0.6)
+            axes.plot(rate, accuracy, style, color=color, label=method, marker="o", markersize=4, linewidth=1.6)
+            axes.vlines(rate, low, high, color=color, linewidth=1, alpha=0.6)
         axes.axhline(50, color="#888888", linewidth=1, linestyle="--")
         axes.set_xticks(sorted({100 * line.rate for line in lines if line.kind == kind or not line.rate}))
         axes.set_xlabel(f"{kind} noise: labels turned around (%)")
@@ -41,22 +41,22 @@ def accuracy_over_rate(lines: Sequence[Line], *, kind: str) -> str:
 
 
 def _drawn(lines: Sequence[Line]) -> list[tuple[str, str, str]]:
-    """(method, colour, line style) of the curves."""
+    """(method, color, line style) of the curves."""
     noisy = [line for line in lines if line.rate > 0 and line.method not in (CEILING, FLOOR)]
     names = sorted({line.method for line in noisy}, key=lambda name: -mean_gain([x for x in noisy if x.method == name]))
     known = {line.method for line in lines}
     ends = [(CEILING, TEXT, ":"), (FLOOR, TEXT, "-")]
-    coloured = zip(names[:CURVES], COLOURS, strict=False)
-    return [end for end in ends if end[0] in known] + [(name, colour, "-") for name, colour in coloured]
+    colored = zip(names[:CURVES], COLORS, strict=False)
+    return [end for end in ends if end[0] in known] + [(name, color, "-") for name, color in colored]
 
 
 def margin_histogram(counts_2b: NDArray[np.int64], *, title: str) -> str:
     """Margins of right and of wrong labels over their deviation, each as a share of its own kind."""
     svg: list[str] = []
     with axes_of(2.45, 2.1, svg) as axes:
-        for counts, colour, name in zip(counts_2b, (RIGHT, WRONG), ("right label", "wrong label"), strict=True):
+        for counts, color, name in zip(counts_2b, (RIGHT, WRONG), ("right label", "wrong label"), strict=True):
             share = counts / max(counts.sum(), 1)
-            axes.stairs(share, HISTOGRAM_EDGES, fill=True, color=colour, alpha=0.45, label=name)
+            axes.stairs(share, HISTOGRAM_EDGES, fill=True, color=color, alpha=0.45, label=name)
         axes.axvline(0, color="#888888", linewidth=1)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("margin / deviation", fontsize=9)
@@ -74,8 +74,8 @@ def selection(lines: Sequence[Line], *, kind: str) -> str:
         for at, name in enumerate(names):
             points = sorted((line for line in mine if line.method == name), key=lambda line: line.rate)
             x, y = [100 * (line.found or 0) for line in points], [100 * (line.kept_precision or 0) for line in points]
-            colour, style = COLOURS[at % len(COLOURS)], ("-", "--", ":")[at // len(COLOURS) % 3]
-            axes.plot(x, y, style, color=colour, marker="o", markersize=4, label=name, linewidth=1.2)
+            color, style = COLORS[at % len(COLORS)], ("-", "--", ":")[at // len(COLORS) % 3]
+            axes.plot(x, y, style, color=color, marker="o", markersize=4, label=name, linewidth=1.2)
             for point, left, up in zip(points, x, y, strict=True):
                 axes.annotate(f"{point.rate:.0%}", (left, up), (4, 4), textcoords="offset points", fontsize=7)
         axes.set_xlabel("wrong labels that were dropped (%)")

@@ -2,7 +2,7 @@
 
 Every method trains on a version's train split with labels turned around, and is scored on RM-Bench's comparisons
 (right reply against wrong one, nine a prompt). Credits are averaged over seeds and compared with standard training on
-the same flips, prompt by prompt, by the paired tests of `rmkit compare` (randomisation over prompts, Holm's correction
+the same flips, prompt by prompt, by the paired tests of `rmkit compare` (randomization over prompts, Holm's correction
 over all tests of the table). The domains' totals are RM-Bench's own: means of hard, normal and easy.
 """
 

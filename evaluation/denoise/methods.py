@@ -59,7 +59,7 @@ class Task:
 class Outcome:
     """`test_margin` [test pairs] of the learned reward; `weight` and `margin` [train pairs] where the method has them.
 
-    `margin_by_epoch` [E, train pairs] are margins of the labelled order after each epoch.
+    `margin_by_epoch` [E, train pairs] are margins of the labeled order after each epoch.
     """
 
     test_margin: Floats
@@ -90,7 +90,7 @@ def combined(task: Task, how: str) -> Outcome:
     heads = fit_heads(task.train, task.head, seeds=(2 * task.seed, 2 * task.seed + 1))
     scale = reward_scale(np.concatenate(score(heads, Table(task.train)), axis=1))
     chosen, rejected = (
-        combine(scale.standardised(reward), how=how)  # type: ignore[arg-type]
+        combine(scale.standardized(reward), how=how)  # type: ignore[arg-type]
         for reward in score(heads, Table(task.test))
     )
     return Outcome(chosen - rejected)

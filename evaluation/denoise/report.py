@@ -13,7 +13,7 @@ import numpy as np
 
 from evaluation.denoise import charts as denoise_charts
 from evaluation.denoise.grid import BenchData, Result
-from evaluation.denoise.summary import CEILING, FLOOR, Line, advice, summarise
+from evaluation.denoise.summary import CEILING, FLOOR, Line, advice, summarize
 from rmkit.atomic import write_text
 from rmkit.errors import UsageError
 from rmkit.revision import versions_text
@@ -25,7 +25,7 @@ SHOWN_EPOCHS = (1, 2, 4, 10)
 
 def result_of(data: BenchData, results: Sequence[Result], *, command: str) -> dict[str, Any]:
     """Everything that was measured, JSON-ready: `lines`, `advice`, `histograms` by noise and method, and the data."""
-    lines = summarise(results, data.test_family)
+    lines = summarize(results, data.test_family)
     return {
         "title": f"Denoising {data.name}",
         "data": data.name,

@@ -57,7 +57,7 @@ class Line:
     auc: float | None
 
 
-def summarise(results: Sequence[Result], family: NDArray[np.int64], *, seed: int = 0) -> list[Line]:
+def summarize(results: Sequence[Result], family: NDArray[np.int64], *, seed: int = 0) -> list[Line]:
     """The lines in the order of the results; every noise needs the method `standard`."""
     grouped: dict[tuple[str, float, str], list[Result]] = {}
     for result in results:

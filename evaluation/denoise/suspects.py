@@ -45,7 +45,7 @@ FINDER = "denoise suspects"
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A row whose label is doubted. `margin` is of the labelled order, negative where models prefer the other."""
+    """A row whose label is doubted. `margin` is of the labeled order, negative where models prefer the other."""
 
     id: str
     unit: str

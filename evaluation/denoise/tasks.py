@@ -2,7 +2,7 @@
 
     relevance    the reply that was given against one given to another prompt: right by construction, easy to learn
     preferences  the file's own labels: hard to learn, even clean training stays far from 100%
-    planted      the file's pairs, labelled by a dense random linear teacher on the frozen features: margins after an
+    planted      the file's pairs, labeled by a dense random linear teacher on the frozen features: margins after an
                  epoch barely separate right from wrong labels, so selection hardly helps
     rmbench      one domain of RM-Bench
 

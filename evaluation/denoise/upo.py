@@ -1,7 +1,7 @@
 """`rmkit denoise upo`: UPO's loop from a dataset version, a policy and a reward model to a better policy.
 
-Labelled pairs and prompts come from the version's train split. The estimator is the dropout classifier on frozen
-features (rmkit.heads.pair_estimator), trained on the labelled pairs. A round: data_pipelines.loops.upo.
+Labeled pairs and prompts come from the version's train split. The estimator is the dropout classifier on frozen
+features (rmkit.heads.pair_estimator), trained on the labeled pairs. A round: data_pipelines.loops.upo.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ PROMPT_TOKENS = 1024
 
 
 class FeatureEstimator:
-    """Trained on labelled pairs at the start; the same pairs and seed give the same passes."""
+    """Trained on labeled pairs at the start; the same pairs and seed give the same passes."""
 
     def __init__(
-        self, labelled: Sequence[PolicyPair], encoder: EncoderConfig, config: EstimatorConfig, seed: int
+        self, labeled: Sequence[PolicyPair], encoder: EncoderConfig, config: EstimatorConfig, seed: int
     ) -> None:
         self.encoder = Encoder(encoder)
-        pairs = self._features(labelled)
+        pairs = self._features(labeled)
         self.fitted = PairEstimator(pairs.width, config, seed=seed).fit(pairs)
 
     def __call__(self, pairs: Sequence[PolicyPair]) -> Uncertainty:
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
         "Improve a policy with its own replies: sample, score, keep the certain pairs, train, again.",
         examples=["denoise upo hh@v2 --policy models/policy --reward models/hh-frozen --prompts 3000 -o runs/upo-hh"],
     )
-    parser.add_argument("data", metavar="NAME[@REF]", help="labelled pairs, whose prompts are sampled for")
+    parser.add_argument("data", metavar="NAME[@REF]", help="labeled pairs, whose prompts are sampled for")
     parser.add_argument("--policy", type=Path, required=True, help="folder of a causal model with a chat template")
     parser.add_argument("--reward", required=True, help="the reward model that orders replies")
     parser.add_argument("--iterations", type=int, default=3)
@@ -88,8 +88,8 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     frame, name, _ = version_frame(options.data)
     pairs = judged_pairs(frame, ("train",))
-    labelled = [_as_policy_pair(pair) for pair in pairs]
-    prompts = list({messages_json(pair.prompt): pair.prompt for pair in labelled}.values())
+    labeled = [_as_policy_pair(pair) for pair in pairs]
+    prompts = list({messages_json(pair.prompt): pair.prompt for pair in labeled}.values())
     drawn = np.sort(np.random.default_rng(options.seed).permutation(len(prompts))[: options.prompts])
     encoder, estimator = EncoderConfig(encoder=options.encoder), EstimatorConfig()
     folder = options.output or paths.home() / "runs" / f"upo-{name.replace('@', '-')}"
@@ -106,9 +106,9 @@ def main(argv: list[str]) -> int:
             folder,
             options.policy,
             prompts=[prompts[at] for at in drawn],
-            labelled=labelled,
+            labeled=labeled,
             reward=load_model(options.reward),
-            estimate=FeatureEstimator(labelled, encoder, estimator, seed=options.seed),
+            estimate=FeatureEstimator(labeled, encoder, estimator, seed=options.seed),
             ledger=ledger,
             config=config,
         )

@@ -192,16 +192,16 @@ def _data(
     votes: Votes,
     encoder: EncoderConfig | None,
 ) -> BenchData:
-    """Train pairs labelled by the truth, with the drawn votes as what is turned around; test pairs by all votes."""
+    """Train pairs labeled by the truth, with the drawn votes as what is turned around; test pairs by all votes."""
     counts = votes.counts()
     decided = held_out & (counts[:, 0] != counts[:, 1])
-    train = _labelled(frame, usable, truth)
-    test = _labelled(frame, decided, (counts[:, 1] > counts[:, 0]).astype(np.int64))
+    train = _labeled(frame, usable, truth)
+    test = _labeled(frame, decided, (counts[:, 1] > counts[:, 0]).astype(np.int64))
     wrong = drawn[usable] != truth[usable]
     return bench_data(name, content, train, test, noise=lambda kind, rate, seed: wrong, encoder=encoder)
 
 
-def _labelled(frame: pl.DataFrame, mask: NDArray[np.bool_], winner: NDArray[np.int64]) -> list[Pair]:
+def _labeled(frame: pl.DataFrame, mask: NDArray[np.bool_], winner: NDArray[np.int64]) -> list[Pair]:
     rows = frame.filter(pl.Series(mask)).drop("votes", "parent_order")
     pairs, _ = read_pairs(Example(row | {"p": [0.5, 0.5], "weight": 1.0}) for row in rows.iter_rows(named=True))
     return [replace(pair, p=float(1 - side)) for pair, side in zip(pairs, winner[mask], strict=True)]

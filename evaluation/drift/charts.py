@@ -11,7 +11,7 @@ import numpy as np
 
 from evaluation.drift.served import Observed
 from evaluation.drift.statistics import PSI_MARK
-from evaluation.reports.charts import COLOURS, axes_of
+from evaluation.reports.charts import COLORS, axes_of
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Drift of {title}</title>
@@ -37,11 +37,11 @@ def densities(reference: Sequence[float | None], current: Sequence[float | None]
     edges = np.linspace(low, high if high > low else low + 1, 31)
     svg: list[str] = []
     with axes_of(8.4, 2.8, svg) as axes:
-        for values, name, colour in zip(sides, ("reference", "served"), COLOURS, strict=False):
+        for values, name, color in zip(sides, ("reference", "served"), COLORS, strict=False):
             if len(values):
                 shares = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
-                axes.stairs(shares, edges, color=colour, fill=True, alpha=0.3)
-                axes.stairs(shares, edges, color=colour, label=f"{name} ({len(values):,})")
+                axes.stairs(shares, edges, color=color, fill=True, alpha=0.3)
+                axes.stairs(shares, edges, color=color, label=f"{name} ({len(values):,})")
         axes.set_xlabel(xlabel)
         axes.set_ylabel("share")
         axes.legend()
@@ -54,9 +54,9 @@ def stability(result: Mapping[str, Any]) -> str:
     svg: list[str] = []
     with axes_of(8.4, 0.9 + 0.5 * len(parts), svg) as axes:
         for row, part in enumerate(reversed(parts.values())):
-            for offset, what, colour in ((0.18, "scores", COLOURS[0]), (-0.18, "lengths", COLOURS[1])):
+            for offset, what, color in ((0.18, "scores", COLORS[0]), (-0.18, "lengths", COLORS[1])):
                 value = part[what]["psi"] if part[what] else 0.0
-                axes.barh(row + offset, value, height=0.32, color=colour, label=what if not row else None)
+                axes.barh(row + offset, value, height=0.32, color=color, label=what if not row else None)
         axes.set_yticks(range(len(parts)), [*reversed(parts)])
         axes.axvline(PSI_MARK, color="#888888", linewidth=1, linestyle="--")
         axes.set_xlabel("population stability index (dashed: 0.1)")
@@ -77,6 +77,6 @@ def days(observed: Sequence[Observed]) -> str:
     errors = [2 * float(np.std(by_day[day])) / len(by_day[day]) ** 0.5 for day in when]
     svg: list[str] = []
     with axes_of(8.4, 2.6, svg) as axes:
-        axes.errorbar([day.isoformat()[5:] for day in when], means, yerr=errors, fmt="o-", color=COLOURS[0])
+        axes.errorbar([day.isoformat()[5:] for day in when], means, yerr=errors, fmt="o-", color=COLORS[0])
         axes.set_ylabel("mean score")
     return svg[0]

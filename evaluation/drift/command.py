@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.drift import charts as drift_charts
-from evaluation.drift.outliers import queue_events, strangest
+from evaluation.drift.outliers import outliers, queue_events
 from evaluation.drift.served import Observed, reference, served
 from evaluation.drift.statistics import compare, slices, verdicts
 from rmkit.atomic import write_text
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
                 f"{len(before)} reference and {len(current)} served scores; at least {MIN_SERVED} of each are needed"
             )
         result = _compared(before, current) | {"model": options.name, "fingerprint": fingerprint, "reference": summary}
-        results = strangest(before, current, most=options.queue)
+        results = outliers(before, current, most=options.queue)
         if results:
             project = options.project or f"drift-{options.name}"
             events, textless = queue_events(results, model=options.name, fingerprint=fingerprint, project=project)
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
 def _options(argv: list[str]) -> Any:
     argument_parser = console.parser(
         "drift",
-        "Compare what a service scored with a reference set, and send the strangest items to people.",
+        "Compare what a service scored with a reference set, and send the outliers items to people.",
         examples=[
             "drift helpful --reference hh@v2 --model models/helpful -o drift.html",
             "drift helpful --reference hh@v2 --model models/helpful --days 7 --queue 20",
@@ -68,7 +68,7 @@ def _options(argv: list[str]) -> Any:
     )
     argument_parser.add_argument("--days", type=float, help="only what was served in the last so many days")
     argument_parser.add_argument(
-        "--queue", type=int, default=0, metavar="N", help="send the N strangest items to the queue"
+        "--queue", type=int, default=0, metavar="N", help="send the N outliers items to the queue"
     )
     argument_parser.add_argument("--project", help="annotation project of the queue (default drift-NAME)")
     argument_parser.add_argument("-o", "--output", type=Path, help="write a page with charts")

@@ -1,6 +1,6 @@
-"""Which served completions are the strangest, and sending them to people.
+"""Which served completions are the outliers, and sending them to people.
 
-Strange is a score far from what the reference gives completions of like length: within the reference's five length
+Outlier is a score far from what the reference gives completions of like length: within the reference's five length
 bins, z = (value - median) / (1.4826 MAD). A reward that is high for its length is where reward hacking shows first.
 What could not be scored comes after. One completion per prompt. Texts come from the reward log where it has them, else
 from the warehouse by their hashes.
@@ -24,15 +24,15 @@ LENGTH_BINS = 5
 MIN_SPREAD = 1e-9
 
 
-class Strange(NamedTuple):
+class Outlier(NamedTuple):
     """A served completion and its distance from the reference's median at its length; `z` None: unscored."""
 
     observed: Observed
     z: float | None
 
 
-def strangest(reference: Sequence[Observed], current: Sequence[Observed], *, most: int) -> list[Strange]:
-    """The strangest first, one per prompt: scores by |z|, then what was not scored."""
+def outliers(reference: Sequence[Observed], current: Sequence[Observed], *, most: int) -> list[Outlier]:
+    """The outliers first, one per prompt: scores by |z|, then what was not scored."""
     scored = [one for one in reference if one.value is not None]
     if not scored:
         return []
@@ -45,20 +45,20 @@ def strangest(reference: Sequence[Observed], current: Sequence[Observed], *, mos
         middle = float(np.median(values))
         typical[number] = middle, max(MIN_SPREAD, 1.4826 * float(np.median(np.abs(values - middle))))
 
-    def distance(one: Observed) -> Strange:
+    def distance(one: Observed) -> Outlier:
         if one.value is None:
-            return Strange(one, None)
+            return Outlier(one, None)
         middle, spread = typical[int(np.searchsorted(edges, one.chars))]
-        return Strange(one, (one.value - middle) / spread)
+        return Outlier(one, (one.value - middle) / spread)
 
     ordered = sorted(map(distance, current), key=lambda strange: -abs(strange.z) if strange.z is not None else 0.0)
-    first: dict[str, Strange] = {}
+    first: dict[str, Outlier] = {}
     for strange in ordered:
         first.setdefault(strange.observed.prompt, strange)
     return list(first.values())[:most]
 
 
-def queue_events(result: Sequence[Strange], *, model: str, fingerprint: str, project: str) -> tuple[list[Event], int]:
+def queue_events(result: Sequence[Outlier], *, model: str, fingerprint: str, project: str) -> tuple[list[Event], int]:
     """Events for the annotation queue, and how many items have no text anywhere."""
     texts = _stored_texts({h for one in result for h in (one.observed.prompt, one.observed.response)})
     events = []
@@ -80,7 +80,7 @@ def queue_events(result: Sequence[Strange], *, model: str, fingerprint: str, pro
     return events, len(result) - len(events)
 
 
-def _reason(strange: Strange) -> str:
+def _reason(strange: Outlier) -> str:
     if strange.z is None:
         return f"the service could not score it: {strange.observed.unscored}"
     side = "higher" if strange.z > 0 else "lower"

@@ -1,6 +1,6 @@
-"""Best of N: what the reward model's favourite among N samples is worth in gold reward, as N grows.
+"""Best of N: what the reward model's favorite among N samples is worth in gold reward, as N grows.
 
-From K scored samples of one prompt, the favourite of a random subset of N is the sample with the i-th lowest proxy
+From K scored samples of one prompt, the favorite of a random subset of N is the sample with the i-th lowest proxy
 score with probability C(i - 1, n - 1) / C(K, n) (equal scores share theirs), so the expectation over all subsets is
 exact and no subset is drawn:
 
@@ -8,7 +8,7 @@ exact and no subset is drawn:
 
 averaged over prompts. Told beside it: the same with the gold reward as its own proxy (the best that can be had), the
 mean gold (a random choice), and KL = ln n - (n - 1) / n, the best-of-n policy's distance from the sampling policy
-(Hilton & Gao 2022; an upper bound, Beirami et al. 2024). Over-optimisation shows as gold that falls while proxy rises.
+(Hilton & Gao 2022; an upper bound, Beirami et al. 2024). Over-optimization shows as gold that falls while proxy rises.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from evaluation.suites.items import Answer, Item
 
 
 def weights(scores: ArrayLike, n: int) -> NDArray[np.float64]:
-    """[K] probability of each sample to be the favourite among n drawn without replacement."""
+    """[K] probability of each sample to be the favorite among n drawn without replacement."""
     value = np.asarray(scores, dtype=np.float64)
     k = len(value)
     by_rank = np.array([math.comb(i, n - 1) / math.comb(k, n) for i in range(k)])

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
             "probe cycles judge.toml --suite rewardbench2                                # probe cycles --help",
         ],
     )
-    parser.add_argument("model", help="artefact folder, a name under $RMKIT_HOME/models, or `length`")
+    parser.add_argument("model", help="artifact folder, a name under $RMKIT_HOME/models, or `length`")
     parser.add_argument("--suite", required=True, help="a suite whose first candidate is the better one")
     parser.add_argument("--data", help="file or folder of the data (default $RMKIT_BENCHMARKS, else the hub)")
     parser.add_argument("--limit", type=int, default=DEFAULT_LIMIT, help=f"replies to change (default {DEFAULT_LIMIT})")

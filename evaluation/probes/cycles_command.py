@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
             "probe cycles models/a --suite rewardbench2 --json      # the matrix of every prompt's replies",
         ],
     )
-    parser.add_argument("model", help="artefact folder, a name under $RMKIT_HOME/models, or a judge's .toml")
+    parser.add_argument("model", help="artifact folder, a name under $RMKIT_HOME/models, or a judge's .toml")
     parser.add_argument("--suite", required=True, help="a suite with three replies a prompt or more")
     parser.add_argument("--data", help="file or folder of the data (default $RMKIT_BENCHMARKS, else the hub)")
     parser.add_argument("--limit", type=int, default=DEFAULT_LIMIT, help=f"prompts to ask (default {DEFAULT_LIMIT})")

@@ -2,12 +2,12 @@
 
     P[a, b]         probability that response a is preferred to b, 1/2 on the diagonal
     exploitability  max_a sum_b P[a, b] pi(b): how often the best answer to a mixture pi beats it; 1/2 at the least
-    Nash weights    mirror descent towards a regularised equilibrium (Munos et al., Nash learning from human feedback,
+    Nash weights    mirror descent towards a regularized equilibrium (Munos et al., Nash learning from human feedback,
                     arXiv:2312.00886, section 7): pi' ~ pi^(1 - eta tau) mu^(eta tau), pi <- pi' exp(eta P pi')
     cycle           responses each of which is preferred to the next, the last to the first
 
 Where preferences go round no score agrees with them: whichever response Bradley-Terry puts first, another one beats it.
-The last iterate is the equilibrium regularised towards mu with strength tau, so its exploitability lies a little over
+The last iterate is the equilibrium regularized towards mu with strength tau, so its exploitability lies a little over
 1/2 (by tau log N at most, for a uniform mu). Steps must be small beside tau (eta < 2 tau / l^2, l at most about 0.32),
 else the weights spiral outwards; the defaults are.
 """
@@ -63,7 +63,7 @@ def preference_matrix(model: RewardModel, pool: Candidates, *, both_orders: bool
 def nash_weights(
     preference: Matrix, *, tau: float = TAU, eta: float = ETA, steps: int = STEPS, towards: Matrix | None = None
 ) -> Matrix:
-    """[N] the last iterate from `towards` (default uniform), which also regularises.
+    """[N] the last iterate from `towards` (default uniform), which also regularizes.
 
     Raises DataError for a matrix with holes or whose halves contradict each other, UsageError for eta * tau over 1.
     """
@@ -74,12 +74,12 @@ def nash_weights(
     mu = np.full(n, 1 / n) if towards is None else towards / towards.sum()
     pi = mu.copy()
     for _ in range(steps):
-        mixed = _normalised((1 - eta * tau) * np.log(pi) + eta * tau * np.log(mu))
-        pi = _normalised(np.log(mixed) + eta * (preference @ mixed))
+        mixed = _normalized((1 - eta * tau) * np.log(pi) + eta * tau * np.log(mu))
+        pi = _normalized(np.log(mixed) + eta * (preference @ mixed))
     return pi
 
 
-def _normalised(log_weight: Matrix) -> Matrix:
+def _normalized(log_weight: Matrix) -> Matrix:
     weight = np.exp(log_weight - log_weight.max())
     result: Matrix = np.maximum(weight / weight.sum(), 1e-300)
     return result

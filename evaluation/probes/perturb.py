@@ -64,7 +64,7 @@ def perturb_probe(
 ) -> dict[str, Any]:
     """The table above over the first (best) candidate of every item, one reply a prompt.
 
-    Raises ModelError for a model whose scores hold within a group only: there is nothing to standardise them by.
+    Raises ModelError for a model whose scores hold within a group only: there is nothing to standardize them by.
     """
     if not model.info.pointwise:
         raise ModelError(

@@ -9,7 +9,7 @@ Cells are sets of pairs: `id`, and out of distribution `prompt` (new prompts), `
                 the cells are alike in kind: prompts of a file are not known to be families of a version)
     largest     the largest difference of a cell (no interval: a maximum of noisy numbers is biased upwards)
 
-Controls: the accuracy of the longer response (characters, equal lengths 1/2), the uncentred correlation of each margin
+Controls: the accuracy of the longer response (characters, equal lengths 1/2), the uncentered correlation of each margin
 with the length difference, and the implicit reward per token instead of its sum. Lin et al. 2024 (arXiv 2409.03650)
 report 3% in the mean and up to 7% between explicit and implicit reward models on five shifted settings.
 """

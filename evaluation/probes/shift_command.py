@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
             "probe shift a b --cell id=hh@v2 --cell response=other.jsonl --cell both=shp@v1:test --json",
         ],
     )
-    what = "artefact folder, a name under $RMKIT_HOME/models, `length`, or a file of stored log-probabilities"
+    what = "artifact folder, a name under $RMKIT_HOME/models, `length`, or a file of stored log-probabilities"
     parser.add_argument("first", help=f"the explicit model: {what}")
     parser.add_argument("second", help="the model that it is compared with, the implicit one")
     parser.add_argument(

@@ -54,7 +54,7 @@ def style_probe(compared: Sequence[Compared]) -> dict[str, Any] | None:
 
 
 def correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Uncentred correlation: a comparison may be written either way round, so the means are 0 by symmetry."""
+    """Uncentered correlation: a comparison may be written either way round, so the means are 0 by symmetry."""
     bottom = math.sqrt(float(x @ x) * float(y @ y))
     return float(x @ y) / bottom if bottom > 0 else math.nan
 

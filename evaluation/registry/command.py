@@ -1,4 +1,4 @@
-"""`rmkit models`: the artefacts at hand, what their aliases mean, and how that changes.
+"""`rmkit models`: the artifacts at hand, what their aliases mean, and how that changes.
 
 An alias NAME@ALIAS is what services and colleagues load; behind it the model changes through a gate
 (`evaluation.registry.promotion`), and every change stays in the ledger (`rmkit.models.artifact.aliases`).
@@ -56,10 +56,10 @@ def _list(argv: list[str]) -> int:
 
 
 def listed() -> list[dict[str, Any]]:
-    """Every artefact under $RMKIT_HOME/models, and those elsewhere that an alias means; JSON-ready."""
+    """Every artifact under $RMKIT_HOME/models, and those elsewhere that an alias means; JSON-ready."""
     with open_ledger(read_only=True) as ledger:
         tops = {alias: stack[-1] for alias, stack in aliases.stacks(ledger).items() if stack}
-    folders = {folder.resolve(): folder for folder in aliases.artefacts()}
+    folders = {folder.resolve(): folder for folder in aliases.artifacts()}
     lost = []
     means: dict[Path, list[str]] = {}
     for alias, promotion in sorted(tops.items()):
@@ -120,7 +120,7 @@ def _promote(argv: list[str]) -> int:
         "Make an alias mean this model, unless stored results show it to be worse than the current one. Status 1 then.",
         examples=["models promote models/hh-seed1 hh@prod", "models promote hh-seed1 hh@prod --suite pairs --margin 1"],
     )
-    parser.add_argument("model", help="artefact folder or name under $RMKIT_HOME/models")
+    parser.add_argument("model", help="artifact folder or name under $RMKIT_HOME/models")
     parser.add_argument("alias", help="NAME@ALIAS")
     parser.add_argument(
         "--suite", action="append", default=[], help="judge by this suite only (repeatable; default all)"
@@ -165,7 +165,7 @@ def promote(
     """Verify the model, ask the gate, move the alias. `promoted` says whether it moved, `evidence` why."""
     aliases.check_alias(alias)
     if model == "length":
-        raise UsageError("the length rule is no artefact; load it by its name")
+        raise UsageError("the length rule is no artifact; load it by its name")
     folder = find_model(model)
     fingerprint = load_model(folder).info.fingerprint  # raises unless files and golden scores are right
     with open_ledger() as ledger:
@@ -256,7 +256,7 @@ def _card(argv: list[str]) -> int:
         "Write the model card anew, with every finished suite result of this very model.",
         examples=["models card models/hh-seed1", "models card hh@prod"],
     )
-    parser.add_argument("model", help="artefact folder, name under $RMKIT_HOME/models, or NAME@ALIAS")
+    parser.add_argument("model", help="artifact folder, name under $RMKIT_HOME/models, or NAME@ALIAS")
     options = parser.parse_args(argv)
     folder = find_model(options.model)
     entries = evaluations(folder)

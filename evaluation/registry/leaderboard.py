@@ -78,7 +78,7 @@ def _board(group: Sequence[tuple[Path, dict[str, Any]]], suite: Suite | None) ->
         "suite",
         "title",
         "paper",
-        "licence",
+        "license",
         "headline",
         "suite_hash",
         "data",

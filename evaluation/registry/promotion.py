@@ -1,7 +1,7 @@
 """The gate in front of an alias: a model may take another's place only if stored results do not show it to be worse.
 
 Compared are the two models' finished suite results on the same suite and data, on the headline measure, prompt by
-prompt (`evaluation.scoring.paired`: randomisation test, interval over prompts), over all items: what a model could not
+prompt (`evaluation.scoring.paired`: randomization test, interval over prompts), over all items: what a model could not
 score it did not get right. The difference on what both scored is said beside it. The model is refused where
 
     it is worse with p < 0.05 on any suite                        the default: not shown to be worse

@@ -1,4 +1,4 @@
-"""Charts for the HTML pages: inline SVG that follows the page's text colour and font, in light and in dark."""
+"""Charts for the HTML pages: inline SVG that follows the page's text color and font, in light and in dark."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Colour-blind safe (Okabe and Ito) and legible on white and on near-black.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-# A colour that no chart uses; it becomes currentColor in the page.
+# Color-blind safe (Okabe and Ito) and legible on white and on near-black.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# A color that no chart uses; it becomes currentColor in the page.
 TEXT = "#010203"
 
 STYLE = {
@@ -49,13 +49,13 @@ def axes_of(width: float, height: float, into: list[str]) -> Iterator[Axes]:
 
 
 def forest(rows: Sequence[Mapping[str, Any]], *, xlabel: str, reference: float | None = None) -> str:
-    """Estimates with intervals, one line each. A row has label, value, low, high (percent) and maybe a colour index."""
+    """Estimates with intervals, one line each. A row has label, value, low, high (percent) and maybe a color index."""
     svg: list[str] = []
     with axes_of(8.4, 0.6 + 0.42 * len(rows), svg) as axes:
         for y, row in enumerate(reversed(rows)):
-            colour = COLOURS[row.get("colour", 0)]
-            axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=3, solid_capstyle="round", alpha=0.55)
-            axes.plot([row["value"]], [y], "o", color=colour, markersize=7)
+            color = COLORS[row.get("color", 0)]
+            axes.plot([row["low"], row["high"]], [y, y], color=color, linewidth=3, solid_capstyle="round", alpha=0.55)
+            axes.plot([row["value"]], [y], "o", color=color, markersize=7)
             axes.annotate(f"{row['value']:.1f}", (row["value"], y), (0, 7), textcoords="offset points", ha="center")
         axes.set_yticks(range(len(rows)), [row["label"] for row in reversed(rows)])
         axes.set_ylim(-0.6, len(rows) - 0.2)
@@ -74,8 +74,8 @@ def reliability(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
         for index, (name, bins) in enumerate(curves.items()):
             full = [one for one in bins if one["n"]]
             x, y = [one["predicted"] for one in full], [one["observed"] for one in full]
-            axes.plot(x, y, color=COLOURS[index], label=name, linewidth=1.5)
-            axes.scatter(x, y, s=[8 + 120 * one["n"] / sum(b["n"] for b in full) for one in full], color=COLOURS[index])
+            axes.plot(x, y, color=COLORS[index], label=name, linewidth=1.5)
+            axes.scatter(x, y, s=[8 + 120 * one["n"] / sum(b["n"] for b in full) for one in full], color=COLORS[index])
         axes.set_xlabel("predicted probability")
         axes.set_ylabel("share of labels that agree")
         axes.legend(loc="upper left")
@@ -83,12 +83,12 @@ def reliability(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
 
 
 def histogram(edges: Sequence[float], counts: Sequence[int], *, xlabel: str) -> str:
-    """A margin histogram; what lies left of zero, where the model contradicts the label, in another colour."""
+    """A margin histogram; what lies left of zero, where the model contradicts the label, in another color."""
     svg: list[str] = []
     with axes_of(4.6, 2.6, svg) as axes:
         width = edges[1] - edges[0]
-        colours = [COLOURS[1] if edge + width / 2 < 0 else COLOURS[0] for edge in edges[:-1]]
-        axes.bar(edges[:-1], counts, width=width * 0.94, align="edge", color=colours)
+        colors = [COLORS[1] if edge + width / 2 < 0 else COLORS[0] for edge in edges[:-1]]
+        axes.bar(edges[:-1], counts, width=width * 0.94, align="edge", color=colors)
         axes.axvline(0, color="#888888", linewidth=1)
         axes.set_xlabel(xlabel)
         axes.set_ylabel("pairs")
@@ -103,7 +103,7 @@ def grouped_bars(groups: Sequence[str], series: Mapping[str, Sequence[float | No
         width = 0.8 / len(series)
         for index, (name, values) in enumerate(series.items()):
             at = [(x + (index - (len(series) - 1) / 2) * width, v) for x, v in enumerate(values) if v is not None]
-            axes.bar([x for x, _ in at], [v for _, v in at], width=width * 0.92, color=COLOURS[index], label=name)
+            axes.bar([x for x, _ in at], [v for _, v in at], width=width * 0.92, color=COLORS[index], label=name)
         axes.set_xticks(range(len(groups)), groups)
         axes.set_ylabel(ylabel)
         axes.axhline(50, color="#888888", linewidth=1, linestyle="--")

@@ -75,7 +75,7 @@ def _forest(models: Sequence[Mapping[str, Any]]) -> str:
             continue
         spread = accuracy["interval"] or {"low": accuracy["value"], "high": accuracy["value"]}
         ends = {"low": 100 * spread["low"], "high": 100 * spread["high"]}
-        rows.append({"label": model["name"], "value": 100 * accuracy["value"], "colour": index} | ends)
+        rows.append({"label": model["name"], "value": 100 * accuracy["value"], "color": index} | ends)
     return charts.forest(rows, xlabel="accuracy, percent (dashed: a coin)", reference=50)
 
 

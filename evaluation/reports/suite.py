@@ -59,7 +59,7 @@ def identity(result: Mapping[str, Any]) -> list[str]:
     """What the numbers are numbers of, as sentences."""
     lines = [
         f"suite `{result['suite']}`, hash `{result['suite_hash']}`",
-        f"data {result['data']}, licence {result['licence']}",
+        f"data {result['data']}, license {result['license']}",
         f"command `{result['command']}`",
     ]
     lines.append(f"of all: {count_rule(result)}")
@@ -125,7 +125,7 @@ def _overview(result: Mapping[str, Any]) -> str | None:
             "value": measure["percent"],
             "low": measure["percent"] if measure["low"] is None else measure["low"],
             "high": measure["percent"] if measure["high"] is None else measure["high"],
-            "colour": index % 6,
+            "color": index % 6,
         }
         for name in result["models"][0]["measures"]
         for index, model in enumerate(result["models"])

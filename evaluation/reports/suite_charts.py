@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.reports.charts import COLOURS, axes_of
+from evaluation.reports.charts import COLORS, axes_of
 from evaluation.scoring.rmbench import STYLE_NAMES
 
 
@@ -30,19 +30,19 @@ def style_matrix(percent: Sequence[Sequence[float | None]], *, title: str) -> st
 
 
 def best_of_n(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Gold reward of the favourite among n, per model, with the oracle above and the random choice below."""
+    """Gold reward of the favorite among n, per model, with the oracle above and the random choice below."""
     svg: list[str] = []
     with axes_of(6.4, 3.2, svg) as axes:
         for index, (name, curve) in enumerate(curves.items()):
             n, gold = [point["n"] for point in curve], [point["gold"] for point in curve]
             error = [1.96 * (point["gold_se"] or 0.0) for point in curve]
-            colour = COLOURS[index % len(COLOURS)]
-            axes.plot(n, gold, "o-", color=colour, label=name, linewidth=1.5, markersize=4)
+            color = COLORS[index % len(COLORS)]
+            axes.plot(n, gold, "o-", color=color, label=name, linewidth=1.5, markersize=4)
             axes.fill_between(
                 n,
                 [g - e for g, e in zip(gold, error, strict=True)],
                 [g + e for g, e in zip(gold, error, strict=True)],
-                color=colour,
+                color=color,
                 alpha=0.15,
             )
         first = next(iter(curves.values()))

@@ -2,7 +2,7 @@
 
     pairs   share of the pairs with different gold values that the model orders the same way; a model's tie earns 0
     top     |M and G| / |M|: M are the replies with the model's highest score, G those with the highest gold value
-            (what a fair draw among the model's favourites would win; 1/k on a single gold reply, as RewardBench 2)
+            (what a fair draw among the model's favorites would win; 1/k on a single gold reply, as RewardBench 2)
 
 `gold["values"]` are up-is-better, null where a reply has none. A prompt whose known values are all equal decides
 nothing and earns no credit. With right/wrong labels, `pairs` is PPE's pairwise correctness (Frick et al. 2024, arXiv
@@ -38,6 +38,6 @@ def _pairs(item: Item, known: list[tuple[float, float]]) -> Credit:
 
 def _top(item: Item, known: list[tuple[float, float]]) -> Credit:
     best_gold, best_score = max(g for g, _ in known), max(s for _, s in known)
-    favourites = [g for g, s in known if s == best_score]
-    earned = favourites.count(best_gold) / len(favourites)
-    return Credit(item.id, item.cluster, f"{item.subset}/top", earned, tie=len(favourites) > 1)
+    favorites = [g for g, s in known if s == best_score]
+    earned = favorites.count(best_gold) / len(favorites)
+    return Credit(item.id, item.cluster, f"{item.subset}/top", earned, tie=len(favorites) > 1)

@@ -3,7 +3,7 @@
 Only credits that both models earned (same item, same cell, neither unscored) enter.
 
     interval    whole prompts are resampled, the same draw for both models (percentile, 2,000 resamples, 95%)
-    p           randomisation test: under the null hypothesis the two models' labels may be swapped prompt by prompt;
+    p           randomization test: under the null hypothesis the two models' labels may be swapped prompt by prompt;
                 p = (1 + #{|d*| >= |d|}) / (1 + R) over R = 10,000 random swaps, or exactly over all 2^K of them where
                 that is fewer (Fisher 1935; Ernst 2004). It holds for any measure, F1 and Ties included, and for
                 prompts with several items. On one pair a prompt it agrees with McNemar's exact test.
@@ -104,7 +104,7 @@ def differences(
     target = list(measures if measures is not None else [measure.name for measure in suite.measures])
     observed = _measure_differences(suite, a.cells, a.earned.sum(axis=0), b.earned.sum(axis=0), a.possible.sum(axis=0))
     spread = _bootstrap(suite, a, b, resamples=resamples, seed=seed)
-    extreme = _randomise(suite, a, b, observed, swaps=swaps, seed=seed + 1)
+    extreme = _randomize(suite, a, b, observed, swaps=swaps, seed=seed + 1)
     result = [
         _difference(suite, name, (a, b), (ours, theirs), spread.get(name), extreme.get(name, math.nan), level=level)
         for name in target
@@ -159,7 +159,7 @@ def _bootstrap(suite: Suite, a: Cells, b: Cells, *, resamples: int, seed: int) -
     return {name: np.concatenate(blocks) for name, blocks in results.items()}
 
 
-def _randomise(
+def _randomize(
     suite: Suite, a: Cells, b: Cells, observed: Mapping[str, Any], *, swaps: int, seed: int
 ) -> dict[str, float]:
     """p of every measure."""

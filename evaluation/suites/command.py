@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
             "eval --suite rewardbench --from-scores eval-set-scores/model.json",
         ],
     )
-    parser.add_argument("models", nargs="*", help="artefact folders, names of `rmkit models`, NAME@ALIAS, or `length`")
+    parser.add_argument("models", nargs="*", help="artifact folders, names of `rmkit models`, NAME@ALIAS, or `length`")
     parser.add_argument("--suite", required=True, help="a suite's name, or the path of a .toml")
     parser.add_argument("--data", help="file, folder or NAME@VERSION[:SPLIT] (default $RMKIT_BENCHMARKS, else the hub)")
     parser.add_argument("--limit", type=int, help="only so many items, taken in turn from the subsets: a smoke run")

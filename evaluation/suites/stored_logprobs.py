@@ -12,7 +12,7 @@ JSON Lines (also gzipped) or Parquet, one row a response:
     reference_model optional: its name or hash; two different ones in a file are refused
 
     reward = policy - reference     DPO's implicit reward (Rafailov et al. 2023) without beta, which changes no order
-    per token = reward / tokens     the length-normalised control
+    per token = reward / tokens     the length-normalized control
 
 A response that is missing, cut off or not finite is unscored with its reason, never zero.
 """

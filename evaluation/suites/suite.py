@@ -1,6 +1,6 @@
 """A suite: what a benchmark consists of, how it is scored, and how its totals are made, read from one TOML.
 
-    name, title, paper, licence, note
+    name, title, paper, license, note
     rule, form          how answers are scored (evaluation.scoring) and how rows become items (suites.forms)
     ties, judge_ties    what a tie earns in pairs: "zero" or "half"
     unscored, judge_unscored
@@ -72,7 +72,7 @@ class Suite:
     rule: str
     form: str
     paper: str = ""
-    licence: str = "unknown"
+    license: str = "unknown"
     note: str = ""
     ties: Literal["zero", "half"] = "zero"
     judge_ties: Literal["zero", "half"] = "half"

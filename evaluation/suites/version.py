@@ -1,6 +1,6 @@
 """A dataset version as a suite's data: `--data NAME[@VERSION][:SPLIT]` (or an export folder), split `test` by default.
 
-For suites of the forms `pairs` (decided pairs), `nway` (lists with ranks or ratings) and `steps` (labelled steps). An
+For suites of the forms `pairs` (decided pairs), `nway` (lists with ranks or ratings) and `steps` (labeled steps). An
 item's cluster is the row's prompt family, its subset the row's subset or source; what the form cannot use is counted
 beside the source.
 """
@@ -106,16 +106,16 @@ def _item(example: Example, gold: Mapping[str, Any]) -> Item:
 
 
 def _steps(examples: list[Example]) -> tuple[list[Item], Mapping[str, int]]:
-    """Solutions whose steps are labelled up to the first wrong one (a label below a half), or all right."""
+    """Solutions whose steps are labeled up to the first wrong one (a label below a half), or all right."""
     items, left_out = [], Counter[str]()
     for example in examples:
         labels, ends = example.row["step_labels"] or [], example.row["step_ends"] or []
         wrong = next((i for i, label in enumerate(labels) if label is not None and label < 0.5), None)
         before = labels[:wrong] if wrong is not None else labels
         if len(example.row["responses"] or []) != 1 or not labels or len(labels) != len(ends):
-            left_out["rows without one response in labelled steps"] += 1
+            left_out["rows without one response in labeled steps"] += 1
         elif None in before:
-            left_out["rows with unlabelled steps before the first error"] += 1
+            left_out["rows with unlabeled steps before the first error"] += 1
         else:
             items.append(_item(example, {"first_error": -1 if wrong is None else wrong}))
     return items, left_out

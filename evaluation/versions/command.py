@@ -16,7 +16,7 @@ from evaluation.reports.json_ready import without_nan, write_json
 from evaluation.suites import command as suite_command
 from evaluation.versions.held_out import HeldOut, load_held_out, score_held_out
 from evaluation.versions.stored_items import item_rows, store_items
-from evaluation.versions.summary import compare, summarise
+from evaluation.versions.summary import compare, summarize
 from rmkit.cli import display as console
 from rmkit.data.reasons import reason_lines
 from rmkit.errors import UsageError
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
             "eval A B --suite rm-bench --data bench_rmbench.jsonl.gz    # a benchmark; eval --suite X --help",
         ],
     )
-    parser.add_argument("models", nargs="+", help="artefact folders, names of `rmkit models`, NAME@ALIAS, or `length`")
+    parser.add_argument("models", nargs="+", help="artifact folders, names of `rmkit models`, NAME@ALIAS, or `length`")
     parser.add_argument("--data", required=True, help="dataset version NAME@VERSION, or an export folder")
     parser.add_argument("--split", default="test", help="split to score, or all (default test)")
     parser.add_argument(
@@ -75,7 +75,7 @@ def evaluate(
         "skipped": dict(held_out.skipped),
         "ties": ties,
         "command": command,
-        "models": [summarise(one, held_out, ties=ties) for one in scored],
+        "models": [summarize(one, held_out, ties=ties) for one in scored],
         "comparisons": [compare(scored[0], other, held_out, ties=ties) for other in scored[1:]],
         "run": store_items(held_out, scored, command=command),
     }

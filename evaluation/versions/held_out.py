@@ -61,7 +61,7 @@ def load_held_out(data: str, split: str) -> HeldOut:
     if not pairs:
         reasons = "; ".join(f"{count} rows: {reason}" for reason, count in skipped.items())
         steps = any(example.row["step_labels"] for example in examples)
-        suite = f"; solutions in labelled steps: rmkit eval MODEL --suite steps --data {data}:{split}" if steps else ""
+        suite = f"; solutions in labeled steps: rmkit eval MODEL --suite steps --data {data}:{split}" if steps else ""
         raise DataError(
             f"{data}, split {split}: nothing to evaluate, no row has a label that compares ({reasons}){suite}"
         )

@@ -26,7 +26,7 @@ from rmkit.metrics.accuracy import TiePolicy
 EXCERPT = 160
 
 
-def summarise(scored: Scored, held_out: HeldOut, *, ties: TiePolicy) -> dict[str, Any]:
+def summarize(scored: Scored, held_out: HeldOut, *, ties: TiePolicy) -> dict[str, Any]:
     """All numbers of one model on the suite."""
     pairs, info = held_out.pairs, scored.model.info
     p, share, family = column(pairs, "p"), column(pairs, "share"), column(pairs, "family")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from labeling_ui.desk.answers import Answer, event_kind, says
 from labeling_ui.desk.display_order import drawing, shown_order
 from labeling_ui.desk.items import Items
-from labeling_ui.desk.leases import Hold, Holds, open_now
+from labeling_ui.desk.leases import Lease, Leases, open_now
 from labeling_ui.desk.qualification import is_admitted
 from labeling_ui.projects.definition import TaskDefinition
 from labeling_ui.projects.people import Person
@@ -56,7 +56,7 @@ class Desk:
         self._lock = threading.RLock()
         self._seq = ledger.last_seq()
         self._look_again: set[str] = set()
-        self._holds = Holds(ledger, project)
+        self._holds = Leases(ledger, project)
         self._gold = np.flatnonzero(items.column("gold").is_valid().to_numpy())
         self._mend(store=not read_only)
         self.draw(np.ones(len(items)) if weights is None else weights)
@@ -71,7 +71,7 @@ class Desk:
 
     # An annotator's work
 
-    def open(self, person: Person, *, ahead: int = 1) -> list[Hold]:
+    def open(self, person: Person, *, ahead: int = 1) -> list[Lease]:
         """Up to `ahead` items for this person, those held already first; empty when none is left for them.
 
         Raises ForbiddenError where the role does not annotate, UsageError where the person is paused or has not passed
@@ -91,7 +91,7 @@ class Desk:
                 held.append(hold)
             return held
 
-    def _renewed(self, hold: Hold, now: float) -> Hold:
+    def _renewed(self, hold: Lease, now: float) -> Lease:
         """The hold with a fresh lease where it ran out and nobody else has taken the item."""
         return hold if hold.is_open(now) else self._holds.store(replace(hold, until=now + self.task.lease_s))
 
@@ -116,7 +116,7 @@ class Desk:
                 self._holds.store(replace(hold, event=str(event.id)))
         return event.id
 
-    def undo(self, person: Person, key: str) -> Hold:
+    def undo(self, person: Person, key: str) -> Lease:
         """Take an answer back: the old one is superseded and the item open again for the same person."""
         person.require("annotate", "annotate")
         with self._lock:
@@ -166,19 +166,19 @@ class Desk:
         """How many answers the person has given."""
         return self._holds.n_answered(person.name)
 
-    def history(self, person: Person, *, limit: int | None = None) -> list[Hold]:
+    def history(self, person: Person, *, limit: int | None = None) -> list[Lease]:
         """The person's answered holds, newest answer first."""
         with self._lock:
             return self._holds.latest_answered(person.name, limit)
 
-    def shown(self, hold: Hold) -> list[Conversation]:
+    def shown(self, hold: Lease) -> list[Conversation]:
         """The item's responses in the order in which this person sees them."""
         responses = self.items[hold.item].responses
         return [responses[position] for position in hold.order]
 
     # The lead's view
 
-    def answered(self) -> list[Hold]:
+    def answered(self) -> list[Lease]:
         """Every hold with an answer, gold and repeats included."""
         with self._lock:
             return [hold for hold in self._holds if hold.event]
@@ -230,7 +230,7 @@ class Desk:
 
     # What comes next
 
-    def _next(self, rater: str, now: float) -> Hold | None:
+    def _next(self, rater: str, now: float) -> Lease | None:
         mine = self._holds.of(rater)
         if self.task.max_items and sum(hold.counts for hold in mine) >= self.task.max_items:
             return None
@@ -242,7 +242,7 @@ class Desk:
             special = self._next_repeat(rater, mine, now)
         return special or self._next_fresh(rater, {hold.item for hold in mine}, now)
 
-    def _next_gold(self, rater: str, mine: list[Hold], now: float) -> Hold | None:
+    def _next_gold(self, rater: str, mine: list[Lease], now: float) -> Lease | None:
         seen = {hold.item for hold in mine}
         left = [item for item in self._gold.tolist() if item not in seen]
         if not left:
@@ -252,7 +252,7 @@ class Desk:
             item, f"gold-{rater}", rater, now, order=self._order_of(item, int(content_hash(rater)[:8], 16))
         )
 
-    def _next_repeat(self, rater: str, mine: list[Hold], now: float) -> Hold | None:
+    def _next_repeat(self, rater: str, mine: list[Lease], now: float) -> Lease | None:
         """An own answer of a while ago, shown in the next order."""
         repeated = {hold.item for hold in mine if not hold.counts}
         for hold in mine[:-REPEAT_AFTER]:
@@ -260,7 +260,7 @@ class Desk:
                 return self._take(hold.item, f"repeat-{rater}", rater, now, order=hold.order[1:] + hold.order[:1])
         return None
 
-    def _next_fresh(self, rater: str, seen: set[int], now: float) -> Hold | None:
+    def _next_fresh(self, rater: str, seen: set[int], now: float) -> Lease | None:
         """Items whose lease ran out come first, so that none is left half done at the end."""
         for lapsed in self._holds.unanswered():
             if not lapsed.counts or lapsed.is_open(now) or lapsed.item in seen:
@@ -300,16 +300,16 @@ class Desk:
         *,
         order: tuple[int, ...],
         propensity: float | None = None,
-    ) -> Hold | None:
+    ) -> Lease | None:
         """The hold, or None where another process was faster."""
-        hold = Hold(item, slot, rater, order, now, now + self.task.lease_s, propensity)
+        hold = Lease(item, slot, rater, order, now, now + self.task.lease_s, propensity)
         try:
             return self._holds.store(hold)
         except ConflictError:
             self._holds.reload(hold.key)
             return None
 
-    def _held(self, person: Person, key: str) -> Hold:
+    def _held(self, person: Person, key: str) -> Lease:
         hold = self._holds.reload(key)
         if hold is None or hold.rater != person.name:
             raise UsageError(f"{person.name} does not hold {key} in {self.project} (any more); open the next item")
@@ -330,10 +330,10 @@ class Desk:
 
     # Events
 
-    def _event_id(self, hold: Hold) -> uuid.UUID:
+    def _event_id(self, hold: Lease) -> uuid.UUID:
         return uuid.uuid5(_EVENTS, f"{self.project}/{hold.key}/{hold.rater}/{hold.revision}")
 
-    def _event(self, hold: Hold, answer: Answer, *, active_ms: int | None, wall_ms: int | None) -> Event:
+    def _event(self, hold: Lease, answer: Answer, *, active_ms: int | None, wall_ms: int | None) -> Event:
         item = self.items[hold.item]
         kind = event_kind(self.task, answer)
         summary = says(self.task, item, hold.order, answer)
@@ -352,16 +352,16 @@ class Desk:
             raise DataError(f"answer: {problem}")
         return event
 
-    def _undo_before(self, hold: Hold) -> uuid.UUID | None:
+    def _undo_before(self, hold: Lease) -> uuid.UUID | None:
         """The undo that this answer replaces, so that the newest word is the only valid one."""
         if not hold.revision:
             return None
         return _undo_id(str(self._event_id(replace(hold, revision=hold.revision - 1))))
 
-    def _extra(self, hold: Hold) -> dict[str, Any]:
+    def _extra(self, hold: Lease) -> dict[str, Any]:
         return {"project": self.project, "task": self.task.id, "item": hold.item, "slot": hold.slot}
 
-    def _draft_key(self, hold: Hold) -> str:
+    def _draft_key(self, hold: Lease) -> str:
         return f"{self.project}/{hold.key}/{hold.rater}"
 
 

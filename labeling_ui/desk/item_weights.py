@@ -1,4 +1,4 @@
-"""The drawing weights of a project's items: from the last `rmkit label prioritise`, and from who queued an item."""
+"""The drawing weights of a project's items: from the last `rmkit label prioritize`, and from who queued an item."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Holds: who has which item of a project, each a ledger record of its own, changed only by compare-and-swap.
+"""Leases: who has which item of a project, each a ledger record of its own, changed only by compare-and-swap.
 
 The key is `PROJECT/ITEM/SLOT`. Numbered slots, `overlap` of them, are the item's own; slots of known items (gold) and
 of repeats belong to one person and do not count. An open hold ends with an answer or, after its lease, by itself.
@@ -19,7 +19,7 @@ KIND = "assignment"
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class Lease:
     """One person's hold on one item. `event` is the answer's id once it is written; times are Unix seconds.
 
     `order` holds stored positions in the order shown; `revision` counts undone answers.
@@ -48,13 +48,13 @@ class Hold:
         return self.event is None and now < self.until
 
 
-class Holds:
+class Leases:
     """All holds of a project, as this process last saw them. Not locked: the desk is."""
 
     def __init__(self, ledger: Ledger, project: str) -> None:
         self._ledger = ledger
         self._project = project
-        self._holds: dict[str, Hold] = {}
+        self._holds: dict[str, Lease] = {}
         self._versions: dict[str, int] = {}
         self._of_rater: dict[str, dict[str, None]] = {}
         self._unanswered: dict[str, None] = {}
@@ -64,25 +64,25 @@ class Holds:
         for record in sorted(stored, key=lambda record: record.value["opened"]):
             self._remember(_hold(record.key.removeprefix(f"{project}/"), record.value), record.version)
 
-    def __iter__(self) -> Iterator[Hold]:
+    def __iter__(self) -> Iterator[Lease]:
         return iter(self._holds.values())
 
-    def get(self, key: str) -> Hold | None:
+    def get(self, key: str) -> Lease | None:
         return self._holds.get(key)
 
-    def of(self, rater: str) -> list[Hold]:
+    def of(self, rater: str) -> list[Lease]:
         """This person's holds, in the order in which they were taken, after a restart too."""
         return [self._holds[key] for key in self._of_rater.get(rater, ())]
 
-    def unanswered(self) -> list[Hold]:
-        """Holds without an answer, open ones and those whose lease ran out."""
+    def unanswered(self) -> list[Lease]:
+        """Leases without an answer, open ones and those whose lease ran out."""
         return [self._holds[key] for key in self._unanswered]
 
     def n_answered(self, rater: str) -> int:
         """How many of this person's holds have an answer."""
         return len(self._answered_by.get(rater, ()))
 
-    def latest_answered(self, rater: str, n: int | None = None) -> list[Hold]:
+    def latest_answered(self, rater: str, n: int | None = None) -> list[Lease]:
         """This person's `n` last answered holds (None: all), the newest answer first."""
         return [self._holds[key] for key in islice(reversed(self._answered_by.get(rater, {})), n)]
 
@@ -91,9 +91,9 @@ class Holds:
         hold = self._holds.get(key)
         return hold is None or (hold.event is None and not hold.is_open(now))
 
-    def store(self, hold: Hold) -> Hold:
+    def store(self, hold: Lease) -> Lease:
         """Write the hold over what this process last saw there. Raises ConflictError where another was faster."""
-        value = {name: getattr(hold, name) for name in Hold.__slots__ if name not in ("item", "slot")}
+        value = {name: getattr(hold, name) for name in Lease.__slots__ if name not in ("item", "slot")}
         expect = self._versions.get(hold.key, 0)
         version = self._ledger.put(
             KIND, f"{self._project}/{hold.key}", value | {"order": list(hold.order)}, expect=expect
@@ -101,18 +101,18 @@ class Holds:
         self._remember(hold, version)
         return hold
 
-    def assume(self, hold: Hold) -> None:
+    def assume(self, hold: Lease) -> None:
         """Count the hold as this, although the ledger does not say so yet."""
         self._remember(hold, self._versions[hold.key])
 
-    def reload(self, key: str) -> Hold | None:
+    def reload(self, key: str) -> Lease | None:
         """The hold as it is in the ledger now."""
         record = self._ledger.record(KIND, f"{self._project}/{key}")
         if record is not None:
             self._remember(_hold(key, record.value), record.version)
         return self._holds.get(key)
 
-    def _remember(self, hold: Hold, version: int) -> None:
+    def _remember(self, hold: Lease, version: int) -> None:
         if (before := self._holds.get(hold.key)) is not None:
             self._forget(before, is_passed_on=before.rater != hold.rater)
         self._of_rater.setdefault(hold.rater, {})[hold.key] = None
@@ -124,7 +124,7 @@ class Holds:
             self.tally.add(hold, 1)
         self._holds[hold.key], self._versions[hold.key] = hold, version
 
-    def _forget(self, hold: Hold, *, is_passed_on: bool) -> None:
+    def _forget(self, hold: Lease, *, is_passed_on: bool) -> None:
         if is_passed_on:
             self._of_rater[hold.rater].pop(hold.key, None)
         if hold.event is not None:
@@ -140,7 +140,7 @@ class Tally:
         self._of_item: Counter[int] = Counter()
         self._items: Counter[int] = Counter()  # how many items have so many answers
 
-    def add(self, hold: Hold, change: int) -> None:
+    def add(self, hold: Lease, change: int) -> None:
         """One answer more (1) or less (-1)."""
         if not hold.counts:
             self.apart += change
@@ -155,12 +155,12 @@ class Tally:
         return sum(items for answers, items in self._items.items() if answers >= overlap)
 
 
-def _hold(key: str, value: Mapping[str, Any]) -> Hold:
+def _hold(key: str, value: Mapping[str, Any]) -> Lease:
     item, _, slot = key.partition("/")
-    return Hold(item=int(item), slot=slot, **{**value, "order": tuple(value["order"])})
+    return Lease(item=int(item), slot=slot, **{**value, "order": tuple(value["order"])})
 
 
-def open_now(holds: Holds) -> list[Hold]:
-    """Holds whose people are at work on them at this moment."""
+def open_now(holds: Leases) -> list[Lease]:
+    """Leases whose people are at work on them at this moment."""
     now = time.time()
     return [hold for hold in holds.unanswered() if hold.is_open(now)]

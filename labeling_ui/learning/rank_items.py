@@ -1,4 +1,4 @@
-"""`rmkit label prioritise`: what reward models know decides what people see next.
+"""`rmkit label prioritize`: what reward models know decides what people see next.
 
 Win probabilities come from the models' own comparisons, differences of responses from the frozen encoder; the strategy
 turns them into scores and those into drawing weights (see `strategies`), with propensities kept for every answer.
@@ -25,7 +25,7 @@ NEEDS_MODELS = ("uncertainty", "disagreement", "model_change", "mislabel")
 WINDOW = 256
 
 
-def prioritise(ledger: Ledger, project: Project, strategy: Strategy, *, models: Sequence[str]) -> dict[str, Any]:
+def prioritize(ledger: Ledger, project: Project, strategy: Strategy, *, models: Sequence[str]) -> dict[str, Any]:
     """Order the project's pairs; what was done, also kept in the ledger.
 
     Raises UsageError where the strategy needs models (disagreement: two), or the project has no pairs.
@@ -44,7 +44,7 @@ def prioritise(ledger: Ledger, project: Project, strategy: Strategy, *, models: 
     pool = Pool(
         p=_p(loaded, items),
         features=_differences(items) if strategy in ("model_change", "coverage") else np.zeros((len(items), 1)),
-        labelled=np.zeros(len(items), bool),
+        labeled=np.zeros(len(items), bool),
         label=_labels(project, items) if strategy == "mislabel" else np.full(len(items), np.nan),
     )
     write_weights(project.folder, weights(scores(strategy, pool, batch=len(items) // 10 + 1, seed=project.task.seed)))

@@ -47,15 +47,15 @@ class SimulationConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
-    """A fully labelled set: `x` [n, D] features of first minus second, `p` [n] that first is better, `family` [n]."""
+class Labeled:
+    """A fully labeled set: `x` [n, D] features of first minus second, `p` [n] that first is better, `family` [n]."""
 
     x: Floats
     p: Floats
     family: NDArray[np.int64]
 
 
-def simulate(data: Labelled, settings: SimulationConfig) -> dict[str, Floats]:
+def simulate(data: Labeled, settings: SimulationConfig) -> dict[str, Floats]:
     """Held-out accuracy [seeds, rounds + 1] by strategy."""
     from threadpoolctl import threadpool_limits
 
@@ -72,34 +72,34 @@ def simulate(data: Labelled, settings: SimulationConfig) -> dict[str, Floats]:
     return values
 
 
-def _run(data: Labelled, strategy: Strategy, settings: SimulationConfig, *, seed: int) -> list[float]:
+def _run(data: Labeled, strategy: Strategy, settings: SimulationConfig, *, seed: int) -> list[float]:
     rng = np.random.default_rng(seed)
     families = rng.permutation(np.unique(data.family))
     held_out = np.isin(data.family, families[: len(families) // 2])
     pool, test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     if len(pool) < settings.start + settings.batch:
         raise ConfigError(f"the pool has {len(pool)} pairs, fewer than start + batch; lower them or bring more data")
-    labelled = np.zeros(len(pool), bool)
-    labelled[rng.permutation(len(pool))[: settings.start]] = True
+    labeled = np.zeros(len(pool), bool)
+    labeled[rng.permutation(len(pool))[: settings.start]] = True
     x, p = data.x[pool], data.p[pool]
     accuracy = []
     for round_ in range(settings.rounds + 1):
-        head = _fit(x[labelled], p[labelled], settings.penalty)
+        head = _fit(x[labeled], p[labeled], settings.penalty)
         accuracy.append(_accuracy(data.x[test] @ head, data.p[test]))
-        if round_ == settings.rounds or labelled.all():
+        if round_ == settings.rounds or labeled.all():
             break
-        known = Pool(_members(x, p, labelled, settings, rng), x, labelled, np.where(labelled, p, np.nan))
+        known = Pool(_members(x, p, labeled, settings, rng), x, labeled, np.where(labeled, p, np.nan))
         score = scores(strategy, known, batch=settings.batch, seed=seed * 1000 + round_)
-        left = np.flatnonzero(~labelled)
+        left = np.flatnonzero(~labeled)
         order, _ = drawing(weights(score[left]), seed=seed * 1000 + round_)
-        labelled[left[order[: settings.batch]]] = True
+        labeled[left[order[: settings.batch]]] = True
     return accuracy + accuracy[-1:] * (settings.rounds + 1 - len(accuracy))
 
 
 def _members(
-    x: Floats, p: Floats, labelled: NDArray[np.bool_], settings: SimulationConfig, rng: np.random.Generator
+    x: Floats, p: Floats, labeled: NDArray[np.bool_], settings: SimulationConfig, rng: np.random.Generator
 ) -> Floats:
-    known = np.flatnonzero(labelled)
+    known = np.flatnonzero(labeled)
     draws = [rng.choice(known, len(known)) for _ in range(settings.members)]
     margins = np.array([x @ _fit(x[drawn], p[drawn], settings.penalty) for drawn in draws])
     return np.asarray(1 / (1 + np.exp(-np.clip(margins, -30, 30))))
@@ -171,7 +171,7 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{best['strategy']}: {best['gain_points']:+.2f} points [{low:+.2f}, {high:+.2f}] on average, and {reach}"
 
 
-def read_labelled(files: Sequence[Path]) -> tuple[Labelled, dict[str, int]]:
+def read_labeled(files: Sequence[Path]) -> tuple[Labeled, dict[str, int]]:
     """A set from dumps with pairs or votes; features are prompt-conditioned differences of frozen vectors."""
     from evaluation.benchmarks.crossval.run import read_set
     from rmkit.features.encoder import Encoder, EncoderConfig
@@ -186,7 +186,7 @@ def read_labelled(files: Sequence[Path]) -> tuple[Labelled, dict[str, int]]:
     # Pairs that always name the better response first would teach the sign; half are turned round.
     turn = np.random.default_rng(0).random(len(pairs)) < 0.5
     p = np.where(turn, 1 - result.p, result.p)
-    return Labelled(np.where(turn[:, None], -x, x), p, np.array([pair.family for pair in pairs])), skipped
+    return Labeled(np.where(turn[:, None], -x, x), p, np.array([pair.family for pair in pairs])), skipped
 
 
 def main(argv: list[str]) -> int:
@@ -195,7 +195,7 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"no queue command {options.verb!r}; there is: simulate")
     values: dict[str, Any] = {name: getattr(options, name) for name in ("start", "batch", "rounds", "seeds")}
     settings = config.build(SimulationConfig, values, where="queue simulate")
-    data, skipped = read_labelled(options.files)
+    data, skipped = read_labeled(options.files)
     results = simulate(data, settings)
     rows = summary(results, settings)
     if options.plot:
@@ -217,7 +217,7 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = console.parser(
         "queue",
-        "Replay a fully labelled set: accuracy over labels spent, for each way of choosing what to label next.",
+        "Replay a fully labeled set: accuracy over labels spent, for each way of choosing what to label next.",
         examples=[
             "queue simulate annotators.jsonl.gz --plot queue.png",
             "queue simulate hh.jsonl.gz --seeds 20 --json",

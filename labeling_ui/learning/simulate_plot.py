@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from evaluation.reports.charts import COLOURS
+from evaluation.reports.charts import COLORS
 from labeling_ui.learning.simulate import SimulationConfig
 from labeling_ui.learning.strategies import Floats
 
@@ -18,10 +18,10 @@ def plot(values: Mapping[str, Floats], settings: SimulationConfig, path: Path, *
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     axes = figure.subplots()
     spent = settings.start + settings.batch * np.arange(settings.rounds + 1)
-    for colour, (name, runs) in zip(("#666666", *COLOURS), values.items(), strict=False):
+    for color, (name, runs) in zip(("#666666", *COLORS), values.items(), strict=False):
         mean, error = 100 * runs.mean(0), 100 * runs.std(0, ddof=1) / np.sqrt(len(runs)) if len(runs) > 1 else 0.0
-        axes.plot(spent, mean, color=colour, label=name, linewidth=2.4 if name == "random" else 1.6)
-        axes.fill_between(spent, mean - error, mean + error, color=colour, alpha=0.12, linewidth=0)
+        axes.plot(spent, mean, color=color, label=name, linewidth=2.4 if name == "random" else 1.6)
+        axes.fill_between(spent, mean - error, mean + error, color=color, alpha=0.12, linewidth=0)
     axes.axhline(100 * values["random"].mean(0)[-1], color="#888888", linewidth=1, linestyle="--")
     axes.set_xlabel("labels spent")
     axes.set_ylabel("held-out accuracy, percent")

@@ -8,7 +8,7 @@ A score decides only the order; `weights` turns it into drawing weights, so that
     disagreement  mutual information of label and member, BALD (Houlsby et al. 2011)
     model_change  expected gradient length of the log-loss, 2 p (1 - p) |x| (Settles, Craven and Ray 2008)
     mislabel      how surely the models contradict the label there is: for a second look, not for new items
-    coverage      distance to the nearest item labelled or chosen so far: k-centre greedy (Sener and Savarese 2018)
+    coverage      distance to the nearest item labeled or chosen so far: k-center greedy (Sener and Savarese 2018)
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ SHARPNESS = 8.0
 class Pool:
     """`p` [K, n] win probabilities of the first response by member and item; `features` [n, D] first minus second.
 
-    `labelled` [n] marks what has a label; `label` [n] is it as the probability that the first is better, NaN without.
+    `labeled` [n] marks what has a label; `label` [n] is it as the probability that the first is better, NaN without.
     """
 
     p: Floats
     features: Floats
-    labelled: NDArray[np.bool_]
+    labeled: NDArray[np.bool_]
     label: Floats
 
     def __len__(self) -> int:
-        return len(self.labelled)
+        return len(self.labeled)
 
 
 def scores(strategy: Strategy, pool: Pool, *, batch: int, seed: int = 0) -> Floats:
@@ -62,7 +62,7 @@ def scores(strategy: Strategy, pool: Pool, *, batch: int, seed: int = 0) -> Floa
                 raise UsageError("strategy mislabel looks at labels again, and this pool has none; choose another")
             return np.asarray(np.nan_to_num(np.abs(pool.p.mean(0) - pool.label)))
         case "coverage":
-            return coverage(pool.features, pool.labelled, batch=batch)
+            return coverage(pool.features, pool.labeled, batch=batch)
 
 
 def weights(score: Floats, *, sharpness: float = SHARPNESS) -> Floats:
@@ -77,18 +77,18 @@ def entropy(p: Floats) -> Floats:
     return np.asarray(-clipped * np.log(clipped) - (1 - clipped) * np.log1p(-clipped))
 
 
-def coverage(features: Floats, labelled: NDArray[np.bool_], *, batch: int) -> Floats:
-    """[n] scores that put a k-centre greedy batch first, then the rest by distance to what is labelled or chosen.
+def coverage(features: Floats, labeled: NDArray[np.bool_], *, batch: int) -> Floats:
+    """[n] scores that put a k-center greedy batch first, then the rest by distance to what is labeled or chosen.
 
     A pair and its mirror image are the same item, so distance is the smaller of |x - y| and |x + y|.
     """
     x = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     nearest = np.full(len(x), 2.0)
-    for known in x[labelled]:
+    for known in x[labeled]:
         nearest = np.minimum(nearest, _distance(x, known))
     score = np.zeros(len(x))
-    for turn in range(min(batch, int((~labelled).sum()))):
-        chosen = int(np.argmax(np.where(labelled | (score > 0), -1.0, nearest)))
+    for turn in range(min(batch, int((~labeled).sum()))):
+        chosen = int(np.argmax(np.where(labeled | (score > 0), -1.0, nearest)))
         score[chosen] = 2 + batch - turn
         nearest = np.minimum(nearest, _distance(x, x[chosen]))
     return np.where(score > 0, score, nearest / 2)

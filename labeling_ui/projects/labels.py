@@ -65,7 +65,7 @@ ORDER BY event_id
 # The project's data as it was, but for the units that now have an answer.
 _REST = """
 CREATE OR REPLACE TEMP TABLE merged_rows AS
-FROM {labelled} UNION ALL BY NAME
+FROM {labeled} UNION ALL BY NAME
 SELECT m.example_id, m.split, m.weight FROM {members} m JOIN example e USING (example_id)
 WHERE e.unit_id NOT IN (SELECT unit_id FROM member)
 """
@@ -141,7 +141,7 @@ def _commit(
             run(connection, _MEMBERS.format(members=inputs))
             rows = derive_labels(connection)
             if merge:
-                run(connection, _REST.format(labelled=rows, members=inputs))
+                run(connection, _REST.format(labeled=rows, members=inputs))
                 rows = "merged_rows"
             return commit(
                 connection,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 MIN_SAME = 3  # words
 FOLD = 60  # words; a longer stretch that is the same shows only CONTEXT words at its ends
 CONTEXT = 12
-COLOURS = ("orange", "blue")  # behind words that stand only in the first text, only in the second
+COLORS = ("orange", "blue")  # behind words that stand only in the first text, only in the second
 
 _WORD = re.compile(r"(?:\w+|[^\w\s])\s*")
 _SPACE_AT_END = re.compile(r"[ \t\r]+$", re.MULTILINE)
@@ -38,8 +38,8 @@ def differences(first: str, second: str) -> Differences:
     blocks = _matching(bare[0], bare[1])
     same = 2 * sum(size for _, _, size in blocks) / max(len(words[0]) + len(words[1]), 1)
     summary = [
-        _told(side, [(block[place], block[2]) for block in blocks], colour)
-        for place, (side, colour) in enumerate(zip(words, COLOURS, strict=True))
+        _told(side, [(block[place], block[2]) for block in blocks], color)
+        for place, (side, color) in enumerate(zip(words, COLORS, strict=True))
     ]
     return Differences(summary[0], summary[1], same if any(words) else 1.0)
 
@@ -55,11 +55,11 @@ def _matching(first: list[str], second: list[str]) -> list[tuple[int, int, int]]
     ]
 
 
-def _told(words: list[str], same: list[tuple[int, int]], colour: str) -> str:
+def _told(words: list[str], same: list[tuple[int, int]], color: str) -> str:
     """The words as Markdown; `same` holds (start, length) of the stretches that stand in the other text too."""
     parts, at = [], 0
     for start, length in [*same, (len(words), 0)]:
-        parts.append(_marked("".join(words[at:start]), colour))
+        parts.append(_marked("".join(words[at:start]), color))
         at = start + length
         parts.append(_folded(words[start:at], is_first=start == 0, is_last=at == len(words)))
     return "".join(parts).strip()
@@ -74,11 +74,11 @@ def _folded(words: list[str], *, is_first: bool, is_last: bool) -> str:
     return f"{escaped(''.join(head))} *… {left_out} words the same …* {escaped(''.join(tail))}"
 
 
-def _marked(text: str, colour: str) -> str:
-    """Words in bold with colour behind them, line by line: Markdown has no marks across lines."""
+def _marked(text: str, color: str) -> str:
+    """Words in bold with color behind them, line by line: Markdown has no marks across lines."""
     pieces = re.split(r"(\s*\n\s*|^\s+|\s+$)", text)
     return "".join(
-        escaped(piece) if not piece or piece.isspace() else f":{colour}-background[**{escaped(piece)}**]"
+        escaped(piece) if not piece or piece.isspace() else f":{color}-background[**{escaped(piece)}**]"
         for piece in pieces
     )
 

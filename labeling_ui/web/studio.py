@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from labeling_ui.desk.desk import Desk
-from labeling_ui.desk.leases import Hold
+from labeling_ui.desk.leases import Lease
 from labeling_ui.projects.people import Person
 from labeling_ui.projects.project import Project, open_project
 from labeling_ui.projects.work import Work
@@ -70,7 +70,7 @@ def use(studio: Studio | None) -> None:
         _current = studio
 
 
-def visible(desk: Desk, hold: Hold, person: Person) -> Mapping[str, Any]:
+def visible(desk: Desk, hold: Lease, person: Person) -> Mapping[str, Any]:
     """All that an annotator may see of an item, JSON-ready: no author, no known answer, no evidence, no other votes."""
     item = desk.items[hold.item]
     return {

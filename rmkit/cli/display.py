@@ -91,7 +91,7 @@ def _json_escape(match: re.Match[str]) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """A log line that no text within it can end, forge or colour; the traceback below it keeps its own lines."""
+    """A log line that no text within it can end, forge or color; the traceback below it keeps its own lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         return printable(super().formatMessage(record), lines=False)

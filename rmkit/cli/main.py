@@ -63,7 +63,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "score": Command("rmkit.scoring.command:main", "score prompts with their responses, resumable"),
         "verify": Command("rmkit.scoring.verify:main", "is a model still the one that was saved"),
         "calibrate": Command("rmkit.scoring.calibrate:main", "probabilities for a model's margins, on held-out pairs"),
-        "normalise": Command("rmkit.scoring.calibrate:normalise_main", "a common scale for a model's scores"),
+        "normalize": Command("rmkit.scoring.calibrate:normalize_main", "a common scale for a model's scores"),
         "models": Command("evaluation.registry.command:main", "list, promote behind a gate, roll back, model card"),
         "judge": Command("rmkit.judge.command:main", "judge a dataset version with a language model, within a budget"),
         "judge-data": Command(

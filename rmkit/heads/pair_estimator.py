@@ -61,9 +61,9 @@ class PairEstimator:
         }
 
     def fit(self, pairs: FeaturePairs) -> PairEstimator:
-        """Train on the labelled pairs in both orders. Raises DataError below 50 pairs with finite features."""
+        """Train on the labeled pairs in both orders. Raises DataError below 50 pairs with finite features."""
         usable = pairs.take(pairs.finite)
-        check_enough(len(usable), what="labelled pairs")
+        check_enough(len(usable), what="labeled pairs")
         parameters = [weight.requires_grad_() for weight in self.weights.values()]
         optimizer = torch.optim.AdamW(parameters, lr=self.config.lr, weight_decay=self.config.weight_decay)
         masks = torch.Generator().manual_seed(self.seed + 1)

@@ -125,7 +125,7 @@ def score(heads: StackedHeads, table: Table) -> tuple[NDArray[np.float32], NDArr
 
 
 def score_margins(heads: StackedHeads, table: Table) -> NDArray[np.float32]:
-    """[K, n] margins of the labelled order."""
+    """[K, n] margins of the labeled order."""
     chosen, rejected = score(heads, table)
     return chosen - rejected
 

@@ -58,7 +58,7 @@ class HeadConfig:
 
 
 class Trainer:
-    """K heads with their optimiser on one table of pairs; `epoch` trains each on its own pool once.
+    """K heads with their optimizer on one table of pairs; `epoch` trains each on its own pool once.
 
     `seeds` [K] decide each head's initial weights, orders and dropout.
     """

@@ -1,12 +1,12 @@
 """A small head over a frozen encoder's features of each step, and how it is trained: minutes on two cores.
 
-    logit_k = head(standardised [e(step_k), surface_k])
+    logit_k = head(standardized [e(step_k), surface_k])
     surface = k, ln(1 + k), ln characters of the step and of all steps before, cosines of the step with the prompt and
               with the step before
 
 so a step is judged by itself and what came before it, never by what follows; texts of any length can be read, for each
 step is encoded alone. Heads compete by validation log loss: linear ones with the L2 penalties of `penalties` (mean
-cross-entropy + penalty / 2 |w|^2, minimised to convergence by L-BFGS), and one hidden layer of ReLU units (AdamW, early
+cross-entropy + penalty / 2 |w|^2, minimized to convergence by L-BFGS), and one hidden layer of ReLU units (AdamW, early
 stopping), which wins where there are tens of thousands of steps.
 """
 
@@ -122,10 +122,10 @@ def fit(
     seed: int = 0,
     surface: int = SURFACE,
 ) -> StepHead:
-    """The head with the least validation log loss. Inputs [steps, width], the last `surface` of them not penalised;
+    """The head with the least validation log loss. Inputs [steps, width], the last `surface` of them not penalized;
     labels [steps] in [0, 1], NaN is left out."""
-    inputs, label = _labelled(*train)
-    held_inputs, held_label = _labelled(*validation)
+    inputs, label = _labeled(*train)
+    held_inputs, held_label = _labeled(*validation)
     mean, std = inputs.mean(axis=0), inputs.std(axis=0) + 1e-6
     scaled, held_out = (inputs - mean) / std, ((held_inputs - mean) / std, held_label)
     losses: dict[str, float] = {}
@@ -140,7 +140,7 @@ def fit(
     return StepHead(best, {"head": chosen, "validation_log_loss_by_head": losses})
 
 
-def _labelled(inputs: Array, label: NDArray[np.float64]) -> tuple[Array, NDArray[np.float64]]:
+def _labeled(inputs: Array, label: NDArray[np.float64]) -> tuple[Array, NDArray[np.float64]]:
     known = ~np.isnan(label)
     return inputs[known], label[known]
 
@@ -172,12 +172,12 @@ def _linear(
     inputs, target = torch.from_numpy(scaled), torch.from_numpy(label).float()
     first = {"out": np.zeros(scaled.shape[1], dtype=np.float32), "bias": np.zeros(1, dtype=np.float32)} | dict(start)
     weight, bias = (torch.tensor(first[name], requires_grad=True) for name in ("out", "bias"))
-    penalised = scaled.shape[1] - surface
+    penalized = scaled.shape[1] - surface
     optimizer: Any = torch.optim.LBFGS([weight, bias], max_iter=100, tolerance_grad=1e-6, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        size = (weight[:penalised] ** 2).sum()
+        size = (weight[:penalized] ** 2).sum()
         loss = binary_cross_entropy_with_logits(inputs @ weight + bias, target) + penalty / 2 * size
         torch.autograd.backward(loss)
         return loss

@@ -28,7 +28,7 @@ from rmkit.ids import canonical_json, content_hash
 from rmkit.judge.config import JudgeConfig, read_judge
 from rmkit.judge.prompt_file import BUILT_IN, FOLDER, PromptFile, Shown
 from rmkit.judge.tally import JudgeTally
-from rmkit.judge.verdict import Reading, read_pair, read_ranking, read_scale, read_yes_no
+from rmkit.judge.verdict import ParsedVerdict, read_pair, read_ranking, read_scale, read_yes_no
 from rmkit.ledger import Ledger, open_ledger
 from rmkit.types import Candidates, Comparison, ModelInfo, Scale, Score, score_by_comparison, sigmoid
 
@@ -49,7 +49,7 @@ class Vote:
 
     shown: tuple[int, ...]
     sample: Sample
-    reading: Reading
+    reading: ParsedVerdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +218,9 @@ class Judge:
     def _unasked(self, item: Candidates, why: str) -> Judged:
         failed = Sample.failed(why)
         orders = self._orders(len(item.completions))
-        return Judged(item, tuple(Vote(shown, failed, Reading(unread=why)) for shown in orders))
+        return Judged(item, tuple(Vote(shown, failed, ParsedVerdict(unread=why)) for shown in orders))
 
-    def _read(self, sample: Sample, n: int) -> Reading:
+    def _read(self, sample: Sample, n: int) -> ParsedVerdict:
         config, use_logprobs = self.config, self.config.verdict == "auto"
         match config.form:
             case "pairwise":

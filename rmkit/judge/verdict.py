@@ -25,7 +25,7 @@ _DECORATION = re.compile(r"^[\s*_`\[(\"'{<]+|[\s*_`\])\"'}>.!]+$")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedVerdict:
     """One value per shown response, higher is better (a pair: its probabilities); empty with the reason in `unread`.
 
     `mass` is the label mass where log-probabilities were read.
@@ -50,62 +50,62 @@ def _lines(text: str, word: str) -> list[tuple[str, int]]:
     return [(match["said"], match.start("said")) for match in re.finditer(pattern, text)]
 
 
-def read_pair(sample: Sample, *, ties: bool, use_logprobs: bool) -> Reading:
+def read_pair(sample: Sample, *, ties: bool, use_logprobs: bool) -> ParsedVerdict:
     """(p(A), p(B)) of a reply that ends in "Verdict: A", "Verdict: B" or, with `ties`, "Verdict: tie"."""
     answers, why = said_in(sample, "verdict")
     if why:
-        return Reading(unread=why)
+        return ParsedVerdict(unread=why)
     labels = {"a": (1.0, 0.0), "b": (0.0, 1.0)} | ({"tie": (0.5, 0.5)} if ties else {})
     result = labels.get(answers.lower().removeprefix("response ").strip())
     if result is None:
-        return Reading(unread="the verdict line names several answers or none")
+        return ParsedVerdict(unread="the verdict line names several answers or none")
     if use_logprobs and (masses := _masses(sample, "verdict", ["A", "B", *(["tie"] if ties else [])])):
         total = math.fsum(masses.values())
         p = (masses["A"] + masses.get("tie", 0.0) / 2) / total
-        return Reading((p, 1 - p), mass=total)
-    return Reading(result)
+        return ParsedVerdict((p, 1 - p), mass=total)
+    return ParsedVerdict(result)
 
 
-def read_yes_no(sample: Sample, *, use_logprobs: bool) -> Reading:
+def read_yes_no(sample: Sample, *, use_logprobs: bool) -> ParsedVerdict:
     """(p(yes),) of a reply that ends in "Verdict: yes" or "Verdict: no"."""
     answers, why = said_in(sample, "verdict")
     if why:
-        return Reading(unread=why)
+        return ParsedVerdict(unread=why)
     if answers.lower() not in ("yes", "no"):
-        return Reading(unread="the verdict line names several answers or none")
+        return ParsedVerdict(unread="the verdict line names several answers or none")
     if use_logprobs and (masses := _masses(sample, "verdict", ["yes", "no"], any_case=True)):
         total = math.fsum(masses.values())
-        return Reading((masses["yes"] / total,), mass=total)
-    return Reading((float(answers.lower() == "yes"),))
+        return ParsedVerdict((masses["yes"] / total,), mass=total)
+    return ParsedVerdict((float(answers.lower() == "yes"),))
 
 
-def read_scale(sample: Sample, *, lowest: int, highest: int, use_logprobs: bool) -> Reading:
+def read_scale(sample: Sample, *, lowest: int, highest: int, use_logprobs: bool) -> ParsedVerdict:
     """(score,) of a reply that ends in "Score: N". With one-digit scales log-probabilities give the expected score."""
     answers, why = said_in(sample, "score")
     if why:
-        return Reading(unread=why)
+        return ParsedVerdict(unread=why)
     number = re.fullmatch(rf"(-?\d+)(?:\s*/\s*{highest})?", answers)
     if number is None or not lowest <= int(number[1]) <= highest:
-        return Reading(unread=f"the score line does not give one whole number from {lowest} to {highest}")
+        return ParsedVerdict(unread=f"the score line does not give one whole number from {lowest} to {highest}")
     levels = {str(level): level for level in range(lowest, highest + 1)}
     one_digit = all(len(level) == 1 for level in levels)  # "1" may be the beginning of "10"
     if use_logprobs and one_digit and (masses := _masses(sample, "score", list(levels))):
         total = math.fsum(masses.values())
-        return Reading((math.fsum(levels[name] * mass for name, mass in masses.items()) / total,), mass=total)
-    return Reading((float(number[1]),))
+        return ParsedVerdict((math.fsum(levels[name] * mass for name, mass in masses.items()) / total,), mass=total)
+    return ParsedVerdict((float(number[1]),))
 
 
-def read_ranking(sample: Sample, *, n: int) -> Reading:
+def read_ranking(sample: Sample, *, n: int) -> ParsedVerdict:
     """Values in [0, 1] of n responses from "Ranking: B > A = C": the share of the others that each one beats."""
     answers, why = said_in(sample, "ranking")
     if why:
-        return Reading(unread=why)
+        return ParsedVerdict(unread=why)
     tiers = [[label.strip() for label in re.split(r"[=,]", tier)] for tier in answers.upper().split(">")]
     named = [label for tier in tiers for label in tier]
     if sorted(named) != [chr(ord("A") + i) for i in range(n)]:
-        return Reading(unread="the ranking line does not name every response once")
+        return ParsedVerdict(unread="the ranking line does not name every response once")
     value = {label: _share(tiers, i) for i, tier in enumerate(tiers) for label in tier}
-    return Reading(tuple(value[chr(ord("A") + i)] for i in range(n)))
+    return ParsedVerdict(tuple(value[chr(ord("A") + i)] for i in range(n)))
 
 
 def _share(tiers: Sequence[Sequence[str]], i: int) -> float:

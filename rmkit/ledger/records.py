@@ -2,7 +2,7 @@
 
 A record is a JSON object under (kind, key). Its version counts its puts from 1, so a writer that names the version it
 has read (compare-and-swap) cannot overwrite what another wrote meanwhile. Each put carries its own id: where the
-connection breaks between commit and answer, repeating the very same put is recognised and stores nothing twice.
+connection breaks between commit and answer, repeating the very same put is recognized and stores nothing twice.
 """
 
 from __future__ import annotations

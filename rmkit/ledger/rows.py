@@ -1,7 +1,7 @@
 """An event as both back ends store it, and the rule that makes appending idempotent.
 
 A row is text throughout: the payload as canonical JSON, the time as ISO 8601 in UTC with microseconds. Two rows are the
-same event when all of it is equal, so a retry is recognised whatever the key order of the payload was.
+same event when all of it is equal, so a retry is recognized whatever the key order of the payload was.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Centring: the mean reward of a group is pulled to zero, which comparisons alone leave free.
+"""Centering: the mean reward of a group is pulled to zero, which comparisons alone leave free.
 
     (sum of the group's scores)^2, for a pair (chosen + rejected)^2
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def centring(score_BN: Tensor, *, present_BN: Tensor | None = None) -> Tensor:
+def centering(score_BN: Tensor, *, present_BN: Tensor | None = None) -> Tensor:
     """[B] penalty >= 0. Responses that are not present count nothing."""
     kept_BN = score_BN if present_BN is None else score_BN.where(present_BN, score_BN.new_zeros(()))
     return kept_BN.sum(-1) ** 2

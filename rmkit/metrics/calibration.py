@@ -7,7 +7,7 @@ Let q = sigmoid(margin / temperature) be the model's probability that the first 
     ECE        sum over equal-width bins of q: n_b / n |mean q - mean p|           (Naeini et al. 2015; 10 bins)
 
 Which response comes first is arbitrary (the order of content hashes), so a bin below 0.5 is as informative as one
-above. One temperature, fitted on validation data by minimising the log loss (Guo et al. 2017), changes no ranking.
+above. One temperature, fitted on validation data by minimizing the log loss (Guo et al. 2017), changes no ranking.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How well step probabilities find errors.
 
     AUC            chance that a right step scores above a wrong one, ties half (Mann & Whitney 1947), over all
-                   labelled steps; labels from 0.5 on count as right
-    first error    the first step below the threshold, -1 where there is none. Right only when it is the labelled one:
+                   labeled steps; labels from 0.5 on count as right
+    first error    the first step below the threshold, -1 where there is none. Right only when it is the labeled one:
                    a = share among solutions with an error, b = among those without, F1 = 2 a b / (a + b)
                    (ProcessBench, Zheng et al. 2024, arXiv:2412.06559)
 
@@ -38,10 +38,10 @@ def first_error(steps: Sequence[float], *, threshold: float = 0.5) -> int:
     return next((index for index, value in enumerate(steps) if value < threshold), NO_ERROR)
 
 
-def first_error_scores(predicted: Sequence[int], labelled: Sequence[int]) -> FirstError:
-    """The ProcessBench measure of predicted first errors [n] against labelled ones [n]."""
-    right = (np.asarray(predicted) == np.asarray(labelled)).astype(np.float64)
-    erroneous = np.asarray(labelled) != NO_ERROR
+def first_error_scores(predicted: Sequence[int], labeled: Sequence[int]) -> FirstError:
+    """The ProcessBench measure of predicted first errors [n] against labeled ones [n]."""
+    right = (np.asarray(predicted) == np.asarray(labeled)).astype(np.float64)
+    erroneous = np.asarray(labeled) != NO_ERROR
     a, b = (float(right[part].mean()) if part.any() else math.nan for part in (erroneous, ~erroneous))
     f1 = 2 * a * b / (a + b) if a + b > 0 else (0.0 if a + b == 0 else math.nan)
     return FirstError(right, int(erroneous.sum()), int((~erroneous).sum()), a, b, f1)

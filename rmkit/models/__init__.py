@@ -8,7 +8,7 @@ explicit  a transformer with a scalar head (needs the train extra)
 process   a transformer that scores every step of a solution (needs the train extra)
 process-frozen  the same with a frozen encoder and a small head (needs the train extra)
 implicit  a policy against its reference, by log-probabilities (needs the train extra)
-ensemble  several of them, standardised, with mean, worst case or uncertainty-weighted score
+ensemble  several of them, standardized, with mean, worst case or uncertainty-weighted score
 ...       anything else names the module that loads it, in its reward_model.json
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 
 from rmkit import paths
 from rmkit.errors import ModelError, RmkitError, UsageError
-from rmkit.models.artifact.folder import CARD, open_artefact
+from rmkit.models.artifact.folder import CARD, open_artifact
 from rmkit.models.artifact.model_card import CALIBRATION
 from rmkit.models.wrappers.calibrated import CalibratedModel, read_calibration
 from rmkit.plugins import upper
@@ -63,7 +63,7 @@ def load_model(name: str | Path, *, check: bool = True, **options: Any) -> Rewar
 
 
 def load_stored(folder: Path, *, check: bool = True, **options: Any) -> RewardModel:
-    """The model in an artefact folder, and never what a name might mean besides; otherwise as `load_model`."""
+    """The model in an artifact folder, and never what a name might mean besides; otherwise as `load_model`."""
     loaded = load_raw(folder, check=check, **options)
     if not (folder / CALIBRATION).is_file():
         return loaded
@@ -71,8 +71,8 @@ def load_stored(folder: Path, *, check: bool = True, **options: Any) -> RewardMo
 
 
 def load_raw(folder: Path, *, check: bool = True, **options: Any) -> RewardModel:
-    """The model in an artefact folder without what calibration.json lays over it; otherwise as `load_model`."""
-    model = open_artefact(folder).card.get("model")
+    """The model in an artifact folder without what calibration.json lays over it; otherwise as `load_model`."""
+    model = open_artifact(folder).card.get("model")
     if model not in LOADERS:
         raise ModelError(f"{folder}: unknown model {model!r}; this rmkit loads {', '.join(LOADERS)}; upgrade rmkit")
     module, function = LOADERS[model].split(":")
@@ -106,7 +106,7 @@ def _judge_of(path: Path) -> RewardModel:
 
 
 def find_model(name: str | Path) -> Path:
-    """The artefact folder of a path, of a name under $RMKIT_HOME/models, or of an alias NAME@ALIAS.
+    """The artifact folder of a path, of a name under $RMKIT_HOME/models, or of an alias NAME@ALIAS.
 
     A path that exists wins. Raises ModelError where there is no such model, or where an alias points to one that is
     no longer there.

@@ -1,7 +1,7 @@
 """How far each label can be trusted: records + evidence -> weight in [0, 1] with a reason. One method a file.
 
-Every method gives `Verdicts`; a recipe step drops what weighs nothing and a trainer multiplies losses by the weights or
-takes the soft labels. Margins are reward(chosen) - reward(rejected), so that positive agrees with the label.
+Every method gives `LabelWeights`; a recipe step drops what weighs nothing and a trainer multiplies losses by the
+weights or takes the soft labels. Margins are reward(chosen) - reward(rejected), so that positive agrees with the label.
 
     peer_review, crm        two models select training pairs for each other (collaborative reward modeling)
     cross_fit, ensemble     the plain rivals: K-fold margins, self-selection, mean / WCO / UWO of several models

@@ -17,13 +17,13 @@ from numpy.typing import ArrayLike
 
 from rmkit.errors import MissingExtraError
 from rmkit.metrics.calibration import sigmoid
-from rmkit.reliability.label_weights import Verdicts, check_both_classes, check_enough, check_ids, reasons
+from rmkit.reliability.label_weights import LabelWeights, check_both_classes, check_enough, check_ids, reasons
 
 
-def confident_filter(ids: Sequence[str], margin: ArrayLike, *, first_preferred: ArrayLike) -> Verdicts:
-    """Weight 0 for the pairs that cleanlab finds mislabelled, 1 for the others.
+def confident_filter(ids: Sequence[str], margin: ArrayLike, *, first_preferred: ArrayLike) -> LabelWeights:
+    """Weight 0 for the pairs that cleanlab finds mislabeled, 1 for the others.
 
-    `margin` [n] are out-of-fold margins of the labelled order (`cross_fitted_margins`); `first_preferred` [n] says
+    `margin` [n] are out-of-fold margins of the labeled order (`cross_fitted_margins`); `first_preferred` [n] says
     which side the label prefers in the stored order. NaN margins are dropped. Raises DataError below 50 margins or
     where all labels prefer one side, MissingExtraError without cleanlab.
     """
@@ -43,7 +43,7 @@ def confident_filter(ids: Sequence[str], margin: ArrayLike, *, first_preferred: 
         first[known].astype(int), np.stack([1 - p_first, p_first], axis=1), filter_by="prune_by_noise_rate", n_jobs=1
     )
     summary = {"no margin": ~known, "cleanlab finds the label wrong": wrong}
-    return Verdicts(
+    return LabelWeights(
         method="confident",
         ids=checked,
         weight=(known & ~wrong).astype(np.float64),

@@ -10,7 +10,7 @@ For prompt j with N responses and the rewards J of the current and K of the prev
 
 C below 1/2 would reverse labels, so it is clamped to [1/2, 1]. With N = 2 c_j is 0 or 1, hence "dyn" needs N >= 4.
 Everything is keyed by the prompt's id. Rewards are given by the caller: sums of log-ratios over response tokens for the
-current model, and the same (length-normalised where it is the first model) for the previous one.
+current model, and the same (length-normalized where it is the first model) for the previous one.
 
 Wang et al., arXiv:2410.12735. The published code breaks ties by position and misaligns ids after a skipped prompt.
 """
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rmkit.errors import DataError
-from rmkit.reliability.label_weights import Floats, Verdicts, check_ids, reasons
+from rmkit.reliability.label_weights import Floats, LabelWeights, check_ids, reasons
 
 How = Literal["avg", "dyn"]
 MIN_DYN = 4
@@ -36,7 +36,7 @@ class Consistency:
     """`verdicts` per prompt id: soft label C, weight 0 where there is no pair; `best` and `worst` [prompts] are the
     response positions of the pair, -1 where there is none; `mean` is the mean of the known c_j before clamping."""
 
-    verdicts: Verdicts
+    verdicts: LabelWeights
     best: tuple[int, ...]
     worst: tuple[int, ...]
     mean: float
@@ -78,7 +78,7 @@ def consistency(
     pairs = [_extremes(current[one]) for one in ids]
     paired = np.array([best >= 0 for best, _ in pairs])
     return Consistency(
-        Verdicts(
+        LabelWeights(
             method="consistency",
             ids=ids,
             weight=paired.astype(np.float64),

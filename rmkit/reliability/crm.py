@@ -3,7 +3,7 @@
 The rule is `peer_review`'s; here it drives two stacked heads, so that whole epochs over 100,000 pairs take seconds. The
 run can be killed after any epoch and goes on from `folder`, bit for bit; same seed (and threads), same audit.
 
-For a use of the models, `standardised_mean` adds the two rewards after each was scaled to mean 0 and deviation 1 over
+For a use of the models, `standardized_mean` adds the two rewards after each was scaled to mean 0 and deviation 1 over
 the training responses. As a filter, a pair's weight is the share of the two models that learned from it in the last
 epoch: 0, 1/2 or 1.
 
@@ -31,7 +31,7 @@ from rmkit.heads.stacked_training import HeadConfig, Index, Trainer
 from rmkit.ids import digest
 from rmkit.reliability.ensemble import RewardScale, reward_scale
 from rmkit.reliability.feature_pairs import FeaturePairs
-from rmkit.reliability.label_weights import Flags, Verdicts, check_enough, check_noise, reasons
+from rmkit.reliability.label_weights import Flags, LabelWeights, check_enough, check_noise, reasons
 from rmkit.reliability.peer_review import (
     MODELS,
     ReviewConfig,
@@ -57,10 +57,10 @@ class Collaboration:
     heads: StackedHeads
     scale: RewardScale
     audit: ReviewAudit
-    verdicts: Verdicts
+    verdicts: LabelWeights
 
     def margin(self, pairs: FeaturePairs) -> NDArray[np.float64]:
-        """[n] margin of the mean of both models' standardised rewards."""
+        """[n] margin of the mean of both models' standardized rewards."""
         margin: NDArray[np.float64] = (score_margins(self.heads, Table(pairs)) / self.scale.std[:, None]).mean(axis=0)
         return margin
 
@@ -101,7 +101,7 @@ def collaborate(
 
 
 class _Run:
-    """The state between two epochs: heads, optimiser and the audit so far."""
+    """The state between two epochs: heads, optimizer and the audit so far."""
 
     def __init__(
         self,
@@ -220,7 +220,7 @@ def _deciding(
     return deciding[selector]
 
 
-def _verdicts(pairs: FeaturePairs, usable: Flags, audit: ReviewAudit) -> Verdicts:
+def _verdicts(pairs: FeaturePairs, usable: Flags, audit: ReviewAudit) -> LabelWeights:
     """The last epoch's selection as weights over all pairs, the unusable ones included."""
 
     def spread(values: NDArray[Any], fill: float) -> NDArray[Any]:
@@ -238,7 +238,7 @@ def _verdicts(pairs: FeaturePairs, usable: Flags, audit: ReviewAudit) -> Verdict
     }
     evidence = {f"margin_{name}": spread(one, np.nan) for name, one in zip(MODELS, audit.margin[-1], strict=True)}
     times = {f"times_kept_{name}": spread(one, 0) for name, one in zip(MODELS, audit.times_kept[-1], strict=True)}
-    return Verdicts(
+    return LabelWeights(
         method=audit.method,
         ids=pairs.ids,
         weight=(kept_a.astype(np.float64) + kept_b) / 2,

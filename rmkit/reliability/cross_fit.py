@@ -18,7 +18,7 @@ from rmkit.errors import ConfigError, DataError
 from rmkit.heads.stacked import Table, score_margins
 from rmkit.heads.stacked_training import HeadConfig, fit_heads
 from rmkit.reliability.feature_pairs import FeaturePairs
-from rmkit.reliability.label_weights import Verdicts, check_enough, reasons
+from rmkit.reliability.label_weights import LabelWeights, check_enough, reasons
 from rmkit.reliability.peer_review import ranks, tie_order
 
 
@@ -30,7 +30,7 @@ def cross_fitted_margins(
     groups: Sequence[object] | None = None,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """[n] margin of the labelled order by a head trained without the pair's fold; NaN where features are not finite.
+    """[n] margin of the labeled order by a head trained without the pair's fold; NaN where features are not finite.
 
     `groups` [n] say which pairs must share a fold (default: pairs with the same prompt features row).
     """
@@ -68,7 +68,7 @@ def cross_fit_filter(
     folds: int = 5,
     groups: Sequence[object] | None = None,
     seed: int = 0,
-) -> Verdicts:
+) -> LabelWeights:
     """Weight 1 for pairs whose cross-fitted margin is positive (or among the `keep_share` largest), else 0."""
     if keep_share is not None and not 0 < keep_share <= 1:
         raise ConfigError(f"keep_share: expected (0, 1], got {keep_share}")
@@ -80,7 +80,7 @@ def cross_fit_filter(
         rank = ranks(margin, tie_order(pairs.ids))
         kept_rows = (rank >= 0) & (rank < round(keep_share * int(known.sum())))
         why = f"its cross-fitted margin is not among the largest {keep_share:.0%}"
-    return Verdicts(
+    return LabelWeights(
         method="cross_fit",
         ids=pairs.ids,
         weight=kept_rows.astype(np.float64),

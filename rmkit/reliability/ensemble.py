@@ -1,10 +1,10 @@
 """Several models' rewards as one: mean, worst case, or mean less disagreement. A plain rival of peer review.
 
-Every model's rewards are first standardised to mean 0 and deviation 1 (over the training responses); then
+Every model's rewards are first standardized to mean 0 and deviation 1 (over the training responses); then
 
     mean   mean_k r_k
-    wco    min_k r_k                            worst-case optimisation
-    uwo    mean_k r_k - penalty * var_k r_k     uncertainty-weighted optimisation, variance over the models (1 / K)
+    wco    min_k r_k                            worst-case optimization
+    uwo    mean_k r_k - penalty * var_k r_k     uncertainty-weighted optimization, variance over the models (1 / K)
 
 Coste et al., Reward model ensembles help mitigate overoptimization, arXiv:2310.02743. Penalty 0.5 by default.
 """
@@ -30,7 +30,7 @@ class RewardScale:
     mean: Floats
     std: Floats
 
-    def standardised(self, reward_Km: ArrayLike) -> Floats:
+    def standardized(self, reward_Km: ArrayLike) -> Floats:
         """[K, m] rewards in units of each model's own deviation."""
         reward = np.asarray(reward_Km, dtype=np.float64)
         return (reward - self.mean[:, None]) / self.std[:, None]
@@ -45,9 +45,9 @@ def reward_scale(reward_Km: ArrayLike) -> RewardScale:
     return RewardScale(mean, std)
 
 
-def combine(standardised_Km: ArrayLike, *, how: Combination = "mean", penalty: float = 0.5) -> Floats:
+def combine(standardized_Km: ArrayLike, *, how: Combination = "mean", penalty: float = 0.5) -> Floats:
     """[m] one reward per response."""
-    reward = np.asarray(standardised_Km, dtype=np.float64)
+    reward = np.asarray(standardized_Km, dtype=np.float64)
     match how:
         case "mean":
             combined: Floats = reward.mean(axis=0)

@@ -19,10 +19,10 @@ Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdicts:
+class LabelWeights:
     """Weights [n] in [0, 1] of the pairs `ids` with a reason wherever the weight is below 1, else "".
 
-    `soft_label` [n] in [0, 1] is the probability that the labelled order is right, for methods that estimate one.
+    `soft_label` [n] in [0, 1] is the probability that the labeled order is right, for methods that estimate one.
     `evidence` holds numbers per pair ([n] or [n, ...]), `facts` the JSON-ready totals, thresholds and warnings.
     """
 

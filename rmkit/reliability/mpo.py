@@ -1,4 +1,4 @@
-"""Mixed preference optimisation's split of pairs by reward gap: easy ones for DPO, hard ones for RL, mislabels apart.
+"""Mixed preference optimization's split of pairs by reward gap: easy ones for DPO, hard ones for RL, mislabels apart.
 
     gap = |m|, easy where gap >= the quantile q of all gaps and m > 0
     suspect    m < 0 with a gap as large: the model is sure that the label is wrong; not easy
@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rmkit.errors import ConfigError
-from rmkit.reliability.label_weights import Verdicts, check_enough, check_ids, reasons
+from rmkit.reliability.label_weights import LabelWeights, check_enough, check_ids, reasons
 
 
-def split_by_gap(ids: Sequence[str], margin: ArrayLike, *, quantile: float = 0.5) -> Verdicts:
+def split_by_gap(ids: Sequence[str], margin: ArrayLike, *, quantile: float = 0.5) -> LabelWeights:
     """Weight 1 for easy pairs, 0 for hard and suspected ones, with the reason; evidence `part` is easy | hard |
     suspect | unscored. NaN margins are unscored. Raises DataError below 50 scored pairs."""
     if not 0 <= quantile < 1:
@@ -36,7 +36,7 @@ def split_by_gap(ids: Sequence[str], margin: ArrayLike, *, quantile: float = 0.5
         "suspected mislabel: the margin is large and against the label": part == "suspect",
         "hard: the rewards are close": part == "hard",
     }
-    return Verdicts(
+    return LabelWeights(
         method="gap",
         ids=check_ids(ids),
         weight=(part == "easy").astype(np.float64),

@@ -65,7 +65,7 @@ def from_gold(agrees: ArrayLike) -> NoisePrior:
 def from_margins(
     margin: ArrayLike, *, groups: Sequence[object] | None = None, model_error: float = 0.0, seed: int = 0
 ) -> NoisePrior:
-    """From cross-fitted margins [n] of the labelled order; NaN ones are left out. `model_error` is the model's error
+    """From cross-fitted margins [n] of the labeled order; NaN ones are left out. `model_error` is the model's error
     rate on labels known to be right. Raises DataError below 50 pairs, or where the model surely contradicts
     half of the labels or more."""
     margin_n = np.asarray(margin, dtype=np.float64)

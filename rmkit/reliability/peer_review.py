@@ -1,7 +1,7 @@
 """Peer review of training pairs: the selection rule of collaborative reward modeling, for any two scoring models.
 
-Two models A and B are trained on the same labelled pairs; which pairs each learns from is decided by the margins m_A,
-m_B of the labelled order, computed in eval mode and fp32. With noise prior eta, warm-up W and ramp T epochs (t from 0):
+Two models A and B are trained on the same labeled pairs; which pairs each learns from is decided by the margins m_A,
+m_B of the labeled order, computed in eval mode and fp32. With noise prior eta, warm-up W and ramp T epochs (t from 0):
 
     keep ratio   R_t = 1 - eta * clip((t - W + 1) / T, 0, 1), 1 during warm-up
     global       before each epoch, A's pool is the top R n of all pairs by m_B and B's the top R n by m_A  (default)

@@ -6,7 +6,7 @@ Of the N sampled responses of a prompt keep, by reward r:
     bon      the best
     br       the best and one random other
     bw       the best and the worst
-    square   every one with weight r^2 / max r^2 over the batch (rewards centred by the caller)
+    square   every one with weight r^2 / max r^2 over the batch (rewards centered by the caller)
 
 Which strategy is best depends on where the reward model is reliable: on items with a true score, R^2 of the straight
 line through the bin means (ten bins of equally many kept samples) of true score over reward decides, the highest wins.

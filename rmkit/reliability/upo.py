@@ -1,4 +1,4 @@
-"""Uncertainty-enhanced selection of model-labelled pairs (UPO, steps 5 to 8).
+"""Uncertainty-enhanced selection of model-labeled pairs (UPO, steps 5 to 8).
 
 The pairs' order comes from a reward model with margin m; an estimator gives `Uncertainty` (BALD B, mean p, vote).
 
@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmkit.errors import ConfigError
-from rmkit.reliability.label_weights import Flags, Floats, Verdicts, check_ids, reasons
+from rmkit.reliability.label_weights import Flags, Floats, LabelWeights, check_ids, reasons
 from rmkit.reliability.peer_review import ranks, tie_order
 from rmkit.reliability.uncertainty import LARGEST_BALD, Uncertainty
 
@@ -58,7 +58,7 @@ def select_certain(
     margin: ArrayLike,
     config: UpoConfig | None = None,
     seed: int = 0,
-) -> Verdicts:
+) -> LabelWeights:
     """Weight 1 for the selected pairs, 0 with a reason for the others; soft label 1 - alpha for all.
 
     `margin` [n] is the reward model's, in the order that the passes are about. NaN margins or passes are dropped.
@@ -74,7 +74,7 @@ def select_certain(
     alpha = smoothing(uncertainty, config.alpha)
     why = f"not among the {config.keep_share:.0%} {_LIKED[config.selector]}"
     summary = {"margin or uncertainty missing": ~known, "the estimator's majority contradicts the order": ~agrees}
-    return Verdicts(
+    return LabelWeights(
         method="uncertainty",
         ids=checked,
         weight=kept_rows.astype(np.float64),
@@ -116,7 +116,7 @@ def _kept(
 
 
 def sampling_weights(bald: ArrayLike, mu: float = 1.0) -> Floats:
-    """[n] (1 - B)^mu, not normalised; NaN where B is."""
+    """[n] (1 - B)^mu, not normalized; NaN where B is."""
     values: Floats = (1 - np.asarray(bald, dtype=np.float64)) ** mu
     return values
 
@@ -158,7 +158,7 @@ class MixConfig:
 
 
 def mix(
-    n_old: int, selected: Verdicts, *, prompts: Sequence[Any], config: MixConfig | None = None, seed: int = 0
+    n_old: int, selected: LabelWeights, *, prompts: Sequence[Any], config: MixConfig | None = None, seed: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The next round's data: indices into the old pairs, and into the new ones (`selected`'s), shuffled.
 

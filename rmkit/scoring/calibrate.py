@@ -1,4 +1,4 @@
-"""`rmkit calibrate` and `rmkit normalise`: probabilities and a common scale for a finished model, on held-out data.
+"""`rmkit calibrate` and `rmkit normalize`: probabilities and a common scale for a finished model, on held-out data.
 
 Both write calibration.json beside the model (`rmkit.models.wrappers.calibrated`); raw scores and fingerprint stay as
 they are.
@@ -28,8 +28,8 @@ from rmkit.errors import DataError, UsageError
 from rmkit.metrics import calibration, clustered_interval, fit_temperature, log_loss
 from rmkit.metrics.isotonic import fit_isotonic
 from rmkit.models import find_model, load_raw
-from rmkit.models.wrappers.calibrated import Link, Normalisation, read_calibration, write_calibration
-from rmkit.models.wrappers.ensemble import standardisation
+from rmkit.models.wrappers.calibrated import Link, Normalization, read_calibration, write_calibration
+from rmkit.models.wrappers.ensemble import standardization
 from rmkit.types import RewardModel
 
 AS_IT_IS = "as it is"
@@ -55,22 +55,22 @@ def main(argv: list[str]) -> int:
     return _run(parser, argv, calibrate, _calibrated_text)
 
 
-def normalise_main(argv: list[str]) -> int:
-    """`rmkit normalise`."""
+def normalize_main(argv: list[str]) -> int:
+    """`rmkit normalize`."""
     parser = _parser(
-        "normalise",
-        "Store mean and scale of a model's scores on a reference set: it then serves raw and normalised scores.",
-        examples=["normalise models/hh-explicit --data hh@v2", "normalise hh@prod --data hh@v2 --clip 5"],
+        "normalize",
+        "Store mean and scale of a model's scores on a reference set: it then serves raw and normalized scores.",
+        examples=["normalize models/hh-explicit --data hh@v2", "normalize hh@prod --data hh@v2 --clip 5"],
     )
     parser.add_argument(
-        "--clip", type=float, help="keep normalised scores within plus or minus this (default: no limit)"
+        "--clip", type=float, help="keep normalized scores within plus or minus this (default: no limit)"
     )
-    return _run(parser, argv, normalise, _normalised_text)
+    return _run(parser, argv, normalize, _normalized_text)
 
 
 def _parser(name: str, summary: str, *, examples: Sequence[str]) -> Any:
     parser = console.parser(name, summary, examples=examples)
-    parser.add_argument("model", help="artefact folder, name under $RMKIT_HOME/models, or NAME@ALIAS")
+    parser.add_argument("model", help="artifact folder, name under $RMKIT_HOME/models, or NAME@ALIAS")
     parser.add_argument("--data", required=True, help="dataset version NAME@VERSION, or an export folder")
     parser.add_argument("--split", default="validation", help="held-out split to use (default validation)")
     return parser
@@ -81,7 +81,7 @@ def _run(parser: Any, argv: list[str], fit: Callable[..., dict[str, Any]], text:
     options = vars(parser.parse_args(argv))
     name, as_json = options.pop("model"), options.pop("json")
     if name == "length":
-        raise UsageError("the length rule is no artefact; there is no place to store anything beside it")
+        raise UsageError("the length rule is no artifact; there is no place to store anything beside it")
     folder = find_model(name)
     model = load_raw(folder)
     if not model.info.pointwise:
@@ -206,7 +206,7 @@ def _ece_interval(q: Numbers, p: Numbers, share: Numbers, family: NDArray[Any], 
     return {"low": max(0.0, float(low)), "high": float(high)}
 
 
-def normalise(
+def normalize(
     folder: Path, model: RewardModel, data: str, *, split: str, clip: float | None = None, command: str = ""
 ) -> dict[str, Any]:
     """Measure and store mean and scale over all responses of the split."""
@@ -216,14 +216,14 @@ def normalise(
     pairs, summary = _held_out(data, split, command)
     scores = _distinct_scores(model, pairs)
     values = np.array([value for value in scores if np.isfinite(value)])
-    mean, scale = standardisation(scores)
+    mean, scale = standardization(scores)
     if scale == 0:
         raise DataError(f"{model.info.name} gives every response of the {split} split the score {mean:g}")
-    normalisation = Normalisation(mean=mean, scale=scale, clip=clip)
+    normalization = Normalization(mean=mean, scale=scale, clip=clip)
     beyond = 0.0 if clip is None else float(np.mean(np.abs((values - mean) / scale) > clip))
     facts = summary | {"responses": len(scores), "unscored": len(scores) - len(values), "clipped_share": beyond}
-    write_calibration(folder, replace(stored, normalisation=normalisation, normalisation_facts=facts))
-    return {"path": str(folder), "fingerprint": model.info.fingerprint, **asdict(normalisation), **facts}
+    write_calibration(folder, replace(stored, normalization=normalization, normalization_facts=facts))
+    return {"path": str(folder), "fingerprint": model.info.fingerprint, **asdict(normalization), **facts}
 
 
 def _distinct_scores(model: RewardModel, pairs: Sequence[Pair]) -> list[float]:
@@ -262,14 +262,14 @@ def _between(value: Mapping[str, Any], *, sign: str = "") -> str:
     return "-" if value["low"] is None else f"[{value['low']:{sign}.4f}, {value['high']:{sign}.4f}]"
 
 
-def _normalised_text(result: Mapping[str, Any]) -> str:
+def _normalized_text(result: Mapping[str, Any]) -> str:
     clip = (
         "" if result["clip"] is None else f", clipped to +-{result['clip']:g} ({result['clipped_share']:.1%} of them)"
     )
     return "\n".join(
         [
             f"{result['data']}: {result['responses']} responses, {result['unscored']} unscored",
-            f"stored: normalised = (raw - {result['mean']:.6g}) / {result['scale']:.6g}{clip}",
+            f"stored: normalized = (raw - {result['mean']:.6g}) / {result['scale']:.6g}{clip}",
             "scores now carry both; raw value and fingerprint stay as they are",
         ]
     )

@@ -17,13 +17,13 @@ from rmkit.errors import ModelError, UsageError
 from rmkit.models import load_model
 from rmkit.models.scoring import WINDOW
 from rmkit.models.wrappers.calibrated import CalibratedModel
-from rmkit.scoring.rows import Asked, Source, open_source
+from rmkit.scoring.rows import ScoreRow, Source, open_source
 from rmkit.scoring.score_file import ScoreFile, Tally, finished, line_of, open_scores
 from rmkit.types import RewardModel
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ScoreRun:
     """What a run did: counts over the whole file, items found in it before, seconds now."""
 
     tally: Tally
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
             "score models/hh-explicit answers.jsonl -o scores.jsonl --dropout 0.1    # with a std by MC dropout",
         ],
     )
-    parser.add_argument("model", help="artefact folder, name under $RMKIT_HOME/models, NAME@ALIAS, or `length`")
+    parser.add_argument("model", help="artifact folder, name under $RMKIT_HOME/models, NAME@ALIAS, or `length`")
     parser.add_argument("data", metavar="FILE", help="JSON lines, Parquet, an export folder or NAME@VERSION")
     parser.add_argument("-o", "--output", type=Path, required=True, help="file of scores, JSON lines")
     parser.add_argument("--split", default="all", help="of a version or export (default all)")
@@ -104,14 +104,14 @@ def _header(model: RewardModel, source: Source, options: Any, *, command: str) -
 
 def score_to(
     model: RewardModel, source: Source, path: Path, *, header: Mapping[str, Any], window: int, fresh: bool = False
-) -> Done:
+) -> ScoreRun:
     """Score what the file at `path` does not hold yet, and complete it.
 
     Raises UsageError where it was begun with another model, data or options, BusyError where another process writes it.
     """
     start = time.perf_counter()
     if (before := finished(path, header, fresh=fresh)) is not None:
-        return Done(before, before.items, 0.0)
+        return ScoreRun(before, before.items, 0.0)
     with open_scores(path, header, window=window, fresh=fresh) as file:
         with console.progress(f"scoring with {model.info.name}", source.total) as advance:
             advance(file.resumed)
@@ -119,16 +119,16 @@ def score_to(
                 _score_window(model, requests, file)
                 advance(len(requests))
         file.finish()
-        return Done(file.tally, file.resumed, time.perf_counter() - start)
+        return ScoreRun(file.tally, file.resumed, time.perf_counter() - start)
 
 
-def _windows(rows: Iterable[Asked], window: int) -> Iterator[list[Asked]]:
+def _windows(rows: Iterable[ScoreRow], window: int) -> Iterator[list[ScoreRow]]:
     iterator = iter(rows)
     while chunk := list(islice(iterator, window)):
         yield chunk
 
 
-def _score_window(model: RewardModel, requests: list[Asked], file: ScoreFile) -> None:
+def _score_window(model: RewardModel, requests: list[ScoreRow], file: ScoreFile) -> None:
     batch = [one.candidates for one in requests if one.candidates is not None]
     scores = model.score(batch) if batch else []
     if [len(row) for row in scores] != [len(item.completions) for item in batch]:
@@ -137,7 +137,7 @@ def _score_window(model: RewardModel, requests: list[Asked], file: ScoreFile) ->
     file.append([line_of(one.id, [] if one.candidates is None else next(remaining), one.fault) for one in requests])
 
 
-def _result(done: Done, header: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _result(done: ScoreRun, header: Mapping[str, Any], path: Path) -> dict[str, Any]:
     tally = done.tally
     return {
         "path": str(path),

@@ -37,7 +37,7 @@ _DAMAGED = (EOFError, OSError, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ScoreRow:
     """One row: its id, and either what to score or why that cannot be read."""
 
     id: str
@@ -51,7 +51,7 @@ class Source:
 
     name: str
     digest: str
-    rows: Callable[[], Iterator[Asked]]
+    rows: Callable[[], Iterator[ScoreRow]]
     total: int | None = None
 
 
@@ -92,13 +92,13 @@ def _rows_in(files: Sequence[Path]) -> int:
         raise DataError(f"{files[0].parent} cannot be read as Parquet: {error}") from error
 
 
-def _parquet(files: Sequence[Path], *, split: str | None = None) -> Iterator[Asked]:
+def _parquet(files: Sequence[Path], *, split: str | None = None) -> Iterator[ScoreRow]:
     number = 0
     for path in files:
         for table in bounded_tables(path, name=path):
             if table is None:
                 number += 1
-                yield Asked(str(number), None, OVER_LIMIT.format(MAX_ROW_BYTES / (1 << 20)))
+                yield ScoreRow(str(number), None, OVER_LIMIT.format(MAX_ROW_BYTES / (1 << 20)))
                 continue
             exported = set(EXAMPLE_SCHEMA.names) <= set(table.column_names)
             for row in itertools.chain.from_iterable(part.to_pylist() for part in table.to_batches(max_chunksize=256)):
@@ -107,7 +107,7 @@ def _parquet(files: Sequence[Path], *, split: str | None = None) -> Iterator[Ask
                     yield _asked(row, number, _exported if exported else candidates_of)
 
 
-def _json_lines(path: Path) -> Iterator[Asked]:
+def _json_lines(path: Path) -> Iterator[ScoreRow]:
     with path.open("rb") as raw:
         packed = raw.peek(2)[:2] == b"\x1f\x8b"
         lines = iter(gzip.GzipFile(fileobj=raw) if packed else raw)
@@ -119,28 +119,28 @@ def _json_lines(path: Path) -> Iterator[Asked]:
             except StopIteration:
                 return
             except _DAMAGED as error:
-                yield Asked(str(number), None, f"the file is cut off or damaged here: {error}")
+                yield ScoreRow(str(number), None, f"the file is cut off or damaged here: {error}")
                 return
             if line.strip():
                 yield _line(line, number)
 
 
-def _line(line: bytes, number: int) -> Asked:
+def _line(line: bytes, number: int) -> ScoreRow:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
-        return Asked(str(number), None, "not JSON")
+        return ScoreRow(str(number), None, "not JSON")
     if not isinstance(row, dict):
-        return Asked(str(number), None, "not a JSON object")
+        return ScoreRow(str(number), None, "not a JSON object")
     return _asked(row, number, candidates_of)
 
 
-def _asked(row: Mapping[str, Any], number: int, read: Callable[[Mapping[str, Any]], Candidates]) -> Asked:
+def _asked(row: Mapping[str, Any], number: int, read: Callable[[Mapping[str, Any]], Candidates]) -> ScoreRow:
     name = str(number if row.get("id") is None else row["id"])
     try:
-        return Asked(name, read(row))
+        return ScoreRow(name, read(row))
     except (DataError, ValueError, TypeError, KeyError, AttributeError) as error:
-        return Asked(name, None, str(error) if isinstance(error, DataError) else f"not a readable row: {error}")
+        return ScoreRow(name, None, str(error) if isinstance(error, DataError) else f"not a readable row: {error}")
 
 
 def _exported(row: Mapping[str, Any]) -> Candidates:

@@ -3,7 +3,7 @@
 One JSON object a line, in the order of the input:
 
     {"id": ..., "unscored": null | why the row could not be read,
-     "scores": [{"value", "normalised", "std", "steps", "aspects", "rationale", "truncated", "unscored"}, ...]}
+     "scores": [{"value", "normalized", "std", "steps", "aspects", "rationale", "truncated", "unscored"}, ...]}
 
 `value` is null where `unscored` says why. OUT.run.json says what the numbers are numbers of: model, fingerprint,
 calibration, data digest, options. Rows are appended a window at a time, synced to disk. Going on cuts back to the last
@@ -90,7 +90,7 @@ def _score(score: Score) -> dict[str, Any]:
 
     return {
         "value": known(score.value),
-        "normalised": known(score.normalised),
+        "normalized": known(score.normalized),
         "std": known(score.std),
         "steps": [known(step) for step in score.steps],
         "aspects": {name: known(value) for name, value in score.aspects.items()},

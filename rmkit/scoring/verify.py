@@ -1,4 +1,4 @@
-"""`rmkit verify`: is this artefact still the one that was saved? Files, fingerprint, golden scores, calibration."""
+"""`rmkit verify`: is this artifact still the one that was saved? Files, fingerprint, golden scores, calibration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from rmkit.cli import display as console
 from rmkit.errors import MissingExtraError, ModelError, RmkitError, UsageError, one_line
 from rmkit.models import find_model, load_raw
-from rmkit.models.artifact.folder import Artefact, check_fingerprint, open_artefact
+from rmkit.models.artifact.folder import Artifact, check_fingerprint, open_artifact
 from rmkit.models.artifact.golden import replay
 from rmkit.models.artifact.model_card import CALIBRATION
 from rmkit.models.wrappers.calibrated import read_calibration
@@ -18,14 +18,14 @@ from rmkit.models.wrappers.calibrated import read_calibration
 def main(argv: list[str]) -> int:
     parser = console.parser(
         "verify",
-        "Check an artefact: file hashes, fingerprint, golden ids and scores. Status 1 where anything differs.",
+        "Check an artifact: file hashes, fingerprint, golden ids and scores. Status 1 where anything differs.",
         examples=["verify models/hh-explicit", "verify hh@prod --json"],
     )
-    parser.add_argument("model", help="artefact folder, name under $RMKIT_HOME/models, or NAME@ALIAS")
+    parser.add_argument("model", help="artifact folder, name under $RMKIT_HOME/models, or NAME@ALIAS")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
     options = parser.parse_args(argv)
     if options.model == "length":
-        raise UsageError("the length rule is code, not an artefact: there is nothing to verify")
+        raise UsageError("the length rule is code, not an artifact: there is nothing to verify")
     result = verify(find_model(options.model), device=options.device)
     console.emit(result, as_json=options.json, text=_text(result))
     return 0 if result["same"] else 1
@@ -34,12 +34,12 @@ def main(argv: list[str]) -> int:
 def verify(folder: Path, *, device: str | None = None) -> dict[str, Any]:
     """`same` and one line per check; checks behind a failed one are not made. JSON-ready.
 
-    Raises ModelError only where the folder is no artefact at all.
+    Raises ModelError only where the folder is no artifact at all.
     """
     checks: list[dict[str, Any]] = []
     open_card = _Opened(folder)
     if not open_card.readable:
-        open_artefact(folder)  # raises, saying what an artefact is
+        open_artifact(folder)  # raises, saying what an artifact is
     same = True
     for name, check in open_card.checks(device):
         try:
@@ -53,7 +53,7 @@ def verify(folder: Path, *, device: str | None = None) -> dict[str, Any]:
             break
         if summary is not None:
             checks.append({"check": name, "same": True, "told": summary})
-    fingerprint = open_card.artefact.card.get("fingerprint") if open_card.artefact else None
+    fingerprint = open_card.artifact.card.get("fingerprint") if open_card.artifact else None
     return {"path": str(folder), "same": same, "fingerprint": fingerprint, "checks": checks}
 
 
@@ -62,7 +62,7 @@ class _Opened:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.artefact: Artefact | None = None
+        self.artifact: Artifact | None = None
         self.model: Any = None
         self.readable = (folder / "reward_model.json").is_file()
 
@@ -78,21 +78,21 @@ class _Opened:
         ]
 
     def files(self) -> str:
-        self.artefact = open_artefact(self.folder)
-        files = dict(self.artefact.card.get("files") or {})
+        self.artifact = open_artifact(self.folder)
+        files = dict(self.artifact.card.get("files") or {})
         size = sum((self.folder / name).stat().st_size for name in files)
         return f"{len(files)} files, {size / 1e6:.1f} MB: SHA-256 as recorded"
 
     def fingerprint(self) -> str:
-        assert self.artefact
-        check_fingerprint(self.artefact)
-        return f"{self.artefact.card['fingerprint']} follows from the card"
+        assert self.artifact
+        check_fingerprint(self.artifact)
+        return f"{self.artifact.card['fingerprint']} follows from the card"
 
     def load(self, device: str | None) -> str:
-        assert self.artefact
+        assert self.artifact
         options = {} if device is None else {"device": device}
         self.model = load_raw(self.folder, check=False, **options)
-        return f"{self.artefact.card['model']} model, kind {self.model.info.kind}, scale {self.model.info.scale}"
+        return f"{self.artifact.card['model']} model, kind {self.model.info.kind}, scale {self.model.info.scale}"
 
     def ids(self) -> str | None:
         if not hasattr(self.model, "chat"):
@@ -103,8 +103,8 @@ class _Opened:
         return "the golden texts become the same ids"
 
     def golden(self, precision: Any) -> str | None:
-        assert self.artefact
-        replayed = replay(self.artefact, self.model, precision=precision)
+        assert self.artifact
+        replayed = replay(self.artifact, self.model, precision=precision)
         if replayed is None:
             return None
         if replayed.fault:
@@ -115,7 +115,7 @@ class _Opened:
         if not (self.folder / CALIBRATION).is_file():
             return None
         result = read_calibration(self.folder, self.model.info.fingerprint)
-        parts = [name for name in ("link", "normalisation") if getattr(result, name) is not None]
+        parts = [name for name in ("link", "normalization") if getattr(result, name) is not None]
         return f"{' and '.join(parts)} of this very model ({result.digest[:12]})"
 
 

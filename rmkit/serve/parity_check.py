@@ -9,7 +9,7 @@ from rmkit.models.artifact.golden import PROBES, asked
 from rmkit.types import RewardModel, Score
 
 
-class Exactness(NamedTuple):
+class ParityCheck(NamedTuple):
     """Largest differences of a probe's score: one batch against alone, and as served against fp32 (None: not known).
 
     `spread` is the standard deviation of the probes' scores, to hold the differences against.
@@ -26,14 +26,14 @@ class Exactness(NamedTuple):
         return f"{text} (probes have a standard deviation of {self.spread:.2g})"
 
 
-def exactness(model: RewardModel) -> Exactness:
+def exactness(model: RewardModel) -> ParityCheck:
     """Of a pointwise model. Probes that it cannot score are left out."""
     items = [asked(*probe) for probe in PROBES]
     together = model.score(items)
     alone = [model.score([item])[0] for item in items]
     golden: Any = getattr(model, "golden_scores", None)
     values = [row[0].value for row in together if row[0].unscored is None]
-    return Exactness(
+    return ParityCheck(
         _largest(together, alone),
         None if golden is None else _largest(together, golden(items)),
         statistics.pstdev(values) if values else 0.0,

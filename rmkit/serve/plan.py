@@ -13,7 +13,7 @@ from rmkit.config import build
 from rmkit.errors import ModelError, UsageError
 from rmkit.ledger import Ledger
 from rmkit.models import find_model, load_model, load_stored
-from rmkit.serve.auth.tokens import Principal, stored
+from rmkit.serve.auth.tokens import ApiToken, stored
 from rmkit.serve.http.hosts import is_loopback
 from rmkit.serve.settings import ServeSettings
 from rmkit.types import RewardModel
@@ -76,9 +76,9 @@ class ServePlan:
         lists = {name: tuple(values[name]) for name in ("given", "swap_roots")}
         return ServePlan(settings=settings, **{**values, **lists})
 
-    def principals(self, ledger: Ledger) -> list[Principal]:
+    def principals(self, ledger: Ledger) -> list[ApiToken]:
         """All tokens that count: those of the file and those of the ledger, read anew."""
-        inputs = [Principal(**{**one, "scopes": tuple(one["scopes"])}) for one in self.given]
+        inputs = [ApiToken(**{**one, "scopes": tuple(one["scopes"])}) for one in self.given]
         return inputs + stored(ledger)
 
 
@@ -96,7 +96,7 @@ def named_models(arguments: Sequence[str]) -> dict[str, str]:
     return by_key
 
 
-def needs_tokens(host: str, principals: Sequence[Principal], *, no_auth: bool) -> bool:
+def needs_tokens(host: str, principals: Sequence[ApiToken], *, no_auth: bool) -> bool:
     """Whether tokens are asked for: always beyond loopback, and on it as soon as there is one.
 
     Raises UsageError where a host beyond loopback would be open to everybody.

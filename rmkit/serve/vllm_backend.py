@@ -1,7 +1,7 @@
 """A big model whose weights sit in a vLLM-like server, behind the same front: exact, because only ids go over.
 
-Texts are rendered, truncated and turned into ids here, by the artefact's own chat; vLLM gets `input: [[ids]]` at
-/classify with `use_activation: false` and gives the raw logits back. The artefact's golden scores are replayed through
+Texts are rendered, truncated and turned into ids here, by the artifact's own chat; vLLM gets `input: [[ids]]` at
+/classify with `use_activation: false` and gives the raw logits back. The artifact's golden scores are replayed through
 the server when it is connected, so other weights, a sigmoid, or another head are refused.
 """
 
@@ -17,7 +17,7 @@ from rmkit import config
 from rmkit.chat.encode import Chat, Encoded, TruncationPolicy
 from rmkit.errors import ModelError
 from rmkit.models import find_model
-from rmkit.models.artifact.folder import open_artefact
+from rmkit.models.artifact.folder import open_artifact
 from rmkit.models.artifact.golden import verify
 from rmkit.types import Candidates, Comparison, ModelInfo, Score, compare_by_score
 
@@ -26,9 +26,9 @@ BATCH = 256  # texts per request; the server makes its own batches
 
 
 class VllmModel:
-    """A reward model that asks a server. Scores are the classifier's raw logits, as the artefact's own would be."""
+    """A reward model that asks a server. Scores are the classifier's raw logits, as the artifact's own would be."""
 
-    problem_type = "regression"  # as in the artefact's config: the dialects ask
+    problem_type = "regression"  # as in the artifact's config: the dialects ask
 
     def __init__(self, info: ModelInfo, chat: Chat, url: str) -> None:
         self.info = info
@@ -38,16 +38,16 @@ class VllmModel:
 
     @classmethod
     def connect(cls, name: str, url: str) -> VllmModel:
-        """The model behind `url`, held against the artefact `name`. Raises ModelError where it is another one."""
+        """The model behind `url`, held against the artifact `name`. Raises ModelError where it is another one."""
         from transformers import AutoTokenizer
 
-        artefact = open_artefact(find_model(name))
-        policy = artefact.card["config"].get("truncation")
+        artifact = open_artifact(find_model(name))
+        policy = artifact.card["config"].get("truncation")
         if policy is None:
-            raise ModelError(f"{artefact.folder} is no explicit model: it has no truncation policy to render with")
-        truncation = config.build(TruncationPolicy, policy, where=str(artefact.folder))
-        model = cls(artefact.info, Chat(AutoTokenizer.from_pretrained(artefact.folder), truncation), url)
-        verify(artefact, model)
+            raise ModelError(f"{artifact.folder} is no explicit model: it has no truncation policy to render with")
+        truncation = config.build(TruncationPolicy, policy, where=str(artifact.folder))
+        model = cls(artifact.info, Chat(AutoTokenizer.from_pretrained(artifact.folder), truncation), url)
+        verify(artifact, model)
         return model
 
     def score(self, batch: Sequence[Candidates]) -> list[list[Score]]:

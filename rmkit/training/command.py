@@ -25,10 +25,10 @@ from rmkit.errors import UsageError
 from rmkit.metrics import calibration, fit_temperature, pair_accuracy
 from rmkit.metrics.calibration import sigmoid
 from rmkit.models import load_model
-from rmkit.models.artifact.folder import build_artefact, building
-from rmkit.models.artifact.golden import seal
+from rmkit.models.artifact.folder import build_artifact, building
+from rmkit.models.artifact.golden import write_golden_scores
 from rmkit.plugins import upper
-from rmkit.training.summary import told
+from rmkit.training.summary import summary_text
 
 MIN_TRAIN, MIN_VALIDATION = 20, 5
 
@@ -92,7 +92,7 @@ def small_parser(kind: str) -> argparse.ArgumentParser:
         examples=[f"train {kind} --data hh@v2", f"train {kind} --data exports/hh-v2 -o models/hh --seed 1"],
     )
     parser.add_argument("--data", required=True, help="dataset version NAME@VERSION, or an export folder")
-    parser.add_argument("-o", "--output", type=Path, help="artefact folder (default $RMKIT_HOME/models/DATA-KIND)")
+    parser.add_argument("-o", "--output", type=Path, help="artifact folder (default $RMKIT_HOME/models/DATA-KIND)")
     parser.add_argument("--config", type=Path, help="TOML with options of this kind of model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--allow-benchmark", action="store_true", help="train although the data holds benchmark rows")
@@ -169,9 +169,9 @@ def train(
             },
             "validation": validation_facts(trained.validation_margin / temperature, validation),
         }
-        build_artefact(temporary, card=card, arrays=trained.arrays)
+        build_artifact(temporary, card=card, arrays=trained.arrays)
         module = importlib.import_module(f"rmkit.models.{kind}")
-        seal(temporary, module.load(temporary, check=False))
+        write_golden_scores(temporary, module.load(temporary, check=False))
         model = load_model(temporary)
     return {"path": str(target), "fingerprint": model.info.fingerprint, **card}
 
@@ -235,4 +235,4 @@ def _text(result: Mapping[str, Any]) -> str:
     more = [f"took         {training['seconds']:.1f} s"]
     if noise := training.get("denoise"):
         more.append(f"denoised     {noise['left_out']} of {noise['pairs']} train pairs left out ({noise['method']})")
-    return told(result, rows=rows, more=more)
+    return summary_text(result, rows=rows, more=more)

@@ -1,4 +1,4 @@
-"""What `rmkit train explicit` can be told, as TOML or on the command line; resolved, it travels with the artefact."""
+"""What `rmkit train explicit` can be told, as TOML or on the command line; resolved, it travels with the artifact."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ KEEPS_TIES = ("soft_label", "ties", *RANKING)
 class ExplicitConfig:
     """Defaults suit full fine-tuning of a small model; with LoRA take a ten times higher learning rate.
 
-    `rows_per_step` rows (pairs or rankings) make one optimiser step on all processes together, whatever
+    `rows_per_step` rows (pairs or rankings) make one optimizer step on all processes together, whatever
     `batch_tokens` (the budget of one forward and backward pass, padding included) cuts it into. `precision` bf16 is
     autocast over fp32 weights; the head is fp32 either way. `lora_rank` 0 trains all weights; with adapters,
-    `quantise` nf4 keeps the others in 4 bits (QLoRA). `centring` is the weight of the centring penalty, 0 for none.
+    `quantize` nf4 keeps the others in 4 bits (QLoRA). `centering` is the weight of the centering penalty, 0 for none.
 
     Ratings (objectives regression, ordinal, reaction): `aspects` are learned, by default all that the training split
     has; `aspect_weights` (one each, default equal) make the value. `negatives_kept` is the share of negative reactions
@@ -54,7 +54,7 @@ class ExplicitConfig:
     label_noise: float = 0.1
     margin_scale: float = 1.0
     focal_gamma: float = 2.0
-    centring: float = 0.0
+    centering: float = 0.0
     aspects: tuple[str, ...] = ()
     aspect_weights: tuple[float, ...] = ()
     negatives_kept: float = 1.0
@@ -82,7 +82,7 @@ class ExplicitConfig:
     lora_rank: int = 0
     lora_alpha: int = 32
     lora_dropout: float = 0.0
-    quantise: Literal["none", "nf4"] = "none"
+    quantize: Literal["none", "nf4"] = "none"
 
     seed: int = 0
     report_to: tuple[str, ...] = ()
@@ -121,19 +121,21 @@ class ExplicitConfig:
         _ = self.truncation  # limits that do not fit each other are told before anything is loaded
         if not self.step_separator:
             raise ConfigError("step_separator must not be empty")
-        if self.centring and self.objective in (*RATING, "process"):
-            raise ConfigError(f"centring belongs to preferences; the objective {self.objective} fixes the level itself")
-        if self.centring < 0 or self.lora_rank < 0:
-            raise ConfigError("centring and lora_rank must not be negative")
-        if self.quantise != "none" and not self.lora_rank:
-            raise ConfigError("quantise = 'nf4' trains adapters only (QLoRA); set lora_rank, e.g. 16")
+        if self.centering and self.objective in (*RATING, "process"):
+            raise ConfigError(
+                f"centering belongs to preferences; the objective {self.objective} fixes the level itself"
+            )
+        if self.centering < 0 or self.lora_rank < 0:
+            raise ConfigError("centering and lora_rank must not be negative")
+        if self.quantize != "none" and not self.lora_rank:
+            raise ConfigError("quantize = 'nf4' trains adapters only (QLoRA); set lora_rank, e.g. 16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImplicitConfig(ExplicitConfig):
     """As ExplicitConfig, for a policy whose log-ratios to a reference are the rewards.
 
-    `beta` scales rewards; `per_token` divides them by the response's tokens (length-normalised DPO; ipo always does).
+    `beta` scales rewards; `per_token` divides them by the response's tokens (length-normalized DPO; ipo always does).
     `label_noise` is the flip rate that cdpo and rdpo assume. `reference` is what rewards are measured against, by
     default `model` itself. `reverse` learns from the swapped pairs, the other half of a contrastive model. `likelihood`
     weighs a second term, -log pi(best) per token of the best response (PRO's own; RISE's and UPO's for DPO).
@@ -164,7 +166,7 @@ class ImplicitConfig(ExplicitConfig):
             raise ConfigError(f"beta must be positive, got {self.beta}")
         if self.likelihood < 0:
             raise ConfigError(f"likelihood must not be negative, got {self.likelihood}")
-        if self.quantise != "none":
-            raise ConfigError("implicit models are not trained in 4 bits yet; leave quantise out (lora_rank works)")
-        if self.centring:
-            raise ConfigError("centring belongs to explicit rewards; the reference fixes the level of implicit ones")
+        if self.quantize != "none":
+            raise ConfigError("implicit models are not trained in 4 bits yet; leave quantize out (lora_rank works)")
+        if self.centering:
+            raise ConfigError("centering belongs to explicit rewards; the reference fixes the level of implicit ones")

@@ -7,7 +7,7 @@ from pathlib import Path
 from rmkit.cli import display as console
 from rmkit.errors import ModelError
 from rmkit.models import find_model, load_model
-from rmkit.models.artifact.folder import building, open_artefact
+from rmkit.models.artifact.folder import building, open_artifact
 
 
 def main(argv: list[str]) -> int:
@@ -18,7 +18,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--normal", required=True, help="folder or name of the implicit model")
     parser.add_argument("--reverse", required=True, help="the same trained with --set reverse=true")
-    parser.add_argument("-o", "--output", type=Path, help="artefact folder (default: the normal one's, -contrastive)")
+    parser.add_argument("-o", "--output", type=Path, help="artifact folder (default: the normal one's, -contrastive)")
     options = parser.parse_args(argv)
     result = contrastive(options.normal, options.reverse, output=options.output)
     text = f"model        {result['path']}\nfingerprint  {result['fingerprint']}"
@@ -37,13 +37,13 @@ def contrastive(normal: str, reverse: str, *, output: Path | None = None) -> dic
 
 
 def _contrast(folder: Path, *, normal: Path, reverse: Path, name: str) -> None:
-    """Write the contrastive model of two artefacts into an existing empty folder: the normal policy against the reverse
+    """Write the contrastive model of two artifacts into an existing empty folder: the normal policy against the reverse
     one, which was trained on the swapped pairs. Raises ModelError unless both start from the same reference and share
     tokenizer, template, truncation and beta."""
     from rmkit.models.transformer import implicit
     from rmkit.models.transformer.artifact import open_with_chat
 
-    cards = [open_artefact(place).card for place in (normal, reverse)]
+    cards = [open_artifact(place).card for place in (normal, reverse)]
     for place, card in zip((normal, reverse), cards, strict=True):
         if card["model"] != "implicit":
             raise ModelError(f"{place} is a {card['model']} model; two implicit ones are contrasted")

@@ -207,7 +207,7 @@ def _stepped(example: Example, chat: Chat) -> TrainingRow | str:
         return str(one)
     kept_rows = labels[: len(one.step_index)]
     if all(map(math.isnan, kept_rows)):
-        return "every labelled step lies beyond the token limit"
+        return "every labeled step lies beyond the token limit"
     return _made(example, [one], step_index=(one.step_index,), step_labels=(kept_rows,))
 
 

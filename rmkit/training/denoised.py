@@ -2,7 +2,7 @@
 
     peer, self, mean     collaborative reward modeling in its fast form (rmkit.reliability.crm)
     cross_fit            pairs that heads which never saw them contradict weigh nothing
-    confident            pairs that cleanlab finds mislabelled weigh nothing
+    confident            pairs that cleanlab finds mislabeled weigh nothing
     gap                  only pairs with the larger half of the reward gaps, suspected mislabels left out (MPO)
     upo, upo_smoothed    a dropout estimator: its surer half of the labels, or all with soft labels
 
@@ -27,7 +27,7 @@ from rmkit.reliability.confident_learning import confident_filter
 from rmkit.reliability.crm import collaborate
 from rmkit.reliability.cross_fit import cross_fit_filter
 from rmkit.reliability.feature_pairs import oriented
-from rmkit.reliability.label_weights import Verdicts
+from rmkit.reliability.label_weights import LabelWeights
 from rmkit.reliability.mpo import split_by_gap
 from rmkit.reliability.peer_review import ReviewConfig
 from rmkit.reliability.upo import select_certain
@@ -51,7 +51,7 @@ def denoised(
     families = [pair.family for pair, known in zip(pairs, decided, strict=True) if known]
 
     @functools.cache
-    def crossed() -> Verdicts:
+    def crossed() -> LabelWeights:
         return cross_fit_filter(result, groups=families, seed=seed)
 
     if noise is None:
@@ -77,14 +77,14 @@ def denoised(
     return kept_rows, facts | {"reasons": {} if method == "upo_smoothed" else verdicts.reasons}
 
 
-def _weighed(pairs: Sequence[Pair], verdicts: Verdicts) -> list[Pair]:
+def _weighed(pairs: Sequence[Pair], verdicts: LabelWeights) -> list[Pair]:
     weight = dict(zip(verdicts.ids, verdicts.weight.tolist(), strict=True))
     weighed = [replace(pair, weight=pair.weight * weight.get(pair.id, 1.0)) for pair in pairs]
     return [pair for pair in weighed if pair.weight > 0]
 
 
-def _softened(pairs: Sequence[Pair], verdicts: Verdicts) -> list[Pair]:
-    """p of the labelled order becomes the soft label."""
+def _softened(pairs: Sequence[Pair], verdicts: LabelWeights) -> list[Pair]:
+    """p of the labeled order becomes the soft label."""
     assert verdicts.soft_label is not None
     right = dict(zip(verdicts.ids, verdicts.soft_label.tolist(), strict=True))
     return [

@@ -1,4 +1,4 @@
-"""`rmkit train ensemble`: finished models as one, standardised and calibrated on the validation split."""
+"""`rmkit train ensemble`: finished models as one, standardized and calibrated on the validation split."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from rmkit.errors import ModelError, UsageError
 from rmkit.metrics import fit_temperature
 from rmkit.models import find_model, load_model
 from rmkit.models.artifact.folder import building
-from rmkit.models.wrappers.ensemble import EnsembleConfig, Rule, combined, standardisation, write_ensemble
+from rmkit.models.wrappers.ensemble import EnsembleConfig, Rule, combined, standardization, write_ensemble
 from rmkit.training.command import MIN_VALIDATION, validation_facts
-from rmkit.training.summary import told
+from rmkit.training.summary import summary_text
 from rmkit.types import RewardModel
 
 
 def main(argv: list[str]) -> int:
     parser = console.parser(
         "train ensemble",
-        "Several finished models as one: each standardised, then their mean, worst case or uncertainty-weighted mean.",
+        "Several finished models as one: each standardized, then their mean, worst case or uncertainty-weighted mean.",
         examples=["train ensemble models/seed0 models/seed1 models/seed2 --data hh@v2 --rule uwo -o models/hh-three"],
     )
     parser.add_argument("members", nargs="+", help="two or more models: folders, names or NAME@ALIAS")
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--rule", choices=get_args(Rule), default="mean", help="what the value is (default mean)")
     parser.add_argument("--uncertainty-weight", type=float, default=0.5, help="lambda of uwo (default 0.5)")
-    parser.add_argument("-o", "--output", type=Path, help="artefact folder (default $RMKIT_HOME/models/DATA-ensemble)")
+    parser.add_argument("-o", "--output", type=Path, help="artifact folder (default $RMKIT_HOME/models/DATA-ensemble)")
     options = parser.parse_args(argv)
     result = train(
         options.members,
@@ -68,7 +68,7 @@ def train(
     target = output or model_folder(folder, "ensemble")
     with building(target) as temporary:
         values = _reference(members, pairs)
-        shapes = [standardisation(row.ravel().tolist()) for row in values]
+        shapes = [standardization(row.ravel().tolist()) for row in values]
         config = EnsembleConfig(
             rule=rule,
             uncertainty_weight=uncertainty_weight,
@@ -106,7 +106,7 @@ def _check(members: Sequence[RewardModel], names: Sequence[str]) -> None:
     if len(members) < 2:
         raise UsageError("an ensemble takes two models or more")
     if "length" in names:
-        raise UsageError("the length rule is no artefact and cannot be a member")
+        raise UsageError("the length rule is no artifact and cannot be a member")
     if len({member.info.fingerprint for member in members}) < len(members):
         raise UsageError(f"the same model twice among {', '.join(names)}; name each once")
     if len(scales := sorted({member.info.scale for member in members})) > 1:
@@ -157,4 +157,4 @@ def _text(result: Mapping[str, Any]) -> str:
         f"their scores correlate {training['correlation']:.2f}",
         f"took         {training['seconds']:.1f} s",
     ]
-    return told(result, rows=f"{training['pairs']['validation']} validation pairs", more=more)
+    return summary_text(result, rows=f"{training['pairs']['validation']} validation pairs", more=more)

@@ -1,4 +1,4 @@
-"""`rmkit train explicit`: fine-tune a transformer with a scalar head into a verified artefact.
+"""`rmkit train explicit`: fine-tune a transformer with a scalar head into a verified artifact.
 
 Training sees the train split; validation picks the checkpoint and fits the temperature; the test split is not touched.
 An interrupted run goes on with --resume exactly where its last checkpoint stood.
@@ -50,7 +50,7 @@ def main(argv: list[str], *, kind: str = "explicit") -> int:
     parser.add_argument("--config", type=Path, help="TOML with any of these options")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one option, over the TOML")
     parser.add_argument("--seed", type=int, help="as --set seed=N")
-    parser.add_argument("-o", "--output", type=Path, help=f"artefact folder (default $RMKIT_HOME/models/DATA-{kind})")
+    parser.add_argument("-o", "--output", type=Path, help=f"artifact folder (default $RMKIT_HOME/models/DATA-{kind})")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of an interrupted run")
     parser.add_argument("--restart", action="store_true", help="throw an interrupted run away and begin anew")
     parser.add_argument("--allow-benchmark", action="store_true", help="train although the data holds benchmark rows")
@@ -98,7 +98,7 @@ def train(
         raise MissingExtraError("transformers", "train") from error
     from rmkit.metrics import fit_temperature
     from rmkit.models import load_model
-    from rmkit.models.artifact import folder as artefact
+    from rmkit.models.artifact import folder as artifact
     from rmkit.training.model import storable
     from rmkit.training.validation import validate
 
@@ -109,7 +109,7 @@ def train(
     run = run_folder(target)
     identity = {"settings": asdict(settings), "dataset": dataset}
     checkpoint = begin(run, identity, resume=resume, restart=restart)
-    with artefact.building(target) if leads() else contextlib.nullcontext() as temporary:
+    with artifact.building(target) if leads() else contextlib.nullcontext() as temporary:
         head = _rating_head(folder, settings)
         module, chat = _build(settings, head)
         if head and head.kind == "ordinal":
@@ -245,7 +245,7 @@ def _versions() -> dict[str, str]:
 
 
 def _text(result: Mapping[str, Any]) -> str:
-    from rmkit.training.summary import told, told_labels
+    from rmkit.training.summary import label_summary_text, summary_text
 
     training = result["training"]
     rows = f"{training['rows']['train']} train rows, {training['rows']['validation']} validation rows"
@@ -256,5 +256,5 @@ def _text(result: Mapping[str, Any]) -> str:
         f"took         {training['seconds']:.1f} s, {training['steps']} steps (best: {training['best_step']})",
     ]
     if "accuracy" in result["validation"] and result["scale"] != "rating":
-        return told(result, rows=rows, more=more)
-    return told_labels(result, rows=rows, more=more)
+        return summary_text(result, rows=rows, more=more)
+    return label_summary_text(result, rows=rows, more=more)

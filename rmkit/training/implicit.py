@@ -207,7 +207,7 @@ def weights_digest(model: Any) -> str:
 
 
 def save(folder: Path, module: Any, chat: Chat, config: ImplicitConfig, facts: Mapping[str, Any]) -> None:
-    """The artefact of a trained policy (adapters merged in) and its reference."""
+    """The artifact of a trained policy (adapters merged in) and its reference."""
     implicit.save(
         folder,
         policy=plain(module),

@@ -16,12 +16,12 @@ from rmkit.training.config import ExplicitConfig
 
 
 def build(config: ExplicitConfig, *, head: RatingHead | None = None) -> tuple[RewardModule, Chat]:
-    """The reward module in fp32 on the CPU (quantised: on the GPU), a new head where the checkpoint has none, its chat.
+    """The reward module in fp32 on the CPU (quantized: on the GPU), a new head where the checkpoint has none, its chat.
 
     A rating `head` gives it one label an aspect; the objective `process` takes a classifier of tokens.
 
     Raises ModelError where the checkpoint or its tokenizer cannot be used, ConfigError where texts may be longer than
-    its positions or weights cannot be quantised here, MissingExtraError for an absent package.
+    its positions or weights cannot be quantized here, MissingExtraError for an absent package.
     """
     from transformers import set_seed
 
@@ -39,7 +39,7 @@ def build(config: ExplicitConfig, *, head: RatingHead | None = None) -> tuple[Re
 
 
 def _weights(config: ExplicitConfig) -> dict[str, Any]:
-    if config.quantise == "none":
+    if config.quantize == "none":
         return {"dtype": "float32"}
     from rmkit.training.quantization import loading_options
 
@@ -76,8 +76,8 @@ def chat_of(model: Any, tokenizer: Any, config: ExplicitConfig) -> Chat:
 
 
 def storable(module: RewardModule, config: ExplicitConfig) -> RewardModule:
-    """The module as it will be stored: of a quantised trunk the original weights with the adapters merged in."""
-    if config.quantise == "none":
+    """The module as it will be stored: of a quantized trunk the original weights with the adapters merged in."""
+    if config.quantize == "none":
         return module
     from rmkit.training.quantization import merged_into
 
@@ -113,7 +113,7 @@ def with_lora(model: Any, config: ExplicitConfig) -> Any:
         from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
     except ImportError as error:
         raise MissingExtraError("peft", "train") from error
-    if config.quantise != "none" and getattr(model, "is_quantized", False):
+    if config.quantize != "none" and getattr(model, "is_quantized", False):
         prepare: Any = prepare_model_for_kbit_training
         model = prepare(model, use_gradient_checkpointing=False)
     heads = [name for name, child in model.named_children() if child is not model.base_model]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rmkit.losses.binary_feedback import reaction
 from rmkit.losses.bradley_terry import bradley_terry
-from rmkit.losses.centering import centring
+from rmkit.losses.centering import centering
 from rmkit.losses.focal import focal
 from rmkit.losses.ipo import ipo
 from rmkit.losses.label_smoothing import label_smoothing
@@ -50,14 +50,14 @@ def row_losses(
         return weight_B * _mean_of_rows(rated_losses(score_K, rows, config, head=head, raw_cuts=raw_cuts), rows)
     if config.objective == "process":
         return weight_B * _mean_of_rows(_step_losses(score_K, rows), rows)
-    if config.objective in RANKING or config.centring:
+    if config.objective in RANKING or config.centering:
         score_BN, present_BN = _table(score_K, rows)
     if config.objective in RANKING:
         loss_B = _ranking(score_BN, rows, config)
     else:
         loss_B = _pairwise(score_K, rows, config, log_nu)
-    if config.centring:
-        loss_B = loss_B + config.centring * centring(score_BN, present_BN=present_BN)
+    if config.centering:
+        loss_B = loss_B + config.centering * centering(score_BN, present_BN=present_BN)
     if likelihood_B is not None:
         assert isinstance(config, ImplicitConfig)
         loss_B = loss_B - config.likelihood * likelihood_B
@@ -100,7 +100,7 @@ def _ordinal(output_KA: Tensor, rating_KA: Tensor, head: RatingHead, raw_cuts: T
 
 
 def _step_losses(logit_R: Tensor, rows: Sequence[TrainingRow]) -> Tensor:
-    """[K] mean over the labelled steps of every response."""
+    """[K] mean over the labeled steps of every response."""
     labels = [torch.tensor(steps, device=logit_R.device) for row in rows for steps in row.step_labels]
     logits = torch.split_with_sizes(logit_R, [len(steps) for steps in labels])
     pad = torch.nn.utils.rnn.pad_sequence

@@ -55,7 +55,7 @@ OBJECTIVES = ("bradley_terry", "dpo", "soft_label")
 
 
 def reward_margins(module: Any, rows: Sequence[TrainingRow]) -> Tensor:
-    """[B] rewards of the labelled responses minus those of the others."""
+    """[B] rewards of the labeled responses minus those of the others."""
     scores = module(module.collate([row.ids for row in rows])).view(-1, 2)
     sign = scores.new_tensor([1.0 if better_first(row) else -1.0 for row in rows])
     margin: Tensor = sign * (scores[:, 0] - scores[:, 1])
@@ -156,7 +156,7 @@ class PeerTrainer(RewardTrainer):
         self.history.add(self.all_margins(), self.selection, keep_ratio=ratio)
 
     def all_margins(self) -> NDArray[np.float32]:
-        """[2, rows] margins of the labelled order in eval mode."""
+        """[2, rows] margins of the labeled order in eval mode."""
         return np.stack([self._scored(module, self.rows) for module in self.model.both])
 
     @torch.no_grad()

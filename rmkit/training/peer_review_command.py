@@ -188,9 +188,9 @@ def _stored(
     target: Path,
     answers: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Both models as artefacts DRAFT/A and DRAFT/B, and what they reach on the validation pairs."""
+    """Both models as artifacts DRAFT/A and DRAFT/B, and what they reach on the validation pairs."""
     from rmkit.metrics import fit_temperature
-    from rmkit.models.artifact import folder as artefact
+    from rmkit.models.artifact import folder as artifact
     from rmkit.models.transformer import explicit
     from rmkit.training import implicit
     from rmkit.training.model import plain
@@ -201,7 +201,7 @@ def _stored(
     for name, module in zip(("A", "B"), trainer.model.both, strict=True):
         result = validate(module, validation, batch_tokens=trainer.batch_tokens, config=settings)
         margins.append(result.margin)
-        with artefact.building(draft / name) as temporary:
+        with artifact.building(draft / name) as temporary:
             facts = {
                 "name": f"{target.name}-{name}",
                 "temperature": fit_temperature(result.margin, result.p),

@@ -24,21 +24,21 @@ from rmkit.errors import DataError
 from rmkit.features.encoder import Encoder
 from rmkit.heads.steps import FrozenProcessConfig, Solution, StepHead, fit, step_inputs
 from rmkit.models import load_model
-from rmkit.models.artifact.folder import build_artefact, building
-from rmkit.models.artifact.golden import seal
+from rmkit.models.artifact.folder import build_artifact, building
+from rmkit.models.artifact.golden import write_golden_scores
 from rmkit.models.small.process_frozen import load, solution_of
 from rmkit.models.transformer.process import probes
 from rmkit.training.command import small_parser
 from rmkit.training.data import step_labels
 from rmkit.training.splits import MIN_TRAIN, MIN_VALIDATION, examples
-from rmkit.training.summary import told_labels
+from rmkit.training.summary import label_summary_text
 from rmkit.training.validation import step_facts
 
 KIND = "process-frozen"
 
 
 class Rows(NamedTuple):
-    """Labelled solutions of a split: `labels` [S] each, NaN where there is none; `skipped` rows by reason."""
+    """Labeled solutions of a split: `labels` [S] each, NaN where there is none; `skipped` rows by reason."""
 
     solutions: list[Solution]
     labels: list[NDArray[np.float64]]
@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
     training = result["training"]
     rows = f"{training['rows']['train']} train solutions, {training['rows']['validation']} validation solutions"
     more = [f"head         {training['head']}", f"took         {training['seconds']:.1f} s"]
-    console.emit(result, as_json=options.json, text=told_labels(result, rows=rows, more=more))
+    console.emit(result, as_json=options.json, text=label_summary_text(result, rows=rows, more=more))
     return 0
 
 
@@ -105,14 +105,14 @@ def train(
             },
             "validation": validation,
         }
-        build_artefact(temporary, card=card, arrays=head.arrays)
-        seal(temporary, load(temporary, check=False), probes=probes(settings.step_separator))
+        build_artifact(temporary, card=card, arrays=head.arrays)
+        write_golden_scores(temporary, load(temporary, check=False), probes=probes(settings.step_separator))
         info = load_model(temporary).info
     return {"path": str(target), "fingerprint": info.fingerprint, **card}
 
 
 def read_solutions(result: Iterable[Example], *, separator: str) -> Rows:
-    """The labelled solutions among the examples."""
+    """The labeled solutions among the examples."""
     rows, skipped = Rows([], [], [], {}), Counter[str]()
     for example in result:
         labels, solution = step_labels(example), _solution(example, separator)

@@ -1,6 +1,6 @@
 """QLoRA: the trunk's weights in 4 bits, adapters and head in full precision.
 
-Dettmers et al. 2023, "QLoRA" (arXiv 2305.14314): NormalFloat-4 weights with doubly quantised scales, dequantised to
+Dettmers et al. 2023, "QLoRA" (arXiv 2305.14314): NormalFloat-4 weights with doubly quantized scales, dequantized to
 bf16 for every product; only adapters and the score head are trained. What is saved is the adapter merged into the
 original weights, not into their 4-bit rounding: that is the checkpoint that other engines can load. Its scores differ
 from those seen in training by the rounding, so validation and temperature are taken from it.
@@ -27,7 +27,7 @@ def loading_options() -> dict[str, Any]:
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MissingExtraError("bitsandbytes", "gpu")
     if not torch.cuda.is_available():
-        raise ConfigError("quantise = 'nf4' needs a CUDA GPU and none is visible; leave it at 'none' to train here")
+        raise ConfigError("quantize = 'nf4' needs a CUDA GPU and none is visible; leave it at 'none' to train here")
     from transformers import BitsAndBytesConfig
 
     four_bits = BitsAndBytesConfig(
@@ -41,7 +41,7 @@ def loading_options() -> dict[str, Any]:
 
 
 def merged_into(base: Any, trained: Any, *, wrap: Callable[[Any], Any]) -> Any:
-    """`base` (the original weights, unquantised) with the trained adapters merged in and the trained head.
+    """`base` (the original weights, unquantized) with the trained adapters merged in and the trained head.
 
     `wrap` puts untrained adapters of the same shape around a model.
     """

@@ -24,7 +24,7 @@ def leads() -> bool:
 
 
 def run_folder(target: Path) -> Path:
-    """Where the checkpoints of the artefact to be lie while it is trained."""
+    """Where the checkpoints of the artifact to be lie while it is trained."""
     return paths.home() / "runs" / f"explicit-{target.name}"
 
 

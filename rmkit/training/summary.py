@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def told(card: Mapping[str, Any], *, rows: str, more: Sequence[str] = ()) -> str:
+def summary_text(card: Mapping[str, Any], *, rows: str, more: Sequence[str] = ()) -> str:
     """What a training command says at its end: where the model is, what it saw, how it did on validation."""
     validation = card["validation"]
     accuracy, interval = validation["accuracy"], validation["accuracy"]["interval"]
@@ -24,7 +24,7 @@ def told(card: Mapping[str, Any], *, rows: str, more: Sequence[str] = ()) -> str
     )
 
 
-def told_labels(result: Mapping[str, Any], *, rows: str, more: Sequence[str] = ()) -> str:
+def label_summary_text(result: Mapping[str, Any], *, rows: str, more: Sequence[str] = ()) -> str:
     """Where the model is, what it saw, how it did on validation, what to do next."""
     validation, ref = result["validation"], result["dataset"]["ref"] or "DATA"
     requests = f"eval {result['path']} --suite steps --data {ref}"

@@ -1,12 +1,12 @@
 """Several seeds and learning rates of one explicit training: what is chance, and which rate is better.
 
-Every run is an artefact of its own beside the target, named TARGET-lrRATE-seedN. A run whose artefact is there, made
+Every run is an artifact of its own beside the target, named TARGET-lrRATE-seedN. A run whose artifact is there, made
 with the same settings from the same data, is not repeated; an interrupted one goes on from its last checkpoint. Over K
 seeds a validation number is told as its mean with the interval
 
     mean -+ t(0.975, K - 1) s / sqrt(K)                s: standard deviation over seeds (K - 1 in the denominator)
 
-which holds the spread of initialisation and order on this one split, not that of the data (that is each run's own
+which holds the spread of initialization and order on this one split, not that of the data (that is each run's own
 clustered interval). Seeds 0 ... K - 1 on top of the settings' own; rates are compared by the number that also picks
 checkpoints.
 """
@@ -75,7 +75,7 @@ def sweep(
 ) -> dict[str, Any]:
     """All runs with their validation numbers, and per learning rate mean and interval over the seeds.
 
-    `train` is `rmkit.training.explicit.train` or something like it. Raises ConfigError where an artefact of that name
+    `train` is `rmkit.training.explicit.train` or something like it. Raises ConfigError where an artifact of that name
     was made with other settings or data (with `restart` it is made anew).
     """
     from rmkit.training import explicit
@@ -114,7 +114,7 @@ def _runs(
 
 
 def finished(place: Path, settings: ExplicitConfig, dataset: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The card of an artefact that is this very run, None where there is none. Raises ConfigError for another one."""
+    """The card of an artifact that is this very run, None where there is none. Raises ConfigError for another one."""
     if not (place / CARD).is_file():
         return None
     card = read_object(place / CARD, raises=ConfigError, hint="give the sweep another -o, or --restart")

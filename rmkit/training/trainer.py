@@ -1,6 +1,6 @@
 """transformers' Trainer, with a step that loops over token-budget micro-batches and a validation of its own.
 
-One batch of the dataloader is one optimiser step: a fixed number of rows, drawn as the Trainer draws them. The step's
+One batch of the dataloader is one optimizer step: a fixed number of rows, drawn as the Trainer draws them. The step's
 loss is the mean over its rows, so its gradient does not depend on how it is cut. A loss that is not finite stops the
 run and names the rows; running out of memory halves the token budget and repeats the step.
 """
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StepRows:
-    """The rows of one optimiser step; a class of its own, so that nobody walks through its ids."""
+    """The rows of one optimizer step; a class of its own, so that nobody walks through its ids."""
 
     rows: tuple[TrainingRow, ...]
 
@@ -95,7 +95,7 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
         return result.to(self.args.device)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """Gradients of one optimiser step; the mean loss over its rows."""
+        """Gradients of one optimizer step; the mean loss over its rows."""
         model.train()
         rows = inputs["step"].rows
         while True:

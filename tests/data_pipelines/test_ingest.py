@@ -92,8 +92,8 @@ def test_where_a_file_comes_from_is_recorded(home: Path, tmp_path: Path) -> None
     ingest(path, origin=Origin(license="CC-BY-4.0", revision="r2"))
     columns = "license, url, revision, pii, is_benchmark, text_origin, length(file_sha256)"
     assert asked(f"SELECT {columns} FROM source") == [("CC-BY-4.0", "https://x.org", "r2", "none", True, "unknown", 64)]
-    (tmp_path / "bench_x.jsonl.source.toml").write_text('licence = "MIT"\n')
-    with pytest.raises(ConfigError, match=r"bench_x.jsonl.source.toml: unknown key 'licence'; did you mean 'license'"):
+    (tmp_path / "bench_x.jsonl.source.toml").write_text('license = "MIT"\n')
+    with pytest.raises(ConfigError, match=r"bench_x.jsonl.source.toml: unknown key 'license'; did you mean 'license'"):
         ingest(path)
 
 
@@ -112,7 +112,7 @@ def test_nothing_usable_stores_nothing(home: Path, tmp_path: Path) -> None:
         ("empty.jsonl", b"", "is empty: 0 bytes"),
         ("blank.jsonl", b"\n\n", "no row of the first 0"),
         ("noise.jsonl", b"\x00\xff" * 100, "no row of the first 1 can be read .torn last line"),
-        ("other.jsonl", b'{"colour": 1}\n', "no known format has the columns colour; .*--map"),
+        ("other.jsonl", b'{"color": 1}\n', "no known format has the columns color; .*--map"),
         ("folder", None, "is a folder, not a file"),
         ("absent.jsonl", None, "no such file"),
     ],

@@ -150,7 +150,7 @@ def test_the_truth_survives_later_versions_and_judges_a_filter(said: Callable[..
     for row in after.iter_rows(named=True):
         assert (row["p"] != was[row["unit"]]) == truth[row["id"]]
     # A recipe that rewrites text and drops a known part: the flips are followed to the new rows.
-    steps = [{"use": "normalise"}, {"use": "subset", "max_rows": 60, "seed": 1}]
+    steps = [{"use": "normalize"}, {"use": "subset", "max_rows": 60, "seed": 1}]
     later = run_recipe(parse_recipe({"recipe": {"name": "half"}, "step": steps}, where="test"), "noisy")
     judged = said("noise", "--judge", later["version"])
     with open_warehouse(read_only=True) as connection:

@@ -30,7 +30,7 @@ from data_pipelines.recipes import recipe  # noqa: F401
 from rmkit.cli import main as cli
 from rmkit.data.example import MANIFEST
 from rmkit.ids import file_sha256
-from rmkit.models.artifact import folder as artefact
+from rmkit.models.artifact import folder as artifact
 from tests.exports import kind_rows, write_export
 from warehouse.out import export  # noqa: F401
 from warehouse.safety import backup, restore  # noqa: F401
@@ -135,10 +135,10 @@ def harm_folder(rng: Random, folder: Path, *, seal: Callable[[Path], None] | Non
 
 
 def seal_model(folder: Path) -> None:
-    card = json.loads((folder / artefact.CARD).read_text())
+    card = json.loads((folder / artifact.CARD).read_text())
     card["files"] = {name: file_sha256(folder / name) for name in card["files"]}
-    card["fingerprint"] = artefact.fingerprint(card)
-    (folder / artefact.CARD).write_text(json.dumps(card))
+    card["fingerprint"] = artifact.fingerprint(card)
+    (folder / artifact.CARD).write_text(json.dumps(card))
 
 
 def seal_backup(folder: Path) -> None:

@@ -80,7 +80,7 @@ AXES: dict[str, tuple[str, int, dict[str, int]]] = {
 ROWS_ONLY, PAIRS = ("rows", "words", "turns", "responses", "answer"), ("rows", "votes")
 # step -> (options, axes along which its work grows)
 STEPS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "normalise": ({}, ROWS_ONLY),
+    "normalize": ({}, ROWS_ONLY),
     "exact_dedup": ({}, ROWS_ONLY),
     "near_dedup": ({}, ROWS_ONLY),
     "agreement": ({}, PAIRS),
@@ -96,7 +96,7 @@ STEPS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "on_policy": ({"policy": "pi", "aspect": "rm"}, ("rows", "responses")),
     "score": ({"model": "length", "label": True}, ROWS_ONLY),
     "best_of_n": ({"keep": 2, "aspect": "rm"}, ("rows", "responses")),
-    "binarise": ({"how": "halves", "aspect": "rm"}, ("rows", "responses")),
+    "binarize": ({"how": "halves", "aspect": "rm"}, ("rows", "responses")),
 }
 
 

@@ -93,7 +93,7 @@ def test_biases_and_times_follow_the_events(ledger: Ledger, make_project: Make) 
     assert (anna.answers, anna.first_shown, anna.active_s, anna.wall_s) == (12, Share(12, 12), 3.0, 9.0)
     assert (ben.longer, ben.active_s) == (Share(12, 12), 0.5)
     assert anna.longer.n == 12
-    assert "0.5 s for an answer" in ben.worries()
+    assert "0.5 s for an answer" in ben.warnings()
 
 
 def test_an_undone_answer_is_not_counted_and_the_new_one_is(ledger: Ledger, make_project: Make) -> None:
@@ -123,9 +123,9 @@ def test_known_items_are_marked_right_or_wrong(ledger: Ledger, make_project: Mak
 
 
 def test_wilson_interval_and_nothing_of_nothing() -> None:
-    """8 of 10: centre (0.8 + 1.92/10) / (1 + 3.84/10), half width by the printed formula (Wilson 1927)."""
+    """8 of 10: center (0.8 + 1.92/10) / (1 + 3.84/10), half width by the printed formula (Wilson 1927)."""
     z = 1.959964
-    centre = (0.8 + z**2 / 20) / (1 + z**2 / 10)
+    center = (0.8 + z**2 / 20) / (1 + z**2 / 10)
     half = z * math.sqrt(0.8 * 0.2 / 10 + z**2 / 400) / (1 + z**2 / 10)
-    assert Share(8, 10).interval == pytest.approx((centre - half, centre + half), abs=1e-6)
+    assert Share(8, 10).interval == pytest.approx((center - half, center + half), abs=1e-6)
     assert math.isnan(Share(0, 0).value)

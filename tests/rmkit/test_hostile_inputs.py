@@ -20,7 +20,7 @@ from rmkit.cli import main as cli
 from rmkit.config import read_object, read_toml
 from rmkit.errors import ConfigError, DataError
 from rmkit.ids import file_sha256
-from rmkit.models.artifact import folder as artefact
+from rmkit.models.artifact import folder as artifact
 from rmkit.paths import warehouse_path
 from rmkit.training import command as train
 from tests.exports import kind_rows, write_export
@@ -49,26 +49,26 @@ def model(trained: Path, tmp_path: Path) -> Path:
 
 def edited(model: Path, **changes: Any) -> None:
     """The card with other values and a fingerprint that follows from them, as somebody who knows rmkit would write."""
-    card = json.loads((model / artefact.CARD).read_text()) | changes
+    card = json.loads((model / artifact.CARD).read_text()) | changes
     with contextlib.suppress(DataError, AttributeError):
-        card["fingerprint"] = artefact.fingerprint(card)
-    (model / artefact.CARD).write_text(json.dumps(card))
+        card["fingerprint"] = artifact.fingerprint(card)
+    (model / artifact.CARD).write_text(json.dumps(card))
 
 
 def recompressed(model: Path) -> None:
     """A zip bomb's form: weights that take more memory than disk."""
-    with zipfile.ZipFile(model / artefact.WEIGHTS) as old:
+    with zipfile.ZipFile(model / artifact.WEIGHTS) as old:
         members = {name: old.read(name) for name in old.namelist()}
-    with zipfile.ZipFile(model / artefact.WEIGHTS, "w", zipfile.ZIP_DEFLATED) as new:
+    with zipfile.ZipFile(model / artifact.WEIGHTS, "w", zipfile.ZIP_DEFLATED) as new:
         for name, data in members.items():
             new.writestr(name, data)
-    edited(model, files={artefact.WEIGHTS: file_sha256(model / artefact.WEIGHTS)})
+    edited(model, files={artifact.WEIGHTS: file_sha256(model / artifact.WEIGHTS)})
 
 
 HARMS: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "deep card": (lambda m: (m / artefact.CARD).write_text(DEEP), "cannot be read as JSON"),
-    "a list for a card": (lambda m: (m / artefact.CARD).write_text("[1]"), "expected a JSON object, got a list of 1"),
-    "binary card": (lambda m: (m / artefact.CARD).write_bytes(b"\xff\xfe\x00"), "cannot be read as JSON"),
+    "deep card": (lambda m: (m / artifact.CARD).write_text(DEEP), "cannot be read as JSON"),
+    "a list for a card": (lambda m: (m / artifact.CARD).write_text("[1]"), "expected a JSON object, got a list of 1"),
+    "binary card": (lambda m: (m / artifact.CARD).write_bytes(b"\xff\xfe\x00"), "cannot be read as JSON"),
     "files as text": (lambda m: edited(m, files="weights.npz"), "files: expected dict, got 'weights.npz'"),
     "a file outside": (lambda m: edited(m, files={"../../etc/passwd": "0"}), "lists a file outside itself"),
     "no name": (lambda m: edited(m, name=None), "name: expected str, got None"),
@@ -76,7 +76,7 @@ HARMS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a huge hash": (lambda m: edited(m, config={"hash_bits": 60}), "hash_bits"),
     "temperature as text": (lambda m: edited(m, temperature="warm"), "could not convert string to float"),
     "infinite temperature": (lambda m: edited(m, temperature=1e400), "Out of range float"),
-    "a hash that is no text": (lambda m: edited(m, files={artefact.WEIGHTS: 7}), "says 7..."),
+    "a hash that is no text": (lambda m: edited(m, files={artifact.WEIGHTS: 7}), "says 7..."),
     "compressed weights": (recompressed, "is compressed, as rmkit never writes it"),
     "deep golden scores": (lambda m: (m / "golden.jsonl").write_text(DEEP), "golden.jsonl cannot be read"),
     "a golden prompt that is no text": (
@@ -89,7 +89,7 @@ HARMS: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_verify_tells_a_hostile_artefact_in_one_line(
+def test_verify_tells_a_hostile_artifact_in_one_line(
     harm: str, model: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change, why = HARMS[harm]

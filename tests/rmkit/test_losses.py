@@ -16,7 +16,7 @@ from hypothesis import strategies as st  # noqa: E402
 from rmkit.errors import ConfigError  # noqa: E402
 from rmkit.losses.binary_feedback import reaction  # noqa: E402
 from rmkit.losses.bradley_terry import bradley_terry  # noqa: E402
-from rmkit.losses.centering import centring  # noqa: E402
+from rmkit.losses.centering import centering  # noqa: E402
 from rmkit.losses.focal import focal  # noqa: E402
 from rmkit.losses.label_smoothing import label_smoothing  # noqa: E402
 from rmkit.losses.margin import margin  # noqa: E402
@@ -132,11 +132,11 @@ def test_davidson_share_of_ties_between_equals() -> None:
     assert probs[0].tolist() == pytest.approx([1 / 2.8, 0.8 / 2.8, 1 / 2.8])
 
 
-def test_centring_squares_the_sum_of_those_present() -> None:
+def test_centering_squares_the_sum_of_those_present() -> None:
     scores = table([1.0, 2.0, 5.0], [1.0, -1.0, 5.0])
     present = torch.tensor([[True, True, False]] * 2)
-    assert centring(scores, present_BN=present).tolist() == [9.0, 0.0]
-    assert centring(scores).tolist() == [64.0, 25.0]
+    assert centering(scores, present_BN=present).tolist() == [9.0, 0.0]
+    assert centering(scores).tolist() == [64.0, 25.0]
 
 
 def test_plackett_luce_by_hand_with_ties_and_unranked() -> None:
@@ -237,15 +237,15 @@ def test_reaction_recovers_the_population_logit_from_a_subsample() -> None:
     share = 9 * float(liked.sum()) / float((1 - liked).sum())
     kept = (liked == 1) | (torch.rand(200_000, generator=generator, dtype=torch.float64) < share)
     weights = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = reaction(weights[0] + weights[1] * feature[kept], liked_B=liked[kept], negatives_kept=share).mean()
         loss.backward()
         return loss
 
-    optimiser.step(closure)
+    optimizer.step(closure)
     assert share < 0.3
     assert weights[0].item() == pytest.approx(-4, abs=0.1)
     assert torch.sigmoid(weights[0] + weights[1] * feature).mean().item() == pytest.approx(
@@ -289,7 +289,7 @@ PAIRS = [
 GROUPS = [
     lambda s: plackett_luce(s, rank_BN=RANKS),
     lambda s: pro(s, reward_BN=table([1, 2, 0, 3], [1, 1, 0, 2]), present_BN=RANKS >= 0),
-    lambda s: centring(s, present_BN=RANKS >= 0),
+    lambda s: centering(s, present_BN=RANKS >= 0),
     lambda s: regression(s, target_BA=table([1, math.nan, 2, 3], [0, 1, math.nan, math.nan])),
     lambda s: cumulative_link(s, level_BA=RANKS, cut_AK=ordered_cuts(s[:, :2].repeat(2, 1))),
     lambda s: process(s, label_BS=table([1, 0, math.nan, math.nan], [0.4, 1, 1, 0])),

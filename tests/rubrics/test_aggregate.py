@@ -55,13 +55,13 @@ def test_a_product_is_pulled_down_by_one_failure() -> None:
     assert aggregate([criterion(1), criterion(3)], [0.0, 1.0], rule="product").value == 0.0
 
 
-def test_normalise_then_sum_weighs_criteria_by_weight_and_not_by_spread() -> None:
+def test_normalize_then_sum_weighs_criteria_by_weight_and_not_by_spread() -> None:
     criteria = [criterion(1), criterion(1)]
     values = [[0.9, 0.1], [0.1, 0.12], [0.5, 0.14]]  # the second hardly varies, yet counts as much
-    found = [one.value for one in aggregate_group(criteria, values, rule="normalised")]
+    found = [one.value for one in aggregate_group(criteria, values, rule="normalized")]
     z = math.sqrt(3 / 2)
     assert found == pytest.approx([(z - z) / 2, (-z + 0) / 2, (0 + z) / 2])
-    same = aggregate_group(criteria, [[0.3, 0.3], [0.3, 0.3]], rule="normalised")
+    same = aggregate_group(criteria, [[0.3, 0.3], [0.3, 0.3]], rule="normalized")
     assert [one.value for one in same] == [0.0, 0.0]
     assert same[0].components == (0.3, 0.3)
 

@@ -32,7 +32,7 @@ def test_a_penalty_is_a_legal_weight() -> None:
         ("text", "not an object"),
         ({}, "needs a text"),
         ({"criterion": "  "}, "needs a text"),
-        ({"criterion": "a", "colour": 1}, "unknown field of a criterion: colour"),
+        ({"criterion": "a", "color": 1}, "unknown field of a criterion: color"),
         ({"criterion": "a", "levels": ["x"]}, "levels"),
         ({"criterion": "a", "levels": {"high": "x"}}, "whole number"),
         ({"criterion": "a", "levels": {"1": ""}}, "no description"),

@@ -148,7 +148,7 @@ def test_a_rubric_file_is_read_whole(rubric: Rubric) -> None:
         ("max_words", "be_nice", "unknown rule"),
         ("version = 1", "version = 0", "whole number from 1"),
         ('name = "helpful"', 'name = "a@b"', "name must be a text without @"),
-        ("total", "colour", "unknown colour"),
+        ("total", "color", "unknown color"),
         ('criterion = "Is it right?"', 'criterion = ""', "needs a text"),
         ("[[criteria]]", "[[items]]", "unknown items|at least one"),
     ],

@@ -59,12 +59,12 @@ def held(connection: duckdb.DuckDBPyConnection, version: DatasetVersion) -> Stat
 
 def model_diff(old: State, new: State) -> dict[str, int]:
     come, gone = Counter(key // 2 for key in new.keys() - old), Counter(key // 2 for key in old.keys() - new)
-    relabelled = sum((come & gone).values())
+    relabeled = sum((come & gone).values())
     changed = sum(old[key] != new[key] for key in old.keys() & new)
     return {
-        "added": sum(come.values()) - relabelled,
-        "removed": sum(gone.values()) - relabelled,
-        "relabelled": relabelled,
+        "added": sum(come.values()) - relabeled,
+        "removed": sum(gone.values()) - relabeled,
+        "relabeled": relabeled,
         "changed": changed,
     }
 

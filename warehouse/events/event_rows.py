@@ -62,7 +62,7 @@ class _Unit(NamedTuple):
     erased: bool
 
 
-def sort_out(connection: duckdb.DuckDBPyConnection, records: Sequence[Recorded]) -> tuple[pa.Table, pa.Table]:
+def classify_events(connection: duckdb.DuckDBPyConnection, records: Sequence[Recorded]) -> tuple[pa.Table, pa.Table]:
     """(_MERGED, _REJECTED) rows of the events."""
     read = [(record, _read(record)) for record in records]
     units = _units(connection, {payload.unit for _, payload in read if not isinstance(payload, str)})

@@ -1,7 +1,8 @@
 """What an event must say to become a judgment.
 
-A payload is checked strictly (an unknown key is refused, so that a misspelt one cannot silently lose a person's work).
-All positions are in the unit's stored order of responses. Keys of kinds `judgment` and `edit` (which must have `edit`):
+A payload is checked strictly (an unknown key is refused, so that a misspelled one cannot silently lose a person's
+work). All positions are in the unit's stored order of responses. Keys of kinds `judgment` and `edit` (which must have
+`edit`):
 
     unit             32 hex digits: the unit's content hash (required)
     rater            who judged; default: the event's actor
@@ -88,8 +89,8 @@ class JudgmentPayload(_Judged):
         ranked = [rank for rank in self.ranks or [] if rank is not None]
         if ranked and min(ranked) != 0:
             raise ValueError(f"the best rank must be 0, got {min(ranked)}")
-        labelled = any(label is not None for label in self.step_labels or [])
-        if self.verdict == "ok" and not (ranked or self.scores or labelled or self.spans or self.edit):
+        labeled = any(label is not None for label in self.step_labels or [])
+        if self.verdict == "ok" and not (ranked or self.scores or labeled or self.spans or self.edit):
             raise ValueError("verdict ok needs one of ranks, scores, step_labels, spans, edit")
         return self
 

@@ -23,7 +23,7 @@ import duckdb
 
 from rmkit.cli import display as console
 from rmkit.ledger import Ledger, Recorded, open_ledger
-from warehouse.events.event_rows import sort_out, store, store_rejects
+from warehouse.events.event_rows import classify_events, store, store_rejects
 from warehouse.events.payloads import KINDS
 from warehouse.sql import run
 from warehouse.store import open_warehouse, transaction
@@ -108,7 +108,7 @@ def _merge(
     connection: duckdb.DuckDBPyConnection, ledger: Ledger, records: Sequence[Recorded], *, up_to: int | None
 ) -> Counter[str]:
     """One transaction: rows, rejects, and the cursor where one is given."""
-    merged, rejected = sort_out(connection, records)
+    merged, rejected = classify_events(connection, records)
     with transaction(connection):
         n_new = store(connection, merged, ledger.where)
         store_rejects(connection, merged, rejected)

@@ -74,7 +74,7 @@ def _writers(writers: Sequence[Mapping[str, Any]]) -> str:
 def _source(source: Mapping[str, Any]) -> str:
     parts = [f"{source['source']} line {source['line']}", f"row {source['row']}" if source["row"] else "no row id"]
     parts += [f"{key} {source[key]}" for key in ("subset", "split", "revision", "url") if source[key]]
-    parts += [f"licence {source['license']}", f"file sha256 {source['sha256'][:12]}"]
+    parts += [f"license {source['license']}", f"file sha256 {source['sha256'][:12]}"]
     return ", ".join([*parts, *(["benchmark: never train on it"] if source["is_benchmark"] else [])])
 
 

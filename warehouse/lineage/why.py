@@ -1,4 +1,4 @@
-"""`rmkit why ROW`: who judged it, in which screen order, who wrote it, under which licence, what kept or dropped it."""
+"""`rmkit why ROW`: who judged it, in which screen order, who wrote it, under which license, what kept or dropped it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def main(argv: list[str]) -> int:
     """Entry point of `rmkit why`: 1 where the row's name fits several, which are listed."""
     options = parser(
         "why",
-        "Everything known about one row: texts and who wrote them, sources and licences, every judgment, labels, the "
+        "Everything known about one row: texts and who wrote them, sources and licenses, every judgment, labels, the "
         "steps that kept or dropped it, and the versions it lives in.",
         examples=["why hh-harmless-0", "why 4df97ba1 --full", "why 4df97ba1b81c --json"],
     )

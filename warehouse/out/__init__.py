@@ -1,1 +1,1 @@
-"""What leaves the warehouse: export folders with manifest, card and licence gate."""
+"""What leaves the warehouse: export folders with manifest, card and license gate."""

@@ -1,6 +1,6 @@
 """The dataset card of an export: README.md in Hugging Face's form, written from the manifest alone.
 
-The front matter names the licence (`other` where rows differ), the size and the data files of each split; the text says
+The front matter names the license (`other` where rows differ), the size and the data files of each split; the text says
 where the rows come from, how they were made and what is missing.
 """
 
@@ -64,10 +64,10 @@ def _sources(manifest: Mapping[str, Any]) -> str:
         (one["name"], one["rows"], one["license"], one["revision"] or "", one["url"] or "", one["sha256"][:16])
         for one in manifest["sources"]
     ]
-    columns = ("source", "rows", "licence", "revision", "url", "file sha256")
+    columns = ("source", "rows", "license", "revision", "url", "file sha256")
     return (
-        f"## Sources and licences\n\n{table(columns, rows)}\n\nA row that several sources share counts for each of them"
-        f" and carries the most restrictive licence:\n\n{table(('licence', 'rows'), manifest['licenses'].items())}"
+        f"## Sources and licenses\n\n{table(columns, rows)}\n\nA row that several sources share counts for each of them"
+        f" and carries the most restrictive license:\n\n{table(('license', 'rows'), manifest['licenses'].items())}"
     )
 
 

@@ -2,7 +2,7 @@
 
 Rows are sorted by example hash within each split, the writer's options are pinned, and nothing that changes between two
 runs (clock, path, warehouse id) is written. The folder is built beside its place and takes it in one step, so nobody
-ever sees half of one. What may leave is decided here: a release refuses blocked and unknown licences and benchmark
+ever sees half of one. What may leave is decided here: a release refuses blocked and unknown licenses and benchmark
 data.
 """
 
@@ -59,7 +59,7 @@ def export_version(
     An identical export that is already there is left untouched. Reads only; `record_export` notes it in the warehouse.
 
     Raises VersionError for an unknown version, UsageError for a split without rows, DataError where a release holds
-    blocked or unknown licences or benchmark rows, StoreError where the folder holds something else.
+    blocked or unknown licenses or benchmark rows, StoreError where the folder holds something else.
     """
     table = checkout(connection, version_id, split=split)
     if split is not None and not table.num_rows:
@@ -199,7 +199,7 @@ def main(argv: list[str]) -> int:
     options.add_argument("-o", "--output", type=Path, help="folder (default: $RMKIT_HOME/exports/NAME-vN-DIGEST)")
     options.add_argument("--format", choices=FORMS, default="native", help="form of the rows (default: native)")
     options.add_argument("--split", help="only this split")
-    options.add_argument("--release", action="store_true", help="refuse blocked and unknown licences and benchmarks")
+    options.add_argument("--release", action="store_true", help="refuse blocked and unknown licenses and benchmarks")
     options.add_argument("--allow-license", action="append", default=[], metavar="ID", help="let this one pass")
     options.add_argument("--allow-benchmark", action="store_true", help="let benchmark rows pass")
     options.add_argument("--verify", type=Path, metavar="FOLDER", help="check files and digests of an export instead")
@@ -248,7 +248,7 @@ def _text(result: dict[str, Any]) -> str:
     lines = [
         f"{result['ref']} as {result['form']} in {result['path']}",
         f"  {result['n_rows']} rows: {_counts(result['splits'])}",
-        f"  licences: {_counts(result['licenses'])}",
+        f"  licenses: {_counts(result['licenses'])}",
         f"  digest {result['digest']}",
         *(f"  {line}" for line in (*counted, *left_out)),
         f"check it any time with: rmkit export --verify {result['path']}",

@@ -1,8 +1,8 @@
-"""Which licences a release may carry.
+"""Which licenses a release may carry.
 
-A small, explicit table: permissive and share-alike licences may be released, non-commercial ones, gated terms and
-'unknown' may not unless allowed by name. A licence that is not in the table counts as unknown: a release never guesses.
-Where a row comes from several sources the most restrictive licence is the row's; a release needs all of them to pass.
+A small, explicit table: permissive and share-alike licenses may be released, non-commercial ones, gated terms and
+'unknown' may not unless allowed by name. A license that is not in the table counts as unknown: a release never guesses.
+Where a row comes from several sources the most restrictive license is the row's; a release needs all of them to pass.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _RANKS: Mapping[str, int] = (
 
 
 def restriction(license: str | None) -> int:
-    """0 permissive, 1 share-alike, 2 unknown (also any licence not in the tables), 3 blocked. Case does not matter."""
+    """0 permissive, 1 share-alike, 2 unknown (also any license not in the tables), 3 blocked. Case does not matter."""
     return _RANKS.get((license or UNKNOWN).lower(), 2)
 
 
@@ -40,6 +40,6 @@ def restriction_sql(column: str) -> str:
 
 
 def refused(counts: Mapping[str, int], allowed: Collection[str] = ()) -> dict[str, int]:
-    """The licences of `counts` (licence -> rows) that a release may not carry, with their rows."""
+    """The licenses of `counts` (license -> rows) that a release may not carry, with their rows."""
     waved = {name.lower() for name in allowed}
     return {name: n for name, n in counts.items() if restriction(name) >= 2 and name.lower() not in waved}

@@ -55,7 +55,7 @@ def describe(connection: duckdb.DuckDBPyConnection, version_id: int, table: pa.T
 
 
 def license_counts(table: pa.Table) -> dict[str, int]:
-    """Licence -> rows, most frequent first."""
+    """License -> rows, most frequent first."""
     counted = Counter(
         {one["values"] or "unknown": one["counts"] for one in pc.value_counts(table["license"]).to_pylist()}
     )
@@ -70,9 +70,9 @@ def _parsed(recipe: str | None) -> Any:
 
 
 def _origins(connection: duckdb.DuckDBPyConnection, table: pa.Table) -> dict[str, Any]:
-    """Sources of the exported rows, every licence that a source of a row states, and the rows that are benchmarks.
+    """Sources of the exported rows, every license that a source of a row states, and the rows that are benchmarks.
 
-    A row counts once per licence and once per source.
+    A row counts once per license and once per source.
     """
     connection.register("exported", table.select(["id"]))
     try:
@@ -130,14 +130,14 @@ def _steps(connection: duckdb.DuckDBPyConnection, version_id: int) -> list[dict[
 
 def _gaps(table: pa.Table) -> list[str]:
     """What a reader of the card should know is missing, in plain words with counts."""
-    unlabelled = pc.and_(pc.is_null(table["p"]), pc.and_(pc.is_null(table["ranks"]), pc.is_null(table["scores"])))
+    unlabeled = pc.and_(pc.is_null(table["p"]), pc.and_(pc.is_null(table["ranks"]), pc.is_null(table["scores"])))
     counts = {
         "rows left out because their text was erased": erased(table),
-        "rows of unknown licence": license_counts(table).get("unknown", 0),
+        "rows of unknown license": license_counts(table).get("unknown", 0),
         "rows without a split": table["split"].null_count,
         "rows whose authors (models or people) are not named": table["generators"].null_count,
         "rows with a single judgment behind the label": _total(pc.equal(table["n_votes"], 1)),
-        "rows without preference, rank or rating": _total(pc.and_(unlabelled, pc.is_null(table["step_labels"]))),
+        "rows without preference, rank or rating": _total(pc.and_(unlabeled, pc.is_null(table["step_labels"]))),
     }
     return [f"{n} {what}" for what, n in counts.items() if n]
 

@@ -175,10 +175,10 @@ def verified(source: Path) -> dict[str, Any]:
         if entry is None:
             continue
         path = source / name
-        by_key: dict[str, Any] = described(path) if path.is_file() else {"bytes": 0, "sha256": "no file"}
-        if by_key["sha256"] != entry["sha256"]:
+        actual: dict[str, Any] = described(path) if path.is_file() else {"bytes": 0, "sha256": "no file"}
+        if actual["sha256"] != entry["sha256"]:
             raise DataError(
-                f"{path} is damaged: {by_key['bytes']} bytes, sha256 {by_key['sha256'][:12]}, expected {entry['bytes']} "
+                f"{path} is damaged: {actual['bytes']} bytes, sha256 {actual['sha256'][:12]}, expected {entry['bytes']} "
                 f"and {entry['sha256'][:12]}; nothing was touched, use another backup"
             )
     return manifest

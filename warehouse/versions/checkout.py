@@ -42,7 +42,7 @@ def checkout(
     """The rows of a version (or of one split) in EXAMPLE_SCHEMA, or the named columns of it, ordered by example hash.
 
     Rows whose text was erased are left out; `erased(table)` counts them. Of several sources of one unit the first seen
-    gives source, subset, generators and meta, and the most restrictive gives the licence. `votes=True` adds a column of
+    gives source, subset, generators and meta, and the most restrictive gives the license. `votes=True` adds a column of
     the unit's valid judgments (see votes), oldest first, empty where there is none.
 
     Raises VersionError for an unknown version, UsageError for an unknown column.
@@ -71,7 +71,7 @@ def to_polars(
 def to_dataset(
     connection: duckdb.DuckDBPyConnection, version_id: int, *, split: str | None = None, form: str = "trl"
 ) -> Any:
-    """`checkout` as a Hugging Face `datasets.Dataset`: TRL's preference rows (see `warehouse.out.forms`), or form="native".
+    """`checkout` as a Hugging Face `datasets.Dataset`: TRL's preference rows (`warehouse.out.forms`), or form="native".
 
     Raises MissingExtraError where `datasets` is not installed.
     """
@@ -144,7 +144,7 @@ def _narrow_rows(
 
 
 def sources_sql() -> str:
-    """A query that gives each unit one row: what its first source says, and the most restrictive licence of all."""
+    """A query that gives each unit one row: what its first source says, and the most restrictive license of all."""
     license = "coalesce(us.license, source.license)"
     return f"""
         WITH shared AS MATERIALIZED (SELECT unit_id FROM unit_source GROUP BY unit_id HAVING count(*) > 1)

@@ -43,7 +43,7 @@ def diff(argv: list[str]) -> int:
     """Entry point of `rmkit diff OLD NEW`."""
     options = parser(
         "diff",
-        "Rows added, removed, relabelled (same unit, other label) and changed (split or weight) between two versions.",
+        "Rows added, removed, relabeled (same unit, other label) and changed (split or weight) between two versions.",
         examples=["diff hh@v1 hh@v2", "diff hh@v1 hh --rows 10", "diff hh@gold hh@experiment --rows 100 --json"],
     )
     options.add_argument("old", metavar="OLD", help="NAME@VERSION")
@@ -55,7 +55,7 @@ def diff(argv: list[str]) -> int:
         counts = compare(connection, old, new)
         rows = _diff_rows(connection, old, new, arguments.rows) if arguments.rows else []
         refs = [get(connection, version_id).ref for version_id in (old, new)]
-    kinds = ("added", "removed", "relabelled", "changed")
+    kinds = ("added", "removed", "relabeled", "changed")
     result = {"old": refs[0], "new": refs[1]} | {kind: getattr(counts, kind) for kind in kinds} | {"rows": rows}
     emit(result, as_json=arguments.json, text=_diff_text(result, kinds))
     return 0
@@ -78,7 +78,7 @@ def _diff_rows(connection: duckdb.DuckDBPyConnection, old: int, new: int, n: int
 
 def _diff_text(result: dict[str, Any], kinds: Sequence[str]) -> str:
     lines = [f"{result['old']} -> {result['new']}: " + ", ".join(f"{result[kind]} {kind}" for kind in kinds)]
-    marks = {"added": "+", "removed": "-", "relabelled": "~", "changed": "*"}
+    marks = {"added": "+", "removed": "-", "relabeled": "~", "changed": "*"}
     for row in result["rows"]:
         before, after = (_state(row, side) for side in ("old", "new"))
         change = f"{before} -> {after}" if before and after else before or after
@@ -91,7 +91,7 @@ def _state(row: dict[str, Any], side: str) -> str:
         return ""
     weight = row[f"{side}_weight"]
     parts = [row[f"{side}_split"] or "no split", *([] if weight == 1 else [f"weight {weight:g}"])]
-    return " ".join([*parts, row[f"{side}_label"] if row["what"] == "relabelled" else ""]).strip()
+    return " ".join([*parts, row[f"{side}_label"] if row["what"] == "relabeled" else ""]).strip()
 
 
 def tag(argv: list[str]) -> int:
@@ -170,7 +170,7 @@ def merge(argv: list[str]) -> int:
         how = "unchanged" if head == before else "fast-forward" if head == theirs else "merged"
         counts = None if before is None else compare(connection, before, head)
     result = {"branch": "@".join(into), "version": version.ref, "how": how, "n_rows": version.n_rows, "diff": counts}
-    moved = "" if counts is None else f" (+{counts.added} -{counts.removed} ~{counts.relabelled} *{counts.changed})"
+    moved = "" if counts is None else f" (+{counts.added} -{counts.removed} ~{counts.relabeled} *{counts.changed})"
     emit(result, as_json=arguments.json, text=f"{result['branch']} is {version.ref}, {how}{moved}")
     return 0
 

@@ -19,7 +19,7 @@ from warehouse.versions.versions import first_parents, listed, members_sql
 class Diff:
     """Counts of what changed from version `old` to version `new` (version ids); `rows` gives the rows.
 
-    `relabelled` counts units present on both sides under another label: each is one removed and one added example, and
+    `relabeled` counts units present on both sides under another label: each is one removed and one added example, and
     is counted in neither `added` nor `removed`. `changed` counts examples whose split or weight differ.
     """
 
@@ -27,12 +27,12 @@ class Diff:
     new: int
     added: int
     removed: int
-    relabelled: int
+    relabeled: int
     changed: int
 
     @property
     def empty(self) -> bool:
-        return not (self.added or self.removed or self.relabelled or self.changed)
+        return not (self.added or self.removed or self.relabeled or self.changed)
 
 
 def diff(connection: duckdb.DuckDBPyConnection, old: int, new: int) -> Diff:
@@ -45,8 +45,8 @@ def diff(connection: duckdb.DuckDBPyConnection, old: int, new: int) -> Diff:
             (SELECT count(*) FROM touched WHERE stayed AND n_ops = 1),
             (SELECT count(*) FROM ({_states_sql(connection, old, new)}) WHERE was IS DISTINCT FROM now)
         FROM moved"""
-    added, removed, relabelled, set_once, set_often = (int(n or 0) for n in connection.execute(query).fetchall()[0])
-    return Diff(old=old, new=new, added=added, removed=removed, relabelled=relabelled, changed=set_once + set_often)
+    added, removed, relabeled, set_once, set_often = (int(n or 0) for n in connection.execute(query).fetchall()[0])
+    return Diff(old=old, new=new, added=added, removed=removed, relabeled=relabeled, changed=set_once + set_often)
 
 
 def _states_sql(connection: duckdb.DuckDBPyConnection, old: int, new: int) -> str:
@@ -74,7 +74,7 @@ def diff_rows(
         WITH touched AS MATERIALIZED ({touched}),
         gone AS ({_side_sql(connection, old, "gone")}), come AS ({_side_sql(connection, new, "come")}),
         listed AS (SELECT CASE WHEN gone.unit_id IS NULL THEN 'added' WHEN come.unit_id IS NULL THEN 'removed'
-                ELSE 'relabelled' END AS what, gone.example_id AS old_id, come.example_id AS new_id, unit_id,
+                ELSE 'relabeled' END AS what, gone.example_id AS old_id, come.example_id AS new_id, unit_id,
             gone.split AS old_split, come.split AS new_split, gone.weight AS old_weight, come.weight AS new_weight
         FROM gone FULL JOIN come USING (unit_id, nth)
         UNION ALL

@@ -1,7 +1,7 @@
 """Storing what steps made of examples: rewritten text, new labels, families, splits and weights.
 
 A row whose text a step changed becomes a new unit that names its parent and keeps the parent's origins (file, line,
-licence, who wrote each response), so lineage and licence survive every rewrite. Responses are sorted by hash again, and
+license, who wrote each response), so lineage and license survive every rewrite. Responses are sorted by hash again, and
 the label goes along.
 """
 

@@ -5,7 +5,7 @@
                                                pairwise (both orders) and yes_no (better: yes, other: no). `solutions`
                                                (GenRM's lambda) adds that share of rows in which the better response
                                                itself is the reply to its own prompt.
-    both orders (J1, arXiv 2505.10320)         prompts with the right letter, the two orders of a pair on neighbouring
+    both orders (J1, arXiv 2505.10320)         prompts with the right letter, the two orders of a pair on neighboring
                                                rows: what GRPO's consistency reward needs.
 
 Row: id, order, verdict, prompt, completion (verdict tokens only), task, length_gap, source.
@@ -37,7 +37,7 @@ def verdict_rows(judge: Judge, items: Sequence[Item], *, skipped: Mapping[str, i
 
 
 def both_orders(judge: Judge, items: Sequence[Item], *, skipped: Mapping[str, int]) -> Built:
-    """Two neighbouring rows per pair, without a reply. Raises UsageError for a judge that is not pairwise."""
+    """Two neighboring rows per pair, without a reply. Raises UsageError for a judge that is not pairwise."""
     if judge.config.form != "pairwise" or judge.config.orders != "both":
         raise UsageError("the both-order reward is for a pairwise judge that asks in both orders")
     rows = [row | {"task": "both orders"} for item in items for row in _asked(judge, item)]

@@ -1,7 +1,7 @@
 """GRPO's reward for judges: 1 where the verdict is right in both orders, else 0 (J1, arXiv 2505.10320).
 
 The k-th reply to (a, b) and the k-th to (b, a) are twins: both get 1 where both name the better response. A reply that
-is right in one order only earns nothing, so guessing and favouring a slot do not pay. No reward for format: an
+is right in one order only earns nothing, so guessing and favoring a slot do not pay. No reward for format: an
 unreadable verdict is simply not right. Rows that have one order only (SPARK's) are rewarded for being right in it.
 """
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.reports.charts import COLOURS
+from evaluation.reports.charts import COLORS
 from rmkit.revision import versions
 
 SHOWN = {
@@ -87,7 +87,7 @@ def plot(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         ends = [(100 * one["interval"]["low"], 100 * one["interval"]["high"]) for _, one in result]
         error = [[v - low for v, (low, _) in zip(value, ends, strict=True)]]
         error.append([high - v for v, (_, high) in zip(value, ends, strict=True)])
-        axes.errorbar(value, at, xerr=error, fmt="o", color=COLOURS[index], label=label, capsize=3)
+        axes.errorbar(value, at, xerr=error, fmt="o", color=COLORS[index], label=label, capsize=3)
     axes.axvline(50, color="#888888", linewidth=1, linestyle="--")
     axes.set_yticks(
         range(len(names)), [f"{name} ({results[name]['accuracy']['length']['n']})" for name in reversed(names)]

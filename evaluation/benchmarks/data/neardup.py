@@ -129,7 +129,8 @@ def _text(result: dict[str, Any]) -> str:
             lines.append(f"  {engine}: {summary['left_out']}")
             continue
         lines.append(
-            f"  {engine:<7} {summary['seconds']:>6.2f} s   recall {summary['recall']:.4f}   precision {summary['precision']:.4f}"
+            f"  {engine:<7} {summary['seconds']:>6.2f} s   recall {summary['recall']:.4f}"
+            f"   precision {summary['precision']:.4f}"
             f"   {summary['pairs']:,} pairs   peak {summary['peak_rss_mb']:,} MB"
         )
     return "\n".join(lines)

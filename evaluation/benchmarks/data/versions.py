@@ -2,7 +2,7 @@
 
 The tables are filled directly with generated pairs of about 1 KB (one prompt, two responses, one source line each).
 Ten versions follow, each with ops on about 2% of the rows: rows leave, come back, come new, change split or weight, and
-are relabelled (`HISTORY`). Half of the ops fall on 2% of the rows, so that these get several each. Measured, in one
+are relabeled (`HISTORY`). Half of the ops fall on 2% of the rows, so that these get several each. Measured, in one
 run, times as [median, fastest, slowest] of the repeats:
 
     history    bytes of the ten versions' deltas: sixteen copies of them, one insert per version as commits do, in a
@@ -10,7 +10,7 @@ run, times as [median, fastest, slowest] of the repeats:
                smaller blocks are compressed otherwise); and what the warehouse file itself grew by, in whole blocks
     diff       counts between version 3 and version 9 and between the first and the last
     checkout   the last version to Arrow, beside the same columns from the joins one would write by hand for pairs (a
-               materialised membership table, inner joins, two joins for the two responses), ordered as the checkout is
+               materialized membership table, inner joins, two joins for the two responses), ordered as the checkout is
                and unordered; and a version of a thousandth of the rows, beside the whole one
 """
 

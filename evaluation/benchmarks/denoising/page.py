@@ -53,9 +53,10 @@ def text(result: Mapping[str, Any]) -> str:
         parts += [accuracy_table(result["quality"]), selection_table(result["quality"])]
         parts.append(certainty_table(result["selection"]))
         if summary := result.get("acceptance"):
+            verdict = "passed" if summary["passed"] else "FAILED"
             parts.append(
                 f"Acceptance (relevance, 40% flips): peer - standard {summary['gain']:+.1f} points (at least 15), kept "
-                f"precision {summary['kept_precision']:.2f} (at least 0.80): {'passed' if summary['passed'] else 'FAILED'}"
+                f"precision {summary['kept_precision']:.2f} (at least 0.80): {verdict}"
             )
     if "speed" in result:
         parts.append(speed_table(result["speed"]))
@@ -93,7 +94,7 @@ def selection_table(quality: Mapping[str, Any]) -> str:
 
 
 def certainty_table(selection: Mapping[str, Any]) -> str:
-    """Wrong labels in percent among the model-labelled pairs that each of UPO's rules keeps."""
+    """Wrong labels in percent among the model-labeled pairs that each of UPO's rules keeps."""
     lines = ["| task | " + " | ".join(RULES.values()) + " |", "| --- |" + " --- |" * len(RULES)]
     for task, result in selection.items():
         lines.append(f"| {task} | " + " | ".join(_spread(result[rule]) for rule in RULES) + " |")

@@ -5,7 +5,7 @@ around, a clean test part of other prompts (`evaluation/denoise/tasks.py`); ever
 cell is repeated with several seeds (flips, initial weights, orders); numbers are means over them with the standard
 error over seeds, differences are paired by seed.
 
-Beside it, how clean the selections of UPO are on pairs that a model labelled (`denoising_selection`).
+Beside it, how clean the selections of UPO are on pairs that a model labeled (`denoising_selection`).
 
     acceptance   on relevance at 40% flips peer review beats standard training by 15 points or more, and 80% of what
                  its models learned from in the last epoch is right; status 1 where this fails

@@ -1,4 +1,4 @@
-"""How clean UPO's selections are: wrong labels among model-labelled pairs, for `rmkit bench denoising`.
+"""How clean UPO's selections are: wrong labels among model-labeled pairs, for `rmkit bench denoising`.
 
 Of a task's training pairs 400 keep their right labels; a reward head and a dropout estimator learn from them. The other
 pairs get the order that the head prefers, whose mistakes are known. Each rule then keeps its part of them.
@@ -19,12 +19,12 @@ from rmkit.heads.stacked import Table, score_margins
 from rmkit.heads.stacked_training import HeadConfig, fit_heads
 from rmkit.reliability.upo import Selector, UpoConfig, select_certain
 
-LABELLED = 400
+LABELED = 400
 SELECTORS: tuple[Selector, ...] = ("drawn", "bald", "mean_p", "margin")
 
 
 def selection(tasks: Sequence[BenchData], *, seeds: int, spread: Callable[[Any], Any]) -> dict[str, Any]:
-    """Per task and rule the percentage of wrong labels, summarised over seeds by `spread`."""
+    """Per task and rule the percentage of wrong labels, summarized over seeds by `spread`."""
     by_key: dict[str, Any] = {}
     with console.progress("selections", len(tasks) * seeds) as advance, single_threaded():
         for data in tasks:
@@ -37,13 +37,13 @@ def selection(tasks: Sequence[BenchData], *, seeds: int, spread: Callable[[Any],
 
 
 def wrong_shares(data: BenchData, *, seed: int) -> dict[str, float]:
-    """Share of wrong labels among all model-labelled pairs, those that the estimator agrees with, each selection."""
+    """Share of wrong labels among all model-labeled pairs, those that the estimator agrees with, each selection."""
     order = np.random.default_rng(seed).permutation(len(data.train))
-    labelled, others = data.train.take(order[:LABELLED]), data.train.take(order[LABELLED:])
-    reward = score_margins(fit_heads(labelled, HeadConfig(), seeds=(seed,)), Table(others))[0].astype(np.float64)
+    labeled, others = data.train.take(order[:LABELED]), data.train.take(order[LABELED:])
+    reward = score_margins(fit_heads(labeled, HeadConfig(), seeds=(seed,)), Table(others))[0].astype(np.float64)
     wrong = reward < 0
     pairs, margin = others.flipped(wrong), np.abs(reward)
-    estimate = PairEstimator(pairs.width, EstimatorConfig(epochs=HeadConfig().epochs), seed=seed).fit(labelled)
+    estimate = PairEstimator(pairs.width, EstimatorConfig(epochs=HeadConfig().epochs), seed=seed).fit(labeled)
     uncertainty = estimate.uncertainty(pairs)
     shares = {"all": float(wrong.mean()), "agreed": float(wrong[uncertainty.vote >= 0.5].mean())}
     for selector in SELECTORS:

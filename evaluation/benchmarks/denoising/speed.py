@@ -40,7 +40,7 @@ def peer_review(n: int, repeats: int) -> dict[str, Any]:
 
 
 def made_up(n: int) -> FeaturePairs:
-    """Unit vectors in fp16 labelled by a linear taste, an exact share of the labels turned around."""
+    """Unit vectors in fp16 labeled by a linear taste, an exact share of the labels turned around."""
     generator = np.random.default_rng(0)
     prompt, first, second = (_unit(generator.standard_normal((n, WIDTH), dtype=np.float32)) for _ in range(3))
     taste = (first - second) @ generator.standard_normal(WIDTH, dtype=np.float32) < 0

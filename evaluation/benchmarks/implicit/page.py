@@ -86,9 +86,9 @@ def _between(one: Mapping[str, float]) -> str:
 
 def _verdict(one: Mapping[str, float]) -> str:
     if one["low"] > 0:
-        return "the explicit models generalise better."
+        return "the explicit models generalize better."
     if one["high"] < 0:
-        return "the implicit models generalise better."
+        return "the implicit models generalize better."
     return "these seeds do not tell the two apart."
 
 

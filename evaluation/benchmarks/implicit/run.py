@@ -33,7 +33,7 @@ from evaluation.benchmarks.implicit.synthetic_task import (
     START,
     WORDINGS_OF,
     Pair,
-    World,
+    SyntheticTask,
     causal_model,
     classifier_of,
     world,
@@ -104,7 +104,7 @@ def one_seed(seed: int, *, pairs: int, steps: int, language_steps: int, n_test: 
     return {"seed": seed, "language_loss": result.language_loss, "chosen": settings, "cells": cells}
 
 
-def reference_of(result: World, *, seed: int) -> dict[Any, tuple[int, float]]:
+def reference_of(result: SyntheticTask, *, seed: int) -> dict[Any, tuple[int, float]]:
     """Where each response begins and its log-probability under the language model."""
     ids = list(dict.fromkeys(ids for pairs in result.pairs.values() for pair in pairs for ids in pair))
     policy = PolicyModule(causal_model(result.weights, seed=seed)).eval()
@@ -112,12 +112,12 @@ def reference_of(result: World, *, seed: int) -> dict[Any, tuple[int, float]]:
     return {one: (START, sum(tokens[0])) for one, tokens in zip(ids, results, strict=True)}
 
 
-def _explicit(result: World, seed: int, *, rate: float, steps: int) -> Margins:
+def _explicit(result: SyntheticTask, seed: int, *, rate: float, steps: int) -> Margins:
     module = RewardModule(classifier_of(causal_model(result.weights, seed=seed), seed=seed))
     return _trained(module, result, rate=rate, steps=steps, seed=seed)
 
 
-def _implicit(result: World, seed: int, known: Any, *, rate: float, beta: float, steps: int) -> Margins:
+def _implicit(result: SyntheticTask, seed: int, known: Any, *, rate: float, beta: float, steps: int) -> Margins:
     module = ImplicitModule(causal_model(result.weights, seed=seed), beta=beta)
     module.known = known
     margins = _trained(module, result, rate=rate, steps=steps, seed=seed)
@@ -125,17 +125,17 @@ def _implicit(result: World, seed: int, known: Any, *, rate: float, beta: float,
     return margins | {f"{cell}/per_token": margins_of(module, pairs) for cell, pairs in result.pairs.items()}
 
 
-def _trained(module: Any, result: World, *, rate: float, steps: int, seed: int) -> Margins:
+def _trained(module: Any, result: SyntheticTask, *, rate: float, steps: int, seed: int) -> Margins:
     descend(module, result.pairs["train"], torch.optim.AdamW, rate=rate, steps=steps, seed=seed)
     return {cell: margins_of(module, pairs) for cell, pairs in result.pairs.items()}
 
 
 def descend(
-    module: Any, pairs: Sequence[Pair], optimiser: Callable[..., Any], *, rate: float, steps: int, seed: int
+    module: Any, pairs: Sequence[Pair], optimizer: Callable[..., Any], *, rate: float, steps: int, seed: int
 ) -> None:
     """Steps of `BATCH` pairs on Bradley-Terry (of implicit rewards: DPO), the rate falling to 0, no weight decay."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    result, draw = optimiser(trained, lr=rate, weight_decay=0.0), np.random.default_rng(seed)
+    result, draw = optimizer(trained, lr=rate, weight_decay=0.0), np.random.default_rng(seed)
     for step in range(steps):
         drawn = [pairs[at] for at in draw.choice(len(pairs), size=min(BATCH, len(pairs)), replace=False)]
         reward_B2 = module(module.collate(drawn)).reshape(-1, 2)
@@ -192,7 +192,7 @@ def interval(values: Sequence[float]) -> dict[str, float]:
 
 
 def analytic(seed: int, *, tokens: int = 80, unseen: int = 24, n_pairs: int = 600, steps: int = 200) -> dict[str, Any]:
-    """One-token responses: margins of DPO on unseen tokens by optimiser, and accuracies of both kinds there."""
+    """One-token responses: margins of DPO on unseen tokens by optimizer, and accuracies of both kinds there."""
     draw = np.random.default_rng(seed)
     model = causal_model(None, seed=seed, vocab_size=tokens, pad_token_id=0)
     prompts = [(0, *draw.integers(tokens, size=PROMPT_TOKENS).tolist()) for _ in range(6)]
@@ -201,13 +201,13 @@ def analytic(seed: int, *, tokens: int = 80, unseen: int = 24, n_pairs: int = 60
     seen, rest = np.split(draw.permutation(np.arange(2, tokens)), [tokens - 2 - unseen])
     train, test = (_one_token_pairs(draw, prompts, quality, of, n_pairs) for of in (seen, rest))
     by_key: dict[str, Any] = {"seed": seed}
-    for name, optimiser, rate in (("sgd", torch.optim.SGD, 30.0), ("adam", torch.optim.AdamW, 1e-2)):
+    for name, optimizer, rate in (("sgd", torch.optim.SGD, 30.0), ("adam", torch.optim.AdamW, 1e-2)):
         start = causal_model(model.state_dict(), seed=seed, vocab_size=tokens, pad_token_id=0)
         known = _one_token_reference(PolicyModule(start), train + test)
         policy = ImplicitModule(start, beta=0.1)
         policy.known = known
         _only(policy, policy.classifier.lm_head)
-        descend(policy, train, optimiser, rate=rate, steps=steps, seed=seed)
+        descend(policy, train, optimizer, rate=rate, steps=steps, seed=seed)
         margin = margins_of(policy, test)
         by_key[name] = {"train": accuracy(margins_of(policy, train)), "unseen": accuracy(margin)}
         by_key[name]["largest_margin"] = float(np.abs(margin).max())

@@ -44,7 +44,7 @@ START = 1 + PROMPT  # where a response begins
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class SyntheticTask:
     """Pairs (better, worse) by cell, with `train` and `validation`; weights of the language model."""
 
     pairs: dict[str, list[Pair]]
@@ -52,14 +52,14 @@ class World:
     language_loss: float
 
 
-def world(seed: int, *, n_train: int, n_test: int, language_steps: int) -> World:
+def world(seed: int, *, n_train: int, n_test: int, language_steps: int) -> SyntheticTask:
     """One language, a model of it, and its pairs, all drawn from the seed."""
     draw = np.random.default_rng(seed)
     follows = draw.dirichlet(np.full(CONCEPTS, 0.15), size=CONCEPTS).cumsum(axis=1)
     weights, loss = language_model(draw, follows, steps=language_steps, seed=seed)
     sizes = {"train": n_train, "validation": n_test, **dict.fromkeys(WORDINGS_OF, n_test)}
     pairs = {cell: preferences(draw, follows, n, *WORDINGS_OF.get(cell, (SEEN, SEEN))) for cell, n in sizes.items()}
-    return World(pairs, weights, loss)
+    return SyntheticTask(pairs, weights, loss)
 
 
 def walk(draw: np.random.Generator, follows: NDArray[np.float64], n: int, length: int) -> NDArray[np.int64]:
@@ -83,15 +83,15 @@ def language_model(
 ) -> tuple[dict[str, torch.Tensor], float]:
     """Weights of a causal model after `steps` batches of 64 texts, and its last loss in nats a token."""
     model = causal_model(None, seed=seed)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
     for step in range(steps):
         tokens = worded(draw, walk(draw, follows, 64, 12), range(WORDINGS))
         ids = torch.from_numpy(np.concatenate([np.full((64, 1), BEGIN), tokens], axis=1))
         loss = model(input_ids=ids, labels=ids).loss
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
-        for group in optimiser.param_groups:
+        optimizer.step()
+        for group in optimizer.param_groups:
             group["lr"] = 4e-3 * min(1.0, 2 * (1 - (step + 1) / steps))
     return model.state_dict(), loss.item()
 

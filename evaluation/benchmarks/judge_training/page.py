@@ -13,7 +13,7 @@ from evaluation.benchmarks.rubrics.filter import interval
 from rmkit.revision import versions_text
 
 STAGES = {"untrained": "untrained", "sft": "SFT", "dpo": "SFT, then DPO", "grpo": "SFT, then GRPO"}
-COLOURS = ("#0072b2", "#d55e00", "#009e73")
+COLORS = ("#0072b2", "#d55e00", "#009e73")
 
 _ABOUT = """\
 A tiny Llama (two layers, width 64, one token a word, random weights) learns to judge pairs: one response holds a good
@@ -135,18 +135,18 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4))
     arms = (("taught words", False, "taught"), ("words the teacher did not know", False, "untaught"))
-    for colour, (label, permuted, group) in zip(COLOURS, (*arms, ("permuted labels", True, "all")), strict=True):
-        _lines(left, result, colour, label, permuted, group)
+    for color, (label, permuted, group) in zip(COLORS, (*arms, ("permuted labels", True, "all")), strict=True):
+        _lines(left, result, color, label, permuted, group)
     left.set_xticks(range(3), ["untrained", "SFT", "then DPO"])
     left.set_ylim(-3, 103)
     left.set_ylabel("right in both orders, held out, %")
     left.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
     curves = [run["stages"]["grpo"]["reward"] for run in result["runs"] if "grpo" in run["stages"]]
     for curve in curves:
-        right.plot(range(1, len(curve) + 1), curve, color=COLOURS[0], linewidth=0.7, alpha=0.45)
+        right.plot(range(1, len(curve) + 1), curve, color=COLORS[0], linewidth=0.7, alpha=0.45)
     if curves:
         mean = [fmean(step) for step in zip(*curves, strict=True)]
-        right.plot(range(1, len(mean) + 1), mean, color=COLOURS[0], linewidth=2.2)
+        right.plot(range(1, len(mean) + 1), mean, color=COLORS[0], linewidth=2.2)
     right.set_xlabel("GRPO step")
     right.set_ylabel("share of replies right in both orders")
     right.set_ylim(-0.03, 1.03)
@@ -157,12 +157,12 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def _lines(axis: Any, result: Mapping[str, Any], colour: str, label: str, permuted: bool, group: str) -> None:
+def _lines(axis: Any, result: Mapping[str, Any], color: str, label: str, permuted: bool, group: str) -> None:
     stages = ("untrained", "sft", "dpo")
     curves = list(zip(*(_values(result, stage, permuted, group, "both_orders") for stage in stages), strict=True))
     for curve in curves:
-        axis.plot(range(3), curve, color=colour, linewidth=0.7, alpha=0.45)
-    axis.plot(range(3), [fmean(at) for at in zip(*curves, strict=True)], "o-", color=colour, linewidth=2.2, label=label)
+        axis.plot(range(3), curve, color=color, linewidth=0.7, alpha=0.45)
+    axis.plot(range(3), [fmean(at) for at in zip(*curves, strict=True)], "o-", color=color, linewidth=2.2, label=label)
 
 
 def write(page: Path, result: Mapping[str, Any], *, argv: Sequence[str]) -> None:

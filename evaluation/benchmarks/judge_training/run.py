@@ -35,7 +35,13 @@ from data_pipelines.judge.training.command import judge_toml, train
 from data_pipelines.judge.training.config import JudgeTrainingConfig
 from evaluation.benchmarks.judge_training import admission, recycled_rollouts
 from evaluation.benchmarks.judge_training import page as judge_training_page
-from evaluation.benchmarks.judge_training.synthetic_task import Teacher, World, made_world, write_base, write_judge
+from evaluation.benchmarks.judge_training.synthetic_task import (
+    SyntheticTask,
+    Teacher,
+    made_world,
+    write_base,
+    write_judge,
+)
 from rmkit.cli import display as console
 from rmkit.errors import UsageError
 from rmkit.generate import Engine, Limits
@@ -136,7 +142,7 @@ def write_judge_of(folder: Path, toml: Path) -> None:
     (folder / "judge.toml").write_text(judge_toml(folder.name, asdict(read_judge(toml)[0])))
 
 
-def taught(toml: Path, world: World) -> Built:
+def taught(toml: Path, world: SyntheticTask) -> Built:
     """What the stub teacher's replies leave after admission."""
     config, _ = read_judge(toml)
     teacher = Teacher("stub teacher")
@@ -148,7 +154,7 @@ def taught(toml: Path, world: World) -> Built:
         return judge_data_sft.admitted(judge, world.train, skipped={})
 
 
-def _stage(folder: Path, stage: Any, world: World, *, base: Path, seed: int, settings: Any) -> dict[str, Any]:
+def _stage(folder: Path, stage: Any, world: SyntheticTask, *, base: Path, seed: int, settings: Any) -> dict[str, Any]:
     settings = replace(settings, seed=seed)
     result = train(stage, folder / f"{stage}-data", base=str(base), output=folder / stage, settings=settings)
     log = result["log"]
@@ -165,7 +171,7 @@ def _stage(folder: Path, stage: Any, world: World, *, base: Path, seed: int, set
     return kept_rows
 
 
-def accuracy(toml: Path, world: World) -> dict[str, Any]:
+def accuracy(toml: Path, world: SyntheticTask) -> dict[str, Any]:
     """On the held-out pairs: parse rate, and per group of words the share right in both orders and per call."""
     with tempfile.TemporaryDirectory() as folder, open_ledger(Path(folder) / "ledger.sqlite") as ledger:
         judge = load_judge(toml, ledger=ledger)

@@ -50,7 +50,7 @@ TEMPLATE = (
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class SyntheticTask:
     """Training items, held-out items (pairs of words never seen together), and the words that the teacher knows."""
 
     train: tuple[Item, ...]
@@ -62,7 +62,7 @@ class World:
         return words_of(item.candidates) <= self.known
 
 
-def made_world(seed: int, *, train: int = 400, known: float = 0.6, permuted: bool = False) -> World:
+def made_world(seed: int, *, train: int = 400, known: float = 0.6, permuted: bool = False) -> SyntheticTask:
     """`permuted` shuffles the labels of the training items among them, so that there is nothing to learn."""
     draw = random.Random(seed)
     words = draw.sample(WORDS, len(WORDS))
@@ -81,7 +81,7 @@ def made_world(seed: int, *, train: int = 400, known: float = 0.6, permuted: boo
         random.Random(f"{seed} permuted").shuffle(labels)
         trained = [replace(item, better=label) for item, label in zip(trained, labels, strict=True)]
     held_out = [_item(draw, *pair) for pair in unseen]
-    return World(tuple(trained), tuple(held_out), frozenset(good[0] + bad[0]))
+    return SyntheticTask(tuple(trained), tuple(held_out), frozenset(good[0] + bad[0]))
 
 
 def _item(draw: random.Random, good: str, bad: str) -> Item:

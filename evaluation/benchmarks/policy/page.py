@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-COLOURS = {1: "#0072b2", -1: "#d55e00"}
+COLORS = {1: "#0072b2", -1: "#d55e00"}
 ARMS = {1: "reward", -1: "sign reversed"}
 
 _ABOUT = """\
@@ -61,11 +61,11 @@ def plot(runs: Sequence[Mapping[str, Any]], path: Path) -> None:
         for sign, arm in ARMS.items():
             curves = [run["rewards"] for run in runs if (run["trainer"], run["sign"]) == (trainer, sign)]
             for curve in curves:
-                axis.plot(range(1, len(curve) + 1), curve, color=COLOURS[sign], linewidth=0.7, alpha=0.45)
+                axis.plot(range(1, len(curve) + 1), curve, color=COLORS[sign], linewidth=0.7, alpha=0.45)
             mean = [statistics.fmean(step) for step in zip(*curves, strict=True)]
-            axis.plot(range(1, len(mean) + 1), mean, color=COLOURS[sign], linewidth=2.2, label=arm)
+            axis.plot(range(1, len(mean) + 1), mean, color=COLORS[sign], linewidth=2.2, label=arm)
         axis.set_title(trainer.upper())
-        axis.set_xlabel("optimiser step")
+        axis.set_xlabel("optimizer step")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("served reward, mean of 32 replies")
     axes[0][0].legend(frameon=False, loc="upper left")

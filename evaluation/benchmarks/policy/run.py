@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         "Train a policy with TRL on rewards from a running service; its rewards must rise, reversed ones fall.",
         examples=["bench policy", "bench policy --steps 120 --seeds 5 --page policy.md --plot policy.png"],
     )
-    argument_parser.add_argument("--steps", type=int, default=80, help="optimiser steps of each run (default 80)")
+    argument_parser.add_argument("--steps", type=int, default=80, help="optimizer steps of each run (default 80)")
     argument_parser.add_argument("--seeds", type=int, default=3)
     argument_parser.add_argument("--pairs", type=int, default=4000, help="preference pairs for the reward model")
     argument_parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=list(TRAINERS))

@@ -1,6 +1,6 @@
 """Measures of step predictions with intervals over resampled problems, for one arm and for the difference of two.
 
-log loss in nats and AUC over all labelled steps; F1 of first errors over solutions. AUC is recomputed in every resample
+log loss in nats and AUC over all labeled steps; F1 of first errors over solutions. AUC is recomputed in every resample
 from the weighted counts of its score levels; the others from sums per problem.
 """
 

@@ -9,7 +9,7 @@ from rmkit.revision import versions_text
 
 NOTES = """`frozen` is the process model: a head over a frozen MiniLM's features of each step, chosen on the validation
 fold. All predictions are out of fold, and a problem lies in one fold only. Log loss (lower is better) and AUC are over
-all labelled steps; F1 is ProcessBench's, the harmonic mean of the accuracies on solutions with an error (was the first
+all labeled steps; F1 is ProcessBench's, the harmonic mean of the accuracies on solutions with an error (was the first
 one found?) and without one, at the threshold that is best on the validation fold. Intervals (95%) resample whole
 problems, 2,000 times, the same ones for both arms of a difference."""
 
@@ -18,7 +18,7 @@ def page(result: Mapping[str, Any]) -> str:
     """Markdown."""
     made_with = versions_text("torch", "transformers", "scikit-learn")
     lines = [
-        "# Benchmark of process models on labelled steps",
+        "# Benchmark of process models on labeled steps",
         "",
         f"    {result['command']}",
         "",
@@ -36,7 +36,7 @@ def _file(result: Mapping[str, Any]) -> list[str]:
     heads = result["heads"]["frozen"]
     return [
         f"{result['rows']} solutions of {result['problems']} problems ({result['erroneous']} with an error, {correct} "
-        f"without); {result['steps']} labelled steps, {result['wrong_steps']} of them wrong. Encoding took "
+        f"without); {result['steps']} labeled steps, {result['wrong_steps']} of them wrong. Encoding took "
         f"{result['encoding_s']:.0f} s, all {result['total_s']:.0f} s. Heads chosen: {'; '.join(heads)}.",
         "",
         "| arm | log loss | AUC | F1 of first errors | found errors | left correct |",

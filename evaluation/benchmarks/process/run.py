@@ -1,6 +1,6 @@
 """`rmkit bench process`: does a process model know more than where a step stands and how long it is?
 
-Each file of labelled steps (id, prompt, steps, labels) is cross-validated by problem: every fold is tested once, the
+Each file of labeled steps (id, prompt, steps, labels) is cross-validated by problem: every fold is tested once, the
 next one serves every choice, the others train. Problems are prompts joined where they are near-duplicates (Jaccard 0.7
 of 3-word shingles) or where ids name the same PRMBench original, whose variants reword the question.
 
@@ -13,7 +13,7 @@ of 3-word shingles) or where ids name the same PRMBench original, whose variants
                         length and two cosines
 
 Every arm's head is chosen on the validation fold. Measures of the out-of-fold predictions: log loss and AUC over all
-labelled steps, and ProcessBench's first-error F1 at the threshold that is best on the validation fold. Intervals (95%)
+labeled steps, and ProcessBench's first-error F1 at the threshold that is best on the validation fold. Intervals (95%)
 resample whole problems 2,000 times, the same ones for all arms.
 """
 
@@ -51,7 +51,7 @@ _ORIGINAL = re.compile(r"prm_(?:test|train)_p\d+_\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class Labeled:
     """One solution: `labels` [steps] 1 right, 0 wrong, NaN where there is none; `problem` is its cluster."""
 
     solution: Solution
@@ -118,7 +118,7 @@ def run(path: Path, config: FrozenProcessConfig, *, folds: int, seed: int, limit
     }
 
 
-def read(path: Path, *, limit: int | None = None) -> list[Labelled]:
+def read(path: Path, *, limit: int | None = None) -> list[Labeled]:
     """The solutions of a file. Raises DataError where it cannot be read or a row has not one label a step."""
     ids, result = [], []
     for number, row in enumerate(_lines(path), 1):
@@ -132,7 +132,7 @@ def read(path: Path, *, limit: int | None = None) -> list[Labelled]:
             raise DataError(f"{path}, row {number}: expected prompt, steps and a label for each: {error}") from error
         if len(steps):
             ids.append(str(row.get("id", "")))
-            result.append(Labelled(solution, values, 0))
+            result.append(Labeled(solution, values, 0))
         if limit and len(result) >= limit:
             break
     if not result:
@@ -176,7 +176,7 @@ def fold_of(problem: NDArray[np.int64], folds: int, *, seed: int) -> NDArray[np.
 
 
 def _cross_validated(
-    rows: Sequence[Labelled], inputs: Sequence[Any], config: FrozenProcessConfig, *, folds: int, seed: int
+    rows: Sequence[Labeled], inputs: Sequence[Any], config: FrozenProcessConfig, *, folds: int, seed: int
 ) -> tuple[dict[str, Arm], dict[str, list[str]]]:
     """Out-of-fold predictions of every arm, and the heads that validation chose."""
     fold = fold_of(np.array([row.problem for row in rows]), folds, seed=seed)
@@ -202,7 +202,7 @@ def _cross_validated(
 
 def _predict(
     name: str,
-    rows: Sequence[Labelled],
+    rows: Sequence[Labeled],
     inputs: Sequence[Any],
     hashed: Sequence[Any],
     parts: Sequence[NDArray[np.int64]],
@@ -235,7 +235,7 @@ def _predict(
     return by_row, head
 
 
-def _hashed(rows: Sequence[Labelled]) -> list[Any]:
+def _hashed(rows: Sequence[Labeled]) -> list[Any]:
     """Per solution a sparse [steps, 2^18] matrix of hashed words and pairs of words."""
     from sklearn.feature_extraction.text import HashingVectorizer
 

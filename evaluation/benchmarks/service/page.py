@@ -83,20 +83,20 @@ def plot(result: Result, path: Path) -> None:
     """Rates per round, memory over the run, and the overload's answers second by second."""
     from matplotlib.figure import Figure
 
-    from evaluation.reports.charts import COLOURS
+    from evaluation.reports.charts import COLORS
 
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     rates, resident, over = figure.subplots(1, 3)
-    for colour, name in zip(COLOURS, ("service", "bare", "plain"), strict=False):
+    for color, name in zip(COLORS, ("service", "bare", "plain"), strict=False):
         values = result["rates"][name]
-        rates.plot(range(1, len(values) + 1), values, "o-", color=colour, label=name)
+        rates.plot(range(1, len(values) + 1), values, "o-", color=color, label=name)
     rates.set(xlabel="round", ylabel="completions a second", ylim=(0, None))
     rates.legend()
-    resident.plot([n / 2 for n in range(len(result["memory_mb"]))], result["memory_mb"], color=COLOURS[0])
+    resident.plot([n / 2 for n in range(len(result["memory_mb"]))], result["memory_mb"], color=COLORS[0])
     resident.set(xlabel="seconds", ylabel="service, resident MB", ylim=(0, None))
     if "overload" in result:
-        for colour, (status, counts) in zip(COLOURS, sorted(result["overload"]["per_second"].items()), strict=False):
-            over.plot(counts[: int(result["overload"]["seconds"]) + 3], color=colour, label=status)
+        for color, (status, counts) in zip(COLORS, sorted(result["overload"]["per_second"].items()), strict=False):
+            over.plot(counts[: int(result["overload"]["seconds"]) + 3], color=color, label=status)
         over.set(xlabel="seconds of overload", ylabel="answers a second", yscale="symlog")
         over.legend()
     for axes in (rates, resident, over):

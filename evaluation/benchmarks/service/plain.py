@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request
 
 
 def make_app(folder: str) -> FastAPI:
-    """The application over an artefact's weights and tokenizer, as plain transformers loads them."""
+    """The application over an artifact's weights and tokenizer, as plain transformers loads them."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

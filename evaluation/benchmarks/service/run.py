@@ -109,7 +109,7 @@ def run(options: Any, folder: Path) -> dict[str, Any]:
             peer = load(plain.url, folder, style="plain", seconds=short, clients=options.clients)
             rounds.append({"service": loaded, "bare": bare, "plain": peer})
             advance(1)
-    result = {**_facts(options), **summarise(rounds, stretch, short), "memory_mb": memory.megabytes}
+    result = {**_facts(options), **summarize(rounds, stretch, short), "memory_mb": memory.megabytes}
     if options.overload_s:
         result["overload"] = overload(folder, options)
     return result
@@ -195,7 +195,7 @@ def bare_rate(model: Any, items: Sequence[Any], *, seconds: float, burn: float) 
         burner.wait()
 
 
-def summarise(rounds: Sequence[Mapping[str, Any]], stretch: float, short: float) -> dict[str, Any]:
+def summarize(rounds: Sequence[Mapping[str, Any]], stretch: float, short: float) -> dict[str, Any]:
     """Rates and ratios per round, latencies over all rounds, and what went wrong."""
     rates = {
         "service": [rate(one["service"], stretch) for one in rounds],

@@ -44,7 +44,7 @@ def candidates(item: dict[str, Any]) -> Candidates:
 
 
 def write_model(folder: Path, *, layers: int, hidden: int) -> Path:
-    """An artefact of an untrained Qwen3-shaped classifier with a word tokenizer and a ChatML template."""
+    """An artifact of an untrained Qwen3-shaped classifier with a word tokenizer and a ChatML template."""
     import torch
     from transformers import AutoModelForSequenceClassification, Qwen3Config
 
@@ -108,5 +108,5 @@ def write_requests(path: Path, items: list[dict[str, Any]], expected: list[list[
 
 
 def rendered(prompt: str, completion: str) -> str:
-    """The text that the artefact's template makes: what a client of a plain server sends."""
+    """The text that the artifact's template makes: what a client of a plain server sends."""
     return f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{completion}<|im_end|>\n"

@@ -10,7 +10,7 @@ beside TRL itself, end to end, runs `rmkit bench training --size qwen3-0.6b --pr
     rows          rmkit, prompts shared row by row, fp32 head at the reward tokens, micro-batches by token budget
     rmkit         the same through flex attention (CUDA only)
 
-Arms take turns on the same rows after one untimed step each; ratios are taken within a repeat. The optimiser is left
+Arms take turns on the same rows after one untimed step each; ratios are taken within a repeat. The optimizer is left
 out: it costs every arm the same, and with it an 8B model would not fit on one device. `peak` is the measured speed of
 one large bf16 matrix product; `use` is the share of it that 6 x parameters x tokens amounts to (2 forward, 4 backward;
 attention and recomputation not counted), once for the tokens that an arm really computed.

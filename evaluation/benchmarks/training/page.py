@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.benchmarks.training.arms import PEERS
-from evaluation.reports.charts import COLOURS
+from evaluation.reports.charts import COLORS
 from rmkit.revision import versions
 
 MEANING = {
@@ -93,7 +93,7 @@ def plot(summary: Mapping[str, Any], path: Path) -> None:
     bars = speed.barh(
         [MEANING[arm] for arm in arms],
         [summary["arms"][arm]["pairs_per_s"] for arm in arms],
-        color=["#999999" if arm in PEERS else COLOURS[0] for arm in arms],
+        color=["#999999" if arm in PEERS else COLORS[0] for arm in arms],
     )
     speed.bar_label(bars, fmt="%.2f", padding=3)
     speed.set_xlabel("pairs per second, end to end (median)")
@@ -101,8 +101,8 @@ def plot(summary: Mapping[str, Any], path: Path) -> None:
         curve = axes[0][1]
         steps = range(1, len(losses["trl"]) + 1)
         curve.plot(steps, losses["trl"], color="#999999", linewidth=5, alpha=0.6, label="trl")
-        curve.plot(steps, losses["rmkit"], color=COLOURS[0], linewidth=1.5, label="rmkit")
-        curve.set_xlabel("optimiser step")
+        curve.plot(steps, losses["rmkit"], color=COLORS[0], linewidth=1.5, label="rmkit")
+        curve.set_xlabel("optimizer step")
         curve.set_ylabel("loss")
         curve.legend(frameon=False)
     for part in axes[0]:
@@ -124,7 +124,7 @@ def write(page: Path, summary: Mapping[str, Any], *, argv: Sequence[str], plot: 
         "",
         f"{spec['n']} pairs spread over {', '.join(f'`{name}`' for name in spec['files'])}; a Qwen3-type model of "
         f"random weights (`{spec['size']}`) and a tokenizer trained on the pairs; {spec['precision']}, "
-        f"{spec['rows_per_step']} pairs an optimiser step in every arm, padded arms in micro-batches of "
+        f"{spec['rows_per_step']} pairs an optimizer step in every arm, padded arms in micro-batches of "
         f"{spec['micro_batch']} pairs, token budget {spec['batch_tokens']}, checkpointing "
         f"{'on' if spec['checkpointing'] else 'off'}, no dropout, AdamW. {summary['repeats']} repeats.",
         "",
@@ -145,7 +145,7 @@ def write(page: Path, summary: Mapping[str, Any], *, argv: Sequence[str], plot: 
 
 
 _ABOUT = """\
-Pairs per second count from the raw pairs (tokenising, collating, training) to the last step, without imports and
+Pairs per second count from the raw pairs (tokenizing, collating, training) to the last step, without imports and
 loading. Arms take turns within a repeat; ratios are taken within repeats, their median stands before the lowest and the
 highest. `rise` is how far the resident memory rose meanwhile, `peak` its highest. `loss gap` is the largest difference
 between the loss of a step and that of TRL on the same batch, over all steps and repeats."""

@@ -1,7 +1,7 @@
 """`rmkit bench training`: explicit reward training beside TRL's RewardTrainer, end to end on the same pairs.
 
-Every arm is a process of its own that reads the same pairs, tokenises them, loads the same initial weights and takes
-the same number of optimiser steps over the same number of pairs with the same optimiser, precision, dropout (none) and
+Every arm is a process of its own that reads the same pairs, tokenizes them, loads the same initial weights and takes
+the same number of optimizer steps over the same number of pairs with the same optimizer, precision, dropout (none) and
 checkpointing. The arms run in turn, all of them once per repeat; ratios are taken within a repeat and their median is
 reported. Pairs per second count from the raw pairs to the last step (imports and weight loading are left out).
 
@@ -14,7 +14,7 @@ reported. Pairs per second count from the raw pairs to the last step (imports an
     prefix         head + shared prompts: micro-batches of the same pairs as trl's, packed without padding
     packed         rmkit without shared prompts
 
-An optimiser step is `--rows-per-step` pairs in every arm; trl takes it in micro-batches of `--micro-batch` pairs (its
+An optimizer step is `--rows-per-step` pairs in every arm; trl takes it in micro-batches of `--micro-batch` pairs (its
 default, 8) with gradient accumulation. trl and every arm of ours draw the same batches, so their loss curves are
 compared step by step. Memory is the
 process's peak resident set, and how far it rose during training.
@@ -87,7 +87,7 @@ def _parser() -> Any:
         "--pairs", nargs="+", type=Path, help="JSONL (or .gz) with prompt turns, chosen, rejected"
     )
     argument_parser.add_argument("--n", type=int, default=256, help="pairs per run (default 256)")
-    argument_parser.add_argument("--rows-per-step", type=int, default=32, help="pairs per optimiser step (default 32)")
+    argument_parser.add_argument("--rows-per-step", type=int, default=32, help="pairs per optimizer step (default 32)")
     argument_parser.add_argument(
         "--micro-batch", type=int, default=8, help="pairs of a padded forward pass (default 8, as TRL's)"
     )

@@ -15,7 +15,7 @@ import streamlit as st
 
 from labeling_ui.desk.answers import Answer
 from labeling_ui.desk.desk import Desk
-from labeling_ui.desk.leases import Hold
+from labeling_ui.desk.leases import Lease
 from labeling_ui.projects.people import Person, by_name
 from labeling_ui.web import studio
 from labeling_ui.web.evidence import votes_on
@@ -76,13 +76,13 @@ def _progress(desk: Desk, person: Person) -> None:
     st.progress(min(done["answered"] / max(done["wanted"], 1), 1.0), text=text)
 
 
-def _pace(mine: list[Hold]) -> str:
+def _pace(mine: list[Lease]) -> str:
     """Answers a minute over the last ones; nothing where they lie too close together or too far apart to say."""
     spent = mine[0].opened - mine[-1].opened if len(mine) > 2 else 0.0
     return f", {60 * (len(mine) - 1) / spent:.1f} a minute lately" if spent > 1 else ""
 
 
-def _item(desk: Desk, person: Person, hold: Hold) -> None:
+def _item(desk: Desk, person: Person, hold: Lease) -> None:
     task, item, shown = desk.task, desk.items[hold.item], desk.shown(hold)
     plain, is_pair = bool(st.session_state.get("is_plain")), len(shown) == 2
     sheet = _sheet(desk, person, hold)
@@ -111,7 +111,7 @@ def _item(desk: Desk, person: Person, hold: Hold) -> None:
         _switch("Something is wrong", "faulty", "W", value=hold.key)
 
 
-def _sheet(desk: Desk, person: Person, hold: Hold) -> Sheet:
+def _sheet(desk: Desk, person: Person, hold: Lease) -> Sheet:
     def keep(name: str, value: Any) -> None:
         _refusable(lambda: desk.keep_draft(person, hold.key, {**desk.draft(person, hold.key), name: value}))
 
@@ -132,7 +132,7 @@ def _responses(shown: list[Any], *, plain: bool) -> None:
             show_response(shown[place], name=NAMES[place] if len(shown) > 1 else None, plain=plain)
 
 
-def _votes(desk: Desk, hold: Hold) -> None:
+def _votes(desk: Desk, hold: Lease) -> None:
     """What everyone has said so far; only adjudicators see it."""
     item = desk.items[hold.item]
     if item.reason:
@@ -169,7 +169,7 @@ def _switch(label: str, name: str, shortcut: str, *, value: Any = True) -> None:
     st.button(label, shortcut=shortcut, key=key, type="tertiary", icon=icon, on_click=turn)
 
 
-def _skip(desk: Desk, hold: Hold, answer: Answer) -> None:
+def _skip(desk: Desk, hold: Lease, answer: Answer) -> None:
     def skip() -> None:
         _send(desk, hold, answer)
 
@@ -177,7 +177,7 @@ def _skip(desk: Desk, hold: Hold, answer: Answer) -> None:
     st.button("Skip", shortcut="S", key=f"skip-{hold.key}", type="tertiary", icon=icon, on_click=skip)
 
 
-def _warn(desk: Desk, hold: Hold) -> None:
+def _warn(desk: Desk, hold: Lease) -> None:
     """The warning, before the item is shown, and two ways on."""
 
     def agree() -> None:
@@ -189,7 +189,7 @@ def _warn(desk: Desk, hold: Hold) -> None:
         _skip(desk, hold, Answer(verdict="skip", reason="warned content"))
 
 
-def _send(desk: Desk, hold: Hold, answer: Answer) -> None:
+def _send(desk: Desk, hold: Lease, answer: Answer) -> None:
     active_s, wall_s = _clock(hold)
     times = {"active_ms": int(1000 * active_s), "wall_ms": int(1000 * wall_s)}
     _refusable(lambda: desk.submit(_person(), hold.key, answer, **times))
@@ -203,7 +203,7 @@ def _refusable(write: Callable[[], Any]) -> None:
         st.session_state["refused"] = str(error)
 
 
-def _clock(hold: Hold) -> tuple[float, float]:
+def _clock(hold: Lease) -> tuple[float, float]:
     """(seconds of work, seconds) since this item was first shown; work counts each gap up to IDLE_S."""
     now, which = time.time(), f"{hold.key}-{hold.revision}"
     key, shown, last, active = st.session_state.get("clock", ("", now, now, 0.0))

@@ -40,5 +40,5 @@ def page() -> None:
         after = new.selectbox("To", numbers, index=0)
         changed = diff(connection, resolve(connection, f"{name}@{before}"), resolve(connection, f"{name}@{after}"))
         cells = st.columns(4)
-        for cell, what in zip(cells, ("added", "removed", "relabelled", "changed"), strict=True):
+        for cell, what in zip(cells, ("added", "removed", "relabeled", "changed"), strict=True):
             cell.metric(what, getattr(changed, what))

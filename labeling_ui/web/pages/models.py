@@ -19,7 +19,7 @@ from rmkit.models.artifact import aliases
 def page() -> None:
     """Run on every interaction."""
     st.header("Models", anchor=False)
-    _artefacts()
+    _artifacts()
     st.header("Leaderboard", anchor=False)
     try:
         boards = leaderboards(paths.home() / "runs" / "eval")
@@ -30,9 +30,9 @@ def page() -> None:
         _board(board)
 
 
-def _artefacts() -> None:
+def _artifacts() -> None:
     rows = []
-    for folder in aliases.artefacts():
+    for folder in aliases.artifacts():
         card = aliases.card_of(folder)
         rows.append(
             {name: card.get(name) for name in ("name", "kind", "scale", "fingerprint")} | {"folder": folder.name}

@@ -6,7 +6,7 @@ import polars as pl
 import streamlit as st
 
 from labeling_ui.desk.desk import Desk
-from labeling_ui.desk.leases import Hold
+from labeling_ui.desk.leases import Lease
 from labeling_ui.projects.people import Person
 from labeling_ui.quality import Share, people_reports
 from labeling_ui.web import studio
@@ -56,7 +56,7 @@ def _per_day(mine: pl.DataFrame) -> None:
         st.bar_chart(days, x="day", y="answers", height=180)
 
 
-def _answer(desk: Desk, person: Person, hold: Hold, mine: pl.DataFrame) -> None:
+def _answer(desk: Desk, person: Person, hold: Lease, mine: pl.DataFrame) -> None:
     summary = mine.filter(pl.col("event") == hold.event).to_dicts()
     if not summary:
         return

@@ -105,7 +105,7 @@ def _people(desk: Desk, person: Person, reports: list[PersonReport]) -> None:
             "longer": percent(report.longer),
             "seconds": report.active_s,
             "skipped": report.skipped,
-            "to look at": "; ".join(report.worries()),
+            "to look at": "; ".join(report.warnings()),
         }
         for report in reports
     ]

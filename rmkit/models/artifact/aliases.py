@@ -1,4 +1,4 @@
-"""Aliases of models: NAME@ALIAS, which artefact it means now, and every change of it.
+"""Aliases of models: NAME@ALIAS, which artifact it means now, and every change of it.
 
 Kept in the ledger as append-only events of kind `model_alias`, so nothing here needs the warehouse:
 
@@ -122,7 +122,7 @@ def locate(promotion: Promotion) -> Path:
     """Where the promoted model lies now. Raises ModelError where no folder holds its fingerprint."""
     recorded = Path(promotion.path)
     recorded = recorded if recorded.is_absolute() else paths.home() / "models" / recorded
-    for folder in (recorded, *artefacts()):
+    for folder in (recorded, *artifacts()):
         if card_of(folder).get("fingerprint") == promotion.fingerprint:
             return folder
     raise ModelError(
@@ -131,8 +131,8 @@ def locate(promotion: Promotion) -> Path:
     )
 
 
-def artefacts() -> Iterator[Path]:
-    """The artefact folders under $RMKIT_HOME/models, by name."""
+def artifacts() -> Iterator[Path]:
+    """The artifact folders under $RMKIT_HOME/models, by name."""
     folder = paths.home() / "models"
     yield from sorted(path.parent for path in folder.glob(f"*/{CARD}") if not path.parent.name.startswith("."))
 

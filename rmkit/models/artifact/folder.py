@@ -1,10 +1,10 @@
-"""The artefact folder of a reward model: what makes a number from it trustworthy later.
+"""The artifact folder of a reward model: what makes a number from it trustworthy later.
 
     reward_model.json   model, kind, scale, config, temperature, dataset, training facts, validation, fingerprint
-    weights.npz         of small models: named fp32 / int32 arrays, never pickles (others: `transformer_artefact`)
+    weights.npz         of small models: named fp32 / int32 arrays, never pickles (others: `transformer_artifact`)
     golden.jsonl        probe texts of rmkit's own with the scores that the model gave when it was saved (`golden`)
     README.md           model card
-    calibration.json    what `rmkit calibrate` and `rmkit normalise` found later, where they were run
+    calibration.json    what `rmkit calibrate` and `rmkit normalize` found later, where they were run
 
 Nothing appears under the final name before it is complete: the folder is built beside it, checked by loading it, and
 takes the name in one step (`rmkit.atomic`). On loading, the weights must have the recorded SHA-256, the fingerprint
@@ -44,8 +44,8 @@ Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True, slots=True)
-class Artefact:
-    """An opened artefact whose files are those that its card names."""
+class Artifact:
+    """An opened artifact whose files are those that its card names."""
 
     folder: Path
     card: Mapping[str, Any]
@@ -75,7 +75,7 @@ def fingerprint(card: Mapping[str, Any]) -> str:
     return digest([canonical_json(parts)])[:32]
 
 
-def build_artefact(folder: Path, *, card: Mapping[str, Any], arrays: Arrays) -> None:
+def build_artifact(folder: Path, *, card: Mapping[str, Any], arrays: Arrays) -> None:
     """Write card and weights into an existing empty folder; `golden.seal` adds the golden scores."""
     np.savez(folder / WEIGHTS, allow_pickle=False, **{name: arrays[name] for name in sorted(arrays)})
     sign(folder, card, bound=[WEIGHTS])
@@ -92,7 +92,7 @@ def sign(folder: Path, card: Mapping[str, Any], *, bound: Sequence[str]) -> None
 def building(target: Path) -> Iterator[Path]:
     """A fresh folder beside `target` that takes its name, whole, at the end of the block, and is gone on failure.
 
-    An older artefact at `target` is replaced in one step; anything else there is refused with ModelError.
+    An older artifact at `target` is replaced in one step; anything else there is refused with ModelError.
     """
     if target.exists() and not (target / CARD).is_file() and not (target.is_dir() and not any(target.iterdir())):
         raise ModelError(f"{target} exists and is not a reward model; name another folder with -o")
@@ -101,8 +101,8 @@ def building(target: Path) -> Iterator[Path]:
         put(folder, target, replace=True)
 
 
-def open_artefact(folder: Path) -> Artefact:
-    """The artefact, the hashes of its files verified. Raises ModelError."""
+def open_artifact(folder: Path) -> Artifact:
+    """The artifact, the hashes of its files verified. Raises ModelError."""
     if not (folder / CARD).is_file():
         raise ModelError(f"{folder} is not a reward model: no {CARD}; make one with: rmkit train")
     card = read_object(folder / CARD, raises=ModelError, hint="train the model again", keys=CARD_KEYS)
@@ -112,11 +112,11 @@ def open_artefact(folder: Path) -> Artefact:
             raise ModelError(f"{path} is missing; the model cannot be used without it, train it again")
         if (got := file_sha256(path)) != expected:
             raise ModelError(f"{path} was changed: sha256 is {got[:12]}..., {CARD} says {str(expected)[:12]}...")
-    return Artefact(folder, card)
+    return Artifact(folder, card)
 
 
-def check_fingerprint(artefact: Artefact) -> None:
+def check_fingerprint(artifact: Artifact) -> None:
     """Raises ModelError where the card's fingerprint does not follow from its contents."""
-    stored = artefact.card.get("fingerprint")
-    if (computed := fingerprint(artefact.card)) != stored:
-        raise ModelError(f"{artefact.folder}: {CARD} was changed: fingerprint {stored}, its contents give {computed}")
+    stored = artifact.card.get("fingerprint")
+    if (computed := fingerprint(artifact.card)) != stored:
+        raise ModelError(f"{artifact.folder}: {CARD} was changed: fingerprint {stored}, its contents give {computed}")

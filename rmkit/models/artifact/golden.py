@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rmkit.errors import ModelError
 from rmkit.models.artifact import model_card
-from rmkit.models.artifact.folder import Artefact, Precision, check_fingerprint
+from rmkit.models.artifact.folder import Artifact, Precision, check_fingerprint
 from rmkit.types import Candidates, Completion, Message, Score
 
 GOLDEN = "golden.jsonl"
@@ -29,14 +29,14 @@ TOLERANCE = 1e-4
 BF16_BAND = 0.05
 
 PROBES: tuple[tuple[str, str], ...] = (
-    ("Name three primary colours.", "Red, yellow and blue."),
-    ("Name three primary colours.", "I like music!"),
+    ("Name three primary colors.", "Red, yellow and blue."),
+    ("Name three primary colors.", "I like music!"),
     ("How do I boil an egg?", "Put it in boiling water for eight minutes, then cool it under the tap."),
     ("How do I boil an egg?", "Sorry, I can't help with that."),
     ("Write a list of two fruits as bullets.", "- apple\n- pear"),
     ("Explain why the sky is blue in one sentence.", "Air scatters short wavelengths of sunlight more than long ones."),
     ("Translate 'good morning' into French.", "Bonjour. " * 60),
-    ("Summarise: " + "The meeting was moved to Friday. " * 80, "It is on Friday now."),
+    ("Summarize: " + "The meeting was moved to Friday. " * 80, "It is on Friday now."),
 )
 
 
@@ -68,7 +68,7 @@ def asked(prompt: str, response: str) -> Candidates:
     return Candidates((Message("user", prompt),), (Completion((Message("assistant", response),)),))
 
 
-def seal(folder: Path, model: Golden, *, probes: Sequence[tuple[str, str]] = PROBES) -> None:
+def write_golden_scores(folder: Path, model: Golden, *, probes: Sequence[tuple[str, str]] = PROBES) -> None:
     """Write the golden scores that `model`, just loaded from `folder`, gives to the probes, and the model card."""
     scores = [score for [score] in model.golden_scores([asked(*probe) for probe in probes])]
     lines = []
@@ -79,36 +79,36 @@ def seal(folder: Path, model: Golden, *, probes: Sequence[tuple[str, str]] = PRO
 
 
 def write(folder: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Write golden.jsonl and, the artefact being complete now, the model card. Raises ModelError without any line."""
+    """Write golden.jsonl and, the artifact being complete now, the model card. Raises ModelError without any line."""
     if not lines:
-        raise ModelError("no probe text could be scored, so nothing would vouch for the artefact; raise max_tokens")
+        raise ModelError("no probe text could be scored, so nothing would vouch for the artifact; raise max_tokens")
     (folder / GOLDEN).write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
     model_card.write_card(folder)
 
 
-def verified(artefact: Artefact, model: Model, *, check: bool = True) -> Model:
+def verified(artifact: Artifact, model: Model, *, check: bool = True) -> Model:
     """The model; with `check` raises ModelError as `verify` does."""
     if check:
-        verify(artefact, model)
+        verify(artifact, model)
     return model
 
 
-def verify(artefact: Artefact, model: Golden) -> None:
+def verify(artifact: Artifact, model: Golden) -> None:
     """Recompute the fingerprint and replay the golden scores of the model's precision; ModelError on any difference."""
-    check_fingerprint(artefact)
+    check_fingerprint(artifact)
     precision: Precision = getattr(model, "precision", "fp32")
-    replayed = replay(artefact, model, precision=precision) or replay(artefact, model)
+    replayed = replay(artifact, model, precision=precision) or replay(artifact, model)
     assert replayed is not None  # fp32 golden scores are always there
     if replayed.fault:
-        raise ModelError(f"{artefact.folder}: {replayed.fault}")
+        raise ModelError(f"{artifact.folder}: {replayed.fault}")
 
 
-def replay(artefact: Artefact, model: Golden, *, precision: Precision = "fp32") -> Replay | None:
+def replay(artifact: Artifact, model: Golden, *, precision: Precision = "fp32") -> Replay | None:
     """The golden scores of one precision beside those that `model` gives now; None where none are stored (bf16).
 
     Raises ModelError where the stored ones cannot be read.
     """
-    rows = rows_of(artefact.folder)
+    rows = rows_of(artifact.folder)
     key = "score" if precision == "fp32" else f"score_{precision}"
     if precision != "fp32" and not all(key in row for row in rows):
         return None
@@ -116,7 +116,7 @@ def replay(artefact: Artefact, model: Golden, *, precision: Precision = "fp32") 
         batch = [asked(row["prompt"], row["response"]) for row in rows]
         expected = np.array([float(row[key]) for row in rows])
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{artefact.folder / GOLDEN} cannot be read ({error}); nothing vouches for it") from error
+        raise ModelError(f"{artifact.folder / GOLDEN} cannot be read ({error}); nothing vouches for it") from error
     options = {} if precision == "fp32" else {"precision": precision}
     scores = [score for [score] in model.golden_scores(batch, **options)]
     values = np.array([score.value for score in scores])

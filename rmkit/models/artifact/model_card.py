@@ -1,4 +1,4 @@
-"""README.md of an artefact: a model card in Hugging Face's format, its evaluation table both for people and machines.
+"""README.md of an artifact: a model card in Hugging Face's format, its evaluation table both for people and machines.
 
 The front matter is YAML metadata with `model-index` (https://huggingface.co/docs/hub/model-cards); its values are
 written as JSON, which is YAML. Numbers come from reward_model.json, calibration.json and, where `rmkit models card` put
@@ -165,14 +165,14 @@ _MORE = (("log_loss", "log loss"), ("ece", "calibration error"), ("length_correl
 def _after(calibration: Facts) -> list[str]:
     if not calibration:
         return []
-    lines = ["## Calibration and normalisation", ""]
+    lines = ["## Calibration and normalization", ""]
     if link := calibration.get("link"):
         lines += [f"Probabilities: {link['method']}, fitted on {calibration['link_facts']['data']}.", ""]
-    if scale := calibration.get("normalisation"):
+    if scale := calibration.get("normalization"):
         clip = f", clipped to plus or minus {scale['clip']:g}" if scale.get("clip") else ""
         lines += [
-            f"Normalised score = (raw - {scale['mean']:.6g}) / {scale['scale']:.6g}{clip}, measured on "
-            f"{calibration['normalisation_facts']['data']}.",
+            f"Normalized score = (raw - {scale['mean']:.6g}) / {scale['scale']:.6g}{clip}, measured on "
+            f"{calibration['normalization_facts']['data']}.",
             "",
         ]
     return lines

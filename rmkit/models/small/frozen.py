@@ -33,7 +33,7 @@ from rmkit.heads.pairs import (
     train_head,
 )
 from rmkit.models.artifact import golden
-from rmkit.models.artifact.folder import Artefact, Precision, open_artefact
+from rmkit.models.artifact.folder import Artifact, Precision, open_artifact
 from rmkit.models.scoring import Item, prompt_text, score_each
 from rmkit.types import Candidates, Comparison, Score, compare_by_score
 
@@ -109,15 +109,15 @@ def response_of(item: Item) -> Text:
     return Text(item[1].text, "start")
 
 
-def encoder_of(artefact: Artefact, config: EncoderConfig, *, precision: Precision = "fp32") -> Encoder:
-    """The encoder that the artefact was trained on, to be run in `precision` whatever it was trained in. Raises
+def encoder_of(artifact: Artifact, config: EncoderConfig, *, precision: Precision = "fp32") -> Encoder:
+    """The encoder that the artifact was trained on, to be run in `precision` whatever it was trained in. Raises
     ModelError where the config now finds another one."""
     encoder = Encoder(replace(config, dtype=precision))
-    expected = (artefact.card.get("encoder") or {}).get("fingerprint")
+    expected = (artifact.card.get("encoder") or {}).get("fingerprint")
     if expected not in (encoder.fingerprint_in("fp32"), encoder.fingerprint_in("bf16")):
         now = encoder.fingerprint_in(config.dtype)
         raise ModelError(
-            f"{artefact.folder}: trained on encoder {expected}, but {encoder.folder} gives {now}; "
+            f"{artifact.folder}: trained on encoder {expected}, but {encoder.folder} gives {now}; "
             "put the original encoder back or train again"
         )
     return encoder
@@ -128,7 +128,7 @@ class FrozenModel:
 
     def __init__(
         self,
-        artefact: Artefact,
+        artifact: Artifact,
         *,
         config: FrozenConfig | None = None,
         paired: bool = False,
@@ -136,13 +136,13 @@ class FrozenModel:
     ) -> None:
         import torch
 
-        self.info = artefact.info
-        config = config or build(FrozenConfig, artefact.card["config"], where=str(artefact.folder))
+        self.info = artifact.info
+        config = config or build(FrozenConfig, artifact.card["config"], where=str(artifact.folder))
         self.precision: Precision = precision
-        self._encoder = encoder_of(artefact, config, precision=precision)
-        self._temperature = float(artefact.card["temperature"])
-        self._weights = {name: torch.from_numpy(array) for name, array in artefact.weights().items()}
-        check_shapes(self._weights, self._encoder.width, where=str(artefact.folder), paired=paired)
+        self._encoder = encoder_of(artifact, config, precision=precision)
+        self._temperature = float(artifact.card["temperature"])
+        self._weights = {name: torch.from_numpy(array) for name, array in artifact.weights().items()}
+        check_shapes(self._weights, self._encoder.width, where=str(artifact.folder), paired=paired)
 
     def score(self, batch: Sequence[Candidates]) -> list[list[Score]]:
         return score_each(batch, self._values)
@@ -193,6 +193,6 @@ class FrozenModel:
 
 
 def load(folder: Path, *, check: bool = True, precision: Precision = "fp32") -> FrozenModel:
-    """The model in an artefact folder, its golden scores replayed. Raises ModelError."""
-    artefact = open_artefact(folder)
-    return golden.verified(artefact, FrozenModel(artefact, precision=precision), check=check)
+    """The model in an artifact folder, its golden scores replayed. Raises ModelError."""
+    artifact = open_artifact(folder)
+    return golden.verified(artifact, FrozenModel(artifact, precision=precision), check=check)

@@ -26,7 +26,7 @@ from rmkit.errors import ConfigError, ModelError
 from rmkit.metrics import log_loss
 from rmkit.metrics.calibration import sigmoid
 from rmkit.models.artifact import golden
-from rmkit.models.artifact.folder import Artefact, open_artefact
+from rmkit.models.artifact.folder import Artifact, open_artifact
 from rmkit.models.scoring import Item, prompt_text, score_each
 from rmkit.types import Candidates, Comparison, Score, compare_by_score
 
@@ -141,16 +141,16 @@ def _differences(pairs: Sequence[Pair], config: LexicalConfig) -> Any:
 class LexicalModel:
     """A fitted lexical model. Pointwise; scores are calibrated logits."""
 
-    def __init__(self, artefact: Artefact) -> None:
-        self.info = artefact.info
-        self._config = build(LexicalConfig, artefact.card["config"], where=str(artefact.folder))
-        self._temperature = float(artefact.card["temperature"])
-        arrays = artefact.weights()
+    def __init__(self, artifact: Artifact) -> None:
+        self.info = artifact.info
+        self._config = build(LexicalConfig, artifact.card["config"], where=str(artifact.folder))
+        self._temperature = float(artifact.card["temperature"])
+        arrays = artifact.weights()
         self._weights = np.zeros(2**self._config.hash_bits + _SURFACE, dtype=np.float32)
         try:
             self._weights[arrays["columns"]] = arrays["values"]
         except (KeyError, IndexError, ValueError) as error:
-            raise ModelError(f"{artefact.folder}: the weights do not fit the config ({error})") from error
+            raise ModelError(f"{artifact.folder}: the weights do not fit the config ({error})") from error
 
     def score(self, batch: Sequence[Candidates]) -> list[list[Score]]:
         return score_each(batch, self._values)
@@ -173,6 +173,6 @@ def arrays_of(fitted: Fit) -> dict[str, NDArray[Any]]:
 
 
 def load(folder: Path, *, check: bool = True) -> LexicalModel:
-    """The model in an artefact folder, its golden scores replayed. Raises ModelError."""
-    artefact = open_artefact(folder)
-    return golden.verified(artefact, LexicalModel(artefact), check=check)
+    """The model in an artifact folder, its golden scores replayed. Raises ModelError."""
+    artifact = open_artifact(folder)
+    return golden.verified(artifact, LexicalModel(artifact), check=check)

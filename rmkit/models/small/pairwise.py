@@ -26,7 +26,7 @@ from rmkit.errors import ConfigError
 from rmkit.heads.pairs import HeadShape, preference_margin
 from rmkit.metrics.calibration import sigmoid
 from rmkit.models.artifact import golden
-from rmkit.models.artifact.folder import Artefact, Precision, open_artefact
+from rmkit.models.artifact.folder import Artifact, Precision, open_artifact
 from rmkit.models.scoring import NO_TEXT, Item
 from rmkit.models.small.frozen import FrozenConfig, FrozenModel
 from rmkit.types import Candidates, Comparison, Completion, Message, Score, score_by_comparison
@@ -56,11 +56,11 @@ class PairwiseConfig(FrozenConfig):
 class PairwiseModel:
     """A trained head on its frozen encoder. Not pointwise."""
 
-    def __init__(self, artefact: Artefact, *, precision: Precision = "fp32") -> None:
-        self.info = artefact.info
-        config = build(PairwiseConfig, artefact.card["config"], where=str(artefact.folder))
-        self._head = FrozenModel(artefact, config=config, paired=True, precision=precision)
-        self._temperature = float(artefact.card["temperature"])
+    def __init__(self, artifact: Artifact, *, precision: Precision = "fp32") -> None:
+        self.info = artifact.info
+        config = build(PairwiseConfig, artifact.card["config"], where=str(artifact.folder))
+        self._head = FrozenModel(artifact, config=config, paired=True, precision=precision)
+        self._temperature = float(artifact.card["temperature"])
 
     def compare(self, batch: Sequence[Candidates]) -> list[Comparison]:
         """See `RewardModel`. A pair with a response without text is unscored."""
@@ -95,6 +95,6 @@ class PairwiseModel:
 
 
 def load(folder: Path, *, check: bool = True, precision: Precision = "fp32") -> PairwiseModel:
-    """The model in an artefact folder, its golden scores replayed. Raises ModelError."""
-    artefact = open_artefact(folder)
-    return golden.verified(artefact, PairwiseModel(artefact, precision=precision), check=check)
+    """The model in an artifact folder, its golden scores replayed. Raises ModelError."""
+    artifact = open_artifact(folder)
+    return golden.verified(artifact, PairwiseModel(artifact, precision=precision), check=check)

@@ -18,7 +18,7 @@ from rmkit.errors import DataError, ModelError
 from rmkit.features.encoder import Text
 from rmkit.heads.steps import SURFACE, FrozenProcessConfig, Solution, StepHead, step_inputs
 from rmkit.models.artifact import golden
-from rmkit.models.artifact.folder import Artefact, Precision, open_artefact
+from rmkit.models.artifact.folder import Artifact, Precision, open_artifact
 from rmkit.models.scoring import prompt_text
 from rmkit.models.small.frozen import encoder_of
 from rmkit.models.transformer.process import in_steps, p_first_right, step_score
@@ -30,15 +30,15 @@ Encode = Callable[[Sequence[Text]], NDArray[Any]]
 class FrozenProcessModel:
     """A trained head on its frozen encoder. Pointwise; scores are probabilities."""
 
-    def __init__(self, artefact: Artefact, *, precision: Precision = "fp32") -> None:
-        self.info = artefact.info
-        self.config = build(FrozenProcessConfig, artefact.card["config"], where=str(artefact.folder))
+    def __init__(self, artifact: Artifact, *, precision: Precision = "fp32") -> None:
+        self.info = artifact.info
+        self.config = build(FrozenProcessConfig, artifact.card["config"], where=str(artifact.folder))
         self.precision: Precision = precision
-        self._encoder = encoder_of(artefact, self.config, precision=precision)
-        self._head = StepHead(artefact.weights(), {})
+        self._encoder = encoder_of(artifact, self.config, precision=precision)
+        self._head = StepHead(artifact.weights(), {})
         width = self._head.arrays["mean"].shape if "mean" in self._head.arrays else None
         if width != (self._encoder.width + SURFACE,):
-            raise ModelError(f"{artefact.folder}: the head does not fit the encoder's {self._encoder.width} components")
+            raise ModelError(f"{artifact.folder}: the head does not fit the encoder's {self._encoder.width} components")
 
     def score(self, batch: Sequence[Candidates]) -> list[list[Score]]:
         """[P][N] probabilities; a completion without text or with an empty step says why it has none."""
@@ -82,6 +82,6 @@ def solution_of(prompt: Conversation, completion: Completion, *, separator: str)
 
 
 def load(folder: Path, *, check: bool = True, precision: Precision = "fp32") -> FrozenProcessModel:
-    """The model in an artefact folder, its golden scores replayed. Raises ModelError."""
-    artefact = open_artefact(folder)
-    return golden.verified(artefact, FrozenProcessModel(artefact, precision=precision), check=check)
+    """The model in an artifact folder, its golden scores replayed. Raises ModelError."""
+    artifact = open_artifact(folder)
+    return golden.verified(artifact, FrozenProcessModel(artifact, precision=precision), check=check)

@@ -1,4 +1,4 @@
-"""The artefact folder of a reward model that is a transformer.
+"""The artifact folder of a reward model that is a transformer.
 
     config.json, model.safetensors, tokenizer files   what transformers itself loads, to the same scores
     reward_model.json   kind, scale, truncation, template hash, dataset, resolved config, revision
@@ -6,7 +6,7 @@
     README.md           model card
 
 Weights and tokenizer are bound by SHA-256; loading recomputes the fingerprint and replays the golden ids and scores.
-Weights that are missing (a score head above all) are an error, never a silent re-initialisation.
+Weights that are missing (a score head above all) are an error, never a silent re-initialization.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rmkit import config
 from rmkit.chat.encode import Chat, Encoded, TruncationPolicy
 from rmkit.errors import ModelError
 from rmkit.models.artifact import golden
-from rmkit.models.artifact.folder import CARD, Artefact, open_artefact, sign
+from rmkit.models.artifact.folder import CARD, Artifact, open_artifact, sign
 from rmkit.models.transformer.engine import TransformerModel
 from rmkit.types import Scale
 
@@ -65,9 +65,9 @@ def store(
     golden.write(folder, [line for probe in probes if (line := _line(model, *probe, trained_with=chat))])
 
 
-def open_with_chat(folder: Path) -> tuple[Artefact, Chat]:
-    """The opened artefact with its chat. Raises ModelError where the chat is not the one trained with."""
-    opened = open_artefact(folder)
+def open_with_chat(folder: Path) -> tuple[Artifact, Chat]:
+    """The opened artifact with its chat. Raises ModelError where the chat is not the one trained with."""
+    opened = open_artifact(folder)
     stored = opened.card["config"]
     chat = _chat(folder, config.build(TruncationPolicy, stored["truncation"], where=f"{folder / CARD}"))
     if chat.fingerprint != stored["chat_fingerprint"]:
@@ -78,7 +78,7 @@ def open_with_chat(folder: Path) -> tuple[Artefact, Chat]:
     return opened, chat
 
 
-def verified(opened: Artefact, model: Model, *, check: bool) -> Model:
+def verified(opened: Artifact, model: Model, *, check: bool) -> Model:
     """The model; ModelError where (with `check`) fingerprint, golden ids or golden scores differ."""
     if check:
         verify_ids(opened.folder, model)

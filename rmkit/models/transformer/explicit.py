@@ -4,7 +4,7 @@ The raw score is the classifier's own logit, so plain transformers gives the sam
 validation only enters `compare`. Each prompt is read once for all its completions.
 
     config.json, model.safetensors, tokenizer files   what `AutoModelForSequenceClassification` loads
-    reward_model.json   as every transformer's (`transformer_artefact`), with the meaning of ratings where it gives any
+    reward_model.json   as every transformer's (`transformer_artifact`), with the meaning of ratings where it gives any
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def save(folder: Path, *, model: Any, chat: Chat, facts: Mapping[str, Any], head
 
 
 def load(folder: str | Path, *, check: bool = True, device: str | None = None, **options: Any) -> ExplicitRewardModel:
-    """The model in an artefact folder, its golden scores replayed unless told otherwise (see `transformer_artefact`).
+    """The model in an artifact folder, its golden scores replayed unless told otherwise (see `transformer_artifact`).
 
     `options` go to the model (max_tokens, precision); `device` defaults to a GPU where there is one.
     """

@@ -12,7 +12,7 @@ A text that had to be shortened is unscored, and so is one to which a model give
 
     config.json, model.safetensors, tokenizer files   the policy, as `AutoModelForCausalLM` loads it
     reference/          the model that it is measured against, as it was before training (or a reverse policy)
-    reward_model.json   as every transformer's (`transformer_artefact`), with beta and whether it is per token
+    reward_model.json   as every transformer's (`transformer_artifact`), with beta and whether it is per token
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def save(
 
 
 def load(folder: str | Path, *, check: bool = True, device: str | None = None, **options: Any) -> ImplicitRewardModel:
-    """The model in an artefact folder, its golden scores replayed unless told otherwise (see `transformer_artefact`).
+    """The model in an artifact folder, its golden scores replayed unless told otherwise (see `transformer_artifact`).
 
     `options` go to the model (max_tokens, precision); `device` defaults to a GPU where there is one.
     """

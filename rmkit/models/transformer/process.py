@@ -8,7 +8,7 @@ and what came before it; an encoder reads the whole solution, later steps includ
 For independent events P(first right | exactly one is) has the odds ratio of the two values, which `compare` returns.
 
     config.json, model.safetensors, tokenizer files   what `AutoModelForTokenClassification` loads: one logit a token
-    reward_model.json   as every transformer's (`transformer_artefact`), with the reduction and the step separator
+    reward_model.json   as every transformer's (`transformer_artifact`), with the reduction and the step separator
     golden.jsonl        holds step tokens and step probabilities too
 """
 
@@ -136,7 +136,7 @@ def save(
 
 
 def load(folder: str | Path, *, check: bool = True, device: str | None = None, **options: Any) -> ProcessRewardModel:
-    """The model in an artefact folder, its golden scores replayed unless told otherwise (see `transformer_artefact`).
+    """The model in an artifact folder, its golden scores replayed unless told otherwise (see `transformer_artifact`).
 
     `options` go to the model (max_tokens, precision); `device` defaults to a GPU where there is one.
     """

@@ -69,7 +69,7 @@ class RatingHead:
         return Score(self.value(outputs), aspects=dict(zip(self.aspects, ratings, strict=True)))
 
     def as_json(self) -> dict[str, Any]:
-        """What the artefact stores."""
+        """What the artifact stores."""
         return asdict(self)
 
     @classmethod

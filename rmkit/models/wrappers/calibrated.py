@@ -1,12 +1,12 @@
-"""What is learnt about a finished model's scores, beside it: probabilities for pairs and a common scale.
+"""What is learned about a finished model's scores, beside it: probabilities for pairs and a common scale.
 
     calibration.json    fingerprint   of the model whose raw scores it belongs to
                         link          margin -> P(first is better): temperature, or isotonic knots
-                        normalisation normalised = (raw - mean) / scale, clipped to [-clip, clip] where clip is given
+                        normalization normalized = (raw - mean) / scale, clipped to [-clip, clip] where clip is given
                         digest        over all of that: which mapping a stored number came through
 
 `Score.value` stays the model's own raw number, so fingerprint, golden scores, caches and evaluation results hold as
-they are; `Score.normalised` and `compare` come through the mapping. Caches keep raw scores only: a mapping costs
+they are; `Score.normalized` and `compare` come through the mapping. Caches keep raw scores only: a mapping costs
 nothing. The file names the fingerprint it was made for and is refused beside another model, or when edited by hand.
 """
 
@@ -51,7 +51,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Normalisation:
+class Normalization:
     """(raw - mean) / scale, within [-clip, clip] where clip is not None."""
 
     mean: float
@@ -69,14 +69,14 @@ class Calibration:
 
     fingerprint: str
     link: Link | None = None
-    normalisation: Normalisation | None = None
+    normalization: Normalization | None = None
     link_facts: Mapping[str, Any] | None = None
-    normalisation_facts: Mapping[str, Any] | None = None
+    normalization_facts: Mapping[str, Any] | None = None
 
     @property
     def digest(self) -> str:
         """32 hex digits over fingerprint and mappings."""
-        parts = {"fingerprint": self.fingerprint, "link": self.link, "normalisation": self.normalisation}
+        parts = {"fingerprint": self.fingerprint, "link": self.link, "normalization": self.normalization}
         return content_hash(canonical_json({key: _json(value) for key, value in parts.items()}))
 
 
@@ -92,7 +92,7 @@ def read_calibration(folder: Path, fingerprint: str) -> Calibration:
     try:
         document = json.loads(path.read_text())
         digest = document.pop("digest")
-        for key, cls in (("link", Link), ("normalisation", Normalisation)):
+        for key, cls in (("link", Link), ("normalization", Normalization)):
             document[key] = None if document[key] is None else config.build(cls, document[key], where=f"{path}: {key}")
         result = Calibration(**document)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
@@ -126,8 +126,8 @@ class CalibratedModel:
         return self.model.info
 
     def score(self, batch: Sequence[Candidates]) -> list[list[Score]]:
-        """[P][N] raw scores, with `normalised` where a scale is stored."""
-        return [self._normalised(row) for row in self.model.score(batch)]
+        """[P][N] raw scores, with `normalized` where a scale is stored."""
+        return [self._normalized(row) for row in self.model.score(batch)]
 
     def compare(self, batch: Sequence[Candidates]) -> list[Comparison]:
         """[P] probabilities through the stored link; the model's own where none is stored."""
@@ -135,8 +135,8 @@ class CalibratedModel:
             return self.model.compare(batch)
         return compare_by_score(self.model.score, batch, p_first=lambda a, b: float(link([a - b])[0]))
 
-    def _normalised(self, row: Sequence[Score]) -> list[Score]:
-        scale: Callable[[float], float] | None = self.calibration.normalisation
+    def _normalized(self, row: Sequence[Score]) -> list[Score]:
+        scale: Callable[[float], float] | None = self.calibration.normalization
         if scale is None:
             return list(row)
-        return [one if one.unscored else replace(one, normalised=scale(one.value)) for one in row]
+        return [one if one.unscored else replace(one, normalized=scale(one.value)) for one in row]

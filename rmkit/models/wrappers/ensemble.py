@@ -1,6 +1,6 @@
 """Deep ensembles: K reward models as one, with the spread among them as uncertainty.
 
-Each member is standardised first, z_k = (r_k - mean_k) / scale_k, by its own scores of a reference set: members trained
+Each member is standardized first, z_k = (r_k - mean_k) / scale_k, by its own scores of a reference set: members trained
 apart share neither zero nor unit. Then (Coste et al. 2024, "Reward model ensembles help mitigate overoptimization",
 equations 2 to 4; lambda 0.5)
 
@@ -13,8 +13,8 @@ that of the z_k over K - 1, divided alike. `aspects` keep all three numbers in t
 scale and be pointwise; the folder holds them whole:
 
     reward_model.json   members with mean, scale and fingerprint; rule, lambda, temperature
-    members/0 ...       the members' own artefacts
-    golden.jsonl        as every artefact's
+    members/0 ...       the members' own artifacts
+    golden.jsonl        as every artifact's
 
 Trunks that members share run once: frozen models on one encoder, and explicit models whose weights differ in the head
 only. Other explicit members cost a pass each.
@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmkit.errors import ConfigError, ModelError
-from rmkit.models.artifact import folder as artefact
+from rmkit.models.artifact import folder as artifact
 from rmkit.models.artifact import golden
 from rmkit.models.artifact.model_card import CALIBRATION
 from rmkit.types import Candidates, Comparison, RewardModel, Score, compare_by_score
@@ -47,7 +47,7 @@ MEMBERS = "members"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnsembleConfig:
-    """How K standardised scores become one; `means` and `scales` have an entry per member."""
+    """How K standardized scores become one; `means` and `scales` have an entry per member."""
 
     rule: Rule = "mean"
     uncertainty_weight: float = 0.5
@@ -63,11 +63,11 @@ class EnsembleConfig:
         if not len(self.means) == len(self.scales) == len(self.members):
             raise ConfigError("means, scales and members must have an entry per member")
         if any(scale <= 0 for scale in self.scales):
-            raise ConfigError(f"scales: a member whose scores do not vary cannot be standardised, got {self.scales}")
+            raise ConfigError(f"scales: a member whose scores do not vary cannot be standardized, got {self.scales}")
 
 
 def combined(z: Sequence[float], *, uncertainty_weight: float) -> dict[str, float]:
-    """All rules' numbers of one completion from its K standardised scores."""
+    """All rules' numbers of one completion from its K standardized scores."""
     mean = statistics.fmean(z)
     return {"mean": mean, "wco": min(z), "uwo": mean - uncertainty_weight * statistics.pvariance(z, mean)}
 
@@ -79,7 +79,7 @@ class EnsembleModel:
     """K members behind one score. `member_scores` gives [K][P][N] raw scores."""
 
     def __init__(
-        self, opened: artefact.Artefact, config: EnsembleConfig, members: Sequence[RewardModel], *, temperature: float
+        self, opened: artifact.Artifact, config: EnsembleConfig, members: Sequence[RewardModel], *, temperature: float
     ) -> None:
         self.info = opened.info
         self.config = config
@@ -195,7 +195,7 @@ def write_ensemble(
     facts: Mapping[str, Any],
     scale: str,
 ) -> None:
-    """Write an ensemble of artefact folders into an existing empty folder, members copied, golden scores made.
+    """Write an ensemble of artifact folders into an existing empty folder, members copied, golden scores made.
 
     Files are linked where the file system can, so members on the same disk take no space twice.
     """
@@ -204,9 +204,9 @@ def write_ensemble(
             source,
             folder / MEMBERS / str(number),
             copy_function=_link_or_copy,
-            ignore=shutil.ignore_patterns(CALIBRATION),  # members are standardised by their raw scores
+            ignore=shutil.ignore_patterns(CALIBRATION),  # members are standardized by their raw scores
         )
-    cards = [f"{MEMBERS}/{number}/{artefact.CARD}" for number in range(len(members))]
+    cards = [f"{MEMBERS}/{number}/{artifact.CARD}" for number in range(len(members))]
     card = {
         "model": "ensemble",
         "kind": "ensemble",
@@ -216,8 +216,8 @@ def write_ensemble(
         **facts,
         "config": asdict(config),
     }
-    artefact.sign(folder, card, bound=cards)
-    golden.seal(folder, load(folder, check=False))
+    artifact.sign(folder, card, bound=cards)
+    golden.write_golden_scores(folder, load(folder, check=False))
 
 
 def _link_or_copy(source: str, target: str) -> str:
@@ -229,22 +229,22 @@ def _link_or_copy(source: str, target: str) -> str:
 
 
 def load(folder: Path, *, check: bool = True, **options: Any) -> EnsembleModel:
-    """The ensemble in an artefact folder, its members verified and its golden scores replayed. Raises ModelError."""
+    """The ensemble in an artifact folder, its members verified and its golden scores replayed. Raises ModelError."""
     from rmkit import config
     from rmkit.models import load_model
 
-    opened = artefact.open_artefact(folder)
+    opened = artifact.open_artifact(folder)
     card = opened.card
-    settings = config.build(EnsembleConfig, card["config"], where=f"{folder / artefact.CARD}")
+    settings = config.build(EnsembleConfig, card["config"], where=f"{folder / artifact.CARD}")
     members = [load_model(folder / MEMBERS / str(at), check=check, **options) for at in range(len(settings.members))]
     result = tuple(member.info.fingerprint for member in members)
     if result != settings.members:
-        raise ModelError(f"{folder}: its members are {', '.join(result)}, {artefact.CARD} says {settings.members}")
+        raise ModelError(f"{folder}: its members are {', '.join(result)}, {artifact.CARD} says {settings.members}")
     model = EnsembleModel(opened, settings, members, temperature=float(card["temperature"]))
     return golden.verified(opened, model, check=check)
 
 
-def standardisation(scores: Sequence[float]) -> tuple[float, float]:
+def standardization(scores: Sequence[float]) -> tuple[float, float]:
     """Mean and standard deviation (over n - 1) of a member's reference scores; failures (NaN) are left out."""
     known = [value for value in scores if math.isfinite(value)]
     if len(known) < 2:

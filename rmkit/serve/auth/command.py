@@ -10,7 +10,7 @@ from rmkit.cli.display import emit, parser
 from rmkit.errors import UsageError
 from rmkit.ledger import open_ledger
 from rmkit.serve.auth import tokens as principals
-from rmkit.serve.auth.tokens import SCOPES, Principal
+from rmkit.serve.auth.tokens import SCOPES, ApiToken
 
 _SPAN = re.compile(r"(\d+)([hdw])")
 _NAME = re.compile(r"[\w.-]{1,64}")
@@ -71,7 +71,7 @@ def _end(span: str | None) -> datetime | None:
     return datetime.now(UTC) + timedelta(hours=hours * int(match[1]))
 
 
-def _told(one: Principal) -> dict[str, object]:
+def _told(one: ApiToken) -> dict[str, object]:
     """Everything but the hash."""
     return {
         "name": one.name,
@@ -83,7 +83,7 @@ def _told(one: Principal) -> dict[str, object]:
     }
 
 
-def _table(result: Sequence[Principal]) -> str:
+def _table(result: Sequence[ApiToken]) -> str:
     if not result:
         return "no tokens; a first one: rmkit token create NAME"
     width = max(len(one.name) for one in result)

@@ -20,7 +20,7 @@ from typing import Any
 
 from rmkit.errors import ConflictError, RmkitError, UsageError
 from rmkit.ledger import Ledger
-from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.http.problems import HttpError
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ REFRESH_S = 2.0  # a revoked token is refused after this at the latest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Principal:
+class ApiToken:
     """A token's owner. `sha256` is the hex hash of the token; `expires` and `revoked` are ISO 8601 in UTC."""
 
     name: str
@@ -67,7 +67,7 @@ def create(
     if unknown := set(scopes) - set(SCOPES):
         raise UsageError(f"no scope {', '.join(sorted(unknown))}; scopes are {', '.join(SCOPES)}")
     token = "rmk_" + secrets.token_urlsafe(32)
-    result = Principal(
+    result = ApiToken(
         name=name,
         sha256=sha256(token),
         scopes=tuple(sorted(set(scopes))),
@@ -82,7 +82,7 @@ def create(
     return token
 
 
-def revoke(ledger: Ledger, name: str) -> Principal:
+def revoke(ledger: Ledger, name: str) -> ApiToken:
     """The principal, from now on refused. Raises UsageError where there is none of that name."""
     record = ledger.record(KIND, PREFIX + name)
     if record is None:
@@ -92,19 +92,19 @@ def revoke(ledger: Ledger, name: str) -> Principal:
     return _principal(value)
 
 
-def stored(ledger: Ledger) -> list[Principal]:
+def stored(ledger: Ledger) -> list[ApiToken]:
     """Every principal that owns a token, in the order of names."""
     return [_principal(record.value) for record in ledger.records(KIND, prefix=PREFIX)]
 
 
-def given(token: str, *, name: str = "given") -> Principal:
+def given(token: str, *, name: str = "given") -> ApiToken:
     """A principal with all scopes for a token that the operator hands in (a file, a Kubernetes secret)."""
-    return Principal(name=name, sha256=sha256(token), scopes=SCOPES)
+    return ApiToken(name=name, sha256=sha256(token), scopes=SCOPES)
 
 
-def _principal(value: Mapping[str, Any]) -> Principal:
-    known = {key: value[key] for key in Principal.__dataclass_fields__ if key in value}
-    return Principal(**{**known, "scopes": tuple(known["scopes"])})
+def _principal(value: Mapping[str, Any]) -> ApiToken:
+    known = {key: value[key] for key in ApiToken.__dataclass_fields__ if key in value}
+    return ApiToken(**{**known, "scopes": tuple(known["scopes"])})
 
 
 def _now() -> str:
@@ -114,7 +114,7 @@ def _now() -> str:
 class Keyring:
     """Admission by token and rate. `load` gives all principals and is called again every REFRESH_S, off the loop."""
 
-    def __init__(self, load: Callable[[], list[Principal]], *, share: float = 1.0) -> None:
+    def __init__(self, load: Callable[[], list[ApiToken]], *, share: float = 1.0) -> None:
         self._load = load
         self._principals = load()
         self._loaded = time.monotonic()
@@ -122,29 +122,29 @@ class Keyring:
         self._share = share  # of each rate: one over the number of processes
         self._spent: dict[str, tuple[float, float]] = {}
 
-    async def admit(self, token: str | None, scope: str) -> Principal:
-        """The principal behind a token. Raises RefusedError: 401 unknown or over, 403 without scope, 429 too often."""
+    async def admit(self, token: str | None, scope: str) -> ApiToken:
+        """The principal behind a token. Raises HttpError: 401 unknown or over, 403 without scope, 429 too often."""
         await self._refresh()
         if not token:
-            raise RefusedError(401, "a token is needed: Authorization: Bearer TOKEN, a Basic password, or /t/TOKEN/...")
+            raise HttpError(401, "a token is needed: Authorization: Bearer TOKEN, a Basic password, or /t/TOKEN/...")
         principal = self._find(sha256(token))
         if principal is None:
-            raise RefusedError(401, "the token is not known here")
+            raise HttpError(401, "the token is not known here")
         if reason := principal.refused:
-            raise RefusedError(401, reason)
+            raise HttpError(401, reason)
         if scope not in principal.scopes:
-            raise RefusedError(403, f"the token has no scope {scope!r}")
+            raise HttpError(403, f"the token has no scope {scope!r}")
         self._charge(principal)
         return principal
 
-    def _find(self, digest: str) -> Principal | None:
+    def _find(self, digest: str) -> ApiToken | None:
         result = None
         for principal in self._principals:
             if hmac.compare_digest(principal.sha256, digest):
                 result = principal
         return result
 
-    def _charge(self, principal: Principal) -> None:
+    def _charge(self, principal: ApiToken) -> None:
         """A bucket of ten seconds' worth (at least one request) that fills up at the principal's rate."""
         if principal.requests_per_minute is None:
             return
@@ -154,7 +154,7 @@ class Keyring:
         left = min(size, left + (now - at) * per_s)
         if left < 1:
             self._spent[principal.name] = (left, now)
-            raise RefusedError(
+            raise HttpError(
                 429,
                 f"more than {principal.requests_per_minute:g} requests a minute",
                 retry_after_s=(1 - left) / per_s,

@@ -56,7 +56,7 @@ def _is_text(part: Any) -> bool:
 
 
 def grouped(pairs: Sequence[tuple[Conversation, Conversation] | DataError]) -> list[Candidates]:
-    """Neighbours with the same prompt as one item; pairs that could not be read are left out."""
+    """Neighbors with the same prompt as one item; pairs that could not be read are left out."""
     items: list[Candidates] = []
     for pair in pairs:
         if isinstance(pair, DataError):

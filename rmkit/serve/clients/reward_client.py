@@ -229,7 +229,7 @@ def _score(payload: Mapping[str, Any]) -> Score:
         steps=tuple(float("nan") if step is None else step for step in payload.get("steps") or ()),
         aspects={name: aspect for name, aspect in (payload.get("aspects") or {}).items() if aspect is not None},
         rationale=payload.get("rationale"),
-        normalised=payload.get("normalised"),
+        normalized=payload.get("normalized"),
         truncated=bool(payload.get("truncated")),
     )
 

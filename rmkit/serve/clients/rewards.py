@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def scores_of(client: RewardClient, prompts: Sequence[Any], completions: Sequence[Any]) -> list[Score]:
     """[n] scores of n prompts (text or messages) and completions; what cannot be read or scored says why.
 
-    Neighbours with the same prompt are sent as one group. Raises RewardServiceError where the service cannot be asked,
+    Neighbors with the same prompt are sent as one group. Raises RewardServiceError where the service cannot be asked,
     DataError where the two lists do not go together.
     """
     if len(prompts) != len(completions):

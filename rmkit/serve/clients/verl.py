@@ -76,7 +76,7 @@ def compute_score_batch(
     unscored_reward: float | None = None,
     **_: Any,
 ) -> list[dict[str, float]]:
-    """[n] rewards in order, neighbours with the same prompt as one group. Raises as `compute_score`."""
+    """[n] rewards in order, neighbors with the same prompt as one group. Raises as `compute_score`."""
     prompts = [_prompt(extra, prompt_key) for extra in extra_infos]
     scores = scores_of(_client(url, token, model), prompts, list(solution_strs))
     return [_result(score, unscored_reward) for score in scores]

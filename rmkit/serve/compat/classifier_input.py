@@ -11,7 +11,7 @@ from rmkit.errors import DataError
 from rmkit.serve.compat.dialect import Reading, one_reply
 from rmkit.serve.compat.policy_readers import PolicyText
 from rmkit.serve.compat.served_model import chat_of
-from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.http.problems import HttpError
 from rmkit.types import Candidates, Message, RewardModel
 
 TokenIds = list[Annotated[StrictInt, Field(ge=0, lt=2**31)]]
@@ -49,11 +49,11 @@ def _text(content: str | Sequence[TextPart] | None) -> str:
 
 
 def text_readings(inputs: Inputs, model: RewardModel) -> list[Reading]:
-    """A reading per text. Token ids are decoded with the model's own tokenizer. Raises RefusedError (400)."""
+    """A reading per text. Token ids are decoded with the model's own tokenizer. Raises HttpError (400)."""
     if isinstance(inputs, str):
         return [_of_text(inputs)]
     if not inputs:
-        raise RefusedError(400, "the input is empty")
+        raise HttpError(400, "the input is empty")
     if isinstance(inputs[0], str):
         return [_of_text(str(text)) for text in inputs]
     rows = inputs if isinstance(inputs[0], list) else [inputs]
@@ -63,9 +63,9 @@ def text_readings(inputs: Inputs, model: RewardModel) -> list[Reading]:
 def _decoded(ids: Sequence[int], model: RewardModel) -> str:
     chat = chat_of(model)
     if chat is None:
-        raise RefusedError(400, f"{model.info.name} has no tokenizer; send text or messages")
+        raise HttpError(400, f"{model.info.name} has no tokenizer; send text or messages")
     if not ids or max(ids) >= len(chat.tokenizer):
-        raise RefusedError(400, f"token ids must lie in 0 to {len(chat.tokenizer) - 1}, and there must be some")
+        raise HttpError(400, f"token ids must lie in 0 to {len(chat.tokenizer) - 1}, and there must be some")
     return str(chat.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 

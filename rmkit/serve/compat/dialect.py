@@ -16,7 +16,7 @@ from rmkit.errors import DataError
 from rmkit.serve.compat.policy_readers import PolicyText, policy_text
 from rmkit.serve.compat.served_model import chat_of, control_tokens
 from rmkit.serve.http.native import call_of, engine_of
-from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.http.problems import HttpError
 from rmkit.serve.queue.batcher import about_tokens
 from rmkit.types import Candidates, Completion, Message, RewardModel, Score
 
@@ -101,11 +101,11 @@ def _read_all(readings: Sequence[Reading], read_for: ReadFor) -> list[Candidates
 
 
 def numbers(request: Request, scores: Sequence[Score]) -> list[float]:
-    """The values; what is unscored becomes `unscored_reward`, or a RefusedError (422) where none was set."""
+    """The values; what is unscored becomes `unscored_reward`, or a HttpError (422) where none was set."""
     stand_in = settings_of(request).unscored_reward
     for number, score in enumerate(scores):
         if score.unscored is not None and stand_in is None:
-            raise RefusedError(422, f"item {number} of {len(scores)} cannot be scored: {score.unscored}")
+            raise HttpError(422, f"item {number} of {len(scores)} cannot be scored: {score.unscored}")
     return [score.value if score.unscored is None else stand_in for score in scores]  # type: ignore[misc]
 
 
@@ -142,7 +142,7 @@ class DialectRoute(APIRoute):
         async def answered(request: Request) -> Response:
             try:
                 return await handler(request)
-            except RefusedError as error:
+            except HttpError as error:
                 return self._refused(error.status, str(error), error.headers)
             except DataError as error:
                 return self._refused(422, str(error), {})

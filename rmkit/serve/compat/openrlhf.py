@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rmkit.serve.compat.dialect import DialectRoute, Reading, numbers, score_each
 from rmkit.serve.compat.policy_readers import PolicyText
-from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.http.problems import HttpError
 from rmkit.types import Candidates
 
 router = APIRouter(route_class=DialectRoute, tags=["openrlhf"])
@@ -40,7 +40,7 @@ class RewardResponse(BaseModel):
 async def get_reward(request: Request, body: RewardRequest) -> RewardResponse:
     prompts = body.prompts
     if prompts is not None and len(prompts) != len(body.query):
-        raise RefusedError(422, f"{len(body.query)} queries and {len(prompts)} prompts; they go together")
+        raise HttpError(422, f"{len(body.query)} queries and {len(prompts)} prompts; they go together")
     cut: list[bool] = [False] * len(body.query)
     if prompts is None:
         readings: list[Reading] = [_whole(query) for query in body.query]

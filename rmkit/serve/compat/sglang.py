@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rmkit.serve.compat.classifier_input import Inputs, TokenIds, text_readings
 from rmkit.serve.compat.dialect import DialectRoute, answer, numbers, score_each
 from rmkit.serve.http.native import engine_of
-from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.http.problems import HttpError
 
 
 class SglangRoute(DialectRoute):
@@ -37,7 +37,7 @@ class ClassifyRequest(BaseModel):
 
     def inputs(self) -> Inputs:
         if (self.text is None) == (self.input_ids is None):
-            raise RefusedError(400, "exactly one of text and input_ids is needed")
+            raise HttpError(400, "exactly one of text and input_ids is needed")
         return self.input_ids if self.text is None else self.text  # type: ignore[return-value]
 
 

@@ -5,7 +5,7 @@ config says `problem_type = "regression"` (what rmkit trains and exports says so
 other scales give their own numbers. The older name `activation` is understood; where both are sent they must agree.
 
 Text is read back into messages and rendered by the model's own template, so what is scored is never the markers of
-another one. Options that would change what is scored (truncation, another template, normalisation) are refused. Token
+another one. Options that would change what is scored (truncation, another template, normalization) are refused. Token
 counts in `usage` are estimates.
 """
 
@@ -27,7 +27,7 @@ from rmkit.serve.compat.classifier_input import ChatMessage, Inputs, message_rea
 from rmkit.serve.compat.dialect import DialectRoute, Reading, Scored, answer, numbers, score_each
 from rmkit.serve.compat.served_model import is_regression
 from rmkit.serve.http.native import engine_of
-from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.http.problems import HttpError
 from rmkit.types import RewardModel, Score, sigmoid
 
 _REFUSED = {
@@ -60,7 +60,7 @@ class _Asked(BaseModel):
     def refuse_what_changes_the_text(self) -> None:
         for name, why in _REFUSED.items():
             if (value := (self.model_extra or {}).get(name)) and value != -1:
-                raise RefusedError(400, f"{name} {why}")
+                raise HttpError(400, f"{name} {why}")
 
 
 class ClassifyRequest(_Asked):
@@ -76,7 +76,7 @@ class ClassifyRequest(_Asked):
     def readings(self, model: RewardModel) -> list[Reading]:
         self.refuse_what_changes_the_text()
         if (self.input is None) == (self.messages is None):
-            raise RefusedError(400, "exactly one of input and messages is needed")
+            raise HttpError(400, "exactly one of input and messages is needed")
         if self.messages is not None:
             return [message_reading(self.messages)]
         return text_readings(self.input, model)  # type: ignore[arg-type]
@@ -105,17 +105,17 @@ class ScoreRequest(_Asked):
         if len(prompts) == 1:
             prompts = prompts * len(replies)
         if len(prompts) != len(replies):
-            raise RefusedError(400, f"{len(prompts)} first texts and {len(replies)} second ones do not go together")
+            raise HttpError(400, f"{len(prompts)} first texts and {len(replies)} second ones do not go together")
         return list(zip(prompts, replies, strict=True))
 
 
 def _only(inputs: Sequence[str | list[str] | None], names: str) -> list[str]:
     result = [value for value in inputs if value is not None]
     if len(result) != 1:
-        raise RefusedError(400, f"exactly one of {names} is needed")
+        raise HttpError(400, f"exactly one of {names} is needed")
     texts = [result[0]] if isinstance(result[0], str) else result[0]
     if not texts:
-        raise RefusedError(400, "the input is empty")
+        raise HttpError(400, "the input is empty")
     return texts
 
 
@@ -131,7 +131,7 @@ async def classify(request: Request, body: ClassifyRequest) -> Response:
 @router.post("/pooling", summary="vLLM pooling: the reward, or one number per step")
 async def pooling(request: Request, body: PoolingRequest) -> Response:
     if body.encoding_format not in ("float", "base64"):
-        raise RefusedError(400, f"encoding_format must be float or base64, got {body.encoding_format!r}")
+        raise HttpError(400, f"encoding_format must be float or base64, got {body.encoding_format!r}")
     model = engine_of(request).model(body.model)
     scored = await score_each(request, body.readings(model), model=body.model)
     match body.task:
@@ -140,7 +140,7 @@ async def pooling(request: Request, body: PoolingRequest) -> Response:
         case "token_classify":
             rows = [_steps(one.score) for one in scored]
         case _:
-            raise RefusedError(400, f"task must be classify or token_classify, got {body.task!r}")
+            raise HttpError(400, f"task must be classify or token_classify, got {body.task!r}")
     if body.encoding_format == "base64":
         rows = [_base64(row) for row in rows]
     data = [{"index": number, "object": "pooling", "data": row} for number, row in enumerate(rows)]
@@ -160,7 +160,7 @@ async def score(request: Request, body: ScoreRequest) -> Response:
 
 def _activated(request: Request, body: _Asked, model: RewardModel, scored: Sequence[Scored]) -> list[float]:
     if body.use_activation is not None and body.activation not in (None, body.use_activation):
-        raise RefusedError(400, "use_activation and activation contradict each other")
+        raise HttpError(400, "use_activation and activation contradict each other")
     target = body.activation if body.use_activation is None else body.use_activation
     logits = model.info.scale in ("logit", "log_ratio", "win_logit")
     squash = logits and (target if target is not None else not is_regression(model))
@@ -176,7 +176,7 @@ def _steps(score: Score) -> list[list[float]]:
     if score.unscored is not None:
         raise DataError(f"cannot be scored: {score.unscored}")
     if not score.steps:
-        raise RefusedError(400, "this model gives no scores of steps; use task classify")
+        raise HttpError(400, "this model gives no scores of steps; use task classify")
     if (missing := next((n for n, value in enumerate(score.steps) if not math.isfinite(value)), None)) is not None:
         raise DataError(f"step {missing} of {len(score.steps)} has no score")
     return [[value] for value in score.steps]

@@ -17,12 +17,12 @@ from rmkit.ledger import Ledger
 from rmkit.serve import compat
 from rmkit.serve.auth.tokens import Keyring
 from rmkit.serve.http import api_page, native, operations
-from rmkit.serve.http.gateway import Door
-from rmkit.serve.http.idempotency import Replies
-from rmkit.serve.http.metrics import Instruments
-from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.http.gateway import GatewayMiddleware
+from rmkit.serve.http.idempotency import IdempotencyCache
+from rmkit.serve.http.metrics import ServiceMetrics
+from rmkit.serve.http.problems import HttpError
 from rmkit.serve.queue.engine import Engine
-from rmkit.serve.rewards.groups import Barrier
+from rmkit.serve.rewards.groups import GroupGather
 from rmkit.serve.rewards.reward_log import RewardLog, Served
 from rmkit.serve.settings import ServeSettings
 from rmkit.types import RewardModel
@@ -57,7 +57,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,  # a redirect would lose the token of a path
     )
-    counters = Instruments()
+    counters = ServiceMetrics()
     rewards = RewardLog(ledger, sample=settings.log_sample, text=settings.log_text) if ledger else None
 
     def answered(served: Served) -> None:
@@ -68,7 +68,7 @@ def create_app(
 
     app.state.engine = engine = Engine(models, settings, observers=[answered])
     app.state.settings, app.state.counters, app.state.rewards = settings, counters, rewards
-    app.state.barrier, app.state.replies, app.state.ready = Barrier(), Replies(), True
+    app.state.gather, app.state.replies, app.state.ready = GroupGather(), IdempotencyCache(), True
     app.state.load_swapped = load_swapped
     app.include_router(native.router)
     app.include_router(operations.router)
@@ -80,13 +80,15 @@ def create_app(
         unscored_reward=settings.unscored_reward,
     )
     for error, answer in (
-        (RefusedError, _refused),
+        (HttpError, _refused),
         (DataError, _unusable),
         (RequestValidationError, _malformed),
         (HTTPException, _not_found),
     ):
         app.add_exception_handler(error, answer)  # type: ignore[arg-type]
-    app.add_middleware(Door, settings=settings, keyring=keyring, full=engine.refuse_if_full, visited=counters.visited)
+    app.add_middleware(
+        GatewayMiddleware, settings=settings, keyring=keyring, full=engine.refuse_if_full, visited=counters.visited
+    )
     return app
 
 
@@ -99,7 +101,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(app.state.rewards.close)
 
 
-async def _refused(request: Request, error: RefusedError) -> Response:
+async def _refused(request: Request, error: HttpError) -> Response:
     return _problem(request, error.status, str(error), error.headers)
 
 

@@ -6,7 +6,7 @@ two get a third each, and something is always left for the next. Its only reques
 
 from __future__ import annotations
 
-from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.http.problems import HttpError
 
 
 class ByteBudget:
@@ -18,13 +18,13 @@ class ByteBudget:
         self._held: dict[str, int] = {}
 
     def check(self, client: str, size: int, *, own: int = 0) -> None:
-        """Raise RefusedError (429) where `size` bytes more are too many; `own` of this request count already."""
+        """Raise HttpError (429) where `size` bytes more are too many; `own` of this request count already."""
         free = self.total - self.pending - size
         held = self._held.get(client, 0)
         if free < 0:
-            raise RefusedError(429, "too many bytes are being answered; try again later", retry_after_s=1)
+            raise HttpError(429, "too many bytes are being answered; try again later", retry_after_s=1)
         if held > own and held + size > free:
-            raise RefusedError(429, "too many bytes of yours are being answered; try again later", retry_after_s=1)
+            raise HttpError(429, "too many bytes of yours are being answered; try again later", retry_after_s=1)
 
     def take(self, client: str, size: int) -> None:
         self.pending += size

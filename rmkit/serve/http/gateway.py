@@ -24,7 +24,7 @@ from rmkit.cli.display import printable
 from rmkit.serve.auth.tokens import Keyring
 from rmkit.serve.http.budget import ByteBudget
 from rmkit.serve.http.hosts import foreign
-from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.http.problems import HttpError
 from rmkit.serve.settings import ServeSettings
 
 log = logging.getLogger(__name__)
@@ -40,10 +40,10 @@ OPEN = ("/healthz", "/readyz")
 _REQUEST_ID = re.compile(r"[\w.:-]{1,64}")
 
 
-class Door:
+class GatewayMiddleware:
     """Wraps the application. `keyring` None lets everybody in, which is for loopback only.
 
-    `full` raises the RefusedError of a service that takes no more, before a body is read; `visited` hears of every
+    `full` raises the HttpError of a service that takes no more, before a body is read; `visited` hears of every
     answer: the route's pattern, the status and the seconds it took.
     """
 
@@ -72,27 +72,27 @@ class Door:
         token = _cut_path_token(scope) or _header_token(headers.get(b"authorization", b""))
         scope["rmkit.request_id"] = _request_id(headers.get(b"x-request-id", b""))
         scope["rmkit.client"] = (scope.get("client") or ("local",))[0]
-        visit = _Visit(scope, send)
+        visit = RequestContext(scope, send)
         self.requests += 1
         try:
             await self._enter(scope, headers, token, receive, visit)
-        except RefusedError as refused:
+        except HttpError as refused:
             await visit.refuse(refused)
         except Exception as error:  # the message may hold a request's text: only the type goes to the log
             log.error("request %s failed: %s", scope["rmkit.request_id"], type(error).__name__)
             log.debug("the error", exc_info=True)
-            await visit.refuse(RefusedError(500, "an error of the service; its log has the request id"))
+            await visit.refuse(HttpError(500, "an error of the service; its log has the request id"))
         finally:
             self.requests -= 1
             visit.log()
             self.visited(_pattern(scope), visit.status, visit.seconds)
 
     async def _enter(
-        self, scope: Scope, headers: dict[bytes, bytes], token: str | None, receive: Receive, visit: _Visit
+        self, scope: Scope, headers: dict[bytes, bytes], token: str | None, receive: Receive, visit: RequestContext
     ) -> None:
         if self.keyring is None:
             if wrong := foreign(scope["headers"], hosts=self.settings.hosts):
-                raise RefusedError(
+                raise HttpError(
                     403, f"{wrong} is not this machine: without tokens only its own names are answered; see hosts"
                 )
         elif scope["path"] not in OPEN:
@@ -118,7 +118,7 @@ class Door:
                     patience.reschedule(min(end, now() + limits.stall_timeout_s))
         except TimeoutError as error:
             reason = f"it stopped for {limits.stall_timeout_s:g} s, or took more than {limits.body_timeout_s:g} s"
-            raise RefusedError(408, f"the request's body did not come in: {reason}") from error
+            raise HttpError(408, f"the request's body did not come in: {reason}") from error
         return bytes(body)
 
     @contextlib.contextmanager
@@ -139,11 +139,11 @@ class Door:
 
     def _check_size(self, client: str, size: int, *, own: int = 0) -> None:
         if own + size > self.settings.max_body_bytes:
-            raise RefusedError(413, f"a body of {own + size} bytes; at most {self.settings.max_body_bytes} are taken")
+            raise HttpError(413, f"a body of {own + size} bytes; at most {self.settings.max_body_bytes} are taken")
         self.bytes.check(client, size, own=own)
 
 
-class _Visit:
+class RequestContext:
     """One request's answer: passes messages on, remembers the status, adds the request id."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
@@ -163,7 +163,7 @@ class _Visit:
             message = {**message, "headers": [*message.get("headers", []), (b"x-request-id", request_id)]}
         await self._send(message)
 
-    async def refuse(self, refused: RefusedError) -> None:
+    async def refuse(self, refused: HttpError) -> None:
         """Answer with the refusal, unless an answer has begun. The body may be unread, so the connection closes."""
         if self.status is not None:
             return
@@ -268,6 +268,6 @@ async def _until_gone(app: App, scope: Scope, body: bytes, receive: Receive, sen
         await work
 
 
-class _GoneError(RefusedError):
+class _GoneError(HttpError):
     def __init__(self, message: str) -> None:
         super().__init__(400, message)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from fastapi import Response
 
-from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.http.problems import HttpError
 
 KEEP_S = 600.0
 ROOM_BYTES = 64 * 2**20
@@ -46,7 +46,7 @@ class _Answer:
         return ENTRY_BYTES + len(self.body)
 
 
-class Replies:
+class IdempotencyCache:
     """`once` answers a request, or repeats the answer that its key has."""
 
     def __init__(self, *, room_bytes: int = ROOM_BYTES) -> None:
@@ -56,12 +56,12 @@ class Replies:
         self._bytes = 0
 
     async def once(self, key: Key, body: bytes, answer: Callable[[], Awaitable[Response]]) -> Response:
-        """The answer. Raises RefusedError 409 where the key came with another body before."""
+        """The answer. Raises HttpError 409 where the key came with another body before."""
         digest = hashlib.sha256(body).digest()
         self._forget()
         while (earlier := self._answers.get(key) or self._running.get(key)) is not None:
             if earlier.digest != digest:
-                raise RefusedError(409, "this idempotency key was used for another request")
+                raise HttpError(409, "this idempotency key was used for another request")
             if isinstance(earlier, _Answer):
                 again = {"Idempotent-Replayed": "true"}
                 return Response(earlier.body, media_type=earlier.media_type, headers=again)

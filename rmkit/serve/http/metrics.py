@@ -12,7 +12,7 @@ from rmkit.types import Score
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
-class Instruments:
+class ServiceMetrics:
     """The counters of one service."""
 
     def __init__(self) -> None:

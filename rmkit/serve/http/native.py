@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel
 
 from rmkit.serve.http import wire
-from rmkit.serve.http.idempotency import Replies
+from rmkit.serve.http.idempotency import IdempotencyCache
 from rmkit.serve.queue.batcher import Answer, Call
 from rmkit.serve.queue.engine import Engine
 from rmkit.serve.rewards.rewards import rewards
@@ -65,7 +65,7 @@ async def score(request: Request, body: wire.ScoreRequest, idempotency_key: Idem
 
     async def answer() -> Response:
         call = _call(request, body, body.items)
-        answered, scores = await rewards(engine_of(request), request.app.state.barrier, body, call)
+        answered, scores = await rewards(engine_of(request), request.app.state.gather, body, call)
         return _json(wire.ScoreResponse(scores=scores, **_answered(request, body, call, answered)))
 
     return await _once(request, idempotency_key, answer)
@@ -93,7 +93,7 @@ async def models(request: Request) -> Response:
     return _json(wire.Models(default=engine.default, models=served))
 
 
-def _call(request: Request, body: wire.Asked, items: Sequence[wire.ItemIn]) -> Call:
+def _call(request: Request, body: wire.BaseRequest, items: Sequence[wire.ItemIn]) -> Call:
     sources = [item.source for item in items]
     return call_of(request, priority=body.priority, timeout_s=body.timeout_s, sources=sources)
 
@@ -101,12 +101,12 @@ def _call(request: Request, body: wire.Asked, items: Sequence[wire.ItemIn]) -> C
 async def _once(request: Request, key: str | None, answer: Callable[[], Awaitable[Response]]) -> Response:
     if key is None:
         return await answer()
-    replies: Replies = request.app.state.replies
+    replies: IdempotencyCache = request.app.state.replies
     who = (request.scope.get("rmkit.client", ""), request.scope["path"], key)
     return await replies.once(who, await request.body(), answer)
 
 
-def _answered(request: Request, body: wire.Asked, call: Call, answer: Answer[Any]) -> dict[str, Any]:
+def _answered(request: Request, body: wire.BaseRequest, call: Call, answer: Answer[Any]) -> dict[str, Any]:
     return {
         "request_id": call.request_id,
         "model": wire.model_out(body.model or engine_of(request).default, answer.info),

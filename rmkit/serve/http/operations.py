@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rmkit.errors import RmkitError
 from rmkit.serve.http import wire
-from rmkit.serve.http.metrics import Instruments
+from rmkit.serve.http.metrics import ServiceMetrics
 from rmkit.serve.http.native import PROBLEMS, engine_of
-from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.http.problems import HttpError
 from rmkit.types import RewardModel
 
 router = APIRouter()
@@ -53,7 +53,7 @@ async def readyz(request: Request) -> Response:
     responses=PROBLEMS,
 )
 async def metrics(request: Request) -> Response:
-    counters: Instruments = request.app.state.counters
+    counters: ServiceMetrics = request.app.state.counters
     counters.state(engine_of(request), request.app.state.rewards)
     return Response(counters.text(), media_type="text/plain; version=0.0.4")
 
@@ -80,11 +80,11 @@ async def swap(request: Request, requests: Swap) -> Any:
     and only with one process: several are reloaded by SIGHUP."""
     load: Callable[[str], RewardModel] | None = request.app.state.load_swapped
     if load is None:
-        raise RefusedError(403, "models are swapped over HTTP only with tokens and one process; send SIGHUP instead")
+        raise HttpError(403, "models are swapped over HTTP only with tokens and one process; send SIGHUP instead")
     batcher = engine_of(request).batcher(requests.name)
     try:
         model = await asyncio.to_thread(load, requests.model)
     except RmkitError as error:
-        raise RefusedError(400, f"the old model stays: {error}") from error
+        raise HttpError(400, f"the old model stays: {error}") from error
     batcher.swap(model)
     return wire.model_out(requests.name, model.info)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rmkit.errors import RmkitError
 
 
-class RefusedError(RmkitError):
+class HttpError(RmkitError):
     """`status` is the HTTP status: 400 senseless, 401/403 not allowed, 404 no such model, 409 conflict, 413 too large,
     429 too much at once, 503 going down, 504 past its deadline. `retry_after_s` is set where trying again may help.
     """

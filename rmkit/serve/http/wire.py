@@ -99,7 +99,7 @@ class PairIn(ItemIn):
     completions: Annotated[list[AnyCompletion], Field(min_length=2, max_length=2)]
 
 
-class Asked(BaseModel):
+class BaseRequest(BaseModel):
     """What all requests may say."""
 
     model_config = _STRICT
@@ -111,7 +111,7 @@ class Asked(BaseModel):
     )
 
 
-class ScoreRequest(Asked):
+class ScoreRequest(BaseRequest):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
@@ -157,7 +157,7 @@ class ScoreRequest(Asked):
     transform: Transform | None = Field(default=None, description="Applied to the rewards of each whole group.")
 
 
-class CompareRequest(Asked):
+class CompareRequest(BaseRequest):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={"examples": [{"items": [{"prompt": "Hello", "completions": ["Hi there!", "What?"]}]}]},
@@ -171,7 +171,7 @@ class ScoreOut(BaseModel):
 
     value: float | None = Field(description="null where unscored says why")
     reward: float | None = Field(description="value, mixed and transformed as asked; null where something is missing")
-    normalised: float | None = Field(default=None, description="value on the scale stored beside the model")
+    normalized: float | None = Field(default=None, description="value on the scale stored beside the model")
     components: dict[str, float] = {}
     truncated: bool = Field(default=False, description="the text was shortened to the model's limit")
     std: float | None = None
@@ -243,7 +243,7 @@ def score_out(score: Score) -> ScoreOut:
     return ScoreOut(
         value=value,
         reward=value,
-        normalised=number(score.normalised),
+        normalized=number(score.normalized),
         truncated=score.truncated,
         std=number(score.std),
         steps=[number(step) for step in score.steps],

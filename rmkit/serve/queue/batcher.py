@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.http.problems import HttpError
 from rmkit.serve.queue import scoring_batch
 from rmkit.serve.queue.fair_queue import Call, FairQueue, Job, Queued
 from rmkit.serve.queue.scoring_batch import Ask, about_tokens
@@ -54,13 +54,13 @@ class Batcher:
     ) -> Answer[list[Score]]:
         """[P][N] scores, of the current model where `by` names none.
 
-        Raises RefusedError where the queue is full, the deadline passes or the service goes down.
+        Raises HttpError where the queue is full, the deadline passes or the service goes down.
         """
         model = by or self.model
         return await self._ask(model, items, call, scoring_batch.score, share=model.info.pointwise)
 
     async def compare(self, items: Sequence[Candidates], *, call: Call) -> Answer[Comparison]:
-        """[P] comparisons of Candidates of two. Raises RefusedError as `score`."""
+        """[P] comparisons of Candidates of two. Raises HttpError as `score`."""
         return await self._ask(self.model, items, call, scoring_batch.compare, share=False)
 
     def swap(self, model: RewardModel) -> None:
@@ -90,11 +90,11 @@ class Batcher:
         return self._queue.tokens >= self.settings.max_queue_tokens or self.wait_s > self.settings.max_wait_s
 
     def refuse_if_full(self, tokens: int = 0) -> None:
-        """Raise the RefusedError (429) that a request of so many tokens would get now."""
+        """Raise the HttpError (429) that a request of so many tokens would get now."""
         if self._queue.tokens and self._queue.tokens + tokens >= self.settings.max_queue_tokens:
-            raise RefusedError(429, "the queue is full; try again later", retry_after_s=max(1.0, self.wait_s / 2))
+            raise HttpError(429, "the queue is full; try again later", retry_after_s=max(1.0, self.wait_s / 2))
         if (wait_s := self.wait_s) > (allowed := self.settings.max_wait_s):
-            raise RefusedError(
+            raise HttpError(
                 429,
                 f"what waits would take {wait_s:.0f} s, more than the {allowed:g} s allowed",
                 retry_after_s=wait_s - allowed,
@@ -112,7 +112,7 @@ class Batcher:
             await asyncio.wait_for(job.done, None if call.deadline is None else max(0.0, call.deadline - now))
         except TimeoutError as error:
             message = "the deadline passed before the answer was there"
-            raise RefusedError(504, message, retry_after_s=self.wait_s) from error
+            raise HttpError(504, message, retry_after_s=self.wait_s) from error
         finally:
             with self._changed:
                 self._queue.leave(job)
@@ -121,13 +121,13 @@ class Batcher:
     def _put(self, job: Job, items: Sequence[Candidates]) -> None:
         tokens = [about_tokens(item) for item in items]
         if (largest := max(tokens)) > (most := self.settings.max_item_tokens):
-            raise RefusedError(413, f"an item of about {largest} tokens; at most {most} are taken")
+            raise HttpError(413, f"an item of about {largest} tokens; at most {most} are taken")
         with self._changed:
             if not self._open:
-                raise RefusedError(503, "the service is going down; ask another replica", retry_after_s=1)
+                raise HttpError(503, "the service is going down; ask another replica", retry_after_s=1)
             self.refuse_if_full(sum(tokens))
             if job.call.deadline is not None and job.since + self.wait_s > job.call.deadline:
-                raise RefusedError(429, f"about {self.wait_s:.0f} s of work waits, past your deadline", retry_after_s=1)
+                raise HttpError(429, f"about {self.wait_s:.0f} s of work waits, past your deadline", retry_after_s=1)
             self._queue.push(job, items, tokens)
             self._changed.notify()
 

@@ -1,6 +1,6 @@
 """The models of a service by name, each behind its batcher: the one way in for every route.
 
-Routes of all dialects call `await engine.score(name, items, call=...)`; whatever is not answered raises RefusedError.
+Routes of all dialects call `await engine.score(name, items, call=...)`; whatever is not answered raises HttpError.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.http.problems import HttpError
 from rmkit.serve.queue.batcher import Answer, Batcher, Call
 from rmkit.serve.rewards.reward_log import Served
 from rmkit.serve.settings import ServeSettings
@@ -38,7 +38,7 @@ class Engine:
     async def score(
         self, name: str | None, items: Sequence[Candidates], *, call: Call, by: RewardModel | None = None
     ) -> list[list[Score]]:
-        """[P][N] scores of the named model (None: the default). Raises RefusedError.
+        """[P][N] scores of the named model (None: the default). Raises HttpError.
 
         `by` is the model that was served under the name when the request was read, where that took a while.
         """
@@ -47,27 +47,27 @@ class Engine:
     async def score_answer(
         self, name: str | None, items: Sequence[Candidates], *, call: Call, by: RewardModel | None = None
     ) -> Answer[list[Score]]:
-        """As `score`, with the model's info and timings. Raises RefusedError."""
+        """As `score`, with the model's info and timings. Raises HttpError."""
         self._check(items)
         answer = await self.batcher(name).score(items, call=self._bounded(call), by=by)
         return self._told(name, items, call, answer)
 
     async def compare_answer(self, name: str | None, items: Sequence[Candidates], *, call: Call) -> Answer[Comparison]:
-        """[P] comparisons with the model's info and timings. Raises RefusedError."""
+        """[P] comparisons with the model's info and timings. Raises HttpError."""
         self._check(items)
         if wrong := [len(item.completions) for item in items if len(item.completions) != 2]:
-            raise RefusedError(400, f"a comparison takes two completions, got {wrong[0]}")
+            raise HttpError(400, f"a comparison takes two completions, got {wrong[0]}")
         return self._told(name, items, call, await self.batcher(name).compare(items, call=self._bounded(call)))
 
     def batcher(self, name: str | None) -> Batcher:
-        """The named model's batcher (None: the default's). Raises RefusedError 404."""
+        """The named model's batcher (None: the default's). Raises HttpError 404."""
         result = self.batchers.get(name or self.default)
         if result is None:
-            raise RefusedError(404, f"no model {name!r} here; one of: {', '.join(self.batchers)}")
+            raise HttpError(404, f"no model {name!r} here; one of: {', '.join(self.batchers)}")
         return result
 
     def model(self, name: str | None) -> RewardModel:
-        """The model that answers requests coming in now. Raises RefusedError 404."""
+        """The model that answers requests coming in now. Raises HttpError 404."""
         return self.batcher(name).model
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class Engine:
             batcher.close()
 
     def refuse_if_full(self) -> None:
-        """Raise the RefusedError (429) of a service all of whose queues are full."""
+        """Raise the HttpError (429) of a service all of whose queues are full."""
         *others, last = self.batchers.values()
         for batcher in others:
             if not batcher.full:
@@ -90,7 +90,7 @@ class Engine:
 
     def _check(self, items: Sequence[Candidates]) -> None:
         if (total := sum(len(item.completions) for item in items)) > self.settings.max_completions:
-            raise RefusedError(
+            raise HttpError(
                 413, f"{total} completions in one request; at most {self.settings.max_completions} are taken"
             )
 

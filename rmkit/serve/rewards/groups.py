@@ -1,9 +1,9 @@
-"""Transforms over the rewards of a group, and the barrier at which a group's requests wait for one another.
+"""Transforms over the rewards of a group, and the gather at which a group's requests wait for one another.
 
-A trainer that sends one completion per request cannot have its group centred by a stateless service. Requests that name
-the same `group_id` and say how many completions the group has (`group_size`) therefore meet here.
+A trainer that sends one completion per request cannot have its group centered by a stateless service. Requests that
+name the same `group_id` and say how many completions the group has (`group_size`) therefore meet here.
 
-    centre          r_i - mean(r)
+    center          r_i - mean(r)
     z_score         (r_i - mean(r)) / std(r), population; 0 where all are equal (GRPO, Shao et al. 2024)
     leave_one_out   r_i - mean of the others (RLOO, Ahmadian et al. 2024); a sole completion has none
     rank            (wins + ties / 2) / (n - 1) against the others, in [0, 1]; a sole completion has none
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Transform = Literal["centre", "z_score", "leave_one_out", "rank"]
+Transform = Literal["center", "z_score", "leave_one_out", "rank"]
 Rewards = list[float | None]
 
 
@@ -53,7 +53,7 @@ def _moments(transform: Transform, present: Sequence[float]) -> Rewards:
     n, total = len(scaled), math.fsum(scaled)
     mean = total / n
     match transform:
-        case "centre":
+        case "center":
             return [_times_two_to(power, one - mean) for one in scaled]
         case "z_score":
             spread = math.sqrt(math.fsum((one - mean) ** 2 for one in scaled) / n)
@@ -81,7 +81,7 @@ class _Meeting:
         return sum(len(rewards) for _, rewards in self.parts.values())
 
 
-class Barrier:
+class GroupGather:
     """Where requests of one group meet.
 
     Keys hold client, served name, mix, transform and group, so nobody meets a stranger or adds up other components.

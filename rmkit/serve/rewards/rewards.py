@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 
 from rmkit.serve.http import wire
-from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.http.problems import HttpError
 from rmkit.serve.queue.batcher import Answer, Call
 from rmkit.serve.queue.engine import Engine
-from rmkit.serve.rewards.groups import Barrier, transformed
+from rmkit.serve.rewards.groups import GroupGather, transformed
 from rmkit.serve.rewards.shaping import EXACT_MATCH, MODEL, check_weights, exact_match, mixed
 from rmkit.types import Candidates, Score
 
@@ -17,9 +17,9 @@ Place = tuple[int, int]  # item, completion
 
 
 async def rewards(
-    engine: Engine, barrier: Barrier, body: wire.ScoreRequest, call: Call
+    engine: Engine, gather: GroupGather, body: wire.ScoreRequest, call: Call
 ) -> tuple[Answer[list[Score]], list[list[wire.ScoreOut]]]:
-    """The model's answer, and per completion what goes out. Raises RefusedError."""
+    """The model's answer, and per completion what goes out. Raises HttpError."""
     if body.mix:
         check_weights(body.mix, sorted({name for item in body.items for name in item.components}))
     items = [item.read() for item in body.items]
@@ -33,7 +33,7 @@ async def rewards(
         _mix(body, items, out)
     if body.transform:
         for name, places in groups.items():
-            await _transform(engine, barrier, body, call, answer.info.fingerprint, name, places, out)
+            await _transform(engine, gather, body, call, answer.info.fingerprint, name, places, out)
     return answer, out
 
 
@@ -58,9 +58,9 @@ async def _score_groups(
     for name, places in groups.items():
         first = items[places[0][0]]
         if any(items[number].prompt != first.prompt for number, _ in places):
-            raise RefusedError(400, f"the completions of group {name!r} answer different prompts")
+            raise HttpError(400, f"the completions of group {name!r} answer different prompts")
         if any((body.items[number].group_size or 0) > len(places) for number, _ in places):
-            raise RefusedError(400, f"this model scores a group as a whole; send all of group {name!r} in one request")
+            raise HttpError(400, f"this model scores a group as a whole; send all of group {name!r} in one request")
         whole.append(Candidates(first.prompt, tuple(items[item].completions[one] for item, one in places)))
     sources = tuple(body.items[places[0][0]].source for places in groups.values())
     answer = await engine.score_answer(body.model, whole, call=call.with_sources(sources))
@@ -86,7 +86,7 @@ def _mix(body: wire.ScoreRequest, items: Sequence[Candidates], out: list[list[wi
 
 async def _transform(
     engine: Engine,
-    barrier: Barrier,
+    gather: GroupGather,
     body: wire.ScoreRequest,
     call: Call,
     fingerprint: str,
@@ -103,7 +103,7 @@ async def _transform(
         mix = tuple(sorted(body.mix.items()))
         key = (call.client, body.model or engine.default, mix, body.transform, name)
         deadline = call.deadline or time.monotonic() + engine.settings.timeout_s
-        met = await barrier.meet(key, values, fingerprint=fingerprint, size=size, deadline=deadline)
+        met = await gather.meet(key, values, fingerprint=fingerprint, size=size, deadline=deadline)
         if isinstance(met, str):
             missing = met
         else:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.http.problems import HttpError
 
 _BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
 _ANSWER = re.compile(r"(?:####|answer\s*(?:is|:|=))\s*(.+)", re.IGNORECASE)
@@ -50,13 +50,13 @@ def mixed(weights: Mapping[str, float], components: Mapping[str, float | None]) 
 
 
 def check_weights(weights: Mapping[str, float], known: Sequence[str]) -> None:
-    """Raises RefusedError for a weight whose component neither the service nor the request has."""
+    """Raises HttpError for a weight whose component neither the service nor the request has."""
     if unknown := [name for name in weights if name not in (MODEL, EXACT_MATCH, *known)]:
-        raise RefusedError(400, f"no component {unknown[0]!r}; there are: {', '.join((MODEL, EXACT_MATCH, *known))}")
+        raise HttpError(400, f"no component {unknown[0]!r}; there are: {', '.join((MODEL, EXACT_MATCH, *known))}")
 
 
 def exact_match(text: str, reference: str) -> float:
-    r"""1.0 where the final answer equals the reference after normalisation, else 0.0.
+    r"""1.0 where the final answer equals the reference after normalization, else 0.0.
 
     The final answer is the last \boxed{...}, else what follows the last "####" or "answer is", else the whole text.
     """

@@ -68,7 +68,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 PROMPTS = [(Message("user", f"say something {number}"),) for number in range(18)]
-LABELLED = [PolicyPair(prompt, "a a a a", "x y z q") for prompt in PROMPTS[:10]]
+LABELED = [PolicyPair(prompt, "a a a a", "x y z q") for prompt in PROMPTS[:10]]
 CONFIG = LoopConfig(max_tokens=12, temperature=1.0, pair_share=1.0,
                     policy=PolicyConfig(lr=5e-3, epochs=4, batch_pairs=4, nll_weight=1.0, max_tokens=96))  # fmt: skip
 
@@ -76,7 +76,7 @@ CONFIG = LoopConfig(max_tokens=12, temperature=1.0, pair_share=1.0,
 def loop(folder: Path, policy: Path, *, config: LoopConfig = CONFIG) -> list[dict[str, Any]]:
     model: RewardModel = Letters()
     with open_ledger() as ledger:
-        return run_loop(folder, policy, prompts=PROMPTS, labelled=LABELLED, reward=model, estimate=estimate,
+        return run_loop(folder, policy, prompts=PROMPTS, labeled=LABELED, reward=model, estimate=estimate,
                         ledger=ledger, config=config)  # fmt: skip
 
 

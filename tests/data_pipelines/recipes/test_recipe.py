@@ -113,7 +113,7 @@ def test_everything_is_recorded(said: Callable[..., dict[str, Any]], home: Path)
     assert (evidence, orphans, status, len(skills), len(io)) == (0, 0, "done", 5, 2)
     assert json.loads(config)["data"]
     assert json.loads(recipe)["step"][0] == {
-        "use": "normalise",
+        "use": "normalize",
         **dict.fromkeys(["nfc", "newlines", "invisible", "trailing_spaces", "blank_lines"], True),
     }
     assert sum(json.loads(stats)["rows_by_split"].values()) == result["rows_out"]
@@ -156,7 +156,7 @@ def test_rewritten_text_names_its_parent_and_keeps_its_origin(home: Path, tmp_pa
     (tmp_path / "untidy.jsonl").write_text(json.dumps(line | {"source": "made", "meta": {}}) + "\n")
     cli.call("ingest", [str(tmp_path / "untidy.jsonl"), "--name", "untidy", "--license", "MIT"])
     result = run_recipe(
-        parse_recipe({"recipe": {"name": "tidy"}, "step": [{"use": "normalise"}]}, where="test"), "untidy"
+        parse_recipe({"recipe": {"name": "tidy"}, "step": [{"use": "normalize"}]}, where="test"), "untidy"
     )
     before, after = rows_of("untidy@v1").row(0, named=True), rows_of("untidy@v2").row(0, named=True)
     assert result["steps"][0]["facts"]["rows_changed"] == 1
@@ -304,7 +304,7 @@ def test_unknown_data(home: Path) -> None:
         ({}, ["no [[step]]"]),
         ({"step": []}, ["no [[step]]"]),
         ({"recipe": {"name": "x"}, "step": [{"threshold": 1}]}, ["step 1", 'use = "NAME"']),
-        ({"recipe": {"name": "x"}, "step": [{"use": "near_dup"}]}, ["near_dup", "near_dedup", "normalise"]),
+        ({"recipe": {"name": "x"}, "step": [{"use": "near_dup"}]}, ["near_dup", "near_dedup", "normalize"]),
         ({"recipe": {"name": "x"}, "step": [{"use": "split", "ratio": 1}]}, ["ratio", "train", "validation"]),
         ({"recipe": {"name": "x"}, "step": [{"use": "split"}], "steps": []}, ["'steps'"]),
         ({"recipe": {}, "step": [{"use": "split"}]}, ["missing name"]),

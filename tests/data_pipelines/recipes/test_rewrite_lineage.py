@@ -19,11 +19,11 @@ from warehouse.versions.versions import commit, resolve
 from warehouse.write.load import store_examples
 from warehouse.write.rewrite import PARENT_ORDER
 
-NORMALISE = {"recipe": {"name": "n", "description": "d"}, "step": [{"use": "normalise"}]}
+NORMALIZE = {"recipe": {"name": "n", "description": "d"}, "step": [{"use": "normalize"}]}
 
 
 def write(path: Path, rows: int) -> Path:
-    """Lists whose texts normalise changes: trailing spaces, which move about half of the pairs' hash order."""
+    """Lists whose texts normalize changes: trailing spaces, which move about half of the pairs' hash order."""
     with path.open("w") as file:
         for i in range(rows):
             responses = [
@@ -44,7 +44,7 @@ def pairs(frame: pl.DataFrame) -> set[tuple[str, str, int]]:
 
 def test_generators_and_ranks_follow_their_responses(home: Path, tmp_path: Path) -> None:
     ingest(write(tmp_path / "lists.jsonl", 30), dataset="g")
-    result = run_recipe(parse_recipe(NORMALISE, where="test"), "g")
+    result = run_recipe(parse_recipe(NORMALIZE, where="test"), "g")
     with open_warehouse(read_only=True) as connection:
         before, after = (to_polars(connection, resolve(connection, f"g@v{number}")) for number in (1, 2))
         orders = connection.execute("SELECT DISTINCT parent_order FROM unit WHERE parent_order IS NOT NULL").fetchall()
@@ -55,7 +55,7 @@ def test_generators_and_ranks_follow_their_responses(home: Path, tmp_path: Path)
 
 def test_votes_follow_their_responses_through_two_rewrites(home: Path, tmp_path: Path) -> None:
     ingest(write(tmp_path / "lists.jsonl", 30), dataset="g")
-    run_recipe(parse_recipe(NORMALISE, where="test"), "g")
+    run_recipe(parse_recipe(NORMALIZE, where="test"), "g")
     with open_warehouse() as connection:
         frame = to_polars(connection, resolve(connection, "g@v2"), votes=True)
         assert [len(votes) for votes in frame["votes"]] == [1] * 30

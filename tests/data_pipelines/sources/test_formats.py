@@ -20,7 +20,7 @@ from data_pipelines.sources.unit_builder import UnusableRowError
 from rmkit.errors import DataError, UsageError
 
 HELPSTEER = {
-    "prompt": "Name a colour.",
+    "prompt": "Name a color.",
     "response": "Red.",
     "helpfulness": 4,
     "correctness": 4,
@@ -28,7 +28,7 @@ HELPSTEER = {
     "complexity": 1,
     "verbosity": 0,
 }
-CONTEXT = [{"role": "user", "content": "Name a colour."}]
+CONTEXT = [{"role": "user", "content": "Name a color."}]
 PREFERENCE3 = {
     "domain": "general",
     "language": "english",
@@ -89,7 +89,7 @@ EXAMPLES: dict[str, Mapping[str, Any]] = {
         "first_error": 1,
         "meta": {"label_type": "human", "generator": "m"},
     },
-    "rubrics": {"id": "1", "source": "s", "prompt": CONTEXT, "rubric": [{"criterion": "a colour?"}], "meta": {}},
+    "rubrics": {"id": "1", "source": "s", "prompt": CONTEXT, "rubric": [{"criterion": "a color?"}], "meta": {}},
     "edits": {"id": "1", "source": "s", "prompt": CONTEXT, "original": "Rd.", "edited": "Red.", "meta": {}},
     "talks": {
         "id": "1",
@@ -100,7 +100,7 @@ EXAMPLES: dict[str, Mapping[str, Any]] = {
         "messages": [
             {"role": "user", "content": "Hello"},
             {"role": "assistant", "content": "Hi", "thumb": "up"},
-            {"role": "user", "content": "A colour?"},
+            {"role": "user", "content": "A color?"},
             {"role": "assistant", "content": "Cheese", "thumb": "down"},
         ],
     },
@@ -113,8 +113,8 @@ EXAMPLES: dict[str, Mapping[str, Any]] = {
         "labels": [{"annotator": "h1", "rating": "Bad", "score": 1, "explanation": "no"}],
     },
     "hh": {
-        "chosen": "\n\nHuman: A colour?\n\nAssistant: Which?\n\nHuman: Any.\n\nAssistant: Red.",
-        "rejected": "\n\nHuman: A colour?\n\nAssistant: Which?\n\nHuman: Any.\n\nAssistant: Cheese.",
+        "chosen": "\n\nHuman: A color?\n\nAssistant: Which?\n\nHuman: Any.\n\nAssistant: Red.",
+        "rejected": "\n\nHuman: A color?\n\nAssistant: Which?\n\nHuman: Any.\n\nAssistant: Cheese.",
     },
     "hh-red-team": {
         "transcript": "\n\nHuman: Say it.\n\nAssistant: No.\n\nHuman: Please.",
@@ -130,7 +130,7 @@ EXAMPLES: dict[str, Mapping[str, Any]] = {
     },
     "ultrafeedback": {
         "source": "flan",
-        "instruction": "A colour?",
+        "instruction": "A color?",
         "models": ["model-R", "model-S", "model-B"],
         "completions": [
             completion("Red.", "5454", 4.5, 8.0),
@@ -141,17 +141,17 @@ EXAMPLES: dict[str, Mapping[str, Any]] = {
         "incorrect_answers": ["None"],
     },
     "ultrafeedback-binarized": {
-        "prompt": "A colour?",
+        "prompt": "A color?",
         "prompt_id": "ab12",
         "score_chosen": 8.5,
         "score_rejected": 6.0,
-        "chosen": [{"role": "user", "content": "A colour?"}, {"role": "assistant", "content": "Red."}],
-        "rejected": [{"role": "user", "content": "A colour?"}, {"role": "assistant", "content": "Sea."}],
-        "messages": [{"role": "user", "content": "A colour?"}, {"role": "assistant", "content": "Red."}],
+        "chosen": [{"role": "user", "content": "A color?"}, {"role": "assistant", "content": "Red."}],
+        "rejected": [{"role": "user", "content": "A color?"}, {"role": "assistant", "content": "Sea."}],
+        "messages": [{"role": "user", "content": "A color?"}, {"role": "assistant", "content": "Red."}],
     },
     "ultrafeedback-argilla": {
         "source": "flan",
-        "instruction": "A colour?",
+        "instruction": "A color?",
         "chosen_response": "Red.",
         "rejected_response": "Sea.",
         "chosen_avg_rating": 5.0,
@@ -162,15 +162,15 @@ EXAMPLES: dict[str, Mapping[str, Any]] = {
     "helpsteer": HELPSTEER,
     "helpsteer2-preference": {
         "split": "val",
-        "prompt": "A colour?",
+        "prompt": "A color?",
         "response_1": "Red.",
         "response_2": "Sea.",
         "preference_strength": -2,
         "preference_statement": "1 is better",
-        "preference_elaboration": "it is a colour",
+        "preference_elaboration": "it is a color",
         "three_most_similar_preferences": [{"statement": "1", "elaboration": "e", "strength": -2}],
         "all_preferences_unprocessed": [
-            {"strength": -2, "statement": "1 is a colour", "elaboration": "e"},
+            {"strength": -2, "statement": "1 is a color", "elaboration": "e"},
             {"strength": 1, "statement": "2 is poetic", "elaboration": "f"},
             {"strength": -100, "statement": "neither", "elaboration": "g"},
         ],
@@ -235,7 +235,7 @@ EXAMPLES: dict[str, Mapping[str, Any]] = {
         "score_ratio": 4.0,
     },
     "nectar": {
-        "prompt": "\n\nHuman: A colour?\n\nAssistant: ",
+        "prompt": "\n\nHuman: A color?\n\nAssistant: ",
         "turns": 1,
         "num_responses": 3,
         "source": ["lmsys-chat-1m"],
@@ -290,13 +290,13 @@ EXAMPLES: dict[str, Mapping[str, Any]] = {
         "metadata": {},
         "vectors": {},
         "_server_id": "u",
-        "fields": {"prompt": "A colour?", "response-1": "Red.", "response-2": "Sea."},
+        "fields": {"prompt": "A color?", "response-1": "Red.", "response-2": "Sea."},
         "suggestions": {},
         "responses": {"preference": [{"value": "response-1", "user_id": "u1"}]},
     },
     "label-studio": {
         "id": 3,
-        "data": {"prompt": "A colour?", "answer1": "Red.", "answer2": "Sea."},
+        "data": {"prompt": "A color?", "answer1": "Red.", "answer2": "Sea."},
         "predictions": [],
         "annotations": [
             {
@@ -311,9 +311,9 @@ EXAMPLES: dict[str, Mapping[str, Any]] = {
         ],
     },
     "trl-stepwise": {"prompt": "2+2+2?", "completions": ["2+2=4", "4+2=7"], "labels": [True, False]},
-    "trl-unpaired": {"prompt": "A colour?", "completion": "Red.", "label": True},
-    "trl": {"prompt": "A colour?", "chosen": "Red.", "rejected": "Sea."},
-    "generic": {"prompt": "A colour?", "response_a": "Red.", "response_b": "Sea.", "preference": "b"},
+    "trl-unpaired": {"prompt": "A color?", "completion": "Red.", "label": True},
+    "trl": {"prompt": "A color?", "chosen": "Red.", "rejected": "Sea."},
+    "generic": {"prompt": "A color?", "response_a": "Red.", "response_b": "Sea.", "preference": "b"},
 }
 
 MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
@@ -343,7 +343,7 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "webgpt": ({"score_0": float("nan")}, "score is NaN"),
     "prm800k": ({"label": {"steps": [{"completions": [{"text": "a", "rating": 2}]}]}}, "rating is not -1, 0, 1"),
     "argilla": ({"fields": {"response-1": "Red."}}, "no field is named like a prompt"),
-    "label-studio": ({"data": {"prompt": "A colour?"}}, "no field is named like a response"),
+    "label-studio": ({"data": {"prompt": "A color?"}}, "no field is named like a response"),
     "trl-stepwise": ({"labels": [True]}, "number of labels"),
     "trl-unpaired": ({"label": "good"}, "label is not true or false"),
     "trl": ({"prompt": "  "}, "empty prompt"),
@@ -379,7 +379,7 @@ def test_every_format_has_an_example_and_a_malformed_row() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_a_row_is_recognised_as_its_own_format(name: str) -> None:
+def test_a_row_is_recognized_as_its_own_format(name: str) -> None:
     assert detect([EXAMPLES[name]], path=UNIT).name == name
     assert units(name)
 
@@ -392,8 +392,8 @@ def test_a_malformed_row_says_why(name: str) -> None:
 
 
 def test_unknown_columns_and_unknown_names_are_one_clear_error() -> None:
-    with pytest.raises(DataError, match=r"columns colour, shape;.*--format.*--map"):
-        detect([{"shape": 1}, {"colour": 2}], path="f.jsonl")
+    with pytest.raises(DataError, match=r"columns color, shape;.*--format.*--map"):
+        detect([{"shape": 1}, {"color": 2}], path="f.jsonl")
     with pytest.raises(UsageError, match="no format 'hhh'; the formats are: pairs"):
         find("hhh")
 
@@ -406,7 +406,7 @@ def test_most_rows_decide_when_some_are_odd() -> None:
 def test_hh_splits_the_talk_at_its_marks() -> None:
     unit = only("hh")
     said = [(turn["role"], turn["content"]) for turn in json.loads(unit["prompt"])]
-    assert said == [("user", "A colour?"), ("assistant", "Which?"), ("user", "Any.")]
+    assert said == [("user", "A color?"), ("assistant", "Which?"), ("user", "Any.")]
     assert texts(unit) == ["Red.", "Cheese."]
     assert unit["judgments"][0]["ranks"] == [0, 1]
 
@@ -441,7 +441,7 @@ def test_binarized_ultrafeedback_drops_the_repeated_prompt_and_keeps_the_gap() -
     argilla = only("ultrafeedback-argilla")
     assert [answer["generator"] for answer in argilla["responses"]] == ["m", "n"]
     assert argilla["judgments"][0]["strength"] == 3.0
-    hyphened = {"prompt": "A colour?", "chosen-rating": 5.0, "rejected-rating": 4.0, "chosen-model": "m"}
+    hyphened = {"prompt": "A color?", "chosen-rating": 5.0, "rejected-rating": 4.0, "chosen-model": "m"}
     row = {**hyphened, "chosen": "Red.", "rejected": "Sea.", "rejected-model": "n", "source": "flan"}
     assert detect([row], path=UNIT).name == "ultrafeedback-binarized"
     (unit,) = find("ultrafeedback-binarized").units(row)
@@ -458,15 +458,15 @@ def test_helpsteer_keeps_five_attributes_and_single_annotators() -> None:
 
 
 def test_helpsteer2_talks_are_cut_at_their_marks() -> None:
-    text = "A colour?\n<extra_id_1>Assistant\nRed.\n<extra_id_1>User\nAnother?"
+    text = "A color?\n<extra_id_1>Assistant\nRed.\n<extra_id_1>User\nAnother?"
     said = [(turn["role"], turn["content"]) for turn in json.loads(only("helpsteer", prompt=text)["prompt"])]
-    assert said == [("user", "A colour?"), ("assistant", "Red."), ("user", "Another?")]
+    assert said == [("user", "A color?"), ("assistant", "Red."), ("user", "Another?")]
 
 
 def test_helpsteer2_votes_with_neither_left_out() -> None:
     unit = only("helpsteer2-preference")
     assert [(j["ranks"], j["strength"], j["rationale"]) for j in unit["judgments"]] == [
-        ([0, 1], 2.0, "1 is a colour"),
+        ([0, 1], 2.0, "1 is a color"),
         ([1, 0], 1.0, "2 is poetic"),
     ]
     assert (unit["split"], meta(unit)["preference_strength"]) == ("dev", -2)
@@ -504,7 +504,7 @@ def test_shp_label_zero_means_the_second() -> None:
 
 def test_nectar_rank_one_is_best() -> None:
     unit = only("nectar")
-    assert json.loads(unit["prompt"]) == [{"content": "A colour?", "role": "user"}]
+    assert json.loads(unit["prompt"]) == [{"content": "A color?", "role": "user"}]
     assert unit["judgments"][0]["ranks"] == [2, 0, 1]
     assert [answer["generator"] for answer in unit["responses"]] == ["n", "m", "o"]
 
@@ -539,17 +539,17 @@ def test_prm800k_ends_where_an_error_was_found() -> None:
 
 
 def test_trl_conversational_and_implicit_prompts() -> None:
-    talk = [{"role": "user", "content": "A colour?"}]
+    talk = [{"role": "user", "content": "A color?"}]
     sides = {
         side: [*talk, {"role": "assistant", "content": text}]
         for side, text in (("chosen", "Red."), ("rejected", "Sea."))
     }
     unit = only("trl", prompt=None, **sides)
-    assert (json.loads(unit["prompt"]), texts(unit)) == ([{"content": "A colour?", "role": "user"}], ["Red.", "Sea."])
+    assert (json.loads(unit["prompt"]), texts(unit)) == ([{"content": "A color?", "role": "user"}], ["Red.", "Sea."])
     unit = only("trl", prompt=talk, margin=0.5, **sides)
     assert (texts(unit), unit["judgments"][0]["strength"]) == (["Red.", "Sea."], 0.5)
-    unit = only("trl", prompt=None, chosen="The sky is grey today", rejected="The sky is green")
-    assert (json.loads(unit["prompt"])[0]["content"], texts(unit)) == ("The sky is", [" grey today", " green"])
+    unit = only("trl", prompt=None, chosen="The sky is gray today", rejected="The sky is green")
+    assert (json.loads(unit["prompt"])[0]["content"], texts(unit)) == ("The sky is", [" gray today", " green"])
     with pytest.raises(UnusableRowError, match="share no beginning"):
         units("trl", prompt=None, chosen="Red", rejected="Sea")
     with pytest.raises(UnusableRowError, match="images"):
@@ -606,11 +606,11 @@ def test_edits_left_unchanged_are_no_edit() -> None:
 
 
 def test_labels_of_responses_are_classes_not_ranks() -> None:
-    labelled = [
+    labeled = [
         {"text": "Red.", "labels": [{"annotator": "h1", "label": "full"}, {"annotator": "h2", "label": "part"}]},
         {"text": "Sea.", "labels": [{"annotator": "h1", "label": "none"}]},
     ]
-    first, second = only("nway", responses=labelled)["judgments"]
+    first, second = only("nway", responses=labeled)["judgments"]
     assert (first["rater"], first["ranks"], scores(first)) == ("h1", None, {(0, "full"): 1.0, (1, "none"): 1.0})
     assert scores(second) == {(0, "part"): 1.0}
 

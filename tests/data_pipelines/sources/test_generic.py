@@ -30,7 +30,7 @@ def rows(*values: dict[str, Any]) -> list[Item]:
 
 
 def pair(**changes: Any) -> dict[str, Any]:
-    return {"prompt": "A colour?", "chosen": "Red.", "rejected": "Sea.", **changes}
+    return {"prompt": "A color?", "chosen": "Red.", "rejected": "Sea.", **changes}
 
 
 def test_a_map_names_columns_and_moves_a_taken_name_aside() -> None:
@@ -40,7 +40,7 @@ def test_a_map_names_columns_and_moves_a_taken_name_aside() -> None:
     assert row == {"prompt": "Q", "chosen": "B", "rejected": "P", "column chosen": "old", "n": 1}
 
 
-@pytest.mark.parametrize("text", ["prompt", "colour=x", "prompt=", "prompt=a,prompt=b", "prompt=a,chosen=a"])
+@pytest.mark.parametrize("text", ["prompt", "color=x", "prompt=", "prompt=a,prompt=b", "prompt=a,chosen=a"])
 def test_a_bad_map_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--map"):
         generic.parse_map(text)
@@ -48,7 +48,7 @@ def test_a_bad_map_is_refused(text: str) -> None:
 
 def test_a_mapped_csv_of_votes(tmp_path: Path) -> None:
     path = tmp_path / "votes.csv"
-    path.write_text('q,l,r,w,who,why\n"A colour?",Red.,Sea.,model_b,ann,blue\n"A colour?",Red.,Sea.,tie,bob,\n')
+    path.write_text('q,l,r,w,who,why\n"A color?",Red.,Sea.,model_b,ann,blue\n"A color?",Red.,Sea.,tie,bob,\n')
     columns = generic.parse_map("prompt=q,response_a=l,response_b=r,preference=w,rater=who,rationale=why")
     units, _ = run(list(open_rows(path).items), find("generic"), columns=columns)
     assert [(u["line"], u["judgments"][0]["rater"], u["judgments"][0]["ranks"]) for u in units] == [
@@ -147,13 +147,13 @@ def test_tables_with_anything_special_go_row_by_row(tmp_path: Path, odd: dict[st
 
 
 def test_conversational_tables_agree_too(tmp_path: Path) -> None:
-    talk = [{"role": "user", "content": "A colour?"}]
+    talk = [{"role": "user", "content": "A color?"}]
     red, sea = ({"role": "assistant", "content": text} for text in ("Red.", "Sea."))
     values = [
         {"prompt": talk, "chosen": [red], "rejected": [sea]},
         {"prompt": talk, "chosen": [*talk, red], "rejected": [*talk, sea]},
         {"prompt": [*talk, red], "chosen": [red], "rejected": [sea]},
-        {"prompt": [{"role": "human", "content": "A colour?"}], "chosen": [sea], "rejected": [red]},
+        {"prompt": [{"role": "human", "content": "A color?"}], "chosen": [sea], "rejected": [red]},
         {"prompt": talk, "chosen": [red], "rejected": [red]},
     ]
     pq.write_table(pa.Table.from_pylist(values), tmp_path / "f.parquet")

@@ -92,7 +92,7 @@ def test_a_hub_that_cannot_be_reached_is_one_clear_error(monkeypatch: pytest.Mon
         open_hub("hf://org/name:train")
 
 
-def test_a_remote_dataset_brings_its_licence_and_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remote_dataset_brings_its_license_and_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     path = tmp_path / "saved"
     datasets.Dataset.from_list(ROWS, info=datasets.DatasetInfo(license="mit")).save_to_disk(str(path))

@@ -1,4 +1,4 @@
-"""Published rubrics through `rmkit ingest`: recognised by their form, bad rows rejected with the reason."""
+"""Published rubrics through `rmkit ingest`: recognized by their form, bad rows rejected with the reason."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 from data_pipelines.sources import argilla, detect, label_studio
 from data_pipelines.sources.unit_builder import UnusableRowError
 
-FIELDS = {"prompt": "A colour?", "response-1": "Red.", "response-2": "Sea.", "response-3": "Blue.", "topic": "paint"}
+FIELDS = {"prompt": "A color?", "response-1": "Red.", "response-2": "Sea.", "response-3": "Blue.", "topic": "paint"}
 
 
 def nested(responses: Any, **more: Any) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def test_argilla_lengths_that_do_not_agree() -> None:
 
 
 def task(*results: dict[str, Any], **more: Any) -> dict[str, Any]:
-    data = {"prompt": "A colour?", "answer1": "Red.", "answer2": "Sea."}
+    data = {"prompt": "A color?", "answer1": "Red.", "answer2": "Sea."}
     return {"id": 1, "data": data, "annotations": [{"completed_by": 2, "result": list(results)}], **more}
 
 
@@ -166,7 +166,7 @@ def test_choices_ratings_and_texts_go_where_they_belong() -> None:
 
 def test_a_ranker_orders_items_and_buckets_are_classes() -> None:
     items = [{"id": "m", "title": "t", "body": "Red."}, {"id": "n", "body": "Sea."}, {"id": "o", "html": "Blue."}]
-    row = {"id": 1, "data": {"prompt": "A colour?", "items": items}, "annotations": []}
+    row = {"id": 1, "data": {"prompt": "A color?", "items": items}, "annotations": []}
     order = result("ranker", {"ranker": ["o", "m", "n"]}, "rank", "items")
     (unit,) = label_studio.tasks(row | {"annotations": [{"result": [order]}]})
     assert [json.loads(answer["messages"])[0]["content"] for answer in unit["responses"]] == ["Red.", "Sea.", "Blue."]

@@ -21,7 +21,7 @@ from data_pipelines.recipes.recipe import parse_recipe, run_recipe
 from rmkit.cli import main as cli
 from rmkit.errors import ConfigError, DataError, VersionError
 from rmkit.features.encoder import single_threaded
-from rmkit.reliability.label_weights import Verdicts
+from rmkit.reliability.label_weights import LabelWeights
 from tests.data_pipelines.frames import frame, pair
 from tests.data_pipelines.kind_pairs import step_settings, write_kind_pairs
 from tests.rmkit.tiny_encoder import write_tiny_encoder
@@ -181,7 +181,7 @@ def test_test_rows_are_neither_learned_from_nor_touched(settings: dict[str, Any]
 def test_soft_labels_turn_rows_whose_order_is_probably_wrong() -> None:
     given = frame([pair(f"p{i}", f"a {i}", f"b {i}", [("w", "a")], margin=2.0) for i in range(4)])
     right = np.array([0.9, 0.5, 0.25, 1.0])
-    told = Verdicts("made", tuple(given["id"]), np.ones(4), ("",) * 4, soft_label=right)
+    told = LabelWeights("made", tuple(given["id"]), np.ones(4), ("",) * 4, soft_label=right)
     kept = weighed(given, told, action="soft_label").kept
     for before, after, p in zip(given.iter_rows(named=True), kept.iter_rows(named=True), right, strict=True):
         first = before["p"][0] == 1.0
@@ -195,7 +195,7 @@ def test_soft_labels_turn_rows_whose_order_is_probably_wrong() -> None:
 def test_weights_multiply_and_zero_is_dropped_with_its_reason_and_numbers() -> None:
     given = frame([pair(f"p{i}", f"a {i}", f"b {i}", weight=0.5 * i + 0.5) for i in range(3)])
     evidence = {"margin": np.array([1.0, np.nan, -2.0]), "passes": np.array([[0.1, 0.2]] * 3)}
-    told = Verdicts(
+    told = LabelWeights(
         "made", tuple(given["id"]), np.array([1.0, 0.25, 0.0]), ("", "doubtful", "wrong"), evidence=evidence
     )
     result = weighed(given, told, action="drop")

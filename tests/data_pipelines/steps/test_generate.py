@@ -71,11 +71,11 @@ def test_distinct_replies_join_the_given_responses_and_the_label_goes(home: Path
     assert sum(result.facts["failed"].values()) == 2
 
 
-def test_generate_score_binarise_is_a_recipe_whose_version_names_every_author(
+def test_generate_score_binarize_is_a_recipe_whose_version_names_every_author(
     home: Path, tmp_path: Path, server: ScriptedEndpoint
 ) -> None:
     ingested(tmp_path)
-    steps = [settings(server), {"use": "score", "model": "length", "label": True}, {"use": "binarise"}]
+    steps = [settings(server), {"use": "score", "model": "length", "label": True}, {"use": "binarize"}]
     recipe = parse_recipe({"recipe": {"name": "chain"}, "step": steps}, where="test")
     made = run_recipe(recipe, "pairs")
     asked = server.n_requests

@@ -1,4 +1,4 @@
-"""score, best_of_n, binarise: which responses stay, what their label is, and that lineage follows."""
+"""score, best_of_n, binarize: which responses stay, what their label is, and that lineage follows."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def texts_of(row: dict[str, Any]) -> list[str]:
 ROWS = {"a": 3.0, "b": 1.0, "c": 2.0, "d": 0.0}
 
 
-def test_binarise_takes_the_best_and_the_worst_with_their_gap() -> None:
-    [row] = apply("binarise", frame([listed("p", ROWS)]), aspect="rm").kept.to_dicts()
+def test_binarize_takes_the_best_and_the_worst_with_their_gap() -> None:
+    [row] = apply("binarize", frame([listed("p", ROWS)]), aspect="rm").kept.to_dicts()
     better, worse = (texts_of(row)[at] for at in ((0, 1) if row["p"] == [1.0, 0.0] else (1, 0)))
     assert (better, worse, row["margin"], row["kind"]) == ("a", "d", 3.0, "pair")
     assert row["ranks"] == [int(value == 0.0) for value in row["p"]]
@@ -53,13 +53,13 @@ def test_binarise_takes_the_best_and_the_worst_with_their_gap() -> None:
 def test_random_pairs_keep_to_their_halves_and_their_seed(how: str) -> None:
     rows = frame([listed(f"p{i}", ROWS) for i in range(40)])
     seen = set()
-    for row in apply("binarise", rows, how=how, aspect="rm").kept.to_dicts():
+    for row in apply("binarize", rows, how=how, aspect="rm").kept.to_dicts():
         texts = texts_of(row)
         seen.add(tuple(texts if row["p"][0] == 1.0 else texts[::-1]))
     wanted = {("a", "b"), ("a", "c"), ("a", "d")} if how == "best_random" else {(i, j) for i in "ac" for j in "bd"}
     assert seen == wanted
-    again = apply("binarise", rows.sort("id", descending=True), how=how, aspect="rm").kept.sort("id")
-    assert again.equals(apply("binarise", rows, how=how, aspect="rm").kept.sort("id"))
+    again = apply("binarize", rows.sort("id", descending=True), how=how, aspect="rm").kept.sort("id")
+    assert again.equals(apply("binarize", rows, how=how, aspect="rm").kept.sort("id"))
 
 
 def test_best_of_n_keeps_the_best_and_says_why_others_go() -> None:
@@ -72,7 +72,7 @@ def test_best_of_n_keeps_the_best_and_says_why_others_go() -> None:
     assert sorted(texts_of(two[0])) == ["a", "c"]
     assert dict(zip(texts_of(two[0]), two[0]["ranks"], strict=True)) == {"a": 0, "c": 1}
     assert two[1]["ranks"] == [0, 0]
-    equal = apply("binarise", frame([listed("s", {"a": 1.0, "b": 1.0})]), aspect="rm")
+    equal = apply("binarize", frame([listed("s", {"a": 1.0, "b": 1.0})]), aspect="rm")
     assert equal.dropped["reason"].to_list() == ["no two responses with different scores"]
     with pytest.raises(ConfigError, match="keep must be positive"):
         apply("best_of_n", rows, keep=0)
@@ -97,7 +97,7 @@ def test_a_recipe_of_them_makes_a_version_whose_responses_know_their_authors(hom
     path = tmp_path / "nway_lists.jsonl"
     path.write_text("\n".join(json.dumps(line) for line in lines) + "\n")
     cli.call("ingest", [str(path), "--name", "lists", "--json"])
-    steps = [{"use": "score", "model": "length", "label": True}, {"use": "binarise"}]
+    steps = [{"use": "score", "model": "length", "label": True}, {"use": "binarize"}]
     made = run_recipe(parse_recipe({"recipe": {"name": "pairs"}, "step": steps}, where="test"), "lists")
     with open_warehouse(read_only=True) as connection:
         rows = to_polars(connection, resolve(connection, made["version"]), votes=True).to_dicts()

@@ -1,4 +1,4 @@
-"""Normalising, exact duplicates, quality rules and contamination."""
+"""Normalizing, exact duplicates, quality rules and contamination."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_what_carries_meaning_stays(text: str) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_normalising_twice_changes_nothing(text: str) -> None:
+def test_normalizing_twice_changes_nothing(text: str) -> None:
     once, _ = clean(text)
     assert clean(once) == (once, set())
 
@@ -91,7 +91,7 @@ def test_step_finds_exactly_the_rows_that_the_rules_change() -> None:
         "z\u200b",
     ]
     rows = [pair(text, f"one{at}", f"two{at}") for at, text in enumerate(texts)]
-    result = apply("normalise", rows)
+    result = apply("normalize", rows)
     expected = [clean(text)[0] for text in texts]
     assert result.kept.select(prompt_text())["prompt"].to_list() == expected
     assert result.facts["rows_changed"] == sum(map(str.__ne__, texts, expected))
@@ -105,7 +105,7 @@ def test_changed_row_is_a_new_unit_and_its_positions_move_along() -> None:
         )
         before = first_text(row, a)
         row["votes"][0]["shown_order"] = [before, 1 - before]
-        result = apply("normalise", [row])
+        result = apply("normalize", [row])
         kept = result.kept.row(0, named=True)
         after = first_text(kept, a.strip())
         assert kept["responses"] == sorted(kept["responses"], key=content_hash)
@@ -120,11 +120,11 @@ def test_changed_row_is_a_new_unit_and_its_positions_move_along() -> None:
 
 def test_rows_with_step_offsets_are_left_alone() -> None:
     row = pair("q ", "one \n", "two") | {"step_ends": [3]}
-    result = apply("normalise", [row])
+    result = apply("normalize", [row])
     assert result.kept.equals(frame([row]))
     assert result.facts["rows_with_steps_left_alone"] == 1
     assert (
-        apply("normalise", [row | {"step_ends": None}], trailing_spaces=False, blank_lines=False).facts["rows_changed"]
+        apply("normalize", [row | {"step_ends": None}], trailing_spaces=False, blank_lines=False).facts["rows_changed"]
         == 0
     )
 
@@ -158,8 +158,8 @@ def test_three_equal_rows_leave_one() -> None:
     ]
     kept = apply("exact_dedup", rows).kept.row(0, named=True)
     assert kept["p"][first_text(kept, "y")] == pytest.approx(2 / 3)
-    unlabelled = [row | {"p": None, "votes": []} for row in rows]
-    assert apply("exact_dedup", unlabelled).kept["p"].to_list() == [None]
+    unlabeled = [row | {"p": None, "votes": []} for row in rows]
+    assert apply("exact_dedup", unlabeled).kept["p"].to_list() == [None]
 
 
 def test_dense_ranks() -> None:
@@ -337,7 +337,7 @@ def test_known_leaks_of_real_data_are_all_found(shared_data: Path) -> None:
         ("split", {"train": 0.5}, "ratios"),
         ("subset", {"max_rows": 0}, "max_rows"),
         ("subset", {}, "max_rows"),
-        ("normalise", {"ncf": True}, "nfc"),
+        ("normalize", {"ncf": True}, "nfc"),
         ("nonsense", {}, "near_dedup"),
     ],
 )

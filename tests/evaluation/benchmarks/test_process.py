@@ -104,7 +104,7 @@ def test_a_run_finds_planted_errors(tmp_path: Path, home: Path, capsys: pytest.C
     page = output.read_text()
     assert versions_text() in page
     assert "| frozen minus | log loss | AUC | F1 |" in page
-    assert f"{found['steps']} labelled steps, {found['wrong_steps']} of them wrong" in page
+    assert f"{found['steps']} labeled steps, {found['wrong_steps']} of them wrong" in page
 
 
 def test_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:

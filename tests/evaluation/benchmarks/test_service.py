@@ -27,7 +27,7 @@ def test_rates_and_latencies_by_hand() -> None:
         [(1.0, 0.5, 200, 100), (4.0, 1.0, 200, 30), (12.9, 2.0, 200, 10), (5, 0.1, 429, 8), (13.1, 3, 200, 9)]
     )
     assert service.rate(loaded, 13.0) == 4.0
-    found = service.summarise(
+    found = service.summarize(
         [{"service": loaded, "bare": {"rate": 5.0, "cpu_ms": 9.0}, "plain": loaded}] * 2, 13.0, 13.0
     )
     assert found["ratio_to_bare"] == {"median": 0.8, "low": 0.8, "high": 0.8}

@@ -59,13 +59,13 @@ def test_the_history_is_as_varied_as_it_says(connection: duckdb.DuckDBPyConnecti
     again = f"SELECT count(*) FROM {history} a JOIN {history} b USING (example_id) WHERE a.op < 0 AND b.op > 0"
     assert connection.sql(again + " AND b.version_id > a.version_id").fetchall()[0][0] > 10
     found = diff(connection, 1, 11)
-    assert min(found.added, found.removed, found.relabelled, found.changed) > 10
+    assert min(found.added, found.removed, found.relabeled, found.changed) > 10
 
 
 @pytest.mark.parametrize(("old", "new"), [(3, 9), (1, 11), (11, 1)])
 def test_diff_agrees_with_a_join_of_the_memberships(connection: duckdb.DuckDBPyConnection, old: int, new: int) -> None:
     here = f"{members(connection, old)} o FULL JOIN {members(connection, new)} n USING (example_id) JOIN example"
-    (added, removed, relabelled, changed), *_ = connection.sql(
+    (added, removed, relabeled, changed), *_ = connection.sql(
         f"""
         SELECT sum(greatest(come - gone, 0)), sum(greatest(gone - come, 0)), sum(least(come, gone)), sum(differ)
         FROM (SELECT count(*) FILTER (o.weight IS NULL) AS come, count(*) FILTER (n.weight IS NULL) AS gone,
@@ -74,7 +74,7 @@ def test_diff_agrees_with_a_join_of_the_memberships(connection: duckdb.DuckDBPyC
             FROM {here} USING (example_id) GROUP BY unit_id)"""
     ).fetchall()
     found = diff(connection, old, new)
-    assert (found.added, found.removed, found.relabelled, found.changed) == (added, removed, relabelled, changed)
+    assert (found.added, found.removed, found.relabeled, found.changed) == (added, removed, relabeled, changed)
 
 
 def test_it_measures_everything(measured: tuple[dict[str, Any], Path]) -> None:

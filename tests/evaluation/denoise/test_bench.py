@@ -17,7 +17,7 @@ from evaluation.denoise import grid as denoise_grid
 from evaluation.denoise import report as denoise_report
 from evaluation.denoise.grid import BenchData, Cell, Result, check_methods, parse_cells, run_grid
 from evaluation.denoise.methods import available
-from evaluation.denoise.summary import Line, advice, resampled, summarise
+from evaluation.denoise.summary import Line, advice, resampled, summarize
 from rmkit.cli import main as cli
 from rmkit.errors import ConfigError, DataError, UsageError
 from rmkit.features.encoder import single_threaded
@@ -61,7 +61,7 @@ def test_selection_helps_where_margins_separate_and_the_advice_says_so(home: Pat
     data = task(easy=True)
     results = run_grid(data, parse_cells(["symmetric"], [0.4], 2), check_methods(["clean", "peer", "self"]), head=HEAD,
                        workers=1)  # fmt: skip
-    lines = {line.method: line for line in summarise(results, data.test_family)}
+    lines = {line.method: line for line in summarize(results, data.test_family)}
     assert lines["clean"].accuracy > lines["peer"].accuracy > lines["standard"].accuracy + 5
     assert (lines["peer"].kept_precision or 0) > 0.7
     assert lines["clean"].p_holm is None  # the ceiling is no claim
@@ -75,7 +75,7 @@ def test_where_margins_do_not_separate_the_advice_is_not_to_filter(home: Path) -
     data = task(easy=False)
     results = run_grid(data, parse_cells(["symmetric"], [0.2, 0.4], 2), check_methods(["peer", "self"]), head=HEAD,
                        workers=1)  # fmt: skip
-    lines = summarise(results, data.test_family)
+    lines = summarize(results, data.test_family)
     found = advice(lines)
     assert found["recommend"] is None
     assert not found["filter"]
@@ -152,7 +152,7 @@ def result(method: str, seed: int, credit: list[float], *, rate: float = 0.2, ki
 def test_a_line_by_hand() -> None:
     results = [result("standard", 0, [1, 0, 0, 0]), result("standard", 1, [1, 1, 0, 0])]
     results += [result("peer", 0, [1, 1, 0.5, 0]), result("peer", 1, [1, 1, 1, 1])]
-    standard, peer = summarise(results, np.array([0, 0, 1, 2]))
+    standard, peer = summarize(results, np.array([0, 0, 1, 2]))
     assert standard.accuracy == pytest.approx(37.5)
     assert standard.seed_sd == pytest.approx(100 * np.std([0.25, 0.5], ddof=1))
     assert peer.difference == pytest.approx(100 * ((2.5 - 1) + (4 - 2)) / 8)

@@ -99,7 +99,7 @@ def test_people_answer_about_the_worst_labels_and_the_version_and_the_metric_cha
             encoder=part_of(margins, EncoderConfig),
             head=part_of(margins, HeadConfig),
         )
-    assert (result["queued"], result["answered"], result["relabelled"]) == (40, 35, 35)
+    assert (result["queued"], result["answered"], result["relabeled"]) == (40, 35, 35)
     assert result["winner_changed"] == sum(before[unit][0] for unit in units[:35])
     after = truth_of(result["version"])
     answered = set(units[:35])

@@ -140,7 +140,7 @@ def test_the_bench_measures_and_writes_its_page(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(denoising, "NOISES", small)
         patch.setattr(denoising, "METHODS", ("standard", "self", "peer"))
-        patch.setattr(denoising_selection, "LABELLED", 100)
+        patch.setattr(denoising_selection, "LABELED", 100)
         options = ["--pairs", str(pairs_file), "--encoder", str(encoder_folder), "--seeds", "2", "--workers", "1"]
         status = rmkit(["bench", "denoising", *options, "--page", str(page), "--json"])
         found = json.loads(capsys.readouterr().out)

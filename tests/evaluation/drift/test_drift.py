@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.drift.outliers import queue_events, strangest
+from evaluation.drift.outliers import outliers, queue_events
 from evaluation.drift.served import Observed, served
 from evaluation.drift.statistics import compare, ks, psi, psi_p_value, slices, verdicts
 from rmkit.cli.main import main as rmkit
@@ -176,10 +176,10 @@ def test_the_strangest_are_strange_for_their_length() -> None:
         seen(9.0, chars=50, prompt="hack"),  # one per prompt
         seen(None, prompt="failed"),
     ]
-    found = strangest(short + long, current, most=3)
+    found = outliers(short + long, current, most=3)
     assert [one.observed.prompt for one in found] == ["hack", "low", "usual"]
     assert found[0].z == pytest.approx(10, abs=1.5)
-    assert strangest(short + long, current, most=4)[3].z is None
+    assert outliers(short + long, current, most=4)[3].z is None
 
 
 def log_rewards(
@@ -248,7 +248,7 @@ def test_texts_come_from_the_warehouse_by_hash(home: Path, tmp_path: Path) -> No
         9.0, 13, None, content_hash(user_message("Is it?")), content_hash(assistant_message("It is indeed."))
     )
     unknown = Observed(-9.0, 13, None, content_hash("elsewhere"), content_hash("nowhere"))
-    found = strangest(many(np.random.default_rng(7).normal(size=200)), [known, unknown], most=5)
+    found = outliers(many(np.random.default_rng(7).normal(size=200)), [known, unknown], most=5)
     events, textless = queue_events(found, model="m", fingerprint="f", project="p")
     assert (len(events), textless) == (1, 1)
     assert events[0].payload["responses"] == [assistant_message("It is indeed.")]

@@ -25,7 +25,7 @@ from rmkit.types import Candidates, Comparison, Completion, Message, ModelInfo, 
 CYCLE = np.array([[0.5, 0.8, 0.2, 0.6], [0.2, 0.5, 0.8, 0.55], [0.8, 0.2, 0.5, 0.55], [0.4, 0.45, 0.45, 0.5]])
 
 
-def value_by_linear_programme(preference: np.ndarray) -> float:
+def value_by_linear_program(preference: np.ndarray) -> float:
     """max over mixtures of the worst case: 1/2 for every preference game."""
     n = len(preference)
     found = linprog(
@@ -44,7 +44,7 @@ def test_nash_is_hardly_exploitable_where_bradley_terrys_best_loses_four_times_i
     assert found["cycles"] == [[0, 1, 2]]
     assert found["exploitability"]["bradley_terry_best"] == pytest.approx(0.8)
     assert 0.5 <= found["exploitability"]["nash"] < 0.51
-    assert value_by_linear_programme(CYCLE) == pytest.approx(0.5)
+    assert value_by_linear_program(CYCLE) == pytest.approx(0.5)
     assert sum(found["nash"]) == pytest.approx(1)
 
 
@@ -78,12 +78,12 @@ def test_where_scores_exist_there_is_no_cycle_and_all_agree_on_the_best() -> Non
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 6), st.integers(0, 10_000))
-def test_any_game_is_solved_to_within_its_regularisation(n: int, seed: int) -> None:
+def test_any_game_is_solved_to_within_its_regularization(n: int, seed: int) -> None:
     draw = np.random.default_rng(seed).random((n, n))
     preference = np.where(np.triu(np.ones((n, n)), 1) > 0, draw, 0)
     preference = preference + np.tril(1 - preference.T, -1) + np.eye(n) / 2
     weights = nash_weights(preference)
-    # a best response gains at most tau * KL(best | mu) over the regularised equilibrium, and KL <= log n
+    # a best response gains at most tau * KL(best | mu) over the regularized equilibrium, and KL <= log n
     assert 0.5 - 1e-9 <= exploitability(preference, weights) <= 0.5 + 0.05 * np.log(n) + 1e-3
 
 

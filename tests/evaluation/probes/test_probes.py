@@ -127,11 +127,11 @@ def test_best_of_n_weights_are_those_of_all_subsets(scores: list[int], data: st.
         top = max(scores[i] for i in subset)
         best = [i for i in subset if scores[i] == top]
         expected[best] += 1 / len(best) / len(subsets)
-    # A tie splits evenly between equal scores overall, as drawing fairly among the favourites does.
+    # A tie splits evenly between equal scores overall, as drawing fairly among the favorites does.
     assert weights(scores, n) == pytest.approx(expected)
 
 
-def test_best_of_n_curve_by_hand_and_over_optimisation() -> None:
+def test_best_of_n_curve_by_hand_and_over_optimization() -> None:
     assert kl(1) == 0
     assert kl(4) == pytest.approx(math.log(4) - 0.75)
     items = [Item("a", "s", "a", {"values": [0.0, 3.0, 1.0]}), Item("b", "s", "b", {"values": [1.0, 2.0, 3.0]})]
@@ -141,7 +141,7 @@ def test_best_of_n_curve_by_hand_and_over_optimisation() -> None:
     gold = [point["gold"] for point in found["curve"]]
     # a: best of 2 is 1 with chance 2/3 (index 2), 3 with chance 1/3; b: 3 with 2/3, 2 with 1/3.
     assert gold == pytest.approx([(4 / 3 + 2) / 2, (2 / 3 + 1 + 2 + 2 / 3) / 2, (1 + 3) / 2])
-    assert gold[2] < gold[1]  # more optimisation of this proxy, less gold
+    assert gold[2] < gold[1]  # more optimization of this proxy, less gold
     assert [point["oracle"] for point in found["curve"]][-1] == 3
     proxy = [point["proxy"] for point in found["curve"]]
     assert proxy == sorted(proxy)

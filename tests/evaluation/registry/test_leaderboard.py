@@ -164,7 +164,7 @@ def test_ratings_that_do_not_exist_or_are_not_reached_are_refused() -> None:
 
 
 def test_a_long_chain_of_one_sided_games_converges() -> None:
-    """Only neighbours met, 9,000 to 1: every step is ln(9000.5 / 1.5), 8.70. Ten thousand steps of
+    """Only neighbors met, 9,000 to 1: every step is ln(9000.5 / 1.5), 8.70. Ten thousand steps of
     Hunter's iteration stopped in silence at 6.45 for the first and 4.52 in the middle."""
     wins = np.zeros((30, 30))
     for i in range(29):

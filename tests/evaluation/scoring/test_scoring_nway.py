@@ -31,7 +31,7 @@ def test_pairs_leave_gold_ties_out_and_give_model_ties_nothing() -> None:
     assert got == {"s/pairs": 3 / 5, "s/top": 1 / 2}
 
 
-def test_top_splits_among_the_favourites_and_accepts_any_best() -> None:
+def test_top_splits_among_the_favorites_and_accepts_any_best() -> None:
     assert earned((1, 1, 0), (3, 2, 1))["s/top"] == 1  # either of the two best will do
     assert earned((1, 0, 0), (3, 3, 3))["s/top"] == pytest.approx(1 / 3)
     assert earned((1, 0, 0), (1, 3, 2))["s/top"] == 0

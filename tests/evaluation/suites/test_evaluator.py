@@ -87,7 +87,7 @@ def test_judges_are_asked_in_both_orders(tmp_path: Path) -> None:
     assert len(model.compared) == 8
     assert answers["a/1"].p == pytest.approx((0.8, 0.7))
     assert answers["a/1"].swap_gap == pytest.approx(0.1)
-    assert answers["b/4"].p == pytest.approx((0.8, 0.2))  # favours whatever stands first
+    assert answers["b/4"].p == pytest.approx((0.8, 0.2))  # favors whatever stands first
     assert answers["b/4"].margin == pytest.approx(0)
     assert answers["b/3"].unscored == "cannot read the verdict"
     assert math.isnan(answers["b/3"].margin)  # half an answer is not half a win

@@ -23,7 +23,7 @@ from tests.exports import row, write_export
 def test_every_shipped_suite_loads_and_says_where_it_comes_from(name: str) -> None:
     suite = load_suite(name)
     assert suite.name == name
-    assert suite.licence
+    assert suite.license
     assert suite.open or suite.subsets
     assert suite.headline in suite.measures
 
@@ -63,7 +63,7 @@ def own_suite(folder: Path, text: str = MINIMAL) -> str:
     [
         (('rule = "pairs"', 'rule = "pears"'), "unknown rule 'pears'; one of: pairs"),
         (('form = "pairs"', 'form = "x"'), "unknown form 'x'"),
-        (('title = "Mine"', 'title = "Mine"\ncolour = "red"'), "unknown key 'colour'"),
+        (('title = "Mine"', 'title = "Mine"\ncolor = "red"'), "unknown key 'color'"),
         (('mean = ["easy", "hard"]', 'mean = ["easy", "harder"]'), "needs 'harder'"),
         (('mean = ["easy", "hard"]', 'mean = ["easy"]\npool = ["hard"]'), "exactly one of mean, sum, harmonic, pool"),
         (('mean = ["easy", "hard"]', "mean = []"), "expected parts"),
@@ -291,8 +291,8 @@ def test_dataset_version_as_steps_has_the_first_error_and_leaves_out_what_is_not
     assert [item.gold["first_error"] for item in loaded.items] == [-1, 1]
     assert loaded.items[0].candidates is not None
     assert loaded.items[0].candidates.completions[0].step_ends == (3, 7, 11)
-    assert "2 rows with unlabelled steps before the first error" in loaded.source
-    assert "2 rows without one response in labelled steps" in loaded.source
+    assert "2 rows with unlabeled steps before the first error" in loaded.source
+    assert "2 rows without one response in labeled steps" in loaded.source
 
 
 class FakeHub:
@@ -379,7 +379,7 @@ def test_the_name_of_a_dataset_alone_is_its_last_version(home: Path, tmp_path: P
         load_items(suite, "nobody")
 
 
-def test_eval_of_labelled_steps_names_the_suite_that_reads_them(tmp_path: Path) -> None:
+def test_eval_of_labeled_steps_names_the_suite_that_reads_them(tmp_path: Path) -> None:
     steps = row("q", ["one two six"], kind="steps", step_labels=[1.0, 0.0], step_ends=[3, 11], split="test")
     folder = str(write_export(tmp_path / "data", [steps]))
     message = f"nothing to evaluate.*rmkit eval MODEL --suite steps --data {folder}:test"

@@ -58,7 +58,7 @@ def held_out(tmp_path: Path) -> HeldOut:
 
 def summary(model: Fixed, held_out: HeldOut, **options: Any) -> dict[str, Any]:
     scored = score_held_out(model, held_out, path="here")
-    return evaluate.summarise(scored, held_out, ties=options.get("ties", "zero"))
+    return evaluate.summarize(scored, held_out, ties=options.get("ties", "zero"))
 
 
 def test_every_number_by_hand(held_out: HeldOut) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from labeling_ui.desk.answers import Answer
 from labeling_ui.desk.desk import Desk
-from labeling_ui.desk.leases import Hold
+from labeling_ui.desk.leases import Lease
 from labeling_ui.projects.people import ForbiddenError, Person
 from labeling_ui.projects.project import Project
 from rmkit.errors import DataError, UsageError
@@ -24,7 +24,7 @@ from tests.labeling_ui.conftest import ANNA, BEN, CARA, LEA
 Make = Callable[..., Project]
 
 
-def _right(desk: Desk, hold: Hold) -> Answer:
+def _right(desk: Desk, hold: Lease) -> Answer:
     """The answer that names the response that says it is right."""
     texts = [response[-1].content for response in desk.shown(hold)]
     return Answer(better=next(place for place, text in enumerate(texts) if text.startswith("right")), strength=2)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from labeling_ui.desk.display_order import drawing, shown_order
-from labeling_ui.learning.simulate import Labelled, SimulationConfig, simulate, summary, verdict
+from labeling_ui.learning.simulate import Labeled, SimulationConfig, simulate, summary, verdict
 from labeling_ui.learning.strategies import Pool, coverage, scores, weights
 from rmkit.errors import ConfigError, UsageError
 
 POOL = Pool(
     p=np.array([[0.5, 0.9, 0.1, 0.99], [0.5, 0.1, 0.1, 0.99]]),
     features=np.array([[1.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 2.0]]),
-    labelled=np.array([False, False, False, True]),
+    labeled=np.array([False, False, False, True]),
     label=np.array([np.nan, np.nan, np.nan, 0.0]),
 )
 
@@ -39,7 +39,7 @@ def test_model_change_grows_with_the_features() -> None:
 
 def test_mislabel_looks_at_labels_again() -> None:
     assert scores("mislabel", POOL, batch=1) == pytest.approx([0, 0, 0, 0.99])
-    blank = Pool(POOL.p, POOL.features, POOL.labelled, np.full(4, np.nan))
+    blank = Pool(POOL.p, POOL.features, POOL.labeled, np.full(4, np.nan))
     with pytest.raises(UsageError, match="this pool has none"):
         scores("mislabel", blank, batch=1)
 
@@ -81,13 +81,13 @@ def test_each_response_stands_once_at_each_place_over_n_turns() -> None:
     assert 160 < sum(firsts) < 240
 
 
-def _planted(n: int, *, rare: float) -> Labelled:
+def _planted(n: int, *, rare: float) -> Labeled:
     """Most pairs tell nothing (tiny features); a rare part tells the direction."""
     rng = np.random.default_rng(7)
     teller = rng.random(n) < rare
     x = rng.normal(size=(n, 12)) * np.where(teller, 1.0, 0.02)[:, None]
     margin = x @ rng.normal(size=12)
-    return Labelled(x, (margin > 0).astype(float), np.arange(n))
+    return Labeled(x, (margin > 0).astype(float), np.arange(n))
 
 
 def test_a_replay_finds_the_strategy_that_the_data_rewards() -> None:
@@ -104,7 +104,7 @@ def test_a_replay_finds_the_strategy_that_the_data_rewards() -> None:
 
 def test_where_nothing_helps_the_verdict_says_so() -> None:
     rng = np.random.default_rng(1)
-    noise = Labelled(rng.normal(size=(400, 4)), (rng.random(400) < 0.5).astype(float), np.arange(400))
+    noise = Labeled(rng.normal(size=(400, 4)), (rng.random(400) < 0.5).astype(float), np.arange(400))
     settings = SimulationConfig(start=20, batch=20, rounds=3, members=3, seeds=4)
     assert "label at random" in verdict(summary(simulate(noise, settings), settings))
 

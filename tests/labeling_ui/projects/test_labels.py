@@ -9,7 +9,7 @@ import pytest
 
 from labeling_ui.desk.answers import Answer
 from labeling_ui.desk.item_weights import read_weights
-from labeling_ui.learning.rank_items import prioritise
+from labeling_ui.learning.rank_items import prioritize
 from labeling_ui.projects.labels import commit_labels
 from labeling_ui.projects.people import ForbiddenError, add_person, by_name, by_token, people, remove_person
 from labeling_ui.projects.project import Project, add_queued, open_project
@@ -88,7 +88,7 @@ def test_an_edit_becomes_a_pair_that_prefers_it(ledger: Ledger, make_project: Ma
 def test_models_decide_what_is_seen_first(ledger: Ledger, make_project: Make) -> None:
     """The length rule is sure of every pair but those of equal length; those two come first."""
     project = make_project(seed=4)
-    told = prioritise(ledger, project, "uncertainty", models=["length"])
+    told = prioritize(ledger, project, "uncertainty", models=["length"])
     assert (told["items"], told["models"]) == (12, [load_model("length").info.fingerprint])
     weights = read_weights(project.folder, project.desk(ledger).items)
     assert weights is not None
@@ -96,7 +96,7 @@ def test_models_decide_what_is_seen_first(ledger: Ledger, make_project: Make) ->
     gaps = [abs(len(a[-1].content) - len(b[-1].content)) for a, b in (desk.items[n].responses for n in range(12))]
     assert gaps[int(weights.argmax())] == min(gaps)
     with pytest.raises(UsageError, match=r"needs 2 reward model\(s\), got 1"):
-        prioritise(ledger, project, "disagreement", models=["length"])
+        prioritize(ledger, project, "disagreement", models=["length"])
     assert [one.event.payload["strategy"] for one in ledger.events(kinds=["label_priority"])] == ["uncertainty"]
 
 

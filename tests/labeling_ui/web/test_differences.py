@@ -23,7 +23,7 @@ def _marked(markdown: str) -> list[str]:
     return _MARK.findall(markdown)
 
 
-def test_only_the_words_that_differ_are_marked_each_in_its_colour() -> None:
+def test_only_the_words_that_differ_are_marked_each_in_its_color() -> None:
     found = differences("The cat sat on the old mat today", "The cat sat on the red mat today")
     assert found.first == "The cat sat on the :orange-background[**old**] mat today"
     assert found.second == "The cat sat on the :blue-background[**red**] mat today"

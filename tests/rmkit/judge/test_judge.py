@@ -476,7 +476,7 @@ def test_a_faulty_prompt_says_what_is_wrong(tmp_path: Path, text: str, message: 
         ("votes = 3", "", "3 votes at temperature 0 are one vote"),
         ("lowest = 5\nhighest = 5", "", "lowest must be below highest"),
         ('form = "duel"', "", "expected one of|Cannot overwrite"),
-        ("colour = 1", "", "unknown key 'colour'"),
+        ("color = 1", "", "unknown key 'color'"),
         ("", "concurrency = 0", "must be at least 1"),
         ("", 'key_env = "NO_SUCH_KEY_HERE"', r"\$NO_SUCH_KEY_HERE is not set"),
         ("", 'extra = {api_key = "sk-1"}', "keys come from the variable"),

@@ -1,4 +1,4 @@
-"""What each back end does when its file, disk, server or neighbours fail."""
+"""What each back end does when its file, disk, server or neighbors fail."""
 
 from __future__ import annotations
 

@@ -243,7 +243,7 @@ def test_copies_carry_records_with_their_versions(
         assert target.record("draft", "one") == Record("one", {"i": 3}, 4)
 
 
-def test_a_put_whose_answer_was_lost_is_recognised() -> None:
+def test_a_put_whose_answer_was_lost_is_recognized() -> None:
     put = encode_put("x", "a", {"i": 1}, expect=0)
     [stored], [answer] = plan_puts([put], [])
     assert answer == [1]

@@ -27,7 +27,7 @@ def test_every_row_once_and_within_the_budget(lengths: list[int], max_tokens: in
 
 
 @given(lengths=lengths, max_tokens=st.integers(1, 120), padded=st.booleans())
-def test_no_neighbours_could_have_shared_a_batch(lengths: list[int], max_tokens: int, padded: bool) -> None:
+def test_no_neighbors_could_have_shared_a_batch(lengths: list[int], max_tokens: int, padded: bool) -> None:
     batches = micro_batches(lengths, max_tokens=max_tokens, padded=padded)
     for batch, following in itertools.pairwise(batches):
         rows = [lengths[row] for row in batch] + [lengths[following[0]]]

@@ -1,4 +1,4 @@
-"""The scoring engine and its artefact: order, batches, bad items, reload, tampering."""
+"""The scoring engine and its artifact: order, batches, bad items, reload, tampering."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_a_saved_model_gives_the_same_scores_here_and_in_transformers(
         assert logits == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_artefact_tells_what_a_score_needs(engine: Make, tmp_path: Path) -> None:
+def test_the_artifact_tells_what_a_score_needs(engine: Make, tmp_path: Path) -> None:
     model = engine()
     folder = saved(model, tmp_path / "model")
     card = json.loads((folder / "reward_model.json").read_text())
@@ -264,11 +264,11 @@ def rewrite(path: Path, change: Callable[[Any], None]) -> None:
 
 def resign(folder: Path) -> None:
     """Make hashes and fingerprint agree again, as a careless tool would."""
-    from rmkit.models.artifact import folder as artefact
+    from rmkit.models.artifact import folder as artifact
 
     def sign(card: Any) -> None:
         card["files"] = {name: file_sha256(folder / name) for name in card["files"]}
-        card["fingerprint"] = artefact.fingerprint(card)
+        card["fingerprint"] = artifact.fingerprint(card)
 
     rewrite(folder / "reward_model.json", sign)
 
@@ -329,6 +329,6 @@ def test_a_tokenizer_that_does_not_survive_saving_is_refused(
         saved(model, tmp_path / "model")
 
 
-def test_no_artefact_at_all(tmp_path: Path) -> None:
+def test_no_artifact_at_all(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a reward model"):
         load(tmp_path)

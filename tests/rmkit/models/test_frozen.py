@@ -24,7 +24,7 @@ from rmkit.features.encoder import single_threaded
 from rmkit.heads import pairs as frozen_head
 from rmkit.heads.pairs import Features, HeadConfig, HeadShape, PairFeatures, TrainedHead, head_scores
 from rmkit.models import load_model
-from rmkit.models.artifact import folder as artefact
+from rmkit.models.artifact import folder as artifact
 from rmkit.models.small import frozen
 from rmkit.models.small.frozen import FrozenConfig
 from rmkit.serve.parity_check import exactness
@@ -56,7 +56,7 @@ def ask(prompt: str, *responses: str) -> Candidates:
     )
 
 
-def test_it_learns_and_generalises(values: dict[str, Any], tmp_path: Path) -> None:
+def test_it_learns_and_generalizes(values: dict[str, Any], tmp_path: Path) -> None:
     data = write_export(tmp_path / "data", kind_rows(200))
     result = train.train("frozen", str(data), output=tmp_path / "model", values=values)
     assert result["validation"]["accuracy"]["value"] >= 0.9
@@ -203,13 +203,13 @@ def test_a_model_may_be_kept_from_reading_the_length(values: dict[str, Any], tmp
         assert (short.value != long.value) == length
 
 
-def test_an_artefact_from_before_heads_read_lengths_still_loads(values: dict[str, Any], tmp_path: Path) -> None:
+def test_an_artifact_from_before_heads_read_lengths_still_loads(values: dict[str, Any], tmp_path: Path) -> None:
     data = write_export(tmp_path / "data", kind_rows(100))
     train.train("frozen", str(data), output=tmp_path / "model", values=values | {"length": (False,)})
     model = load_model(tmp_path / "model")
-    card = json.loads((tmp_path / "model" / artefact.CARD).read_text())
+    card = json.loads((tmp_path / "model" / artifact.CARD).read_text())
     del card["config"]["length"]
-    artefact.build_artefact(tmp_path / "model", card=card, arrays=artefact.open_artefact(tmp_path / "model").weights())
+    artifact.build_artifact(tmp_path / "model", card=card, arrays=artifact.open_artifact(tmp_path / "model").weights())
     old = load_model(tmp_path / "model")
     item = [ask("eggs", "thank you", "no never wrong")]
     assert old.score(item) == model.score(item)
@@ -229,9 +229,9 @@ def test_another_encoder_is_refused(values: dict[str, Any], encoder: Path, tmp_p
 def test_a_head_of_the_wrong_shape_is_refused(values: dict[str, Any], tmp_path: Path) -> None:
     data = write_export(tmp_path / "data", kind_rows(100))
     train.train("frozen", str(data), output=tmp_path / "model", values=values)
-    card = json.loads((tmp_path / "model" / artefact.CARD).read_text())
+    card = json.loads((tmp_path / "model" / artifact.CARD).read_text())
     for arrays in ({"out": np.zeros(5, np.float32)}, {}):
-        artefact.build_artefact(tmp_path / "model", card=card, arrays=arrays)
+        artifact.build_artifact(tmp_path / "model", card=card, arrays=arrays)
         with pytest.raises(ModelError, match="the head has arrays"):
             load_model(tmp_path / "model")
 
@@ -239,7 +239,7 @@ def test_a_head_of_the_wrong_shape_is_refused(values: dict[str, Any], tmp_path: 
 def test_fp32_is_what_is_trained_and_served(
     values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On processors that multiply bf16 in hardware too, and for artefacts that were trained on bf16 features there."""
+    """On processors that multiply bf16 in hardware too, and for artifacts that were trained on bf16 features there."""
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": True})
     data = write_export(tmp_path / "data", kind_rows(200))
     del values["dtype"]

@@ -402,9 +402,9 @@ def test_the_shift_study_takes_it_beside_an_explicit_model(
     [
         ({"objective": "focal"}, "implicit models learn by dpo"),
         ({"beta": 0.0}, "beta must be positive"),
-        ({"quantise": "nf4", "lora_rank": 4}, "4 bits"),
+        ({"quantize": "nf4", "lora_rank": 4}, "4 bits"),
         ({"objective": "rdpo", "label_noise": 0.5}, "flip rate"),
-        ({"centring": 0.1}, "centring"),
+        ({"centering": 0.1}, "centering"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(values: dict[str, Any], message: str) -> None:

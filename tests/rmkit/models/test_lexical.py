@@ -1,4 +1,4 @@
-"""The lexical model and the artefact folder it shares with others: fit, calibration, golden scores, tampering."""
+"""The lexical model and the artifact folder it shares with others: fit, calibration, golden scores, tampering."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rmkit.data.pairs import Pair, column, read_pairs
 from rmkit.errors import ConfigError, ModelError
 from rmkit.ids import canonical_json, file_sha256
 from rmkit.models import load_model
-from rmkit.models.artifact import folder as artefact
+from rmkit.models.artifact import folder as artifact
 from rmkit.models.artifact import golden
 from rmkit.models.small import lexical
 from rmkit.models.small.length import LengthModel
@@ -45,7 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model"
 
 
-def test_it_learns_and_generalises(trained: Path) -> None:
+def test_it_learns_and_generalizes(trained: Path) -> None:
     model = load_model(trained)
     assert isinstance(model, RewardModel)
     assert (model.info.name, model.info.kind, model.info.scale, model.info.pointwise) == (
@@ -131,13 +131,13 @@ def test_saving_twice_gives_the_same_bytes_and_fingerprint(tmp_path: Path) -> No
     data = write_export(tmp_path / "data", kind_rows(60))
     one, two = (train.train("lexical", str(data), output=tmp_path / name / "model") for name in ("a", "b"))
     assert one["fingerprint"] == two["fingerprint"]
-    for name in (artefact.WEIGHTS, golden.GOLDEN):
+    for name in (artifact.WEIGHTS, golden.GOLDEN):
         assert (tmp_path / "a/model" / name).read_bytes() == (tmp_path / "b/model" / name).read_bytes()
 
 
 def edit_card(**changes: Any) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
-        path = folder / artefact.CARD
+        path = folder / artifact.CARD
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
     return apply
@@ -151,7 +151,7 @@ def edit_golden(folder: Path) -> None:
 
 
 def flip_byte(folder: Path) -> None:
-    path = folder / artefact.WEIGHTS
+    path = folder / artifact.WEIGHTS
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -159,25 +159,25 @@ def flip_byte(folder: Path) -> None:
 
 def forge(folder: Path) -> None:
     """Other weights with a matching hash and fingerprint: only the golden scores can tell."""
-    with np.load(folder / artefact.WEIGHTS) as arrays:
+    with np.load(folder / artifact.WEIGHTS) as arrays:
         changed = {"columns": arrays["columns"], "values": arrays["values"] * 1.01}
-    card = json.loads((folder / artefact.CARD).read_text())
-    artefact.build_artefact(folder, card=card, arrays=changed)
+    card = json.loads((folder / artifact.CARD).read_text())
+    artifact.build_artifact(folder, card=card, arrays=changed)
 
 
 def lose_arrays(folder: Path) -> None:
-    card = json.loads((folder / artefact.CARD).read_text())
-    artefact.build_artefact(folder, card=card, arrays={"columns": np.arange(3, dtype=np.int32)})
+    card = json.loads((folder / artifact.CARD).read_text())
+    artifact.build_artifact(folder, card=card, arrays={"columns": np.arange(3, dtype=np.int32)})
 
 
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda folder: (folder / artefact.WEIGHTS).unlink(), "weights.npz is missing"),
+        (lambda folder: (folder / artifact.WEIGHTS).unlink(), "weights.npz is missing"),
         (lambda folder: (folder / golden.GOLDEN).unlink(), "golden.jsonl cannot be read"),
         (lambda folder: (folder / golden.GOLDEN).write_text(""), "golden.jsonl is empty"),
-        (lambda folder: (folder / artefact.CARD).unlink(), "not a reward model"),
-        (lambda folder: (folder / artefact.CARD).write_text("{"), "cannot be read"),
+        (lambda folder: (folder / artifact.CARD).unlink(), "not a reward model"),
+        (lambda folder: (folder / artifact.CARD).write_text("{"), "cannot be read"),
         (edit_golden, "golden score differs"),
         (flip_byte, "weights.npz was changed"),
         (forge, "golden score differs"),
@@ -186,7 +186,7 @@ def lose_arrays(folder: Path) -> None:
         (edit_card(model="oracle"), "unknown model 'oracle'"),
     ],
 )
-def test_a_damaged_artefact_is_refused(trained: Path, tmp_path: Path, harm: Any, message: str) -> None:
+def test_a_damaged_artifact_is_refused(trained: Path, tmp_path: Path, harm: Any, message: str) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(trained, folder)
     load_model(folder)
@@ -198,11 +198,11 @@ def test_a_damaged_artefact_is_refused(trained: Path, tmp_path: Path, harm: Any,
 def test_pickles_are_never_loaded(trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(trained, folder)
-    np.savez(folder / artefact.WEIGHTS, columns=np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    card = json.loads((folder / artefact.CARD).read_text())
-    card["files"] = {artefact.WEIGHTS: file_sha256(folder / artefact.WEIGHTS)}
-    card["fingerprint"] = artefact.fingerprint(card)
-    (folder / artefact.CARD).write_text(canonical_json(card))
+    np.savez(folder / artifact.WEIGHTS, columns=np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    card = json.loads((folder / artifact.CARD).read_text())
+    card["files"] = {artifact.WEIGHTS: file_sha256(folder / artifact.WEIGHTS)}
+    card["fingerprint"] = artifact.fingerprint(card)
+    (folder / artifact.CARD).write_text(canonical_json(card))
     with pytest.raises(ModelError, match="cannot be read"):
         load_model(folder)
 
@@ -210,39 +210,39 @@ def test_pickles_are_never_loaded(trained: Path, tmp_path: Path) -> None:
 def test_building_replaces_a_model_but_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/thesis.txt").write_text("precious")
-    with pytest.raises(ModelError, match="not a reward model"), artefact.building(tmp_path / "notes"):
+    with pytest.raises(ModelError, match="not a reward model"), artifact.building(tmp_path / "notes"):
         pass
     assert (tmp_path / "notes/thesis.txt").read_text() == "precious"
     for content in ("one", "two"):
-        with artefact.building(tmp_path / "model") as folder:
-            (folder / artefact.CARD).write_text(content)
-    assert (tmp_path / "model" / artefact.CARD).read_text() == "two"
+        with artifact.building(tmp_path / "model") as folder:
+            (folder / artifact.CARD).write_text(content)
+    assert (tmp_path / "model" / artifact.CARD).read_text() == "two"
 
 
 def test_a_failure_leaves_the_old_model_and_no_rubbish(tmp_path: Path) -> None:
-    with artefact.building(tmp_path / "model") as folder:
-        (folder / artefact.CARD).write_text("old")
-    with pytest.raises(FileNotFoundError), artefact.building(tmp_path / "model") as folder:
-        (folder / "absent").rename(folder / artefact.CARD)
-    assert (tmp_path / "model" / artefact.CARD).read_text() == "old"
+    with artifact.building(tmp_path / "model") as folder:
+        (folder / artifact.CARD).write_text("old")
+    with pytest.raises(FileNotFoundError), artifact.building(tmp_path / "model") as folder:
+        (folder / "absent").rename(folder / artifact.CARD)
+    assert (tmp_path / "model" / artifact.CARD).read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_replacing_a_model_never_leaves_its_name_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill before any rename or other change of names leaves the old or the new model."""
-    with artefact.building(tmp_path / "model") as folder:
-        (folder / artefact.CARD).write_text("old")
+    with artifact.building(tmp_path / "model") as folder:
+        (folder / artifact.CARD).write_text("old")
     seen = []
     for name in ("rename", "replace"):
         real = getattr(os, name)
 
         def spied(*places: Path, real: Callable[..., None] = real) -> None:
-            seen.append((tmp_path / "model" / artefact.CARD).read_text())
+            seen.append((tmp_path / "model" / artifact.CARD).read_text())
             real(*places)
 
         monkeypatch.setattr(os, name, spied)
-    with artefact.building(tmp_path / "model") as folder:
-        (folder / artefact.CARD).write_text("new")
+    with artifact.building(tmp_path / "model") as folder:
+        (folder / artifact.CARD).write_text("new")
     assert seen
     assert set(seen) <= {"old", "new"}
-    assert (tmp_path / "model" / artefact.CARD).read_text() == "new"
+    assert (tmp_path / "model" / artifact.CARD).read_text() == "new"

@@ -100,7 +100,7 @@ def test_the_linear_head_is_logistic_regression_without_penalty_on_the_surface()
     assert np.abs(strong.arrays["out"][3:]).max() > 1e-3
 
 
-def test_unlabelled_steps_change_nothing() -> None:
+def test_unlabeled_steps_change_nothing() -> None:
     inputs, label = planted(300)
     config = FrozenProcessConfig(penalties=(0.01,), hidden=0)
     without = fit((inputs, label), planted(100, seed=1), config, surface=2)
@@ -151,7 +151,7 @@ def stepped_rows(n: int, *, seed: int = 0) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], Path]:
-    """The artefact that the command makes, what it told, and the encoder."""
+    """The artifact that the command makes, what it told, and the encoder."""
     folder = tmp_path_factory.mktemp("trained")
     encoder = write_tiny_encoder(folder / "encoder")
     wrong = row("tell me", ["no steps"], kind="single", split="train")
@@ -211,7 +211,7 @@ def test_later_steps_and_company_change_nothing(trained: tuple[Path, dict[str, A
     assert alone.steps == pytest.approx(whole.steps, abs=1e-5)
 
 
-def test_an_artefact_that_was_changed_does_not_load(
+def test_an_artifact_that_was_changed_does_not_load(
     trained: tuple[Path, dict[str, Any], Path], home: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "changed"

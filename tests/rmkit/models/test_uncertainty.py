@@ -1,4 +1,4 @@
-"""MC dropout and ensembles: against plain loops, one pass over the trunk, standardised, whole on disk."""
+"""MC dropout and ensembles: against plain loops, one pass over the trunk, standardized, whole on disk."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def members(home: Path, tmp_path: Path) -> tuple[list[str], str]:
     return names, data
 
 
-def test_an_ensemble_standardises_combines_and_survives_on_disk(
+def test_an_ensemble_standardizes_combines_and_survives_on_disk(
     members: tuple[list[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names, data = members

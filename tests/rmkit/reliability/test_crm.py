@@ -69,11 +69,11 @@ def test_training_is_plain_bradley_terry_with_adamw() -> None:
     np.testing.assert_allclose(trainer.heads.prompt[1].detach(), weights[0][: pairs.width].detach(), atol=1e-5)
 
 
-def test_a_head_does_not_feel_its_neighbours() -> None:
+def test_a_head_does_not_feel_its_neighbors() -> None:
     pairs, _ = noisy(120)
     alone = fit_heads(pairs, HEAD, seeds=(7,))
     among = fit_heads(pairs, HEAD, seeds=(1, 7, 2), pools=[np.arange(30), np.arange(120), np.arange(30, 60)])
-    # the neighbours' pools are shorter, so they take as many steps on smaller batches
+    # the neighbors' pools are shorter, so they take as many steps on smaller batches
     np.testing.assert_allclose(among.out[1], alone.out[0], atol=1e-5)
 
 
@@ -279,7 +279,7 @@ def test_heads_survive_being_saved() -> None:
     assert torch.equal(heads.only([1]).out[0], heads.out[1])
 
 
-def test_the_final_reward_is_the_mean_of_standardised_rewards() -> None:
+def test_the_final_reward_is_the_mean_of_standardized_rewards() -> None:
     pairs, _ = noisy(120)
     found = collaborate(pairs, noise=0.2, head=replace(HEAD, epochs=2))
     chosen, rejected = score(found.heads, Table(pairs))

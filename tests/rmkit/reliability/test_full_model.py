@@ -18,7 +18,7 @@ from rmkit.models.wrappers.dropout import with_dropout
 from rmkit.reliability.uncertainty import from_scores
 from rmkit.types import Candidates, Completion, Message, ModelInfo, Score
 from tests.data_pipelines.frames import apply, frame
-from tests.data_pipelines.frames import pair as labelled
+from tests.data_pipelines.frames import pair as labeled
 
 Make = Callable[..., Any]
 
@@ -63,7 +63,7 @@ def test_the_step_uncertainty_may_ask_a_whole_model(
     engine: ExplicitRewardModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rmkit.models.load_model", lambda name: engine)
-    rows = frame([labelled(f"the sky {at}", f"yes {at}", f"no {at}", [("ann", "ab"[at % 2])]) for at in range(60)])
+    rows = frame([labeled(f"the sky {at}", f"yes {at}", f"no {at}", [("ann", "ab"[at % 2])]) for at in range(60)])
     result = apply("uncertainty", rows, model="m", passes=4, agreement=False, selector="bald")
     assert len(result.kept) == 30
     told = [json.loads(one) for one in result.records["reliability"]["evidence"]]

@@ -16,7 +16,7 @@ from rmkit.reliability.annotators import annotator_reliability
 from rmkit.reliability.confident_learning import confident_filter
 from rmkit.reliability.cross_fit import cross_fit_filter, cross_fitted_margins, fold_of
 from rmkit.reliability.ensemble import combine, reward_scale
-from rmkit.reliability.label_weights import Verdicts, check_both_classes, reasons
+from rmkit.reliability.label_weights import LabelWeights, check_both_classes, reasons
 from rmkit.reliability.noise_prior import from_gold, from_margins, given
 from tests.rmkit.reliability.reliability_data import flips, planted_pairs
 
@@ -136,7 +136,7 @@ def test_confident_learning_without_cleanlab(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_combinations_by_hand() -> None:
     scale = reward_scale([[0.0, 2.0, 4.0], [10.0, 30.0, 50.0]])
-    standard = scale.standardised([[4.0], [10.0]])
+    standard = scale.standardized([[4.0], [10.0]])
     unit = np.sqrt(1.5)
     np.testing.assert_allclose(standard[:, 0], [unit, -unit])
     assert combine(standard)[0] == pytest.approx(0)
@@ -188,10 +188,10 @@ def test_a_coin_weighs_nothing() -> None:
 def test_verdicts_are_consistent() -> None:
     assert reasons(3, {"first": [True, False, False], "second": [True, True, False]}) == ("first", "second", "")
     with pytest.raises(ValueError, match="2 ids"):
-        Verdicts("m", ("a", "b"), np.ones(2), ("",))
+        LabelWeights("m", ("a", "b"), np.ones(2), ("",))
     with pytest.raises(ValueError, match="weights"):
-        Verdicts("m", ("a",), np.array([1.5]), ("",))
-    found = Verdicts("m", ("a", "b", "c"), np.array([0.0, 0.5, 1.0]), ("x", "x", ""))
+        LabelWeights("m", ("a",), np.array([1.5]), ("",))
+    found = LabelWeights("m", ("a", "b", "c"), np.array([0.0, 0.5, 1.0]), ("x", "x", ""))
     assert found.keep.tolist() == [False, True, True]
     assert found.reasons == {"x": 2}
 

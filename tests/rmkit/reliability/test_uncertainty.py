@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as numpy_st
 
 from rmkit.errors import ConfigError, DataError
 from rmkit.heads.pair_estimator import EstimatorConfig, PairEstimator
-from rmkit.reliability.label_weights import Verdicts
+from rmkit.reliability.label_weights import LabelWeights
 from rmkit.reliability.uncertainty import LARGEST_BALD, Uncertainty, from_margins
 from rmkit.reliability.upo import (
     MixConfig,
@@ -103,7 +103,7 @@ def test_the_estimator_is_reproducible_and_leaves_broken_features_out() -> None:
     np.testing.assert_array_equal(first, again)
     assert np.isnan(first[:, 2]).all()
     assert np.isfinite(np.delete(first, 2, axis=1)).all()
-    with pytest.raises(DataError, match="labelled pairs"):
+    with pytest.raises(DataError, match="labeled pairs"):
         PairEstimator(32, QUICK).fit(pairs.take(np.arange(20)))
     with pytest.raises(ConfigError, match="all passes are the same"):
         EstimatorConfig(dropout=0.0)
@@ -183,7 +183,7 @@ def test_the_mix_has_its_shares_and_one_pair_a_prompt() -> None:
 
 
 def test_certain_pairs_are_cleaner_than_all() -> None:
-    """400 labelled pairs train the estimator; the rest carry flipped labels that it has not seen."""
+    """400 labeled pairs train the estimator; the rest carry flipped labels that it has not seen."""
     estimator = PairEstimator(32, QUICK).fit(planted_pairs(400))
     wrong = flips(400, 0.3, seed=1)
     pairs = planted_pairs(400, seed=9).flipped(wrong)
@@ -192,4 +192,4 @@ def test_certain_pairs_are_cleaner_than_all() -> None:
     for selector in ("mean_p", "bald"):
         verdicts = select_certain(pairs.ids, found, margin=margin, config=UpoConfig(selector=selector))  # type: ignore[arg-type]
         assert wrong[verdicts.keep].mean() < 0.2
-    assert isinstance(verdicts, Verdicts)
+    assert isinstance(verdicts, LabelWeights)

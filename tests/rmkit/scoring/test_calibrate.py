@@ -1,4 +1,4 @@
-"""Calibration and normalisation: the links against known truths and scikit-learn, and what is stored beside a model."""
+"""Calibration and normalization: the links against known truths and scikit-learn, and what is stored beside a model."""
 
 from __future__ import annotations
 
@@ -120,12 +120,12 @@ def test_a_shrunk_model_is_repaired_by_a_temperature(stored: tuple[Path, Path]) 
     assert result["link"]["temperature"] == pytest.approx(1 / 8, rel=0.35)
 
 
-def test_normalised_scores_are_served_beside_raw_ones(
+def test_normalized_scores_are_served_beside_raw_ones(
     stored: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, data = stored
     raw = load_model(folder)
-    assert calibrate.normalise_main([str(folder), "--data", str(data), "--clip", "1.5", "--json"]) == 0
+    assert calibrate.normalize_main([str(folder), "--data", str(data), "--clip", "1.5", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     texts = {tuple(row["responses"]) for row in kind_rows(600, flipped=0.25) if row["split"] == "validation"}
     assert told["responses"] == len({text for both in texts for text in both})
@@ -134,22 +134,22 @@ def test_normalised_scores_are_served_beside_raw_ones(
     [scores], [plain] = model.score(batch), raw.score(batch)
     assert [one.value for one in scores[:3]] == [one.value for one in plain[:3]]
     z = [(one.value - told["mean"]) / told["scale"] for one in plain[:3]]
-    assert [one.normalised for one in scores[:3]] == pytest.approx([min(max(one, -1.5), 1.5) for one in z])
-    assert scores[3].normalised is None
+    assert [one.normalized for one in scores[:3]] == pytest.approx([min(max(one, -1.5), 1.5) for one in z])
+    assert scores[3].normalized is None
     assert max(z) > 1.5  # the clip was needed
     assert model.info == raw.info
     assert isinstance(model, CalibratedModel)
     assert [row[:3] for row in stream_scores(model, iter(batch), window=1)] == [scores[:3]]
-    assert "Normalised score" in (folder / "README.md").read_text()
+    assert "Normalized score" in (folder / "README.md").read_text()
 
 
 def test_an_edited_or_foreign_file_is_refused(stored: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder, data = stored
-    calibrate.normalise_main([str(folder), "--data", str(data)])
+    calibrate.normalize_main([str(folder), "--data", str(data)])
     path = folder / "calibration.json"
     good = json.loads(path.read_text())
     for change, match in (
-        ({"normalisation": {**good["normalisation"], "mean": 5.0}}, "was changed since"),
+        ({"normalization": {**good["normalization"], "mean": 5.0}}, "was changed since"),
         ({"fingerprint": "0" * 32}, "belongs to model"),
         ({"link": {"method": "magic"}}, "expected one of"),
     ):
@@ -165,11 +165,11 @@ def test_an_edited_or_foreign_file_is_refused(stored: tuple[Path, Path], capsys:
 
 def test_what_cannot_be_calibrated_is_refused(stored: tuple[Path, Path], tmp_path: Path) -> None:
     folder, data = stored
-    with pytest.raises(UsageError, match="no artefact"):
+    with pytest.raises(UsageError, match="no artifact"):
         calibrate.main(["length", "--data", str(data)])
     few = write_export(tmp_path / "few", kind_rows(60))
     with pytest.raises(DataError, match="at least 50 are needed"):
         calibrate.main([str(folder), "--data", str(few)])
     with pytest.raises(UsageError, match="positive"):
-        calibrate.normalise_main([str(folder), "--data", str(data), "--clip", "0"])
+        calibrate.normalize_main([str(folder), "--data", str(data), "--clip", "0"])
     assert not (folder / "calibration.json").exists()

@@ -99,7 +99,7 @@ def test_a_bad_row_keeps_its_place_and_says_why(home: Path, tmp_path: Path, caps
     assert lines[0]["unscored"] is None
     assert lines[0]["scores"][0]["value"] == pytest.approx(1.3862943611)  # ln(1 + 3)
     assert set(lines[0]["scores"][0]) == {
-        "value", "normalised", "std", "steps", "aspects", "rationale", "truncated", "unscored"
+        "value", "normalized", "std", "steps", "aspects", "rationale", "truncated", "unscored"
     }  # fmt: skip
     for line, (_, reason) in zip(lines[1:-1], BAD, strict=True):
         assert reason in line["unscored"]

@@ -1,4 +1,4 @@
-"""Reward models whose behaviour a test can see and steer, and a client over an application in this process."""
+"""Reward models whose behavior a test can see and steer, and a client over an application in this process."""
 
 from __future__ import annotations
 

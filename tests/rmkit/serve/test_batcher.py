@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from rmkit.serve.http.problems import RefusedError
+from rmkit.serve.http.problems import HttpError
 from rmkit.serve.queue import scoring_batch
 from rmkit.serve.queue.batcher import Answer, Batcher, Call, about_tokens
 from rmkit.serve.queue.fair_queue import FairQueue, Job
@@ -222,7 +222,7 @@ def test_a_full_queue_refuses_with_a_time_to_come_back() -> None:
         busy = await plug(batcher, model)
         waiting = asyncio.create_task(batcher.score([item(f"p{n}", "x") for n in range(3)], call=Call()))
         await until(lambda: batcher.waiting[0] == 4)
-        with pytest.raises(RefusedError, match="full") as refused:
+        with pytest.raises(HttpError, match="full") as refused:
             await batcher.score([item("q", "x")], call=Call())
         assert refused.value.status == 429
         assert int(refused.value.headers["Retry-After"]) >= 1
@@ -239,7 +239,7 @@ def test_a_full_queue_refuses_with_a_time_to_come_back() -> None:
 
 def test_an_item_that_is_too_long_is_refused() -> None:
     async def test(batcher: Batcher) -> None:
-        with pytest.raises(RefusedError, match="at most 100") as refused:
+        with pytest.raises(HttpError, match="at most 100") as refused:
             await batcher.score([item("q", "x" * 1000)], call=Call())
         assert refused.value.status == 413
 
@@ -256,7 +256,7 @@ def test_what_would_wait_too_long_is_refused_once_the_speed_is_known() -> None:
         many = asyncio.create_task(batcher.score([item(f"p{n}", "x") for n in range(20)], call=Call()))
         await until(lambda: batcher.waiting[0] == 21)
         assert batcher.full
-        with pytest.raises(RefusedError, match="more than the") as refused:
+        with pytest.raises(HttpError, match="more than the") as refused:
             await batcher.score([item("q", "x")], call=Call())
         assert refused.value.status == 429
         model.gate.set()
@@ -269,7 +269,7 @@ def test_what_would_wait_too_long_is_refused_once_the_speed_is_known() -> None:
 def test_a_deadline_ends_the_wait_and_the_work() -> None:
     async def test(batcher: Batcher) -> None:
         busy = await plug(batcher, model)
-        with pytest.raises(RefusedError, match="deadline") as refused:
+        with pytest.raises(HttpError, match="deadline") as refused:
             await batcher.score([item("late", "x")], call=Call(deadline=time.monotonic() + 0.05))
         assert refused.value.status == 504
         assert batcher.waiting[0] == 1  # only the plug
@@ -291,7 +291,7 @@ def test_a_hopeless_deadline_is_refused_at_once() -> None:
         busy = await plug(batcher, model)
         many = asyncio.create_task(batcher.score([item(f"p{n}", "x") for n in range(50)], call=Call()))
         await until(lambda: batcher.waiting[0] == 51)
-        with pytest.raises(RefusedError, match="past your deadline") as refused:
+        with pytest.raises(HttpError, match="past your deadline") as refused:
             await batcher.score([item("q", "x")], call=Call(deadline=time.monotonic() + 0.2))
         assert refused.value.status == 429
         model.gate.set()
@@ -347,7 +347,7 @@ def test_closing_answers_what_waits_and_refuses_what_comes() -> None:
         await until(lambda: batcher.waiting[0] == 2)
         closing = asyncio.create_task(asyncio.to_thread(batcher.close))
         await until(lambda: not batcher._open)
-        with pytest.raises(RefusedError, match="going down") as refused:
+        with pytest.raises(HttpError, match="going down") as refused:
             await batcher.score([item("q", "x")], call=Call())
         assert refused.value.status == 503
         model.gate.set()

@@ -34,7 +34,7 @@ WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "sky", 
 
 @pytest.fixture(scope="session")
 def folder(tiny_model: Make, make_tokenizer: Make, chatml: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An artefact of a tiny Qwen3-type reward model of random weights."""
+    """An artifact of a tiny Qwen3-type reward model of random weights."""
     tokenizer = make_tokenizer(chatml)
     model = tiny_model("qwen3", vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
     made = tmp_path_factory.mktemp("serve") / "model"

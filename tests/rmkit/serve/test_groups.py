@@ -1,4 +1,4 @@
-"""Group transforms, the barrier, the mix of components."""
+"""Group transforms, the gather, the mix of components."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("fastapi")
 
-from rmkit.serve.http.problems import RefusedError
-from rmkit.serve.rewards.groups import Barrier, Transform, transformed
+from rmkit.serve.http.problems import HttpError
+from rmkit.serve.rewards.groups import GroupGather, Transform, transformed
 from rmkit.serve.rewards.shaping import check_weights, exact_match, mixed
 
 REWARDS = st.lists(st.none() | st.floats(-50, 50), min_size=1, max_size=12)
@@ -23,20 +23,20 @@ REWARDS = st.lists(st.none() | st.floats(-50, 50), min_size=1, max_size=12)
 
 def test_transforms_by_hand() -> None:
     group = [1.0, 3.0, None, 8.0]
-    assert transformed("centre", group) == [-3, -1, None, 4]
+    assert transformed("center", group) == [-3, -1, None, 4]
     assert transformed("leave_one_out", group) == [1 - 5.5, 3 - 4.5, None, 8 - 2]
     assert transformed("rank", [3.0, 1.0, 3.0, None, 7.0]) == [0.5, 0, 0.5, None, 1]
     spread = statistics.pstdev([1, 3, 8])
     assert transformed("z_score", group) == [pytest.approx(-3 / spread), pytest.approx(-1 / spread), None, 4 / spread]
     assert transformed("z_score", [0.1, 0.1, 0.1]) == [0, 0, 0]  # though their mean is not 0.1
-    assert transformed("centre", [None, None]) == [None, None]
+    assert transformed("center", [None, None]) == [None, None]
 
 
 NAN, INF = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize(
-    ("group", "centre", "z_score", "leave_one_out", "rank"),
+    ("group", "center", "z_score", "leave_one_out", "rank"),
     [
         # One alone, two alike, several alike.
         ([2.0], [0], [0], [None], [None]),
@@ -58,10 +58,10 @@ NAN, INF = float("nan"), float("inf")
     ],
 )  # fmt: skip
 def test_transforms_of_odd_numbers_by_hand(
-    group: Any, centre: Any, z_score: Any, leave_one_out: Any, rank: Any
+    group: Any, center: Any, z_score: Any, leave_one_out: Any, rank: Any
 ) -> None:
     expected: dict[Transform, Any] = {
-        "centre": centre,
+        "center": center,
         "z_score": z_score,
         "leave_one_out": leave_one_out,
         "rank": rank,
@@ -80,90 +80,88 @@ def test_transforms_do_not_see_what_they_must_not(group: list[float | None], shi
     """All are blind to a shift; z_score and rank to a scale as well; a missing reward stays where it is."""
     moved = [None if reward is None else reward * scale + shift for reward in group]
     present = [reward for reward in group if reward is not None]
-    for transform in ("centre", "z_score", "leave_one_out", "rank"):
+    for transform in ("center", "z_score", "leave_one_out", "rank"):
         before, after = transformed(transform, group), transformed(transform, moved)
-        factor = scale if transform in ("centre", "leave_one_out") else 1
+        factor = scale if transform in ("center", "leave_one_out") else 1
         for reward, first, second in zip(group, before, after, strict=True):
             assert (first is None) == (second is None)
             assert reward is not None or first is None
             if len(set(present)) == len({round(one, 6) for one in present}) and first is not None:
                 assert second == pytest.approx(factor * first, abs=1e-3)
-        if transform == "centre":
+        if transform == "center":
             assert sum(value for value in before if value is not None) == pytest.approx(0, abs=1e-9)
 
 
 def meet(
-    barrier: Barrier, rewards: list[float | None], *, size: int = 4, model: str = "a", wait_s: float = 5
+    gather: GroupGather, rewards: list[float | None], *, size: int = 4, model: str = "a", wait_s: float = 5
 ) -> Coroutine[Any, Any, Any]:
-    return barrier.meet(("g",), rewards, fingerprint=model, size=size, deadline=time.monotonic() + wait_s)
+    return gather.meet(("g",), rewards, fingerprint=model, size=size, deadline=time.monotonic() + wait_s)
 
 
 def test_a_group_is_whole_when_all_have_come() -> None:
     async def test() -> None:
-        barrier = Barrier()
-        first, second, third = await asyncio.gather(
-            meet(barrier, [1.0]), meet(barrier, [2.0, None]), meet(barrier, [4.0])
-        )
+        gather = GroupGather()
+        first, second, third = await asyncio.gather(meet(gather, [1.0]), meet(gather, [2.0, None]), meet(gather, [4.0]))
         assert first == ([1, 2, None, 4], 0)
         assert second == ([1, 2, None, 4], 1)
         assert third == ([1, 2, None, 4], 3)
-        assert barrier.waiting == 0
+        assert gather.waiting == 0
 
     asyncio.run(test())
 
 
 def test_who_leaves_takes_its_rewards_along_and_may_come_again() -> None:
     async def test() -> None:
-        barrier = Barrier()
-        stays = asyncio.create_task(meet(barrier, [1.0, 2.0]))
-        leaves = asyncio.create_task(meet(barrier, [3.0]))
+        gather = GroupGather()
+        stays = asyncio.create_task(meet(gather, [1.0, 2.0]))
+        leaves = asyncio.create_task(meet(gather, [3.0]))
         await asyncio.sleep(0)
         leaves.cancel()
         await asyncio.gather(leaves, return_exceptions=True)
-        assert await meet(barrier, [3.0], wait_s=0.01) == (
+        assert await meet(gather, [3.0], wait_s=0.01) == (
             "only 3 of the group's 4 completions came before the deadline"
         )
-        again = await meet(barrier, [5.0, 3.0])
+        again = await meet(gather, [5.0, 3.0])
         assert (await stays, again) == (([1, 2, 5, 3], 0), ([1, 2, 5, 3], 2))
-        assert barrier.waiting == 0
+        assert gather.waiting == 0
 
     asyncio.run(test())
 
 
 def test_a_group_that_contradicts_itself_is_told() -> None:
     async def test() -> None:
-        barrier = Barrier()
-        waits = asyncio.create_task(meet(barrier, [1.0, 2.0], wait_s=0.05))
+        gather = GroupGather()
+        waits = asyncio.create_task(meet(gather, [1.0, 2.0], wait_s=0.05))
         await asyncio.sleep(0)
-        assert "another request gave the group 4" in await meet(barrier, [1.0], size=5)
-        assert "got 5" in await meet(barrier, [1.0, 2.0, 3.0])
+        assert "another request gave the group 4" in await meet(gather, [1.0], size=5)
+        assert "got 5" in await meet(gather, [1.0, 2.0, 3.0])
         assert "only 2 of" in await waits
-        assert barrier.waiting == 0
+        assert gather.waiting == 0
 
     asyncio.run(test())
 
 
 def test_a_group_across_a_hot_swap_is_told_so_at_once_and_may_come_again() -> None:
     async def test() -> None:
-        barrier, since = Barrier(), time.monotonic()
-        parts = [meet(barrier, [1.0, 2.0]), meet(barrier, [30.0], model="b"), meet(barrier, [4.0])]
+        gather, since = GroupGather(), time.monotonic()
+        parts = [meet(gather, [1.0, 2.0]), meet(gather, [30.0], model="b"), meet(gather, [4.0])]
         why = await asyncio.gather(*parts)
         assert len(set(why)) == 1
         assert "swapped in between (fingerprints a, b); send the whole group again" in why[0]
         assert time.monotonic() - since < 4  # not at the deadline
-        again = await asyncio.gather(meet(barrier, [10.0, 20.0], model="b"), meet(barrier, [30.0, 40.0], model="b"))
+        again = await asyncio.gather(meet(gather, [10.0, 20.0], model="b"), meet(gather, [30.0, 40.0], model="b"))
         assert [*again] == [([10, 20, 30, 40], 0), ([10, 20, 30, 40], 2)]
-        assert barrier.waiting == 0
+        assert gather.waiting == 0
 
     asyncio.run(test())
 
 
 def test_a_refused_request_leaves_no_group_behind() -> None:
     async def test() -> None:
-        barrier = Barrier()
-        assert "got 3" in await meet(barrier, [1.0, 2.0, 3.0], size=2)
-        assert barrier.waiting == 0
-        assert await meet(barrier, [1.0], size=1) == ([1], 0)
+        gather = GroupGather()
+        assert "got 3" in await meet(gather, [1.0, 2.0, 3.0], size=2)
+        assert gather.waiting == 0
+        assert await meet(gather, [1.0], size=1) == ([1], 0)
 
     asyncio.run(test())
 
@@ -203,5 +201,5 @@ def test_a_mix_is_a_weighted_sum_of_what_is_there() -> None:
     for weights, components in (({"a": 10.0}, {"a": 1e308}), ({"a": 1.0, "b": 1.0}, {"a": 1e308, "b": 1e308})):
         made = mixed(weights, components)
         assert (made.reward, made.missing) == (None, "the mix of its components is inf, not a finite number")
-    with pytest.raises(RefusedError, match="there are: reward, exact_match, tests"):
+    with pytest.raises(HttpError, match="there are: reward, exact_match, tests"):
         check_weights({"test": 1}, ["tests"])

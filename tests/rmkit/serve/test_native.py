@@ -18,7 +18,7 @@ import httpx
 from fastapi import Response
 
 from rmkit.serve.http.app import create_app
-from rmkit.serve.http.idempotency import Replies
+from rmkit.serve.http.idempotency import IdempotencyCache
 from rmkit.serve.settings import ServeSettings
 from rmkit.types import Comparison, Score
 from tests.rmkit.serve.serving import Steered, client_of
@@ -58,7 +58,7 @@ def rewards(answer: Any) -> list[Any]:
 def test_scores_come_out_whole_and_in_order() -> None:
     rich = Steered(name="rich")
     whole = Score(
-        1.5, std=0.25, steps=(0.5, 1.5), aspects={"kind": 2.0}, rationale="why", normalised=0.75, truncated=True
+        1.5, std=0.25, steps=(0.5, 1.5), aspects={"kind": 2.0}, rationale="why", normalized=0.75, truncated=True
     )
     rich.score = lambda batch: [[whole, Score.failed("no")] for _ in batch]  # type: ignore[method-assign]
     answer = ask(one_item("a", [{"role": "assistant", "content": "b"}]), rich)
@@ -73,7 +73,7 @@ def test_scores_come_out_whole_and_in_order() -> None:
     assert first == {
         "value": 1.5,
         "reward": 1.5,
-        "normalised": 0.75,
+        "normalized": 0.75,
         "components": {},
         "truncated": True,
         "std": 0.25,
@@ -285,7 +285,7 @@ def test_groups_are_transformed_within_a_request() -> None:
         {"prompt": "q", "completions": ["aa", "aaaaaa"], "group_id": "h"},
         {"prompt": "r", "completions": ["aaaaa"]},
     ]
-    assert rewards(ask({"items": items, "transform": "centre"})) == [[-1, None], [1], [-2, 2], [0]]
+    assert rewards(ask({"items": items, "transform": "center"})) == [[-1, None], [1], [-2, 2], [0]]
     assert rewards(ask({"items": items, "transform": "z_score"})) == [[-1, None], [1], [-1, 1], [0]]
     answer = ask({"items": items, "transform": "leave_one_out"})
     assert rewards(answer) == [[-2, None], [2], [-4, 4], [None]]
@@ -296,7 +296,7 @@ def test_groups_are_transformed_within_a_request() -> None:
 def test_requests_of_one_group_wait_for_each_other() -> None:
     async def test(client: httpx.AsyncClient) -> None:
         def part(text: str, **more: Any) -> Any:
-            body = {**one_item(text, group_id="g", group_size=3), "transform": "centre", **more}
+            body = {**one_item(text, group_id="g", group_size=3), "transform": "center", **more}
             return client.post("/rmkit/v1/score", json=body)
 
         answers = await asyncio.gather(part("a"), part("aaa"), part("aaaaa"))
@@ -323,12 +323,12 @@ ODD_NUMBERS = {
 def test_an_odd_number_makes_its_own_completion_unscored_and_moves_no_other(odd: str) -> None:
     """Tests 1, ?, 4, 7 over lengths 1 to 4, mixed as tests + 10 * length: 11, ?, 34, 47."""
     right = {
-        "centre": [11 - 92 / 3, None, 34 - 92 / 3, 47 - 92 / 3],
+        "center": [11 - 92 / 3, None, 34 - 92 / 3, 47 - 92 / 3],
         "leave_one_out": [11 - 81 / 2, None, 34 - 58 / 2, 47 - 45 / 2],
         "rank": [0, None, 0.5, 1],
     }
     spread = statistics.pstdev([11, 34, 47])
-    right["z_score"] = [one if one is None else one / spread for one in right["centre"]]
+    right["z_score"] = [one if one is None else one / spread for one in right["center"]]
     for transform, expected in right.items():
         body = {
             **one_item("a", "aa", "aaa", "aaaa", components={"tests": [1, "?", 4, 7]}),
@@ -362,7 +362,7 @@ def test_huge_numbers_are_answered_and_what_no_number_holds_says_so() -> None:
     too_large = "the transformed reward is too large for a number"
     assert asked([1.5e308, -1.5e308], "leave_one_out") == [(None, too_large)] * 2
     overflow = "the mix of its components is inf, not a finite number"
-    assert asked([1e308, 3.0, 1.0], "centre", weight=10.0) == [(None, overflow), (10, None), (-10, None)]
+    assert asked([1e308, 3.0, 1.0], "center", weight=10.0) == [(None, overflow), (10, None), (-10, None)]
 
 
 @pytest.mark.parametrize("weight", ["NaN", "Infinity", "-Infinity", "1e400"])
@@ -377,17 +377,17 @@ def test_a_weight_that_is_no_number_refuses_the_request(weight: str) -> None:
 
 
 def test_a_group_across_a_hot_swap_has_no_reward_and_says_so() -> None:
-    """Two scales, 100 apart: a group of both would be centred to -50 and 50."""
+    """Two scales, 100 apart: a group of both would be centered to -50 and 50."""
 
     async def test(client: httpx.AsyncClient) -> None:
         batcher = client._transport.app.state.engine.batchers["steered"]  # type: ignore[attr-defined]
 
         def part(text: str, **more: Any) -> Any:
-            body = {**one_item(text, group_id="g", group_size=2), "transform": "centre", **more}
+            body = {**one_item(text, group_id="g", group_size=2), "transform": "center", **more}
             return asyncio.create_task(client.post("/rmkit/v1/score", json=body))
 
         first = part("a")
-        while not client._transport.app.state.barrier.waiting:  # type: ignore[attr-defined]
+        while not client._transport.app.state.gather.waiting:  # type: ignore[attr-defined]
             await asyncio.sleep(0.001)
         batcher.swap(Steered(offset=100))
         for answer, value in zip(await asyncio.gather(first, part("aaa")), (1, 103), strict=True):
@@ -403,7 +403,7 @@ def test_a_group_across_a_hot_swap_has_no_reward_and_says_so() -> None:
 def test_requests_with_different_mixes_are_different_groups() -> None:
     async def test(client: httpx.AsyncClient) -> None:
         def part(text: str, weight: float) -> Any:
-            more = {"mix": {"reward": weight}, "transform": "centre"}
+            more = {"mix": {"reward": weight}, "transform": "center"}
             return client.post("/rmkit/v1/score", json={**one_item(text, group_id="g", group_size=2), **more})
 
         answers = await asyncio.gather(part("a", 1), part("aa", 10), part("aaa", 1), part("aaaa", 10))
@@ -479,7 +479,7 @@ def test_an_idempotency_key_of_a_refused_request_may_come_again() -> None:
 
 
 def test_an_idempotent_request_costs_the_same_however_many_keys_are_known() -> None:
-    replies = Replies(room_bytes=2**30)
+    replies = IdempotencyCache(room_bytes=2**30)
 
     async def answer() -> Response:
         return Response(b"{}")
@@ -503,7 +503,7 @@ def test_an_idempotent_request_costs_the_same_however_many_keys_are_known() -> N
 
 
 def test_many_small_answers_fill_the_room_too() -> None:
-    replies = Replies(room_bytes=100_000)
+    replies = IdempotencyCache(room_bytes=100_000)
 
     async def answer() -> Response:
         return Response(b"{}")

@@ -234,7 +234,7 @@ def test_with_tokens_any_name_will_do() -> None:
     asyncio.run(test())
 
 
-def test_no_path_forges_or_colours_a_log_line(service: Running, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_path_forges_or_colors_a_log_line(service: Running, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="rmkit.serve.access")
     path = "/x%0aPOST%20/rmkit/v1/admin/swap%20200%1b[2J%c2%9b31m%e2%80%ae"
     httpx.get(service.url() + path, timeout=15)

@@ -52,7 +52,7 @@ class OwnPostgres:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._programs, self._demoted = postgres._programs(), postgres._demoted(folder)
-        postgres._initialise(self._programs, folder, self._demoted)
+        postgres._initialize(self._programs, folder, self._demoted)
         self.start()
         self.url = postgres.url(folder, "postgres")
 
@@ -109,12 +109,12 @@ class Soak:
         assert values(answer) == right(answer, texts)
 
     async def odd_numbers(self) -> None:
-        """Three tests of which one is odd; the other two are centred as if it were not there."""
+        """Three tests of which one is odd; the other two are centered as if it were not there."""
         texts, odd, at = self.texts(3), self.draw.choice(ODD), self.draw.randrange(3)
         tests: list[Any] = [self.draw.randint(-9, 9) for _ in texts]
         tests[at] = "?"
         more = {"components": {"t": tests}}
-        content = body(texts, item=more, mix={"t": 2, "reward": 1}, transform="centre").replace('"?"', odd)
+        content = body(texts, item=more, mix={"t": 2, "reward": 1}, transform="center").replace('"?"', odd)
         answer = (await self.post(ROUTE, content)).json()
         scores = right(answer, texts)
         sums = [math.nan if t == "?" else 2 * t + v for t, v in zip(tests, scores, strict=True)]
@@ -146,7 +146,7 @@ class Soak:
         async def part(text: str, pause: float) -> Any:
             await asyncio.sleep(pause)
             item = {"group_id": name, "group_size": GROUP}
-            content = body([text], item=item, transform="centre", timeout_s=30)
+            content = body([text], item=item, transform="center", timeout_s=30)
             return (await self.post(ROUTE, content, timed=False)).json()
 
         answers = await asyncio.gather(*(part(*one) for one in zip(texts, pauses, strict=True)))

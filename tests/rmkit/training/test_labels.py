@@ -1,4 +1,4 @@
-"""Training on ratings, reactions and step labels: data, losses, heads, artefacts, faults."""
+"""Training on ratings, reactions and step labels: data, losses, heads, artifacts, faults."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_ratings_that_do_not_fit_are_refused(data: Any, objective: str, more: An
         {"aspects": ("a",), "aspect_weights": (0.0,)},
         {"aspects": ("a", "b"), "aspect_weights": (1.0,)},
         {"negatives_kept": 0.0},
-        {"objective": "regression", "centring": 0.1},
+        {"objective": "regression", "centering": 0.1},
         {"step_separator": ""},
     ],
 )
@@ -275,7 +275,7 @@ def test_soft_step_labels_and_rows_without_any(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize("objective", ["regression", "ordinal"])
-def test_ratings_train_into_an_artefact_that_reloads(
+def test_ratings_train_into_an_artifact_that_reloads(
     checkpoint: Make, home: Path, objective: str, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForSequenceClassification
@@ -406,7 +406,7 @@ def test_a_causal_process_model_never_looks_ahead(process_result: Make) -> None:
     assert whole.steps[:2] == pytest.approx(part.steps, abs=1e-5)
 
 
-def test_a_process_artefact_that_was_changed_does_not_load(process_result: Make, tmp_path: Path) -> None:
+def test_a_process_artifact_that_was_changed_does_not_load(process_result: Make, tmp_path: Path) -> None:
     result, model = process_result("llama")
     [[long]] = model.score([asked("the Yes sky is quick\n\n" * 40)])
     assert long.unscored

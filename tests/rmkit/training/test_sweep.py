@@ -88,7 +88,7 @@ def test_what_is_done_is_not_repeated_and_what_is_broken_off_goes_on(data: Path,
     assert calls[-1] == (1e-5, 3, "hh-lr1e-05-seed3", True)  # resumed
 
 
-def test_an_artefact_of_other_settings_is_not_taken(data: Path, home: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_an_artifact_of_other_settings_is_not_taken(data: Path, home: Path, tmp_path: Path) -> None:  # noqa: F811
     chosen = ExplicitConfig(model="x")
     train = fake({"dataset": dataset_of(data)}, [])
     options: dict[str, Any] = {"output": tmp_path / "hh", "train": train}

@@ -1,4 +1,4 @@
-"""Training end to end on a tiny model: data, steps, resume, adapters, faults, artefact."""
+"""Training end to end on a tiny model: data, steps, resume, adapters, faults, artifact."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def pair_item(first: str, second: str) -> Candidates:
 
 
 @pytest.mark.parametrize("family", ["llama", "bert"])
-def test_train_learns_and_leaves_a_verified_artefact(
+def test_train_learns_and_leaves_a_verified_artifact(
     base_model: Make, data: Path, home: Path, family: str, tmp_path: Path
 ) -> None:
     chosen = settings(base_model(family), epochs=4.0 if family == "llama" else 6.0, rows_per_step=8)
@@ -391,8 +391,8 @@ def test_objectives_see_the_right_scores() -> None:
     pairs = bradley_terry(torch.tensor([-1.0, 2.0, 0.1]), torch.tensor([0.5, 0.3, 0.3]))
     assert found.tolist() == pytest.approx([2 * pairs[0].item(), (pairs[1] + pairs[2]).item() / 2])
 
-    centred = row_losses(scores, rows, replace(config, centring=0.1))
-    assert (centred - found).tolist() == pytest.approx([2 * 0.1 * 0.25, 0.1 * 2.4**2], rel=1e-5)
+    centered = row_losses(scores, rows, replace(config, centering=0.1))
+    assert (centered - found).tolist() == pytest.approx([2 * 0.1 * 0.25, 0.1 * 2.4**2], rel=1e-5)
 
     ranked = [replace(rows[0], ranks=(1, 0)), replace(rows[1], ranks=(0, 2, 1))]
     luce = row_losses(scores, ranked, replace(config, objective="plackett_luce"))
@@ -415,7 +415,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("margin", "soft_
 @pytest.mark.parametrize("objective", ["ties", "plackett_luce", "pro", *SLOW])
 def test_every_objective_trains(base_model: Make, data: Path, tmp_path: Path, objective: str) -> None:
     trainer, _ = make_trainer(
-        settings(base_model("llama"), objective=objective, centring=0.01, epochs=1.5), data, tmp_path
+        settings(base_model("llama"), objective=objective, centering=0.01, epochs=1.5), data, tmp_path
     )
     trainer.train()
     losses = logged(trainer)
@@ -464,7 +464,7 @@ def test_two_processes_train_like_one(base_model: Make, data: Path, home: Path, 
 
 
 def test_bad_settings_are_refused() -> None:
-    for bad in ({"label_noise": 0.5}, {"rows_per_step": 0}, {"warmup_share": 1.0}, {"centring": -1.0}):
+    for bad in ({"label_noise": 0.5}, {"rows_per_step": 0}, {"warmup_share": 1.0}, {"centering": -1.0}):
         with pytest.raises(ConfigError, match=next(iter(bad))):
             ExplicitConfig(model="x", **bad)
 

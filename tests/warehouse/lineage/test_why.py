@@ -47,7 +47,7 @@ def told(
     _supersede(connection)
     insert = "INSERT INTO run VALUES (?, 'recipe', 'clean', '{}', NULL, '{}', 'done', now(), now())"
     connection.execute(insert, [RUN]).fetchall()
-    for number, step in enumerate(["normalise", "quality", "split"], 1):
+    for number, step in enumerate(["normalize", "quality", "split"], 1):
         values = [RUN, number, step]
         connection.execute("INSERT INTO step_result VALUES (?, ?, ?, '{}', 2, 1, 1, 0.1, NULL)", values).fetchall()
     (keep,), (drop,) = connection.sql(
@@ -109,7 +109,7 @@ def test_a_dropped_row_says_by_which_step_and_why(told: duckdb.DuckDBPyConnectio
     lines = row_text(facts).splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("  recipe clean"))
     assert lines[at].endswith("dropped it")
-    assert lines[at + 1].strip() == "1. normalise: kept"
+    assert lines[at + 1].strip() == "1. normalize: kept"
     assert lines[at + 2].strip().startswith("2. quality: dropped example")
     assert lines[at + 2].endswith("tie [p=0.5]")
     assert not any("3. split" in line for line in lines)
@@ -117,7 +117,7 @@ def test_a_dropped_row_says_by_which_step_and_why(told: duckdb.DuckDBPyConnectio
 
 def test_the_text_names_all_of_it(told: duckdb.DuckDBPyConnection) -> None:
     text = row_text(why(told, "r-1"))
-    for piece in ("written by gpt", "written by: not recorded", "toy line 11, row r-1", "licence MIT", "revision r9",
+    for piece in ("written by gpt", "written by: not recorded", "toy line 11, row r-1", "license MIT", "revision r9",
                   "toy/ann (human)", "because: it answers the question", "superseded by 00000000", "confidence 0.25",
                   "after 1.5 s", "2026-02-03 04:05:06", "1 = 2", "toy@v2", "tag gold", "branch main", "weight 2",
                   "recipe clean", "kept it"):  # fmt: skip
@@ -246,7 +246,7 @@ def test_shortening_keeps_both_ends() -> None:
     assert shorten("a" * 50 + "b" * 50, 20) == "a" * 10 + " … " + "b" * 7
 
 
-def test_no_stored_text_colours_the_answer_or_adds_a_line_to_it(
+def test_no_stored_text_colors_the_answer_or_adds_a_line_to_it(
     connection: duckdb.DuckDBPyConnection,
     load: Callable[..., LoadReport],
     make_unit: Callable[..., dict[str, Any]],

@@ -46,7 +46,7 @@ def version_id(connection: duckdb.DuckDBPyConnection, load: Load, make_unit: Mak
 
 
 def story(load: Load, make_unit: Make, into: duckdb.DuckDBPyConnection | None = None) -> int:
-    """toy@v1: three pairs (one a tie), a list of three; train and test; file licence MIT, one row unknown."""
+    """toy@v1: three pairs (one a tie), a list of three; train and test; file license MIT, one row unknown."""
     win = {"rater": "h", "ranks": [0, 1]}
     load(
         [
@@ -99,7 +99,7 @@ def test_the_manifest_says_what_is_there(connection: duckdb.DuckDBPyConnection, 
     assert source["sha256"] == "a" * 64
     text = (folder / "manifest.json").read_text() + (folder / "README.md").read_text()
     assert str(home) not in text
-    assert "1 rows of unknown licence" in manifest["gaps"]
+    assert "1 rows of unknown license" in manifest["gaps"]
 
 
 def test_the_trainers_side_reads_it(connection: duckdb.DuckDBPyConnection, version_id: int) -> None:
@@ -334,7 +334,7 @@ def test_a_release_never_holds_a_blocked_or_erased_row(
     commit(EIGHT, "d", "(SELECT example_id, 'train' AS split, 1.0 AS weight FROM example)", message="", author="")
     said: dict[int, set[str]] = {unit: set() for unit in range(8)}
     for (unit, _), license in zip(rows, licenses, strict=True):
-        said[unit].add(license or "CC0-1.0")  # the generated source's own licence
+        said[unit].add(license or "CC0-1.0")  # the generated source's own license
     free = all(restriction(name) < 2 or name in allowed for unit in said.keys() - gone for name in said[unit])
     with tempfile.TemporaryDirectory() as folder:
         try:

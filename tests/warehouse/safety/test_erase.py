@@ -99,7 +99,7 @@ def test_rewritten_versions_of_a_text_go_too(
         row["prompt"] = row["prompt"].replace(" ", "")
         row["responses"] = [text.replace(" ", "") for text in row["responses"]]
     name = store_examples(connection, pa.Table.from_pylist(rows, schema=EXAMPLE_SCHEMA), run_id=uuid.uuid4())
-    commit(connection, "toy", name, message="normalised", author="t")
+    commit(connection, "toy", name, message="normalized", author="t")
     assert assistant_message("x") in texts(connection)
     erase(connection, prompt_id(" p " if start == "original" else "p"), reason="r", actor="a")
     assert not {user_message(" p "), user_message("p")} & texts(connection)

@@ -1,4 +1,4 @@
-"""Checkout: columns, order, licences, votes, erased rows; agreement with plain SQL."""
+"""Checkout: columns, order, licenses, votes, erased rows; agreement with plain SQL."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_lists_and_singles_keep_their_lengths(connection: duckdb.DuckDBPyConnect
     assert single["license"] == "CC-BY-4.0"  # the row's own beats the file's
 
 
-def test_the_most_restrictive_licence_wins(
+def test_the_most_restrictive_license_wins(
     connection: duckdb.DuckDBPyConnection, version_id: int, load: Load, make_unit: Make
 ) -> None:
     again = make_unit(9, "pair", ["bad", "good"], {"rater": "h3", "ranks": [1, 0]}, source_row="other-9", subset="s2")

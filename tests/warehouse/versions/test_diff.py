@@ -21,7 +21,7 @@ SHARED = empty_warehouse()
 
 @pytest.fixture
 def two() -> duckdb.DuckDBPyConnection:
-    """d@v1 and d@v2: 0 stays, 2 changes split, 4 is relabelled as 5, 6 leaves, 8 and 9 (one unit) come."""
+    """d@v1 and d@v2: 0 stays, 2 changes split, 4 is relabeled as 5, 6 leaves, 8 and 9 (one unit) come."""
     forget(SHARED)
     put(SHARED, "d", {0: ("train", 1.0), 2: ("train", 1.0), 4: ("train", 1.0), 6: ("test", 1.0)})
     put(SHARED, "d", {0: ("train", 1.0), 2: ("test", 1.0), 5: ("train", 2.0), 8: (None, 1.0), 9: (None, 1.0)})
@@ -30,9 +30,9 @@ def two() -> duckdb.DuckDBPyConnection:
 
 def test_counts(two: duckdb.DuckDBPyConnection) -> None:
     found = diff(two, 1, 2)
-    assert (found.added, found.removed, found.relabelled, found.changed) == (2, 1, 1, 1)
+    assert (found.added, found.removed, found.relabeled, found.changed) == (2, 1, 1, 1)
     back = diff(two, 2, 1)
-    assert (back.added, back.removed, back.relabelled, back.changed) == (1, 2, 1, 1)
+    assert (back.added, back.removed, back.relabeled, back.changed) == (1, 2, 1, 1)
     assert diff(two, 2, 2).empty
     assert not found.empty
 
@@ -43,7 +43,7 @@ def test_rows(two: duckdb.DuckDBPyConnection) -> None:
         ("added", None, 8, 4, None, None, None, 1.0),
         ("added", None, 9, 4, None, None, None, 1.0),
         ("changed", 2, 2, 1, "train", "test", 1.0, 1.0),
-        ("relabelled", 4, 5, 2, "train", "train", 1.0, 2.0),
+        ("relabeled", 4, 5, 2, "train", "train", 1.0, 2.0),
         ("removed", 6, None, 3, "test", None, 1.0, None),
     ]
     assert [row["new_id"] or row["old_id"] for row in diff_rows(two, 1, 2, limit_per_kind=1).to_pylist()] == [
@@ -64,15 +64,15 @@ def test_a_row_that_left_and_came_back_differs_only_by_its_state(two: duckdb.Duc
     put(two, "d", {0: ("train", 1.0), 5: ("train", 2.0)})
     put(two, "d", {0: ("train", 3.0), 2: ("train", 1.0), 5: ("train", 2.0), 8: ("dev", 1.0), 9: (None, 1.0)})
     back = diff(two, 2, 4)  # 0 is weighed anew; 2 and 8 came back in another split, 9 as it was
-    assert (back.added, back.removed, back.relabelled, back.changed) == (0, 0, 0, 3)
+    assert (back.added, back.removed, back.relabeled, back.changed) == (0, 0, 0, 3)
     whole = diff(two, 1, 4)  # 2 ended in the split it began in
-    assert (whole.added, whole.removed, whole.relabelled, whole.changed) == (2, 1, 1, 1)
+    assert (whole.added, whole.removed, whole.relabeled, whole.changed) == (2, 1, 1, 1)
 
 
 def test_versions_of_unrelated_datasets(two: duckdb.DuckDBPyConnection) -> None:
     put(two, "e", {0: ("train", 1.0), 2: ("dev", 1.0), 10: ("train", 1.0)})
     found = diff(two, 1, 3)
-    assert (found.added, found.removed, found.relabelled, found.changed) == (1, 2, 0, 1)
+    assert (found.added, found.removed, found.relabeled, found.changed) == (1, 2, 0, 1)
 
 
 def test_unknown_versions(two: duckdb.DuckDBPyConnection) -> None:
@@ -105,12 +105,12 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 @pytest.mark.usefixtures("story")
 def test_the_diff_command(capsys: pytest.CaptureFixture[str]) -> None:
     text = call(capsys, "diff", "toy@v1", "toy", "--rows", "5")
-    assert text.splitlines()[0] == "toy@v1 -> toy@v2: 1 added, 0 removed, 1 relabelled, 0 changed"
+    assert text.splitlines()[0] == "toy@v1 -> toy@v2: 1 added, 0 removed, 1 relabeled, 0 changed"
     assert [line.split()[0] for line in text.splitlines()[1:]] == ["+", "~"]
     assert "three" in text
     assert "p=1.00/0.00 (votes) -> " in text.replace("p=0.00/1.00 (votes) -> ", "p=1.00/0.00 (votes) -> ")
     result = json.loads(call(capsys, "diff", "toy@v1", "toy@v2", "--rows", "5", "--json"))
-    assert (result["added"], result["relabelled"]) == (1, 1)
+    assert (result["added"], result["relabeled"]) == (1, 1)
     assert {row["prompt"] for row in result["rows"]} == {"two", "three"}
 
 

@@ -82,7 +82,7 @@ def test_committing_the_same_again_writes_nothing(connection: duckdb.DuckDBPyCon
     assert connection.sql("SELECT count(*) FROM delta").fetchall() == [(1,)]
 
 
-def test_empty_splits_and_null_weights_are_normalised(connection: duckdb.DuckDBPyConnection) -> None:
+def test_empty_splits_and_null_weights_are_normalized(connection: duckdb.DuckDBPyConnection) -> None:
     version = commit(
         connection, "d", "(SELECT 1 AS example_id, '' AS split, NULL::DOUBLE AS weight)", message="", author=""
     )

@@ -225,6 +225,4 @@ def _check_rows(connection: duckdb.DuckDBPyConnection, model: Model, last: int) 
             assert state.pop(row["old_id"]) == (row["old_split"], row["old_weight"])
     state |= {row["new_id"]: (row["new_split"], row["new_weight"]) for row in rows if row["new_id"] is not None}
     assert state == model.state[last]
-    assert all(
-        row["old_id"] // 2 == row["new_id"] // 2 == row["unit_id"] for row in rows if row["what"] == "relabelled"
-    )
+    assert all(row["old_id"] // 2 == row["new_id"] // 2 == row["unit_id"] for row in rows if row["what"] == "relabeled")

@@ -79,7 +79,7 @@ def test_every_form_of_input_gives_the_logit_of_plain_transformers(
     )
 
 
-def test_an_over_long_reply_is_refused_and_its_neighbours_are_scored_where_the_dialect_can_say_so(
+def test_an_over_long_reply_is_refused_and_its_neighbors_are_scored_where_the_dialect_can_say_so(
     client: TestClient, tokenizer: Any
 ) -> None:
     long = tokenizer.apply_chat_template(LONG, tokenize=False)

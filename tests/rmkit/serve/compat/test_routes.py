@@ -18,7 +18,7 @@ pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
 from rmkit.errors import ConfigError, UsageError
-from rmkit.models.wrappers.calibrated import CalibratedModel, Calibration, Normalisation
+from rmkit.models.wrappers.calibrated import CalibratedModel, Calibration, Normalization
 from rmkit.serve.compat import DIALECTS, dialect, mount
 from rmkit.serve.compat.policy_readers import built_in_readers
 from rmkit.serve.compat.template_markers import PADS
@@ -194,8 +194,8 @@ def test_calibration_laid_over_a_model_changes_nothing_in_the_dialects(
     model = Chatty(tokenizer, chatml)
     config = type("Config", (), {"problem_type": "regression"})()
     model.module = type("Module", (), {"classifier": type("C", (), {"config": config})()})()  # type: ignore[attr-defined]
-    scale = Normalisation(mean=1.0, scale=2.0)
-    calibration = Calibration(fingerprint=model.info.fingerprint, normalisation=scale)
+    scale = Normalization(mean=1.0, scale=2.0)
+    calibration = Calibration(fingerprint=model.info.fingerprint, normalization=scale)
     ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"]
     with local_client(create_app({"c": CalibratedModel(model, calibration)})) as calibrated:
         assert post(calibrated, "/vllm/classify", {"input": ids})["data"][0]["probs"] == [VALUE]

@@ -259,21 +259,21 @@ def test_templates_of_real_families_teach_their_markers() -> None:
         Message("user", "1 < 2?"),
         Message("assistant", "Yes."),
     ]
-    learnt, refused = 0, []
+    learned, refused = 0, []
     for path in trl_templates():
         try:
             reader = TemplateReader(PolicyTemplate(name=path.stem, source=path.read_text(), bos="<BOS>", eos="<EOS>"))
         except ConfigError:
             refused.append(path.stem)
             continue
-        learnt += 1
+        learned += 1
         shapes = [talk, talk[:2]] + (
             [[Message("system", "Be kind."), *talk]] if "system" in reader._markers.before else []
         )
         for messages in shapes:
             assert messages_of(reader.read(reader.render(tuple(messages)))) == messages, path.stem
     assert {name.split("_")[0] for name in refused} <= {"idefics3", "llava", "smolvlm"}  # they take lists of parts only
-    assert learnt > 10 * len({name.split("_")[0] for name in refused})
+    assert learned > 10 * len({name.split("_")[0] for name in refused})
 
 
 @pytest.mark.parametrize("filler", [" ", "<pad>", "<|im_end|>", "[INST]", "a<|endoftext|> "])

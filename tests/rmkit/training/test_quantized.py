@@ -26,8 +26,8 @@ from tests.rmkit.training.test_training import Make, base_model, data, make_trai
 
 def test_it_takes_adapters_a_package_and_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="set lora_rank"):
-        ExplicitConfig(model="x", quantise="nf4")
-    config = ExplicitConfig(model="x", quantise="nf4", lora_rank=4)
+        ExplicitConfig(model="x", quantize="nf4")
+    config = ExplicitConfig(model="x", quantize="nf4", lora_rank=4)
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else found(name))
     with pytest.raises(MissingExtraError, match=r"bitsandbytes is not installed; run: pip install 'rmkit\[gpu\]'"):
@@ -57,7 +57,7 @@ def test_adapters_and_head_go_into_the_original_weights(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Trained here over unquantised weights, where merging anew must give exactly what merging in place gives."""
+    """Trained here over unquantized weights, where merging anew must give exactly what merging in place gives."""
     config = settings(base_model("llama"), lora_rank=4, learning_rate=1e-2, epochs=1.0)
     trainer, rows = make_trainer(config, data, tmp_path / "run")
     untouched = storable(trainer.model, config)
@@ -72,7 +72,7 @@ def test_adapters_and_head_go_into_the_original_weights(
         return loaded(config, head, **options)
 
     monkeypatch.setattr(training_model, "_loaded", watched)
-    made = storable(trainer.model, replace(config, quantise="nf4"))
+    made = storable(trainer.model, replace(config, quantize="nf4"))
     assert loads == [{"dtype": "float32"}]  # the original, not its rounding
     found = validate(made, rows["validation"], batch_tokens=600)
     assert found.margin.tolist() == pytest.approx(trained.margin.tolist(), abs=1e-4)
