@@ -125,7 +125,10 @@ def _prioritize(ledger: Ledger, options: Any) -> int:
     from labeling_ui.learning.rank_items import prioritize
 
     summary = prioritize(ledger, open_project(ledger, options.name), options.strategy, models=options.model)
-    text = f"{options.name}: {summary['items']} items ordered by {options.strategy}; a running studio takes it up on restart"
+    text = (
+        f"{options.name}: {summary['items']} items ordered by {options.strategy}; a running studio takes it up on "
+        "restart"
+    )
     console.emit(summary, as_json=options.json, text=text)
     return 0
 

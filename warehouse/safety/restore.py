@@ -178,8 +178,8 @@ def verified(source: Path) -> dict[str, Any]:
         actual: dict[str, Any] = described(path) if path.is_file() else {"bytes": 0, "sha256": "no file"}
         if actual["sha256"] != entry["sha256"]:
             raise DataError(
-                f"{path} is damaged: {actual['bytes']} bytes, sha256 {actual['sha256'][:12]}, expected {entry['bytes']} "
-                f"and {entry['sha256'][:12]}; nothing was touched, use another backup"
+                f"{path} is damaged: {actual['bytes']} bytes, sha256 {actual['sha256'][:12]}, expected "
+                f"{entry['bytes']} and {entry['sha256'][:12]}; nothing was touched, use another backup"
             )
     return manifest
 
