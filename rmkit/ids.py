@@ -8,6 +8,7 @@ warehouse stores messages as this very text, so there `left(sha256(messages), 32
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -89,7 +90,9 @@ def digest(parts: Sequence[str]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes, read in pieces."""
+    """Hex SHA-256 of a file's bytes, read in pieces. OSError for a pipe or a device, which may never end."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -61,6 +61,8 @@ def _connect(path: Path, *, read_only: bool, wait_s: float) -> duckdb.DuckDBPyCo
         raise StoreError(
             f"cannot create {path.parent}: {error.strerror}; set RMKIT_HOME to a writable folder"
         ) from error
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise StoreError(f"cannot open the warehouse: {path} is not a file; move it away or set RMKIT_HOME")
     while True:
         try:
             return duckdb.connect(str(path), read_only=read_only, config=config)

@@ -94,6 +94,8 @@ class SqliteLedger:
         if read_only:
             self._read("SELECT 1", ())
             return
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise StoreError(f"cannot open the ledger: {path} is not a file; move it away or set RMKIT_HOME")
         with self._errors("open"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._reader = self._connect()

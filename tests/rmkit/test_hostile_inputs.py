@@ -119,6 +119,15 @@ def test_a_warehouse_whose_first_writer_was_killed_holds_no_data_yet(
     assert "holds no data yet; bring some in with: rmkit ingest FILE" in one_line(capsys, cli.main(["datasets"]))
 
 
+@pytest.mark.parametrize(("name", "command"), [("warehouse.duckdb", "datasets"), ("ledger.sqlite", "sync")])
+def test_a_pipe_in_the_place_of_a_store_is_refused(
+    name: str, command: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.mkdir()
+    os.mkfifo(home / name)
+    assert "is not a file; move it away" in one_line(capsys, cli.main([command]))
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from rmkit.atomic import draft_folder, put
 from rmkit.cli.display import emit, parser
+from rmkit.config import read_object
 from rmkit.data.example import MANIFEST, read_manifest
 from rmkit.errors import DataError, StoreError, UsageError
 from rmkit.ids import content_hash, file_sha256
@@ -155,10 +156,9 @@ def _is_there(folder: Path, draft: Path, manifest: dict[str, Any]) -> bool:
 
 def _manifest_of(folder: Path) -> dict[str, Any] | None:
     try:
-        document: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_object(folder / MANIFEST, raises=DataError, hint="export again")
+    except DataError:
         return None
-    return document
 
 
 def _identical(one: Path, other: Path) -> bool:
