@@ -148,6 +148,18 @@ def test_odd_restore_manifests(
     assert why in one_line(capsys, cli.main(["restore", str(tmp_path / "backup")]))
 
 
+def test_an_export_whose_rows_are_none(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Hashes that fit again do not make a file Parquet."""
+    folder = write_export(tmp_path / "export", kind_rows(4))
+    [rows] = folder.glob("*.parquet")
+    rows.write_bytes(b"no Parquet")
+    facts = {"files": {rows.name: {"sha256": file_sha256(rows)}}, "ref": "toy@v1", "digest": "0", "rows_digest": "0"}
+    (folder / "manifest.json").write_text(json.dumps(facts | {"complete": True}))
+    assert "cannot be read as rows" in one_line(capsys, cli.main(["export", "--verify", str(folder)]))
+    (folder / "manifest.json").write_text(json.dumps(facts))
+    assert "no 'complete' in it" in one_line(capsys, cli.main(["export", "--verify", str(folder)]))
+
+
 @pytest.mark.parametrize("text", ["a = " + DEEP, "a = " + "9" * 5000, "a = 1\na = 2", "\ud800"])
 def test_a_toml_that_cannot_be_read_is_a_config_error(text: str, tmp_path: Path) -> None:
     (tmp_path / "odd.toml").write_bytes(text.encode("utf-8", "surrogatepass"))

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rmkit.data.example import read_manifest
+from rmkit.data.example import MANIFEST, read_manifest
 from rmkit.errors import DataError
 from rmkit.ids import file_sha256
 from warehouse.sql import run
@@ -152,12 +152,19 @@ def verify_export(folder: Path) -> dict[str, Any]:
     Raises DataError naming the first file that is missing or differs, or the digest that does not match.
     """
     manifest = read_manifest(folder)
+    for key in ("ref", "digest", "rows_digest", "complete"):
+        if key not in manifest:
+            raise DataError(f"{folder / MANIFEST}: no {key!r} in it; export the version again")
     for name, facts in manifest["files"].items():
         if not (folder / name).is_file():
             raise DataError(f"{folder}: {name} is missing; export the version again: rmkit export {manifest['ref']}")
-        if (got := file_sha256(folder / name)) != facts["sha256"]:
-            raise DataError(f"{folder}: {name} has sha256 {got}, the manifest says {facts['sha256']}; export it again")
-    got = digest_rows(set(_identities(folder, manifest)))
+        if (got := file_sha256(folder / name)) != facts.get("sha256"):
+            stated = facts.get("sha256")
+            raise DataError(f"{folder}: {name} has sha256 {got}, the manifest says {stated}; export it again")
+    try:
+        got = digest_rows(set(_identities(folder, manifest)))
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{folder} cannot be read as rows: {error}; export it again") from error
     if got != manifest["rows_digest"]:
         raise DataError(f"{folder}: the rows have digest {got}, the manifest says {manifest['rows_digest']}")
     if manifest["complete"] and got != manifest["digest"]:
