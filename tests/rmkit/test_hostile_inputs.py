@@ -179,7 +179,7 @@ def test_an_object_has_its_keys_or_says_which_not(tmp_path: Path) -> None:
 
 FULL = """
 import resource, signal, sys
-from rmkit import cli
+from rmkit.cli import main as cli
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 status = cli.main(["--help"])
 import rmkit.training.command, rmkit.scoring.command, sklearn.linear_model, pyarrow.parquet
