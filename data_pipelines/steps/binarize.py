@@ -11,7 +11,9 @@ depend on seed and unit alone.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np
@@ -58,5 +60,11 @@ def _drawn(rewards: list[float], unit: str, config: Config) -> tuple[int, int]:
             return order[0], lower[int(draw.integers(len(lower)))]
         case "halves":
             half = len(order) // 2
-            pairs = [(i, j) for i in order[:half] for j in order[len(order) - half :] if rewards[i] > rewards[j]]
-            return pairs[int(draw.integers(len(pairs)))]
+            upper, lower = order[:half], order[len(order) - half :]
+            # All pairs with a winner are equally likely, but never listed: an upper one beats an end of the lower ones.
+            rising = sorted(rewards[at] for at in lower)
+            beaten = [bisect_left(rising, rewards[at]) for at in upper]
+            until = list(accumulate(beaten))
+            number = int(draw.integers(until[-1]))
+            winner = bisect_right(until, number)
+            return upper[winner], lower[half - until[winner] + number]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from data_pipelines.recipes.recipe import parse_recipe, run_recipe
+from data_pipelines.steps import binarize
 from rmkit.cli import main as cli
 from rmkit.errors import ConfigError
 from rmkit.ids import assistant_message, content_hash
@@ -60,6 +63,20 @@ def test_random_pairs_keep_to_their_halves_and_their_seed(how: str) -> None:
     assert seen == wanted
     again = apply("binarize", rows.sort("id", descending=True), how=how, aspect="rm").kept.sort("id")
     assert again.equals(apply("binarize", rows, how=how, aspect="rm").kept.sort("id"))
+
+
+def test_a_pair_of_halves_is_drawn_as_from_the_list_of_all_of_them() -> None:
+    draw = np.random.default_rng(3)
+    for number in range(200):
+        rewards = draw.integers(0, 4, draw.integers(2, 9)).astype(float).tolist()  # many ties
+        if min(rewards) == max(rewards):
+            continue
+        order = sorted(range(len(rewards)), key=lambda at: -rewards[at])
+        half = len(order) // 2
+        pairs = [(i, j) for i in order[:half] for j in order[len(order) - half :] if rewards[i] > rewards[j]]
+        seed = int.from_bytes(hashlib.sha256(f"0 {number}".encode()).digest()[:8])
+        expected = pairs[int(np.random.default_rng(seed).integers(len(pairs)))]
+        assert binarize._drawn(rewards, str(number), binarize.Config(how="halves")) == expected
 
 
 def test_best_of_n_keeps_the_best_and_says_why_others_go() -> None:
