@@ -1,9 +1,26 @@
-"""The one way from a lower room to an upper one: imports run one way, so what stands above is named and loaded late."""
+"""Names to objects: what is built in, entry points of installed packages, and "module:object".
+
+This table is the only place where a room names what stands above it: imports run one way, so a lower room reaches an
+upper one by `resolve`. Whatever a name stands for is imported when it is asked for.
+
+    group           what the object is models          load(folder, *, check=True, **options) -> RewardModel; usable
+    without a folder where it has a default objectives      an object of rmkit.training.objectives steps           a
+    module or object with Config and step(frame, config, context) -> StepResult sources         a
+    data_pipelines.sources.Source rules           credits(suite, items, answers) -> list[Credit], a scoring rule of
+    evaluation suites dialects        an object with a fastapi `router`, mounted under /NAME; its `bare`, if any,
+    answers POST /NAME itself front_door      functions of upper rooms that `import rmkit` offers upper           what
+    the kernel needs of an upper room
+
+A package adds to a group by an entry point `rmkit.GROUP`; the last is closed.
+"""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
+from functools import cache
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,34 +28,158 @@ from typing import Any
 from rmkit.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]  # where rmkit and its rooms lie side by side
-UPPER = {
-    "export_folder": "warehouse.out.export:export_folder",
-    "train_judge": "data_pipelines.judge.training.command:main",
-    "row_context": "rubrics.row_context:context_of",
-    "rubric_writer": "rubrics.rubric_rm:load",
-    "rubric_clauses": "rubrics.clause_model:load",
+
+BUILT_IN: dict[str, dict[str, str]] = {
+    "models": {
+        "length": "rmkit.models.small.length:load",
+        "lexical": "rmkit.models.small.lexical:load",
+        "frozen": "rmkit.models.small.frozen:load",
+        "pairwise": "rmkit.models.small.pairwise:load",
+        "process-frozen": "rmkit.models.small.process_frozen:load",
+        "explicit": "rmkit.models.transformer.explicit:load",
+        "process": "rmkit.models.transformer.process:load",
+        "implicit": "rmkit.models.transformer.implicit:load",
+        "ensemble": "rmkit.models.wrappers.ensemble:load",
+    },
+    "steps": {
+        name: f"data_pipelines.steps.{name}"
+        for name in (
+            "normalize",
+            "exact_dedup",
+            "near_dedup",
+            "agreement",
+            "aggregate",
+            "quality",
+            "contamination",
+            "split",
+            "subset",
+            "noise",
+            "peer_review",
+            "cross_fit",
+            "uncertainty",
+            "confident_learning",
+            "reward_gap",
+            "relabel",
+            "consistency",
+            "policy_filter",
+            "on_policy",
+            "generate",
+            "score",
+            "best_of_n",
+            "binarize",
+        )
+    },
+    "dialects": {
+        "openrlhf": "rmkit.serve.compat.openrlhf",
+        "vllm": "rmkit.serve.compat.vllm",
+        "sglang": "rmkit.serve.compat.sglang",
+        "llama-factory": "rmkit.serve.compat.llama_factory",
+        "nemo-gym": "rmkit.serve.compat.nemo_gym",
+    },
+    "sources": {  # of the forms that know most rows of a sample, the first is taken
+        "pairs": "data_pipelines.sources.native:PAIRS",
+        "annotators": "data_pipelines.sources.native:ANNOTATORS",
+        "nway": "data_pipelines.sources.native:NWAY",
+        "steps": "data_pipelines.sources.native:STEPS",
+        "rubrics": "data_pipelines.sources.native_feedback:RUBRICS",
+        "edits": "data_pipelines.sources.native_feedback:EDITS",
+        "talks": "data_pipelines.sources.native_feedback:TALKS",
+        "answers": "data_pipelines.sources.native_feedback:ANSWERS",
+        "hh": "data_pipelines.sources.hh:HH",
+        "hh-red-team": "data_pipelines.sources.hh:HH_RED_TEAM",
+        "ultrafeedback": "data_pipelines.sources.ultrafeedback:ULTRAFEEDBACK",
+        "ultrafeedback-binarized": "data_pipelines.sources.ultrafeedback:ULTRAFEEDBACK_BINARIZED",
+        "ultrafeedback-argilla": "data_pipelines.sources.ultrafeedback:ULTRAFEEDBACK_ARGILLA",
+        "helpsteer": "data_pipelines.sources.helpsteer:HELPSTEER",
+        "helpsteer2-preference": "data_pipelines.sources.helpsteer:HELPSTEER2_PREFERENCE",
+        "helpsteer3-preference": "data_pipelines.sources.helpsteer:HELPSTEER3_PREFERENCE",
+        "helpsteer3-edit-quality": "data_pipelines.sources.helpsteer:HELPSTEER3_EDIT_QUALITY",
+        "helpsteer3-edit": "data_pipelines.sources.helpsteer:HELPSTEER3_EDIT",
+        "helpsteer3-principle": "data_pipelines.sources.helpsteer:HELPSTEER3_PRINCIPLE",
+        "helpsteer3-feedback": "data_pipelines.sources.helpsteer:HELPSTEER3_FEEDBACK",
+        "published-rubrics": "data_pipelines.sources.published_rubrics:PUBLISHED_RUBRICS",
+        "shp": "data_pipelines.sources.shp:SHP",
+        "nectar": "data_pipelines.sources.nectar:NECTAR",
+        "webgpt": "data_pipelines.sources.webgpt:WEBGPT",
+        "prm800k": "data_pipelines.sources.prm800k:PRM800K",
+        "argilla": "data_pipelines.sources.argilla:ARGILLA",
+        "label-studio": "data_pipelines.sources.label_studio:LABEL_STUDIO",
+        "trl-stepwise": "data_pipelines.sources.trl:TRL_STEPWISE",
+        "trl-unpaired": "data_pipelines.sources.trl:TRL_UNPAIRED",
+        "trl": "data_pipelines.sources.trl:TRL",
+        "generic": "data_pipelines.sources.generic:GENERIC",
+    },
+    "upper": {
+        "export_folder": "warehouse.out.export:export_folder",
+        "train_judge": "data_pipelines.judge.training.command:main",
+        "row_context": "rubrics.row_context:context_of",
+        "judge_writer": "rubrics.rubric_rm:load",
+        "judge_rubric": "rubrics.clause_model:load",
+    },
 }
+CLOSED = ("upper",)
+
+
+def names(group: str) -> list[str]:
+    """All names of a group: the built-in ones in their order, then those of installed packages, sorted."""
+    return [*BUILT_IN[group], *sorted(set(_entry_points(group)) - set(BUILT_IN[group]))]
+
+
+def resolve(group: str, name: str, *, trusted: bool = False) -> Any:
+    """The object of that name in a group: a built-in one, else an entry point, else, where trusted, "module:object".
+
+    `trusted` says that the name comes from the command line, from Python or from a file given at start; a name read
+    from an artifact or a request never is, since importing a module runs its code. Raises UsageError for an unknown
+    name, for an object that its package cannot give, and where a folder of the user's hides one of rmkit's packages.
+    """
+    if name in BUILT_IN[group]:
+        target = BUILT_IN[group][name]
+        _check_place(target.partition(".")[0])
+        return _load(target)
+    if name in (points := _entry_points(group)):
+        return _loaded(f"the {group} plug-in {name!r} ({points[name].value})", points[name].value)
+    if trusted and ":" in name:
+        return _loaded(f"{name!r}", name)
+    close = difflib.get_close_matches(name, names(group), n=1)
+    hint = f"did you mean {close[0]!r}? there" if close else "there"
+    raise UsageError(f"no {group.removesuffix('s')} {name!r}; {hint} are: {', '.join(names(group))}")
 
 
 def upper(name: str) -> Any:
-    """What stands above under this name. Errors as `resolve`."""
-    return resolve(UPPER[name])
+    """What stands in an upper room under this name of the group `upper`."""
+    return resolve("upper", name)
 
 
-def resolve(target: str) -> Any:
-    """The object that "module:object" names, the module being rmkit's own.
+def _loaded(what: str, target: str) -> Any:
+    try:
+        return _load(target)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{what} cannot be loaded: {error}") from error
 
-    Raises UsageError, before anything of it runs, where a file or folder of the user's has the name of an rmkit room.
-    """
-    name, _, attribute = target.partition(":")
-    room = name.partition(".")[0]
+
+def _load(target: str) -> Any:
+    """The module, or the object in it, that "module" or "module:object.attribute" names."""
+    module, _, path = target.partition(":")
+    loaded: Any = importlib.import_module(module)
+    for attribute in filter(None, path.split(".")):
+        loaded = getattr(loaded, attribute)
+    return loaded
+
+
+@cache
+def _entry_points(group: str) -> dict[str, metadata.EntryPoint]:
+    """The entry points of installed packages by name; looking for them costs tens of milliseconds once."""
+    return {} if group in CLOSED else {point.name: point for point in metadata.entry_points(group=f"rmkit.{group}")}
+
+
+def _check_place(room: str) -> None:
+    """Raises UsageError, before anything of it runs, where a user's file or folder has the name of an rmkit room."""
     place = _place(room)
     if place is not None and ROOT not in place.parents:
         raise UsageError(
             f"{place} hides the package {room!r} that rmkit brings; rename it, or put {ROOT} before it on sys.path (as "
             "the command line does)"
         )
-    return getattr(importlib.import_module(name), attribute)
 
 
 def _place(room: str) -> Path | None:

@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from data_pipelines.ingest.report import as_text, next_commands, rejects, summary
 from data_pipelines.ingest.rows import UnitStream
-from data_pipelines.sources import Source, detect, find, generic
+from data_pipelines.sources import detect, find, generic
 from data_pipelines.sources.reading.hub import open_hub
 from data_pipelines.sources.reading.lines import MAX_LINE_BYTES, Item, Parsed, Reject, open_rows
+from data_pipelines.sources.source import Source
 from rmkit import config
 from rmkit.cli import display as console
 from rmkit.errors import DataError, UsageError

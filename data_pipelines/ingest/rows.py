@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from data_pipelines.sources import Source, generic, plain
+from data_pipelines.sources import generic, plain
 from data_pipelines.sources.reading.lines import Item, Parsed, Reject, excerpt
 from data_pipelines.sources.reading.tables import batch_rows, table_rows
+from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import UNSTATED, Unit, UnusableRowError
 from rmkit.errors import DataError
 from warehouse.write.bulk import pair_units

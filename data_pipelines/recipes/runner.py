@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import polars as pl
@@ -143,7 +144,8 @@ def _keys(frame: pl.DataFrame, steps: Sequence[tuple[str, Any]], context: Contex
 
 def _home_of(name: str) -> list[str]:
     """The top-level package of a step's module where that is none of ours."""
-    package = step_module(name).__name__.partition(".")[0]
+    step = step_module(name)
+    package = (step.__name__ if isinstance(step, ModuleType) else step.__module__).partition(".")[0]
     return [] if package in PACKAGES else [package]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from data_pipelines.sources.fields import Answers, split_fields
+from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import Judgment, Row, Unit, UnusableRowError, record, response, unit
 
 _RECORD_FIELDS = ("id", "external_id", "_server_id", "metadata", "status", "vectors", "inserted_at", "updated_at")
@@ -147,3 +148,6 @@ def _answer(answers: Answers, question: str, value: Any) -> None:
             answers.text(question, value)
         case _:
             answers.extra[question] = value
+
+
+ARGILLA = Source("argilla", "Argilla records, nested or flat", matches, records)

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data_pipelines.sources.fields import chosen_ranks
+from data_pipelines.sources.source import Source
 from data_pipelines.sources.trl import about, shared_prompt, without_prompt
 from data_pipelines.sources.unit_builder import (
     UNSTATED,
@@ -160,3 +161,6 @@ def _numbers(values: Any, size: int, name: str) -> list[float | None]:
     if not isinstance(values, list) or len(values) != size:
         raise UnusableRowError(f"{name} and responses have different lengths")
     return [None if value is None else finite(value, name) for value in values]
+
+
+GENERIC = Source("generic", "the fields of --map", matches, rows)

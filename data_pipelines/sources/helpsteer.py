@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import (
     Judgment,
     Row,
@@ -185,3 +186,23 @@ def principle(row: Row) -> Iterator[Unit]:
     rubric = rubric_json([Criterion(criterion=target)])
     answer = response(field(row, "response"))
     yield unit(field(row, "context"), [answer], [verdict], rubric=rubric, subset=row.get("domain"), meta=meta)
+
+
+HELPSTEER = Source("helpsteer", "prompt, response and five attributes", is_ratings, ratings)
+HELPSTEER2_PREFERENCE = Source(
+    "helpsteer2-preference", "prompt, response_1, response_2, preference_strength", is_preference2, preference2
+)
+HELPSTEER3_PREFERENCE = Source(
+    "helpsteer3-preference", "context, response1, response2, overall_preference", is_preference3, preference3
+)
+HELPSTEER3_EDIT_QUALITY = Source(
+    "helpsteer3-edit-quality",
+    "context, original_response, good_edited_response, bad_edited_response",
+    is_edit_quality,
+    edit_quality,
+)
+HELPSTEER3_EDIT = Source("helpsteer3-edit", "context, original_response, edited_response", is_edit, edit)
+HELPSTEER3_PRINCIPLE = Source(
+    "helpsteer3-principle", "context, response, principle, fulfilment", is_principle, principle
+)
+HELPSTEER3_FEEDBACK = Source("helpsteer3-feedback", "context, response, feedback", is_feedback, feedback)

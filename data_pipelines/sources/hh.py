@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import Row, Unit, UnusableRowError, field, judgment, pair, response, rest, unit
 
 _MARK = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
@@ -64,3 +65,7 @@ def red_team(row: Row) -> Iterator[Unit]:
         answers.append(judgment("harmlessness-model", "rm", scores=[(0, "min_harmlessness", row[RED_TEAM])]))
     answer = response(talk[-1]["content"], generator=row.get("model_type"))
     yield unit(talk[:-1], [answer], answers, meta=rest(row, "transcript", "rating", RED_TEAM))
+
+
+HH = Source("hh", "HH-RLHF: chosen and rejected transcripts", is_pair, pairs)
+HH_RED_TEAM = Source("hh-red-team", "HH-RLHF red-team attempts: transcript, rating", is_red_team, red_team)

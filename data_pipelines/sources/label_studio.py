@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data_pipelines.sources.fields import PROMPTS, Answers, plain, split_fields
+from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import (
     Judgment,
     Row,
@@ -134,3 +135,6 @@ def _ranker(answers: Answers, question: str, ranker: Any) -> None:
                 raise UnusableRowError("a ranker result names an unknown item")
             answers.scores.append((answers.names.index(name), bucket, 1.0))
     answers.extra[question] = dict(ranker)
+
+
+LABEL_STUDIO = Source("label-studio", "Label Studio tasks: data, annotations", matches, tasks)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import (
     UNSTATED,
     Judgment,
@@ -199,3 +200,9 @@ def steps(row: Row) -> Iterator[Unit]:
     verdict = judgment(rater, kind, step_labels=[None if label is None else float(label) for label in labels])
     own = common(row, "steps", "labels")
     yield unit(field(row, "prompt"), [answer], [verdict], kind="steps", **own)
+
+
+PAIRS = Source("pairs", "id, source, prompt, chosen, rejected, meta", is_pair, pairs)
+ANNOTATORS = Source("annotators", "id, source, prompt, response_a, response_b, labels, meta", is_votes, votes)
+NWAY = Source("nway", "id, source, prompt, responses, meta", is_list, lists)
+STEPS = Source("steps", "id, source, prompt, steps, labels, meta", is_steps, steps)

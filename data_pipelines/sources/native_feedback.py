@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data_pipelines.sources.native import common, is_house, origin
+from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import (
     Judgment,
     Row,
@@ -137,3 +138,9 @@ def _rating(label: Mapping[str, Any]) -> Judgment:
         rationale=label.get("explanation"),
         extra=rest(label, "annotator", "score", "explanation"),
     )
+
+
+RUBRICS = Source("rubrics", "id, source, prompt, rubric, meta", is_rubric, rubrics)
+EDITS = Source("edits", "id, source, prompt, original, edited or edits, meta", is_edit, edits)
+TALKS = Source("talks", "id, source, messages with thumbs, meta", is_talk, talks)
+ANSWERS = Source("answers", "id, source, prompt, response, labels or critique, meta", is_answer, answers)

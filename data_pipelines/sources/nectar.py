@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from data_pipelines.sources.hh import transcript
+from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import (
     Row,
     Unit,
@@ -44,3 +45,6 @@ def lists(row: Row) -> Iterator[Unit]:
     ranks = ranks_of([finite(field(item, "rank"), "rank") for item in items], best="low")
     verdict = judgment("gpt-4", "llm", ranks=ranks)
     yield unit(talk, answers, [verdict], row_id=row.get("id"), meta=rest(row, "id", "prompt", "answers"))
+
+
+NECTAR = Source("nectar", "prompt, answers with rank and model", matches, lists)

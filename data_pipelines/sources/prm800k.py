@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import (
     Row,
     Unit,
@@ -94,3 +95,6 @@ def _unit(row: Row, question: Row, label: Row, path: Path, *, followed: bool) ->
         "followed": followed,
     }
     return unit(field(question, "problem"), [in_steps([text for text, _ in path])], [verdict], kind="steps", meta=meta)
+
+
+PRM800K = Source("prm800k", "question.problem, label.steps", matches, steps)

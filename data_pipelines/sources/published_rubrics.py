@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import Row, Unit, UnusableRowError, rest, unit
 from rmkit.errors import DataError
 from rubrics.criteria import rubric_json
@@ -34,3 +35,8 @@ def units(row: Row) -> Iterator[Unit]:
     turns = [{"role": message.role, "content": message.content} for message in prompt]
     row_id = next((row[name] for name in IDS if row.get(name) is not None), None)
     yield unit(turns, [], kind="rubric", rubric=rubric_json(criteria), row_id=row_id, meta=rest(row, *USED))
+
+
+PUBLISHED_RUBRICS = Source(
+    "published-rubrics", "BiGGen-Bench, FLASK, DeepResearch Bench, HealthBench rubrics", matches, units
+)

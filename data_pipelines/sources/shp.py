@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import Row, Unit, UnusableRowError, field, judgment, response, rest, unit
 
 _USED = ("history", "human_ref_A", "human_ref_B", "labels", "score_A", "score_B", "score_ratio", "domain")
@@ -29,3 +30,6 @@ def pairs(row: Row) -> Iterator[Unit]:
     yield unit(
         field(row, "history"), answers, [verdict], row_id=row_id, subset=row.get("domain"), meta=rest(row, *_USED)
     )
+
+
+SHP = Source("shp", "history, human_ref_A, human_ref_B, labels", matches, pairs)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import (
     UNSTATED,
     Row,
@@ -122,3 +123,8 @@ def stepwise(row: Row) -> Iterator[Unit]:
     verdict = judgment(UNSTATED, step_labels=[None if label is None else float(label) for label in labels])
     own = about(row, "prompt", "completions", "labels")
     yield unit(field(row, "prompt"), [answer], [verdict], kind="steps", **own)
+
+
+TRL_STEPWISE = Source("trl-stepwise", "prompt, completions, labels", is_stepwise, stepwise)
+TRL_UNPAIRED = Source("trl-unpaired", "prompt, completion, label", is_unpaired, unpaired)
+TRL = Source("trl", "chosen, rejected, prompt explicit or shared", is_preference, preference)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from data_pipelines.sources.source import Source
 from data_pipelines.sources.trl import without_prompt
 from data_pipelines.sources.unit_builder import (
     Response,
@@ -107,3 +108,12 @@ def _pair(row: Row, prompt: Any, sides: list[Response], ratings: list[Any], used
     gap = finite(ratings[0], "score") - finite(ratings[1], "score") if len(scores) == 2 else None
     subset, meta = row.get("source"), rest(row, *used)
     return pair(prompt, *sides, rater=RATER, rater_kind="llm", strength=gap, scores=scores, subset=subset, meta=meta)
+
+
+ULTRAFEEDBACK = Source("ultrafeedback", "instruction, completions", is_original, original)
+ULTRAFEEDBACK_BINARIZED = Source(
+    "ultrafeedback-binarized", "prompt, chosen, rejected, score_chosen or chosen-rating", is_binarized, binarized
+)
+ULTRAFEEDBACK_ARGILLA = Source(
+    "ultrafeedback-argilla", "instruction, chosen_response, rejected_response", is_argilla_binarized, argilla_binarized
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import (
     Row,
     Unit,
@@ -43,3 +44,6 @@ def pairs(row: Row) -> Iterator[Unit]:
     answers = [response(field(row, name), generator="webgpt") for name in ("answer_0", "answer_1")]
     meta = rest(row, *_USED) | ({"question": about} if about else {})
     yield unit(prompt, answers, [verdict], subset=about.get("dataset"), meta=meta)
+
+
+WEBGPT = Source("webgpt", "question, answer_0, answer_1, score_0, score_1", matches, pairs)

@@ -6,13 +6,13 @@ response order; and `parent_order`, where each response stood in the warehouse, 
 recipe `id` stays what it was in the version the recipe started from, even where a step rewrites text or label, so that
 a drop can always be traced; the warehouse computes the new ids when the rows are stored.
 
-A step lives in a module of its own: a frozen config `Config` and `step(frame, config, context) -> StepResult`. It
-never mutates its input, never invents rows, and says for each dropped row why. `run_step` checks that.
+A step lives in a module of its own (here, or in another package by an entry point `rmkit.steps`): a frozen config
+`Config` and `step(frame, config, context) -> StepResult`. It never mutates its input, never invents rows, and says for
+each dropped row why. `run_step` checks that.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -20,35 +20,10 @@ from typing import Any, NamedTuple
 import polars as pl
 import pyarrow as pa
 
+from rmkit import plugins
 from rmkit.config import build
-from rmkit.errors import ConfigError, DataError
+from rmkit.errors import ConfigError, DataError, UsageError
 from warehouse.write.rewrite import PARENT_ORDER
-
-STEPS = (
-    "normalize",
-    "exact_dedup",
-    "near_dedup",
-    "agreement",
-    "aggregate",
-    "quality",
-    "contamination",
-    "split",
-    "subset",
-    "noise",
-    "peer_review",
-    "cross_fit",
-    "uncertainty",
-    "confident_learning",
-    "reward_gap",
-    "relabel",
-    "consistency",
-    "policy_filter",
-    "on_policy",
-    "generate",
-    "score",
-    "best_of_n",
-    "binarize",
-)
 
 DROPPED = pl.Schema({"id": pl.String, "reason": pl.String, "evidence": pl.String})
 
@@ -87,9 +62,11 @@ def as_frame(checkout: pa.Table) -> pl.DataFrame:
 
 def configure(name: str, options: Mapping[str, Any], *, where: str) -> Any:
     """The named step's config from TOML options. Raises ConfigError for an unknown step or key, naming the known."""
-    if name not in STEPS:
-        raise ConfigError(f"{where}: no step {name!r}; one of: {', '.join(STEPS)}")
-    return build(step_module(name).Config, options, where=f"{where} ({name})")
+    try:
+        step = step_module(name)
+    except UsageError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return build(step.Config, options, where=f"{where} ({name})")
 
 
 def run_step(name: str, frame: pl.DataFrame, config: Any, *, context: Context) -> StepResult:
@@ -122,5 +99,5 @@ def nothing_dropped(frame: pl.DataFrame, facts: Mapping[str, Any]) -> StepResult
 
 
 def step_module(name: str) -> Any:
-    """The module of a step, with its `Config` and `step`."""
-    return importlib.import_module(f"data_pipelines.steps.{name}")
+    """The module or object with a step's `Config` and `step`; a recipe is given at start, so "module:object" counts."""
+    return plugins.resolve("steps", name, trusted=True)

@@ -10,7 +10,7 @@ from rmkit.config import build, read_toml
 from rmkit.errors import ConfigError
 from rmkit.generate.config import GeneratorConfig
 
-THIRD_TABLES = {"writer": "rubric_writer", "rubric": "rubric_clauses"}  # what loads such a model, see rmkit.plugins
+THIRD_TABLES = ("writer", "rubric")  # each makes another model of the judge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

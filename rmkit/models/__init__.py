@@ -1,108 +1,110 @@
 """Reward models that rmkit can load, behind one function.
 
-length    the built-in baseline: the longer response is better
-lexical   hashed n-grams, logistic regression (needs scikit-learn only)
-frozen    a frozen encoder's features and a small head (needs the train extra)
-pairwise  the same with a head that sees both responses of a pair (needs the train extra)
-explicit  a transformer with a scalar head (needs the train extra)
-process   a transformer that scores every step of a solution (needs the train extra)
-process-frozen  the same with a frozen encoder and a small head (needs the train extra)
-implicit  a policy against its reference, by log-probabilities (needs the train extra)
-ensemble  several of them, standardized, with mean, worst case or uncertainty-weighted score
-...       anything else names the module that loads it, in its reward_model.json
+Which kinds there are, and what loads each, is the group `models` of `rmkit.plugins`. An artifact's reward_model.json
+names its kind; a kind that needs no folder (`length`, or a plug-in that says so) is loaded by its name alone.
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rmkit import paths
+from rmkit import paths, plugins
 from rmkit.errors import ModelError, RmkitError, UsageError
 from rmkit.models.artifact.folder import CARD, open_artifact
 from rmkit.models.artifact.model_card import CALIBRATION
 from rmkit.models.wrappers.calibrated import CalibratedModel, read_calibration
-from rmkit.plugins import upper
 from rmkit.types import RewardModel
 
-LOADERS = {
-    "lexical": "rmkit.models.small.lexical:load",
-    "frozen": "rmkit.models.small.frozen:load",
-    "pairwise": "rmkit.models.small.pairwise:load",
-    "explicit": "rmkit.models.transformer.explicit:load",
-    "process": "rmkit.models.transformer.process:load",
-    "process-frozen": "rmkit.models.small.process_frozen:load",
-    "implicit": "rmkit.models.transformer.implicit:load",
-    "ensemble": "rmkit.models.wrappers.ensemble:load",
-}
 
+def load_model(name: str | Path | RewardModel, *, check: bool = True, **options: Any) -> RewardModel:
+    """The reward model that `name` is; one that is already loaded is given back as it is.
 
-def load_model(name: str | Path, *, check: bool = True, **options: Any) -> RewardModel:
-    """The reward model that `name` is (see `find_model`), a judge's .toml, the URL of a running reward service, or the
-    built-in baseline `length`.
+    A name is, in this order: the .toml of a judge; the folder of an artifact, its name under $RMKIT_HOME/models, or an
+    alias NAME@ALIAS; a kind that needs no folder (`length`, a plug-in's name, "module:object"); the URL of a running
+    reward service.
 
-    Where calibration.json lies beside it, its mappings apply. `options` go to the kind of model that takes them
-    (transformers: precision, max_tokens, device; frozen ones: precision); UsageError where it takes none, but for fp32,
-    which is what all models compute in unless told otherwise. Raises ModelError where files are missing or changed, the
-    fingerprint differs, or the golden scores do not come out again (unless `check` is False); MissingExtraError where
-    the model needs a package that is not installed.
+    Where calibration.json lies beside an artifact, its mappings apply. `options` go to the kind of model that takes
+    them (transformers: precision, max_tokens, device; frozen ones: precision); UsageError where it takes none, but for
+    fp32, which is what all models compute in unless told otherwise. Raises ModelError where there is no such model,
+    files are missing or changed, the fingerprint differs, or the golden scores do not come out again (unless `check` is
+    False); MissingExtraError where the model needs a package that is not installed.
     """
-    if str(name) == "length":
-        from rmkit.models.small.length import LengthModel
-
-        return LengthModel()
-    if str(name).endswith(".toml"):
-        return _judge_of(Path(name))
+    if not isinstance(name, str | Path):
+        return name
     if str(name).startswith(("http://", "https://")):
         from rmkit.serve.clients.reward_client import client_named
 
         return client_named(str(name))
+    if str(name).endswith(".toml"):
+        return _judge(Path(name))
+    if (load := _without_folder(str(name))) is not None:
+        return _loaded(load, None, str(name), check=check, options=options)
     return load_stored(find_model(name), check=check, **options)
 
 
 def load_stored(folder: Path, *, check: bool = True, **options: Any) -> RewardModel:
     """The model in an artifact folder, and never what a name might mean besides; otherwise as `load_model`."""
-    loaded = load_raw(folder, check=check, **options)
+    model = load_raw(folder, check=check, **options)
     if not (folder / CALIBRATION).is_file():
-        return loaded
-    return CalibratedModel(loaded, read_calibration(folder, loaded.info.fingerprint))
+        return model
+    return CalibratedModel(model, read_calibration(folder, model.info.fingerprint))
 
 
 def load_raw(folder: Path, *, check: bool = True, **options: Any) -> RewardModel:
     """The model in an artifact folder without what calibration.json lays over it; otherwise as `load_model`."""
-    model = open_artifact(folder).card.get("model")
-    if model not in LOADERS:
-        raise ModelError(f"{folder}: unknown model {model!r}; this rmkit loads {', '.join(LOADERS)}; upgrade rmkit")
-    module, function = LOADERS[model].split(":")
-    load = getattr(importlib.import_module(module), function)
+    kind = open_artifact(folder).card.get("model")
+    if kind not in plugins.names("models"):
+        raise ModelError(
+            f"{folder}: unknown model {kind!r}; this rmkit loads {', '.join(plugins.names('models'))}; upgrade it, or "
+            "install the package that brings this kind"
+        )
+    return _loaded(plugins.resolve("models", kind), folder, kind, check=check, options=options)
+
+
+def _loaded(
+    load: Callable[..., RewardModel], folder: Path | None, kind: str, *, check: bool, options: dict[str, Any]
+) -> RewardModel:
     parameters = inspect.signature(load).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         unknown = {name: value for name, value in options.items() if name not in parameters}
         if unknown.pop("precision", "fp32") != "fp32":
-            raise UsageError(f"{folder} is a {model} model, which takes no precision: it computes in fp32 or finer")
+            raise UsageError(
+                f"{folder or kind} is a {kind} model, which takes no precision: it computes in fp32 or finer"
+            )
         if unknown:
-            raise UsageError(f"{folder} is a {model} model, which takes no {', '.join(sorted(unknown))}")
+            raise UsageError(f"{folder or kind} is a {kind} model, which takes no {', '.join(sorted(unknown))}")
         options = {name: value for name, value in options.items() if name in parameters}
     try:
-        loaded: RewardModel = load(folder, check=check, **options)
+        return load(folder, check=check, **options)
     except (RmkitError, NotImplementedError):
         raise
     except Exception as error:  # anybody's folder, read by many libraries: whatever they raise, it is no usable model
-        raise ModelError(f"{folder} cannot be used: {type(error).__name__}: {error}") from error
-    return loaded
+        raise ModelError(f"{folder or kind} cannot be used: {type(error).__name__}: {error}") from error
 
 
-def _judge_of(path: Path) -> RewardModel:
+def _without_folder(name: str) -> Callable[..., RewardModel] | None:
+    """What loads the kind of model that `name` is, where that kind needs no folder and no folder has the name."""
+    if (Path(name) / CARD).is_file() or (paths.home() / "models" / name / CARD).is_file():
+        return None
+    if name not in plugins.names("models") and not (":" in name and "/" not in name):
+        return None
+    load: Callable[..., RewardModel] = plugins.resolve("models", name, trusted=True)
+    folder = next(iter(inspect.signature(load).parameters.values()), None)
+    return load if folder is not None and folder.default is not folder.empty else None
+
+
+def _judge(path: Path) -> RewardModel:
     """The judge of a TOML, or what its table [writer] or [rubric] makes of it."""
-    from rmkit.judge.config import THIRD_TABLES, third_table
+    from rmkit.judge.config import third_table
     from rmkit.judge.model import load_judge
 
     if (table := third_table(path)) is None:
         return load_judge(path)
-    loaded: RewardModel = upper(THIRD_TABLES[table])(path)
-    return loaded
+    model: RewardModel = plugins.upper(f"judge_{table}")(path)
+    return model
 
 
 def find_model(name: str | Path) -> Path:

@@ -11,16 +11,12 @@ Two dialects share the name /classify, so a request's body never decides which i
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from rmkit.errors import UsageError
+from rmkit import plugins
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-DIALECTS = ("openrlhf", "vllm", "sglang", "llama-factory", "nemo-gym")
-_BARE = {"openrlhf": "get_reward", "llama-factory": "evaluation"}
 
 
 def mount(
@@ -37,16 +33,16 @@ def mount(
     from rmkit.serve.compat.dialect import CompatSettings, DialectRoute
     from rmkit.serve.compat.policy_readers import policy_text
 
-    if root is not None and root not in DIALECTS:
-        raise UsageError(f"no dialect {root!r}; one of: {', '.join(DIALECTS)}")
+    if root is not None:
+        plugins.resolve("dialects", root)
     policy_text(policy_template)
     app.state.compat = CompatSettings(policy_template, unscored_reward)
-    for name in DIALECTS:
-        dialect = import_module(f"rmkit.serve.compat.{name.replace('-', '_')}")
+    for name in plugins.names("dialects"):
+        dialect = plugins.resolve("dialects", name)
         app.include_router(dialect.router, prefix=f"/{name}")
-        if name in _BARE:
+        if (bare := getattr(dialect, "bare", None)) is not None:
             short = APIRouter(route_class=DialectRoute, tags=[name])
-            short.add_api_route(f"/{name}", getattr(dialect, _BARE[name]), methods=["POST"])
+            short.add_api_route(f"/{name}", bare, methods=["POST"])
             app.include_router(short)
         if name == root:
             app.include_router(dialect.router)

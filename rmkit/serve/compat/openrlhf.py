@@ -55,6 +55,9 @@ async def get_reward(request: Request, body: RewardRequest) -> RewardResponse:
     return RewardResponse(rewards=values, scores=values, extra_logs=logs if values else {})
 
 
+bare = get_reward  # trainers are also given the address without a path
+
+
 def _whole(query: str) -> Reading:
     return lambda text: text.read(query)
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.ingest.rows import SHAPE, UnitStream
-from data_pipelines.sources import SOURCES, detect, find
+from data_pipelines.sources import all_sources, detect, find
 from data_pipelines.sources.reading.lines import Parsed
 from data_pipelines.sources.unit_builder import UnusableRowError
 from rmkit.errors import DataError, UsageError
@@ -373,7 +373,7 @@ def scores(judgment: Mapping[str, Any]) -> dict[tuple[int, str], float]:
 
 
 def test_every_format_has_an_example_and_a_malformed_row() -> None:
-    names = [source.name for source in SOURCES]
+    names = [source.name for source in all_sources()]
     assert list(EXAMPLES) == names
     assert list(MALFORMED) == names
 
@@ -394,7 +394,7 @@ def test_a_malformed_row_says_why(name: str) -> None:
 def test_unknown_columns_and_unknown_names_are_one_clear_error() -> None:
     with pytest.raises(DataError, match=r"columns color, shape;.*--format.*--map"):
         detect([{"shape": 1}, {"color": 2}], path="f.jsonl")
-    with pytest.raises(UsageError, match="no format 'hhh'; the formats are: pairs"):
+    with pytest.raises(UsageError, match="no source 'hhh'; did you mean 'hh'"):
         find("hhh")
 
 

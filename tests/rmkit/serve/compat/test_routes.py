@@ -17,9 +17,10 @@ pytest.importorskip("fastapi")
 
 from fastapi.testclient import TestClient
 
+from rmkit import plugins
 from rmkit.errors import ConfigError, UsageError
 from rmkit.models.wrappers.calibrated import CalibratedModel, Calibration, Normalization
-from rmkit.serve.compat import DIALECTS, dialect, mount
+from rmkit.serve.compat import dialect, mount
 from rmkit.serve.compat.policy_readers import built_in_readers
 from rmkit.serve.compat.template_markers import PADS
 from rmkit.serve.http.app import create_app
@@ -650,4 +651,4 @@ def test_what_fuzzing_found(client: TestClient, path: str, body: Any) -> None:
 
 def test_every_dialect_is_mounted(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
-    assert all(any(path.startswith(f"/{name}") for path in paths) for name in DIALECTS)
+    assert all(any(path.startswith(f"/{name}") for path in paths) for name in plugins.names("dialects"))
