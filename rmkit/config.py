@@ -6,18 +6,18 @@ A config class checks its own values in `__post_init__` (raising ConfigError); t
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import errno
 import json
 import os
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rmkit.errors import ConfigError, RmkitError
+from rmkit.errors import ConfigError, RmkitError, UsageError, unknown
 
 Config = TypeVar("Config")
 
@@ -79,18 +79,83 @@ def build(cls: type[Config], values: Mapping[str, Any], *, where: str) -> Config
     """`cls(**values)` with unknown keys, missing keys and wrong types refused by name. `where` begins each message."""
     if not dataclasses.is_dataclass(cls):
         raise TypeError(f"{cls} is not a dataclass")
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls)  # of Annotated[type, "help"] the type
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     for key in values:
         if key not in fields:
-            close = difflib.get_close_matches(key, fields, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"{where}: unknown key {key!r}{hint} Known: {', '.join(fields) or 'none'}")
+            raise ConfigError(f"{where}: {unknown('key', key, fields)}")
     checked = {key: _checked(value, hints[key], where=f"{where}: {key}") for key, value in values.items()}
     missing = [name for name, field in fields.items() if _required(field) and name not in checked]
     if missing:
         raise ConfigError(f"{where}: missing {', '.join(missing)}")
     return typing.cast(Config, cls(**checked))
+
+
+def assignments(inputs: Iterable[str]) -> dict[str, Any]:
+    """KEY=VALUE of the command line as values; a VALUE that is no TOML is a plain string, so words need no quotes."""
+    values = {}
+    for one in inputs:
+        key, equals, text = one.partition("=")
+        if not equals:
+            raise UsageError(f"--set takes KEY=VALUE, got {one!r}")
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {text.strip()}")["value"]
+        except (ValueError, RecursionError):
+            values[key.strip()] = text.strip()
+    return values
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Option:
+    """A setting of a config class. `kind` names its type, or its choices; `default` is None where it is `required`."""
+
+    name: str
+    kind: str
+    default: Any
+    required: bool
+    help: str
+
+
+def options(cls: type[Any]) -> list[Option]:
+    """The settings of a config class: `Annotated[type, "help"]`, else what its docstring says of `name`."""
+    if not dataclasses.is_dataclass(cls):
+        raise TypeError(f"{cls} is not a dataclass")
+    hints = typing.get_type_hints(cls, include_extras=True)
+    sentences = re.split(r"(?<=[.;])\s+", " ".join((cls.__doc__ or "").split()))
+    results = []
+    for field in (field for field in dataclasses.fields(cls) if field.init):
+        hint = hints[field.name]
+        texts = [text for text in getattr(hint, "__metadata__", ()) if isinstance(text, str)]
+        texts = texts or [one.rstrip(".;") for one in sentences if f"`{field.name}`" in one]
+        required, default = _required(field), None
+        if not required:
+            default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        results.append(Option(field.name, _kind_text(hint), default, required, "; ".join(texts)))
+    return results
+
+
+def value_text(value: Any) -> str:
+    """A value as one would write it on the command line; none for no value, or an empty one."""
+    if isinstance(value, tuple | list):
+        value = ", ".join(map(value_text, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "none" if value in (None, "") else repr(value).strip("'")
+
+
+def _kind_text(hint: Any) -> str:
+    """The words for a type: whole number, number, text, a list of them, or the choices."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _kind_text(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_kind_text(one) for one in arguments if one is not type(None))
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(value_text, arguments))
+    if origin is tuple:
+        return f"list of {_kind_text(arguments[0])}"
+    words = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "path"}
+    return words.get(hint) or ("table" if dataclasses.is_dataclass(hint) or origin is dict else str(hint))
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:

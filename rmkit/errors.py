@@ -18,6 +18,9 @@ that line and exits 2; `--debug` shows the traceback.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
+
 
 class RmkitError(Exception):
     """The root: catch this to catch every error that rmkit raises on purpose."""
@@ -69,6 +72,13 @@ class MissingExtraError(RmkitError):
 def one_line(message: str) -> str:
     """The message without line breaks, which others' messages may hold."""
     return " ".join(message.split())
+
+
+def unknown(what: str, name: str, known: Collection[str]) -> str:
+    """The message for a name that nothing has: the nearest one first, then all of them."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"unknown {what} {name!r}{hint} Known: {', '.join(known) or 'none'}"
 
 
 # What libraries say, in classes of their own, where a write failed: safetensors, torch.save, pyarrow.

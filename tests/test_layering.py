@@ -18,7 +18,7 @@ TOP_FILES = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "Makefile
 # A bare GPU box has torch, transformers, accelerate and pyarrow; scoring and training must not need more.
 KERNEL_MAY_NOT = {"duckdb", "polars", "trl", "streamlit"}
 # `rmkit --help` must stay instant.
-FRONT_DOOR = ["cli/main", "cli/display", "cli/doctor", "cli/quickstart"]
+FRONT_DOOR = ["cli/main", "cli/arguments", "cli/verbs", "cli/display", "cli/doctor", "cli/quickstart"]
 FRONT_DOOR += ["config", "types", "errors", "ids", "paths", "plugins"]
 HEAVY = {"torch", "transformers", "numpy", "pyarrow", "sklearn", "scipy", "matplotlib", "rich", "datasets"}
 

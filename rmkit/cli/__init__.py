@@ -1,1 +1,1 @@
-"""The command line: the table of commands, shared arguments, and how results are shown."""
+"""The command line: the table of commands, sub-verbs, shared arguments, and how results are shown."""

@@ -1,57 +1,21 @@
-"""What all commands share: the parser with its common flags, the result on stdout, progress on a terminal.
+"""How commands show things: the result on stdout, progress on a terminal, log lines.
 
 stdout is for results; logs, progress and errors go to stderr.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import json
 import logging
-import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-
-def parser(name: str, summary: str, *, examples: Sequence[str]) -> argparse.ArgumentParser:
-    """An argument parser for `rmkit NAME` with --json, and the examples (without "rmkit") under its --help."""
-    result = argparse.ArgumentParser(
-        prog=f"rmkit {name}",
-        description=summary,
-        epilog="examples:\n" + "\n".join(f"  rmkit {example}" for example in examples),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    result.register("type", int, whole_number)  # for every option with type=int or float, of every command
-    result.register("type", float, finite_number)
-    result.add_argument("--json", action="store_true", help="print the result as one JSON object, for programs")
-    return result
-
-
-def whole_number(text: str) -> int:
-    """An option's number, as large as stores and arrays can hold."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 2**63
-    if not -(2**63) <= number < 2**63:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at most 19 digits, got {text[:40]!r}")
-    return number
-
-
-def finite_number(text: str) -> float:
-    """An option's number, which is neither infinite nor NaN."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"expected a finite number, got {text[:40]!r}")
-    return number
+from rmkit.cli.arguments import parser as parser
 
 
 def emit(result: Mapping[str, Any], *, as_json: bool, text: str | None = None) -> None:

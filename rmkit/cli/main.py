@@ -6,21 +6,14 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from rmkit import __version__, atomic, paths
 from rmkit.cli.display import log_to_stderr, printable
-from rmkit.errors import RmkitError, UsageError, machine_fault, one_line
-from rmkit.plugins import ROOT, resolve
+from rmkit.cli.verbs import Command, find, listing
+from rmkit.errors import RmkitError, machine_fault, one_line
+from rmkit.plugins import ROOT
 
 SWEPT_LEVELS = 4  # $RMKIT_HOME/runs/eval/KEY is the deepest place with drafts
-
-
-class Command(NamedTuple):
-    """`target` is "module:function"; the function takes the remaining arguments and returns an exit status."""
-
-    target: str
-    summary: str
 
 
 COMMANDS: dict[str, dict[str, Command]] = {
@@ -83,18 +76,14 @@ COMMANDS: dict[str, dict[str, Command]] = {
 }
 
 
-def find(name: str) -> Command:
-    """The command of that name. Raises UsageError for an unknown one."""
-    commands = {key: command for group in COMMANDS.values() for key, command in group.items()}
-    if name not in commands:
-        raise UsageError(f"no command {name!r}; one of: {', '.join(commands)}")
-    return commands[name]
+def commands() -> dict[str, Command]:
+    """All commands by name."""
+    return {name: command for group in COMMANDS.values() for name, command in group.items()}
 
 
 def call(name: str, arguments: Sequence[str]) -> int:
     """Run one command in this process, as the shell would; errors are raised, not printed."""
-    status: int = resolve(find(name).target)(list(arguments))
-    return status
+    return find(commands(), name, what="command").load()(list(arguments))
 
 
 def usage() -> str:
@@ -104,8 +93,8 @@ def usage() -> str:
         "",
         "usage: rmkit [--debug] COMMAND ...        rmkit COMMAND --help shows options and examples",
     ]
-    for group, commands in COMMANDS.items():
-        lines += ["", f"{group}:"] + [f"  {name:<12}{command.summary}" for name, command in commands.items()]
+    for group, members in COMMANDS.items():
+        lines += ["", f"{group}:", *listing(members)]
     return "\n".join([*lines, "", "Data lives under $RMKIT_HOME (default ./.rmkit). A first try: rmkit quickstart"])
 
 
