@@ -133,9 +133,7 @@ def resolve(group: str, name: str, *, trusted: bool = False) -> Any:
     name, for an object that its package cannot give, and where a folder of the user's hides one of rmkit's packages.
     """
     if name in BUILT_IN[group]:
-        target = BUILT_IN[group][name]
-        _check_place(target.partition(".")[0])
-        return _load(target)
+        return load(BUILT_IN[group][name])
     if name in (points := _entry_points(group)):
         return _loaded(f"the {group} plug-in {name!r} ({points[name].value})", points[name].value)
     if trusted and ":" in name:
@@ -148,6 +146,15 @@ def resolve(group: str, name: str, *, trusted: bool = False) -> Any:
 def upper(name: str) -> Any:
     """What stands in an upper room under this name of the group `upper`."""
     return resolve("upper", name)
+
+
+def load(target: str) -> Any:
+    """The module, or the object in it, of rmkit's own that "module" or "module:object" names.
+
+    Raises UsageError where a folder of the user's hides one of rmkit's packages.
+    """
+    _check_place(target.partition(".")[0])
+    return _load(target)
 
 
 def _loaded(what: str, target: str) -> Any:

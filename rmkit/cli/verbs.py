@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from rmkit import plugins
 from rmkit.errors import UsageError, unknown
-from rmkit.plugins import resolve
 
 Run = Callable[[list[str]], int]
 
@@ -24,7 +24,7 @@ class Command(NamedTuple):
     summary: str
 
     def load(self) -> Run:
-        run: Run = resolve(self.target) if isinstance(self.target, str) else self.target
+        run: Run = plugins.load(self.target) if isinstance(self.target, str) else self.target
         return run
 
 
