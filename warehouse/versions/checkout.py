@@ -1,4 +1,4 @@
-"""Checkout: the rows of a version as one Arrow table, a polars frame or a Hugging Face dataset.
+"""Checkout: the rows of a version as one Arrow table (see `dataset` for frames and Hugging Face datasets).
 
 DuckDB joins and sorts only the narrow columns; the texts are then gathered by position, batch by batch. That is faster
 than carrying kilobyte strings through hash joins and a sort, and it serves lists of any length in the same way.
@@ -14,13 +14,11 @@ from typing import Any
 import duckdb
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from rmkit.data.example import EXAMPLE_SCHEMA
-from rmkit.errors import MissingExtraError, UsageError
-from warehouse.out.forms import trl_table
+from rmkit.errors import UsageError
 from warehouse.out.licenses import restriction_sql
 from warehouse.versions.versions import members
 from warehouse.write.votes import VOTE_STRUCT, votes_sql
@@ -59,28 +57,6 @@ def checkout(
         parts["generators"] = _named(connection, parts["generators"])
     schema = pa.schema(fields, metadata={b"erased": str(n_members - rows.num_rows).encode()})
     return pa.table([parts[field.name].cast(field.type) for field in fields], schema=schema)
-
-
-def to_polars(
-    connection: duckdb.DuckDBPyConnection, version_id: int, *, split: str | None = None, votes: bool = False
-) -> pl.DataFrame:
-    """`checkout` as a polars frame."""
-    return pl.DataFrame(pl.from_arrow(checkout(connection, version_id, split=split, votes=votes)))
-
-
-def to_dataset(
-    connection: duckdb.DuckDBPyConnection, version_id: int, *, split: str | None = None, form: str = "trl"
-) -> Any:
-    """`checkout` as a Hugging Face `datasets.Dataset`: TRL's preference rows (`warehouse.out.forms`), or form="native".
-
-    Raises MissingExtraError where `datasets` is not installed.
-    """
-    try:
-        from datasets import Dataset
-    except ImportError as error:
-        raise MissingExtraError("datasets", "train") from error
-    table = checkout(connection, version_id, split=split)
-    return Dataset(trl_table(table)[0] if form == "trl" else table.replace_schema_metadata(None))
 
 
 def erased(table: pa.Table) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
 from collections.abc import Callable
@@ -15,8 +16,9 @@ from rmkit.data.example import EXAMPLE_SCHEMA
 from rmkit.errors import UsageError, VersionError
 from rmkit.ids import assistant_message, content_hash, user_message
 from warehouse.versions import checkout as module
-from warehouse.versions.checkout import VOTES, checkout, erased, to_dataset, to_polars
-from warehouse.versions.versions import resolve
+from warehouse.versions import dataset
+from warehouse.versions.checkout import VOTES, checkout, erased
+from warehouse.versions.versions import get, resolve
 from warehouse.write.load import LoadReport
 
 Make = Callable[..., dict[str, Any]]
@@ -148,14 +150,23 @@ def test_few_texts_and_all_texts_are_read_alike(
     assert checkout(connection, version_id).equals(whole)
 
 
-def test_polars_and_datasets_hold_the_same_rows(connection: duckdb.DuckDBPyConnection, version_id: int) -> None:
+def test_a_dataset_of_a_version_holds_the_same_rows(
+    connection: duckdb.DuckDBPyConnection, version_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("datasets")
-    whole = checkout(connection, version_id)
-    assert to_polars(connection, version_id)["id"].to_list() == whole["id"].to_pylist()
-    assert to_dataset(connection, version_id, form="native")["prompt"][:] == whole["prompt"].to_pylist()
-    trl = to_dataset(connection, version_id)
+    monkeypatch.setattr(dataset, "open_warehouse", lambda **options: contextlib.nullcontext(connection))
+    whole, data = checkout(connection, version_id), dataset.load_dataset("toy")
+    assert (data.ref, data.digest) == ("toy@v1", get(connection, version_id).digest)
+    assert data.to_polars()["id"].to_list() == whole["id"].to_pylist()
+    assert data.to_hf().column_names == EXAMPLE_SCHEMA.names
+    assert [json.dumps(turns) for turns in data.to_hf()["prompt"]] == [
+        json.dumps([{"role": "user", "content": json.loads(text)[0]["content"]}])
+        for text in whole["prompt"].to_pylist()
+    ]
+    trl = data.to_hf("trl")
     assert trl.num_rows == 3  # the pair is tied, the single has no pair, three of the list's four are ranked
     assert {row["prompt"][0]["content"] for row in trl} == {"list"}
     pairs = {(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in trl}
     assert pairs == {("b", "c"), ("b", "a"), ("c", "a")}
     assert trl[0]["chosen"][0]["role"] == "assistant"
+    assert [row["kind"] for row in dataset.load_dataset("toy", split="test").to_hf()] == ["list"]
