@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import itertools
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,18 +17,20 @@ import pyarrow as pa
 from data_pipelines.ingest.report import as_text, next_commands, rejects, summary
 from data_pipelines.ingest.rows import UnitStream
 from data_pipelines.sources import detect, find, generic
+from data_pipelines.sources.reading.frames import frame_rows
 from data_pipelines.sources.reading.hub import open_hub
 from data_pipelines.sources.reading.lines import MAX_LINE_BYTES, Item, Parsed, Reject, open_rows
 from data_pipelines.sources.source import Source
 from rmkit import config
 from rmkit.cli import display as console
 from rmkit.errors import DataError, UsageError
-from rmkit.ids import file_sha256
+from rmkit.ids import digest, file_sha256
 from warehouse.store import open_warehouse
 from warehouse.write.load import LoadReport, SourceInfo, find_load, load_units
 from warehouse.write.units import RATER_KINDS
 
 SAMPLE_ROWS = 50
+IN_MEMORY = "rows in memory"  # what stands for their path
 SIDECAR = ".source.toml"
 
 
@@ -75,6 +78,7 @@ class Reading:
 @dataclass(frozen=True)
 class _Input:
     name: str
+    path: str
     items: Iterator[Item]
     sha256: str
     size: int | None
@@ -84,32 +88,35 @@ class _Input:
 
 
 def ingest(
-    path: str | Path,
+    data: Any,
     *,
     dataset: str | None = None,
     reading: Reading | None = None,
     origin: Origin | None = None,
     author: str | None = None,
+    warehouse: Path | None = None,
 ) -> LoadReport:
-    """Read a file (or hf:// address), store it and commit it as a version of `dataset` (default: the file's name).
+    """Read a file, an hf:// address or rows in memory (see `frame_rows`), store them and commit them as a version of
+    `dataset` (default: the file's name, "rows" for rows in memory) in `warehouse` (default: this home's).
 
     Raises DataError where the file cannot be read, its format is unknown, or none of its rows is usable: nothing is
     stored then. Ingesting the same bytes in the same way again changes nothing.
     """
     reading = reading or Reading()
-    opened = _open(path, reading, origin or Origin())
+    opened = _open(data, reading, origin or Origin())
+    path = opened.path
     dataset = dataset or slug(opened.name)
     source, items, sample = _recognized(opened, reading, path)
     info = SourceInfo(
         name=_own_name(sample) or dataset,
-        path=str(path),
+        path=path,
         format=reading.label(source),
         file_sha256=opened.sha256,
         **{name: getattr(opened.origin, name) for name in Origin.__dataclass_fields__},
     )
     tables = opened.tables if reading.limit is None else None
-    stream = UnitStream(items, source, path=str(path), columns=reading.columns, rater=reading.rater, tables=tables)
-    with open_warehouse() as connection, console.progress(f"ingest {dataset}", opened.size) as advance:
+    stream = UnitStream(items, source, path=path, columns=reading.columns, rater=reading.rater, tables=tables)
+    with open_warehouse(warehouse) as connection, console.progress(f"ingest {dataset}", opened.size) as advance:
         if known := find_load(connection, info, dataset):
             return known
         return load_units(
@@ -123,21 +130,28 @@ def ingest(
         )
 
 
-def _open(path: str | Path, reading: Reading, origin: Origin) -> _Input:
-    if str(path).startswith("hf://"):
-        hub = open_hub(str(path), revision=origin.revision)
+def _open(data: Any, reading: Reading, origin: Origin) -> _Input:
+    if not isinstance(data, str | Path):
+        rows = list(frame_rows(data))
+        return _Input("rows", IN_MEMORY, iter(rows), rows_digest(rows), None, None, None, origin)
+    if str(data).startswith("hf://"):
+        hub = open_hub(str(data), revision=origin.revision)
         known = replace(origin, url=origin.url or hub.url)
         if hub.license and origin.license == "unknown":
             known = replace(known, license=hub.license)
-        return _Input(hub.name, hub.items, hub.sha256, None, None, None, known)
-    path = Path(path)
-    rows = open_rows(path, max_line_bytes=reading.max_line_bytes)
+        return _Input(hub.name, str(data), hub.items, hub.sha256, None, None, None, known)
+    path = Path(data)
+    file = open_rows(path, max_line_bytes=reading.max_line_bytes)
     sha256 = file_sha256(path)
     if path.name.startswith("bench_"):
         origin = replace(origin, is_benchmark=True)
-    return _Input(
-        path.name, rows.items, sha256, path.stat().st_size, rows.position, rows.tables, _with_sidecar(path, origin)
-    )
+    origin = _with_sidecar(path, origin)
+    return _Input(path.name, str(data), file.items, sha256, path.stat().st_size, file.position, file.tables, origin)
+
+
+def rows_digest(rows: Sequence[Item]) -> str:
+    """What stands for a file's SHA-256 where rows are in memory."""
+    return digest([json.dumps(row, default=str, sort_keys=True) for row in rows])
 
 
 def _with_sidecar(path: Path, origin: Origin) -> Origin:

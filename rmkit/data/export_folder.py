@@ -1,4 +1,5 @@
-"""From what a user names to an export folder: NAME@VERSION is exported first, a folder is taken as it is.
+"""From what a user names to an export folder: NAME@VERSION is exported first, a folder is taken as it is, rows in
+memory go to a temporary one.
 
 The exporter is reached by name: the kernel imports no warehouse, and a bare GPU box that holds only the folder never
 needs one.
@@ -6,6 +7,7 @@ needs one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,21 @@ from rmkit.data.reasons import check_enough
 from rmkit.errors import DataError
 from rmkit.plugins import upper
 
+Data = str | Path | Iterable[Any]  # NAME@VERSION or a folder, or rows: a frame, a Hugging Face dataset, an iterable
 SPLIT_NAMES = {"validation": ("validation", "dev")}  # what the split step and the importers call it
 
 
-def export_folder(data: str) -> Path:
-    """The export folder that `data` is, or one freshly written for the dataset version it names."""
+def export_folder(data: Data) -> Path:
+    """The export folder that `data` is, or one freshly written for the dataset version that it names or for the rows
+    that it holds: a frame, a Hugging Face dataset, an iterable (data_pipelines.ingest.export_data)."""
+    if not isinstance(data, str | Path):
+        return Path(upper("export_data")(data))
     folder = Path(data)
     if (folder / MANIFEST).is_file():
         return folder
-    if folder.is_dir() or data.startswith((".", "/")):
+    if folder.is_dir() or str(data).startswith((".", "/")):
         read_manifest(folder)  # raises, saying what an export folder is
-    written: Path = upper("export_folder")(data)
-    return written
+    return Path(upper("export_folder")(str(data)))
 
 
 def dataset_of(folder: Path) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def _remote(path: str, split: str | None, revision: str | None) -> HubData:
     inputs = parts_found[0][1].info.license
     return HubData(
         name=parts[1],
-        items=_rows(parts_found),
+        items=dataset_rows(parts_found),
         sha256=_digest(files),
         url=f"https://huggingface.co/datasets/{name}",
         license=inputs if isinstance(inputs, str) and inputs else None,
@@ -85,7 +85,7 @@ def _saved(folder: Path, split: str | None) -> HubData:
         raise DataError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from error
     parts = _splits(result, split, str(folder))
     files = [Path(file["filename"]) for _, part in parts for file in part.cache_files]
-    return HubData(name=folder.name, items=_rows(parts), sha256=_digest(files), url=None, license=None)
+    return HubData(name=folder.name, items=dataset_rows(parts), sha256=_digest(files), url=None, license=None)
 
 
 def _splits(result: Any, split: str | None, path: str) -> list[tuple[str | None, Any]]:
@@ -100,7 +100,7 @@ def _splits(result: Any, split: str | None, path: str) -> list[tuple[str | None,
     return [(split, named[split])]
 
 
-def _rows(parts: list[tuple[str | None, Any]]) -> Iterator[Item]:
+def dataset_rows(parts: list[tuple[str | None, Any]]) -> Iterator[Item]:
     line = 0
     for split, part in parts:
         for batch in part.with_format("arrow").iter(512):
