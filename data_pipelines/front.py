@@ -72,7 +72,8 @@ def ingest(
     origin = command.Origin(license=license, url=url, revision=revision, is_benchmark=is_benchmark)
     report = command.ingest(data, dataset=name, reading=reading, origin=origin)
     facts = summary(report, str(data) if isinstance(data, str | Path) else command.IN_MEMORY)
-    return IngestResult(*(facts[key] for key in ("version", "rows", "accepted", "rejected", "reasons")), facts)
+    numbers = {key: facts[key] for key in ("version", "rows", "accepted", "rejected", "reasons")}
+    return IngestResult(**numbers, facts=facts)
 
 
 def run_recipe(recipe: str | Path | Mapping[str, Any], data: str, *, out: str | None = None) -> RecipeResult:

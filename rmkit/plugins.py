@@ -3,15 +3,17 @@
 This table is the only place where a room names what stands above it: imports run one way, so a lower room reaches an
 upper one by `resolve`. Whatever a name stands for is imported when it is asked for.
 
-    group           what the object is models          load(folder, *, check=True, **options) -> RewardModel; usable
-    without a folder where it has a default objectives      an object of rmkit.training.objectives steps           a
-    module or object with Config and step(frame, config, context) -> StepResult sources         a
-    data_pipelines.sources.Source rules           credits(suite, items, answers) -> list[Credit], a scoring rule of
-    evaluation suites dialects        an object with a fastapi `router`, mounted under /NAME; its `bare`, if any,
-    answers POST /NAME itself front_door      functions of upper rooms that `import rmkit` offers upper           what
-    the kernel needs of an upper room
+    group           what the object is
+    models          load(folder, *, check=True, **options) -> RewardModel; needs no folder where it has a default
+    objectives      an object of rmkit.training.objectives
+    steps           a module or object with Config and step(frame, config, context) -> StepResult
+    sources         a data_pipelines.sources.source.Source
+    rules           credits(suite, items, answers) -> list[Credit], a scoring rule of evaluation suites
+    dialects        an object with a fastapi `router`, mounted under /NAME; its `bare`, if any, answers POST /NAME
+    front_door      what `import rmkit` offers; types and signatures for checkers stand in rmkit/__init__.pyi
+    upper           what the kernel needs of an upper room
 
-A package adds to a group by an entry point `rmkit.GROUP`; the last is closed.
+A package adds to a group by an entry point `rmkit.GROUP`; the last two are closed.
 """
 
 from __future__ import annotations
@@ -109,7 +111,24 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "trl": "data_pipelines.sources.trl:TRL",
         "generic": "data_pipelines.sources.generic:GENERIC",
     },
+    "front_door": {
+        "RmkitError": "rmkit.errors:RmkitError",
+        **{
+            name: f"rmkit.types:{name}"
+            for name in ("Candidates", "Comparison", "Completion", "Message", "RewardModel", "Score")
+        },
+        "Dataset": "warehouse.versions.dataset:Dataset",
+        "candidates": "rmkit.serve.clients.chat_values:candidates",
+        "ingest": "data_pipelines.front:ingest",
+        "judge": "rmkit.judge.command:judge",
+        "load_dataset": "warehouse.versions.dataset:load_dataset",
+        "load_model": "rmkit.models:load_model",
+        "run_recipe": "data_pipelines.front:run_recipe",
+        "serve_app": "rmkit.serve.front:serve_app",
+        "train": "rmkit.training.front:train",
+    },
     "upper": {
+        "export_data": "data_pipelines.ingest.export_data:export_data",
         "export_folder": "warehouse.out.export:export_folder",
         "train_judge": "data_pipelines.judge.training.command:main",
         "row_context": "rubrics.row_context:context_of",
@@ -117,7 +136,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "judge_rubric": "rubrics.clause_model:load",
     },
 }
-CLOSED = ("upper",)
+CLOSED = ("front_door", "upper")
 
 
 def names(group: str) -> list[str]:

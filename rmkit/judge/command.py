@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rmkit.cli import display as console
 from rmkit.data.example import Example
-from rmkit.data.export_folder import dataset_of, examples_of, export_folder
+from rmkit.data.export_folder import Data, dataset_of, examples_of, export_folder
 from rmkit.errors import DataError, UsageError
 from rmkit.generate.call_cache import bill
 from rmkit.generate.estimate import estimate
@@ -26,34 +27,115 @@ from rmkit.types import Candidates
 RECORD_AT_ONCE = 200
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a judge says about one row: `p_first` of a pair, `scores` [N] of anything else (None where unread)."""
+
+    id: str
+    unit: str
+    p_first: float | None = None
+    swap_gap: float | None = None
+    scores: tuple[float | None, ...] | None = None
+    unscored: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeResult:
+    """What a judge did with a dataset. `estimate` holds the calls and cost of a dry run, which has no verdicts;
+    `judging` what every report of a judge states; `recorded` the verdicts that are new in the ledger."""
+
+    judge: str
+    fingerprint: str
+    prompt: str
+    dataset: str
+    rows: int
+    with_rubric: int
+    with_reference: int
+    verdicts: tuple[Verdict, ...] = field(default=(), repr=False)
+    recorded: int | None = None
+    judging: Mapping[str, Any] | None = None
+    estimate: Mapping[str, Any] | None = None
+
+    @property
+    def unscored(self) -> int:
+        return sum(verdict.unscored is not None for verdict in self.verdicts)
+
+    def as_json(self) -> dict[str, Any]:
+        """What `rmkit judge --json` prints; the verdicts go to its -o file."""
+        keys = ("judge", "fingerprint", "prompt", "dataset", "rows", "with_rubric", "with_reference")
+        result: dict[str, Any] = {key: getattr(self, key) for key in keys}
+        if self.estimate is not None:
+            return result | {**self.estimate, "dry_run": True}
+        return result | {"unscored": self.unscored, "recorded": self.recorded, "judging": self.judging}
+
+
 def main(argv: list[str]) -> int:
     """Status 1 where the budget ended before the data, or where no verdict could be read."""
     if argv[:1] == ["bill"]:
         return _bill(argv[1:])
     options = _parser().parse_args(argv)
-    if table := third_table(options.judge):
-        raise UsageError(
-            f"{options.judge} has a table [{table}], which makes it a model; use it with rmkit eval or score"
-        )
+    result = judge(
+        options.judge,
+        options.data,
+        split=options.split,
+        limit=options.limit,
+        max_usd=options.max_usd,
+        max_tokens=options.max_tokens,
+        record=options.record,
+        dry_run=options.dry_run,
+        output=options.output,
+    )
+    console.emit(result.as_json(), as_json=options.json, text=_text(result.as_json()))
+    return int(result.judging is not None and (result.judging["budget_spent"] or result.unscored == result.rows))
+
+
+def judge(
+    model: str | Path | Judge,
+    data: Data,
+    *,
+    split: str = "all",
+    limit: int | None = None,
+    max_usd: float | None = None,
+    max_tokens: int | None = None,
+    record: bool = False,
+    dry_run: bool = False,
+    output: Path | None = None,
+) -> JudgeResult:
+    """Judge the rows of a dataset that have responses (`data` as `export_folder` takes it).
+
+    `model` is a judge's TOML, or a Judge, whose own budget then holds. `record` appends the verdicts to the ledger,
+    beside people's votes; `dry_run` calls nobody and estimates the cost; `output` gets one JSON line per row, with all
+    votes. Raises ConfigError for a bad TOML, EndpointError where no call can be answered, DataError without rows.
+    """
     with open_ledger() as ledger:
-        judge = load_judge(options.judge, ledger=ledger, max_usd=options.max_usd, max_tokens=options.max_tokens)
+        opened = model if isinstance(model, Judge) else _open(Path(model), ledger, max_usd, max_tokens)
         try:
-            folder = export_folder(options.data)
-            examples = _examples(folder, options.split, options.limit)
-            result: dict[str, Any] = {"judge": judge.info.name, "fingerprint": judge.info.fingerprint}
-            result |= {"prompt": judge.prompt.name, "dataset": dataset_of(folder)["ref"] or str(folder)}
-            queries = [(example.candidates, _context(example, judge)) for example in examples]
-            result |= {"rows": len(queries), "with_rubric": sum(bool(context.rubric) for _, context in queries)}
-            result |= {"with_reference": sum(bool(context.reference) for _, context in queries)}
-            if options.dry_run:
-                requests = (request for item, context in queries for _, request in judge.requests(item, context))
-                result |= estimate(requests, judge.engine.generator, ledger) | {"dry_run": True}
-            else:
-                result |= _run(judge, examples, queries, ledger, output=options.output, record=options.record)
+            folder = export_folder(data)
+            examples = _examples(folder, split, limit)
+            queries = [(example.candidates, _context(example, opened)) for example in examples]
+            result = JudgeResult(
+                judge=opened.info.name,
+                fingerprint=opened.info.fingerprint,
+                prompt=opened.prompt.name,
+                dataset=dataset_of(folder)["ref"] or str(folder),
+                rows=len(queries),
+                with_rubric=sum(bool(context.rubric) for _, context in queries),
+                with_reference=sum(bool(context.reference) for _, context in queries),
+            )
+            if dry_run:
+                requests = (request for item, context in queries for _, request in opened.requests(item, context))
+                return replace(result, estimate=estimate(requests, opened.engine.generator, ledger))
+            verdicts, recorded = _run(opened, examples, queries, ledger, output=output, record=record)
+            return replace(result, verdicts=tuple(verdicts), recorded=recorded, judging=opened.report())
         finally:
-            judge.close()
-    console.emit(result, as_json=options.json, text=_text(result))
-    return int(not options.dry_run and (result["judging"]["budget_spent"] or result["unscored"] == result["rows"]))
+            if opened is not model:
+                opened.close()
+
+
+def _open(path: Path, ledger: Ledger, max_usd: float | None, max_tokens: int | None) -> Judge:
+    if table := third_table(path):
+        raise UsageError(f"{path} has a table [{table}], which makes it a model; use it with rmkit eval or score")
+    return load_judge(path, ledger=ledger, max_usd=max_usd, max_tokens=max_tokens)
 
 
 def _bill(argv: list[str]) -> int:
@@ -118,25 +200,27 @@ def _context(example: Example, judge: Judge) -> Context:
 def _run(
     judge: Judge,
     examples: Sequence[Example],
-    requests: Sequence[tuple[Candidates, Context]],
+    queries: Sequence[tuple[Candidates, Context]],
     ledger: Ledger,
     *,
     output: Path | None,
     record: bool,
-) -> dict[str, Any]:
-    recorded = unscored = 0
-    pairs = zip(examples, judge.judged_under(requests), strict=True)
+) -> tuple[list[Verdict], int | None]:
+    """The verdicts, and how many of them are new in the ledger (None unless `record`)."""
+    verdicts: list[Verdict] = []
+    recorded = 0
+    pairs = zip(examples, judge.judged_under(queries), strict=True)
     with console.progress("judging", len(examples)) as advance, _lines(output) as write:
         while chunk := list(islice(pairs, RECORD_AT_ONCE)):
             for example, result in chunk:
-                line = _line(judge, example, result)
-                unscored += line["unscored"] is not None
-                write(line)
+                verdict = _verdict(judge, example, result)
+                verdicts.append(verdict)
+                write(_line(verdict, result))
                 advance(1)
             if record:
                 events = [judgment_event(judge, result, unit=example.row["unit"]) for example, result in chunk]
                 recorded += record_judgments(ledger, [event for event in events if event])
-    return {"unscored": unscored, "recorded": recorded if record else None, "judging": judge.report()}
+    return verdicts, recorded if record else None
 
 
 @contextlib.contextmanager
@@ -149,21 +233,28 @@ def _lines(path: Path | None) -> Iterator[Callable[[Mapping[str, Any]], object]]
         yield lambda line: file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _line(judge: Judge, example: Example, judged: Judged) -> dict[str, Any]:
-    line: dict[str, Any] = {"id": example.id, "unit": example.row["unit"]}
+def _verdict(judge: Judge, example: Example, judged: Judged) -> Verdict:
     if len(judged.candidates.completions) == 2:
         answer = judge.comparison_of(judged)
-        line |= {"p_first": None if answer.unscored else answer.p_first, "swap_gap": answer.swap_gap}
-        reason = answer.unscored
+        p_first = None if answer.unscored else answer.p_first
+        return Verdict(example.id, example.row["unit"], p_first, answer.swap_gap, unscored=answer.unscored)
+    scores = judged.scores()
+    values = tuple(None if score.unscored else score.value for score in scores)
+    reason = next((score.unscored for score in scores if score.unscored), None)
+    return Verdict(example.id, example.row["unit"], scores=values, unscored=reason)
+
+
+def _line(verdict: Verdict, judged: Judged) -> dict[str, Any]:
+    line: dict[str, Any] = {"id": verdict.id, "unit": verdict.unit}
+    if verdict.scores is None:
+        line |= {"p_first": verdict.p_first, "swap_gap": verdict.swap_gap}
     else:
-        scores = judged.scores()
-        line["scores"] = [None if score.unscored else score.value for score in scores]
-        reason = next((score.unscored for score in scores if score.unscored), None)
+        line |= {"scores": list(verdict.scores)}
     votes = [
         {"shown": list(vote.shown), "values": list(vote.reading.values), "unread": vote.reading.unread}
         for vote in judged.votes
     ]
-    return line | {"unscored": reason, "votes": votes, "rationale": judged.votes[0].sample.text}
+    return line | {"unscored": verdict.unscored, "votes": votes, "rationale": judged.votes[0].sample.text}
 
 
 def _text(result: Mapping[str, Any]) -> str:

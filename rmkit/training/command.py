@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rmkit import config
 from rmkit.cli import display as console
-from rmkit.data.export_folder import export_folder, model_folder, split_pairs, trainable_dataset
+from rmkit.data.export_folder import Data, export_folder, model_folder, split_pairs, trainable_dataset
 from rmkit.data.pairs import Pair, column
 from rmkit.errors import UsageError
 from rmkit.metrics import calibration, fit_temperature, pair_accuracy
@@ -122,7 +122,7 @@ def _train_small(kind: str, argv: list[str]) -> int:
 
 def train(
     kind: str,
-    data: str,
+    data: Data,
     *,
     output: Path | None = None,
     seed: int = 0,

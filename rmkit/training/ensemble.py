@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 
 from rmkit.cli import display as console
-from rmkit.data.export_folder import dataset_of, export_folder, model_folder, split_pairs
+from rmkit.data.export_folder import Data, dataset_of, export_folder, model_folder, split_pairs
 from rmkit.data.pairs import Pair, column
 from rmkit.errors import ModelError, UsageError
 from rmkit.metrics import fit_temperature
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
 
 def train(
     names: Sequence[str],
-    data: str,
+    data: Data,
     *,
     rule: Rule = "mean",
     uncertainty_weight: float = 0.5,

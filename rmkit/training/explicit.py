@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rmkit.cli import display as console
-from rmkit.data.export_folder import export_folder, model_folder, trainable_dataset
+from rmkit.data.export_folder import Data, export_folder, model_folder, trainable_dataset
 from rmkit.errors import MissingExtraError, UsageError
 from rmkit.revision import git_sha
 from rmkit.training.config import RATING, ExplicitConfig, ImplicitConfig
@@ -78,7 +78,7 @@ def main(argv: list[str], *, kind: str = "explicit") -> int:
 
 
 def train(
-    data: str,
+    data: Data,
     settings: ExplicitConfig,
     *,
     output: Path | None = None,

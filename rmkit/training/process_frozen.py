@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rmkit import config
 from rmkit.cli import display as console
 from rmkit.data.example import Example
-from rmkit.data.export_folder import export_folder, model_folder, trainable_dataset
+from rmkit.data.export_folder import Data, export_folder, model_folder, trainable_dataset
 from rmkit.data.reasons import check_enough, without_numbers
 from rmkit.errors import DataError
 from rmkit.features.encoder import Encoder
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
 
 
 def train(
-    data: str,
+    data: Data,
     *,
     output: Path | None = None,
     seed: int = 0,

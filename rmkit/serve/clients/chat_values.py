@@ -28,6 +28,18 @@ def conversation(value: Any, *, role: str) -> Conversation:
     return tuple(_message(one) for one in value)
 
 
+def candidates(prompt: str | Sequence[Any], responses: Sequence[str | Sequence[Any]]) -> Candidates:
+    """One prompt with its responses, each a text or a list of messages (mappings or Message objects): a model's input.
+
+    Raises DataError for what is neither, without a response, and for a prompt text with a chat template's control
+    tokens.
+    """
+    if isinstance(responses, str) or not responses:
+        raise DataError(f"candidates takes a list of at least one response, got {responses!r:.80}")
+    replies = tuple(Completion(conversation(response, role="assistant")) for response in responses)
+    return Candidates(conversation(prompt, role="user"), replies)
+
+
 def _message(value: Any) -> Message:
     if not isinstance(value, Mapping):
         value = {name: getattr(value, name, None) for name in ("role", "content", "name", "tool_calls", "tool_call_id")}
