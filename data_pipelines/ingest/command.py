@@ -19,7 +19,15 @@ from data_pipelines.ingest.rows import UnitStream
 from data_pipelines.sources import detect, find, generic
 from data_pipelines.sources.reading.frames import frame_rows
 from data_pipelines.sources.reading.hub import open_hub
-from data_pipelines.sources.reading.lines import MAX_LINE_BYTES, Item, Parsed, Reject, open_rows
+from data_pipelines.sources.reading.lines import (
+    open_rows,
+)
+from data_pipelines.sources.reading.streams import (
+    MAX_LINE_BYTES,
+    Item,
+    Parsed,
+    Reject,
+)
 from data_pipelines.sources.source import Source
 from rmkit import config
 from rmkit.cli import display as console

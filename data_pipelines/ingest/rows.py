@@ -9,7 +9,12 @@ from typing import Any
 import pyarrow as pa
 
 from data_pipelines.sources import generic, plain
-from data_pipelines.sources.reading.lines import Item, Parsed, Reject, excerpt
+from data_pipelines.sources.reading.streams import (
+    Item,
+    Parsed,
+    Reject,
+    excerpt,
+)
 from data_pipelines.sources.reading.tables import batch_rows, table_rows
 from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import UNSTATED, Unit, UnusableRowError

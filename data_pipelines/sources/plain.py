@@ -13,7 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipelines.sources.reading.lines import Parsed
+from data_pipelines.sources.reading.streams import (
+    Parsed,
+)
 from data_pipelines.sources.unit_builder import Row, json_object, rest, split_name
 
 FORMATS = ("trl", "generic")  # formats whose plain rows these are

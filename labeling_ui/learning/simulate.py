@@ -18,32 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeling_ui.desk.display_order import drawing
-from labeling_ui.learning.strategies import Floats, Pool, scores, weights
+from labeling_ui.learning.strategies import Floats, Pool, SimulationConfig, scores, weights
 from labeling_ui.projects.definition import Strategy
 from rmkit import config
 from rmkit.cli import display as console
 from rmkit.errors import ConfigError, UsageError
-
-LEARNING: tuple[Strategy, ...] = ("uncertainty", "disagreement", "model_change", "coverage")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulationConfig:
-    """`start` random labels, then `rounds` batches of `batch`; `penalty` is the heads' inverse L2 strength."""
-
-    start: int = 100
-    batch: int = 50
-    rounds: int = 18
-    members: int = 5
-    seeds: int = 10
-    penalty: float = 1.0
-    strategies: tuple[Strategy, ...] = ("random", *LEARNING)
-
-    def __post_init__(self) -> None:
-        if min(self.start, self.batch, self.rounds, self.members, self.seeds) < 1 or self.penalty <= 0:
-            raise ConfigError("start, batch, rounds, members and seeds are at least 1, penalty is positive")
-        if "random" not in self.strategies:
-            raise ConfigError("the strategies must include random: it is what the others are compared with")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from evaluation.reports.charts import COLORS
-from labeling_ui.learning.simulate import SimulationConfig
-from labeling_ui.learning.strategies import Floats
+from labeling_ui.learning.strategies import (
+    Floats,
+    SimulationConfig,
+)
 
 
 def plot(values: Mapping[str, Floats], settings: SimulationConfig, path: Path, *, title: str) -> None:

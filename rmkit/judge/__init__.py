@@ -8,7 +8,14 @@ from types import ModuleType
 from typing import Any
 
 from rmkit.judge.config import JudgeConfig, read_judge
-from rmkit.judge.model import Context, Judge, Judged, load_judge
+from rmkit.judge.judged import (
+    Judged,
+)
+from rmkit.judge.model import (
+    Context,
+    Judge,
+    load_judge,
+)
 from rmkit.judge.tally import judging_lines, report_of
 
 __all__ = ["Context", "Judge", "JudgeConfig", "Judged", "judging_lines", "load_judge", "read_judge", "report_of"]

@@ -17,8 +17,15 @@ from rmkit.errors import DataError, UsageError
 from rmkit.generate.call_cache import bill
 from rmkit.generate.estimate import estimate
 from rmkit.judge.config import third_table
+from rmkit.judge.judged import (
+    Judged,
+)
 from rmkit.judge.judgment_events import judgment_event, record_judgments
-from rmkit.judge.model import Context, Judge, Judged, load_judge
+from rmkit.judge.model import (
+    Context,
+    Judge,
+    load_judge,
+)
 from rmkit.judge.tally import judging_lines
 from rmkit.ledger import Ledger, open_ledger
 from rmkit.plugins import upper

@@ -10,7 +10,12 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from rmkit.judge.model import Judge, Judged
+from rmkit.judge.judged import (
+    Judged,
+)
+from rmkit.judge.model import (
+    Judge,
+)
 from rmkit.ledger import Ledger
 from rmkit.types import Event
 

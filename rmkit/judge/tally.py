@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 from rmkit.types import Comparison
 
 if TYPE_CHECKING:
-    from rmkit.judge.model import Judged, Vote
+    from rmkit.judge.judged import (
+        Judged,
+        Vote,
+    )
 
 
 @dataclass(slots=True)

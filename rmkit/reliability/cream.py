@@ -23,6 +23,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import kendalltau
 
 from rmkit.errors import DataError
 from rmkit.reliability.label_weights import Floats, LabelWeights, check_ids, reasons
@@ -49,10 +50,9 @@ def kendall_tau_b(first: ArrayLike, second: ArrayLike) -> float:
         raise DataError(f"two rankings of different lengths: {len(a)} and {len(b)} responses")
     if len(a) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return float("nan")
-    above = np.triu_indices(len(a), k=1)
-    sign_a, sign_b = (np.sign(x[:, None] - x[None, :])[above] for x in (a, b))
-    untied = float(np.abs(sign_a).sum() * np.abs(sign_b).sum())
-    return float((sign_a * sign_b).sum() / np.sqrt(untied)) if untied else float("nan")
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(kendalltau(a, b).statistic)
 
 
 def consistency(

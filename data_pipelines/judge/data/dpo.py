@@ -20,7 +20,10 @@ from itertools import zip_longest
 from data_pipelines.judge.data.folder import Built, Dropped, Row
 from data_pipelines.judge.data.items import Item, Order, asking, prompts_of, reply, right, unanswered
 from rmkit.judge import Judge
-from rmkit.judge.model import Judged, Vote
+from rmkit.judge.judged import (
+    Judged,
+    Vote,
+)
 from rubrics.training_sets import balanced
 
 PAIRS_PER_ITEM = 2

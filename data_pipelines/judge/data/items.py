@@ -11,7 +11,10 @@ from rmkit.data.example import Example
 from rmkit.data.pairs import Pair, read_pairs
 from rmkit.ids import content_hash
 from rmkit.judge import Judge
-from rmkit.judge.model import Judged, Vote
+from rmkit.judge.judged import (
+    Judged,
+    Vote,
+)
 from rmkit.types import Candidates, Message
 
 Order = tuple[int, ...]

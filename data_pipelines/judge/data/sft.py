@@ -16,7 +16,10 @@ from typing import Any, Literal
 from data_pipelines.judge.data.folder import Built, Dropped, Row
 from data_pipelines.judge.data.items import Item, asking, prompts_of, reply, right, unanswered
 from rmkit.judge import Judge
-from rmkit.judge.model import Judged, Vote
+from rmkit.judge.judged import (
+    Judged,
+    Vote,
+)
 
 WRONG, ONE_ORDER, UNREAD = "wrong in both orders", "right in one order only", "no readable verdict"
 TEACHER_FAILED = (WRONG, ONE_ORDER, UNREAD, "wrong")  # reasons for which an item goes on to DPO; no answer is none

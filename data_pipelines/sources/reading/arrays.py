@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_pipelines.sources.reading.lines import CUT_OFF, Item, Parsed, Reject, Stream, excerpt, valid_unicode
+from data_pipelines.sources.reading.streams import (
+    CUT_OFF,
+    Item,
+    Parsed,
+    Reject,
+    Stream,
+    excerpt,
+    valid_unicode,
+)
 
 CHUNK_BYTES = 1 << 16
 _SPACE = " \t\r\n"

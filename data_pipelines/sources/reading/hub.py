@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.sources.reading.lines import Item, Parsed
+from data_pipelines.sources.reading.streams import (
+    Item,
+    Parsed,
+)
 from data_pipelines.sources.reading.tables import parquet_rows, too_large
 from rmkit.data.parquet import bounded
 from rmkit.errors import DataError, MissingExtraError, UsageError

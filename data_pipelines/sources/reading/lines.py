@@ -10,38 +10,24 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import re
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
+from data_pipelines.sources.reading.streams import (
+    _BROKEN_STREAM,
+    _SURROGATE_ESCAPE,
+    MAX_LINE_BYTES,
+    Item,
+    Parsed,
+    Reject,
+    Stream,
+    bounded_lines,
+    excerpt,
+    valid_unicode,
+)
 from rmkit.errors import DataError
-
-MAX_LINE_BYTES = 32 << 20
-EXCERPT_CHARACTERS = 200
-CUT_OFF = "the compressed file is cut off or damaged here"
-_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
-_BROKEN_STREAM = (EOFError, zlib.error, gzip.BadGzipFile)
-
-
-Stream: TypeAlias = io.BufferedReader | gzip.GzipFile
-
-
-class Parsed(NamedTuple):
-    line: int  # 1-based line, or row where lines mean nothing
-    value: dict[str, Any]
-
-
-class Reject(NamedTuple):
-    line: int
-    reason: str
-    excerpt: str
-    source_row: str | None = None
-
-
-Item = Parsed | Reject
 
 
 @dataclass(frozen=True)
@@ -54,13 +40,6 @@ class Reading:
     items: Iterator[Item]
     position: Callable[[], int]
     tables: Iterator[Any] | None = None
-
-
-def excerpt(raw: bytes | str) -> str:
-    """The first 200 characters, safe to store: what is not UTF-8 shows as U+FFFD."""
-    raw = raw[: 4 * EXCERPT_CHARACTERS]
-    encoded = raw if isinstance(raw, bytes) else raw.encode(errors="replace")
-    return encoded.decode(errors="replace")[:EXCERPT_CHARACTERS].replace("\0", "\ufffd")
 
 
 def open_rows(path: Path, *, max_line_bytes: int = MAX_LINE_BYTES) -> Reading:
@@ -123,28 +102,6 @@ def _first_byte(stream: Stream) -> bytes:
         return b""
 
 
-def bounded_lines(stream: Stream, max_bytes: int) -> Iterator[tuple[int, bytes, str | None]]:
-    """(number, bytes, fault) for each line. A line over the limit comes as its beginning, with the fault named; a
-    damaged compressed stream ends with one last faulty line.
-    """
-    number = 0
-    while True:
-        try:
-            raw = stream.readline(max_bytes + 1)
-            fault = None
-            if len(raw) > max_bytes and not raw.endswith(b"\n"):
-                fault = f"line over the limit of {max_bytes / (1 << 20):g} MB"
-                while (more := stream.readline(1 << 20)) and not more.endswith(b"\n"):
-                    pass
-        except (*_BROKEN_STREAM, OSError):
-            yield number + 1, b"", CUT_OFF
-            return
-        if not raw:
-            return
-        number += 1
-        yield number, raw, fault
-
-
 def json_lines(stream: Stream, max_bytes: int) -> Iterator[Item]:
     """One JSON object a line. A last line without a newline that does not parse was torn while being written."""
     for number, raw, fault in bounded_lines(stream, max_bytes):
@@ -178,12 +135,3 @@ def parse_object(raw: bytes) -> tuple[dict[str, Any] | None, str]:
     if _SURROGATE_ESCAPE.search(raw) and not valid_unicode(value):
         return None, "lone surrogate in the text"
     return value, ""
-
-
-def valid_unicode(value: Any) -> bool:
-    """Whether every text inside a JSON value can be written as UTF-8."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -7,7 +7,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from data_pipelines.sources.reading.lines import Item, Parsed, Reject, Stream, bounded_lines, excerpt
+from data_pipelines.sources.reading.streams import (
+    Item,
+    Parsed,
+    Reject,
+    Stream,
+    bounded_lines,
+    excerpt,
+)
 from rmkit.data.parquet import MAX_ROW_BYTES, OVER_LIMIT, bounded_tables
 from rmkit.errors import DataError
 

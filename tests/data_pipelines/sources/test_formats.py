@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from data_pipelines.ingest.rows import SHAPE, UnitStream
 from data_pipelines.sources import all_sources, detect, find
-from data_pipelines.sources.reading.lines import Parsed
+from data_pipelines.sources.reading.streams import (
+    Parsed,
+)
 from data_pipelines.sources.unit_builder import UnusableRowError
 from rmkit.errors import DataError, UsageError
 

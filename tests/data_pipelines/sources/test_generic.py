@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 
 from data_pipelines.ingest.rows import CONFLICT, UnitStream
 from data_pipelines.sources import find, generic
-from data_pipelines.sources.reading.lines import Item, Parsed, open_rows
+from data_pipelines.sources.reading.lines import (
+    open_rows,
+)
+from data_pipelines.sources.reading.streams import (
+    Item,
+    Parsed,
+)
 from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import UnusableRowError
 from rmkit.errors import DataError, UsageError

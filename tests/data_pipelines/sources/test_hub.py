@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipelines.sources.reading.hub import open_hub
-from data_pipelines.sources.reading.lines import Parsed
+from data_pipelines.sources.reading.streams import (
+    Parsed,
+)
 from rmkit.errors import DataError, MissingExtraError, UsageError
 
 ROWS = [{"prompt": f"p{n}", "chosen": "a", "rejected": "b"} for n in range(5)]

@@ -17,7 +17,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_pipelines.sources.reading.lines import CUT_OFF, Parsed, Reject, open_rows
+from data_pipelines.sources.reading.lines import (
+    open_rows,
+)
+from data_pipelines.sources.reading.streams import (
+    CUT_OFF,
+    Parsed,
+    Reject,
+)
 from rmkit.errors import DataError
 
 GOOD = b'{"prompt": "a", "n": 1}\n'

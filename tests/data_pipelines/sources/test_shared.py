@@ -10,7 +10,12 @@ import pytest
 
 from data_pipelines.ingest.rows import UnitStream
 from data_pipelines.sources import detect
-from data_pipelines.sources.reading.lines import Parsed, open_rows
+from data_pipelines.sources.reading.lines import (
+    open_rows,
+)
+from data_pipelines.sources.reading.streams import (
+    Parsed,
+)
 from warehouse.write.units import RATER_KINDS
 
 # file, format, rows in the folder's README, rejected, units (a talk gives one unit per thumb)

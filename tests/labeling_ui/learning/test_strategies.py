@@ -8,8 +8,19 @@ import numpy as np
 import pytest
 
 from labeling_ui.desk.display_order import drawing, shown_order
-from labeling_ui.learning.simulate import Labeled, SimulationConfig, simulate, summary, verdict
-from labeling_ui.learning.strategies import Pool, coverage, scores, weights
+from labeling_ui.learning.simulate import (
+    Labeled,
+    simulate,
+    summary,
+    verdict,
+)
+from labeling_ui.learning.strategies import (
+    Pool,
+    SimulationConfig,
+    coverage,
+    scores,
+    weights,
+)
 from rmkit.errors import ConfigError, UsageError
 
 POOL = Pool(

@@ -13,7 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_pipelines.sources.reading.lines import Parsed, Reject, open_rows
+from data_pipelines.sources.reading.lines import (
+    open_rows,
+)
+from data_pipelines.sources.reading.streams import (
+    Parsed,
+    Reject,
+)
 from rmkit.data.parquet import TABLE_BYTES, bounded, bounded_tables, written_bytes
 from rmkit.errors import DataError
 
