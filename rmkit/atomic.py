@@ -62,12 +62,15 @@ def draft_file(target: Path) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Give the file this content (UTF-8), or leave it as it was. Raises StoreError."""
+    """Give the file this content, or leave it as it was. Raises StoreError.
+
+    Lone surrogates, which UTF-8 cannot hold, become JSON's escapes of them.
+    """
     if target.exists() and not target.is_file():  # /dev/stdout
-        target.write_text(text, encoding="utf-8")
+        target.write_text(text, encoding="utf-8", errors="backslashreplace")
         return
     with draft_file(target) as draft:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def put(draft: Path, target: Path, *, replace: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -112,6 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     atomic.sweep(paths.home(), depth=SWEPT_LEVELS)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # lone surrogates of other people's texts
     log_to_stderr(logging.DEBUG if debug else logging.WARNING)
     try:
         return call(arguments[0], arguments[1:])

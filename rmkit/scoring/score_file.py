@@ -63,7 +63,8 @@ class ScoreFile:
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """One window of rows: written and synced."""
-        data = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
+        text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        data = text.encode(errors="backslashreplace")  # a lone surrogate of an id becomes JSON's escape of it
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]

@@ -114,7 +114,7 @@ def prepare() -> None:
         "".join(json.dumps({"prompt": "hi", "response": f"hello {i}"}) + "\n" for i in range(48))
     )
     for seed, name in ((0, "data"), (1, "data2")):
-        write_export(Path(name), kind_rows(120, seed=seed), ref=f"{name}@v1")
+        write_export(Path(name), kind_rows(280, seed=seed), ref=f"{name}@v1")
     for command in (
         ["ingest", "toy.jsonl", "--license", "MIT"],
         ["train", "lexical", "--data", "data", "-o", "models/m"],
@@ -160,8 +160,8 @@ def facts() -> dict[str, Any]:
 
 
 def names(folder: Path) -> set[str]:
-    """All files, times in names left out."""
-    paths = (str(path.relative_to(folder)) for path in folder.rglob("*"))
+    """All files, times in names left out; and DuckDB's own log of a killed commit, which the next writer folds in."""
+    paths = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix != ".wal")
     return {re.sub(r"replaced-[^-]*Z", "replaced-TIME", path) for path in paths}
 
 

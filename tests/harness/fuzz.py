@@ -122,7 +122,8 @@ def harm_folder(rng: Random, folder: Path, *, seal: Callable[[Path], None] | Non
             return
         path = rng.choice(files)
         if path.suffix in (".json", ".jsonl") and rng.random() < 0.8:
-            lines = [path.read_text()] if path.suffix == ".json" else path.read_text().splitlines()
+            text = path.read_text(errors="replace")
+            lines = [text] if path.suffix == ".json" else text.splitlines()
             at = rng.randrange(len(lines) or 1)
             with contextlib.suppress(ValueError, IndexError, RecursionError):
                 lines[at] = text_of(mutated(rng, json.loads(lines[at])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -125,8 +126,8 @@ def test_sweeping_reaches_as_deep_as_told_and_follows_no_link(tmp_path: Path) ->
 
 def test_a_file_keeps_its_old_content_when_the_new_cannot_be_written(tmp_path: Path) -> None:
     atomic.write_text(tmp_path / "facts.json", "old")
-    with pytest.raises(UnicodeEncodeError):
-        atomic.write_text(tmp_path / "facts.json", "new \ud800")
+    with pytest.raises(FileNotFoundError), atomic.draft_file(tmp_path / "facts.json") as draft:
+        draft.write_text((tmp_path / "absent").read_text())
     assert (tmp_path / "facts.json").read_text() == "old"
     assert os.listdir(tmp_path) == ["facts.json"]
 
@@ -144,3 +145,9 @@ def test_the_faults_of_other_files_are_not_blamed_on_the_target(tmp_path: Path) 
         (tmp_path / "input").read_text()
     with pytest.raises(StoreError, match=r"cannot write .*model: No space"), atomic.draft_folder(tmp_path / "model"):
         raise OSError(28, "No space left on device")
+
+
+def test_what_utf8_cannot_hold_becomes_an_escape_of_json(tmp_path: Path) -> None:
+    atomic.write_text(tmp_path / "facts.json", json.dumps({"id": "a\ud800ü"}, ensure_ascii=False))
+    assert (tmp_path / "facts.json").read_bytes() == b'{"id": "a\\ud800\xc3\xbc"}'
+    assert json.loads((tmp_path / "facts.json").read_text()) == {"id": "a\ud800ü"}

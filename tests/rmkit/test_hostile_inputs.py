@@ -83,6 +83,10 @@ HARMS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda m: (m / "golden.jsonl").write_text('{"prompt": 7, "response": [1], "score": 1}\n'),
         "",
     ),
+    "golden scores without end": (
+        lambda m: ((m / "golden.jsonl").unlink(), (m / "golden.jsonl").symlink_to("/dev/zero")),
+        "golden.jsonl is missing",
+    ),
     "deep calibration": (lambda m: (m / "calibration.json").write_text(DEEP), "calibration.json cannot be read"),
     "a list for a calibration": (lambda m: (m / "calibration.json").write_text("[1]"), "calibration.json cannot be"),
 }
@@ -175,6 +179,16 @@ def test_an_object_has_its_keys_or_says_which_not(tmp_path: Path) -> None:
         read_object(path, raises=DataError, hint="write it again", keys={"ref": str})
     with pytest.raises(DataError, match=r"name: expected str, got None"):
         read_object(path, raises=DataError, hint="", keys={"name": str})
+
+
+def test_a_lone_surrogate_in_an_id_is_scored_and_shown(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"id": "a\\ud800", "prompt": "hi", "response": "hello"}\n')
+    arguments = ["-m", "rmkit", "score", str(model), str(tmp_path / "rows.jsonl"), "-o", str(tmp_path / "out")]
+    environment = os.environ | {"RMKIT_HOME": str(tmp_path / "home")}
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    [line] = (tmp_path / "out").read_text().splitlines()
+    assert json.loads(line)["id"] == "a\ud800"
 
 
 FULL = """

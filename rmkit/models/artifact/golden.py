@@ -126,6 +126,8 @@ def replay(artifact: Artifact, model: Golden, *, precision: Precision = "fp32") 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     """The lines of golden.jsonl. Raises ModelError where it is absent, damaged or empty."""
+    if not (folder / GOLDEN).is_file():  # absent, or a pipe or a device, which may never end
+        raise ModelError(f"{folder / GOLDEN} is missing; the scores cannot be verified")
     try:
         rows = [json.loads(line) for line in (folder / GOLDEN).read_text().splitlines()]
     except (OSError, ValueError, RecursionError) as error:
