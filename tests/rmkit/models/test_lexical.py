@@ -174,7 +174,7 @@ def lose_arrays(folder: Path) -> None:
     ("harm", "message"),
     [
         (lambda folder: (folder / artifact.WEIGHTS).unlink(), "weights.npz is missing"),
-        (lambda folder: (folder / golden.GOLDEN).unlink(), "golden.jsonl cannot be read"),
+        (lambda folder: (folder / golden.GOLDEN).unlink(), "golden.jsonl is missing"),
         (lambda folder: (folder / golden.GOLDEN).write_text(""), "golden.jsonl is empty"),
         (lambda folder: (folder / artifact.CARD).unlink(), "not a reward model"),
         (lambda folder: (folder / artifact.CARD).write_text("{"), "cannot be read"),
