@@ -2,6 +2,8 @@
 
 from data_pipelines.front import ingest as ingest
 from data_pipelines.front import run_recipe as run_recipe
+from evaluation.front import compare as compare
+from evaluation.front import evaluate as evaluate
 from rmkit.errors import RmkitError as RmkitError
 from rmkit.judge.command import judge as judge
 from rmkit.models import load_model as load_model

@@ -119,6 +119,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         },
         "Dataset": "warehouse.versions.dataset:Dataset",
         "candidates": "rmkit.serve.clients.chat_values:candidates",
+        "compare": "evaluation.front:compare",
+        "evaluate": "evaluation.front:evaluate",
         "ingest": "data_pipelines.front:ingest",
         "judge": "rmkit.judge.command:judge",
         "load_dataset": "warehouse.versions.dataset:load_dataset",

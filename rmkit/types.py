@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 ModelKind = Literal["explicit", "implicit", "generative", "process", "ensemble"]
 Scale = Literal["logit", "log_ratio", "probability", "rating", "win_logit"]
+LOGIT_SCALES: tuple[Scale, ...] = ("logit", "log_ratio", "win_logit")  # differences are Bradley-Terry logits
 
 ROLES = ("system", "user", "assistant", "tool")
 

@@ -16,11 +16,10 @@ from evaluation.probes.style import style_probe
 from evaluation.reports.json_ready import without_nan
 from evaluation.suites.items import Answer, Item
 from evaluation.suites.suite import Suite
-from rmkit.metrics import calibration
+from rmkit.metrics import calibration, margin_summary
 from rmkit.metrics.calibration import sigmoid
-from rmkit.types import ModelInfo
+from rmkit.types import LOGIT_SCALES, ModelInfo
 
-LOGIT_SCALES = ("logit", "log_ratio", "win_logit")
 EXCERPT = 400
 
 
@@ -28,12 +27,14 @@ def probes(suite: Suite, items: Sequence[Item], answers: Mapping[str, Answer], i
     """Every probe that applies, JSON-ready (null for NaN)."""
     compared = comparisons(suite, items, answers)
     inputs = [answers[item.id] for item in items if item.id in answers]
+    margins = np.array([one.margin for one in compared])
     result = {
         "length": length_probe(compared),
         "style": style_probe(compared),
-        "calibration": _calibration(compared, info, answers),
+        "calibration": _calibration(compared, info, answers) if compared else None,
         "position": position_probe(inputs),
         "best_of_n": best_of_n_probe([item for item in items if item.id in answers], inputs),
+        "margins": asdict(margin_summary(margins, np.ones(len(margins)))) if compared else None,
         "mistakes": mistakes(compared),
     }
     by_key: dict[str, Any] = without_nan({name: value for name, value in result.items() if value is not None})
@@ -41,16 +42,24 @@ def probes(suite: Suite, items: Sequence[Item], answers: Mapping[str, Answer], i
 
 
 def _calibration(compared: Sequence[Compared], info: ModelInfo, answers: Mapping[str, Answer]) -> dict[str, Any] | None:
-    """Each comparison is looked at from both sides, since which reply comes first is arbitrary. Stored results
-    may hold verdicts for some items and scores for others."""
+    """Predictions against labels. A dataset's pairs are looked at as their row has them, by content hash; all others
+    from both sides, since the benchmark names the better reply first. Stored results may hold verdicts for some items
+    and scores for others."""
     judged = np.array([bool(answers[one.item.id].p) for one in compared], dtype=bool)
-    if not compared or not (judged.any() or info.scale in LOGIT_SCALES):
-        return None
     margin = np.array([one.margin for one in compared])
-    linked = sigmoid(margin) if info.scale in LOGIT_SCALES else np.full(len(margin), np.nan)
-    q = np.where(judged, margin + 0.5, linked)
-    result = asdict(calibration(np.concatenate([q, 1 - q]), np.repeat([1.0, 0.0], len(q))))
-    return result | {"n": int((~np.isnan(q)).sum())}
+    linked = sigmoid(margin) if info.scale in LOGIT_SCALES else [answers[one.item.id].predicted for one in compared]
+    q = np.where(judged, margin + 0.5, linked)  # that the better reply is the better one
+    if not judged.any() and np.isnan(q).all() and info.scale not in LOGIT_SCALES:
+        return None
+    p, weight = (np.array([getattr(one.item, name) for one in compared]) for name in ("p", "share"))
+    forward = np.array([one.turned is not True for one in compared], dtype=bool)
+    backward = np.array([one.turned is not False for one in compared], dtype=bool)
+    sides = calibration(
+        np.concatenate([q[forward], 1 - q[backward]]),
+        np.concatenate([p[forward], 1 - p[backward]]),
+        weight=np.concatenate([weight[forward], weight[backward]]),
+    )
+    return asdict(sides) | {"n": int((~np.isnan(q)).sum())}
 
 
 def mistakes(compared: Sequence[Compared], *, most: int = 10) -> list[dict[str, Any]]:
@@ -66,7 +75,7 @@ def mistakes(compared: Sequence[Compared], *, most: int = 10) -> list[dict[str, 
 def _mistake(one: Compared) -> dict[str, Any]:
     assert one.texts is not None
     assert one.item.candidates is not None
-    prompt = one.item.candidates.prompt[-1].content
+    prompt = one.item.candidates.prompt[-1].content if one.item.candidates.prompt else ""
     texts = {"prompt": prompt, "better": one.texts[0], "worse": one.texts[1]}
     return {"item": one.item.id, "margin": one.margin} | {name: _excerpt(text) for name, text in texts.items()}
 

@@ -13,13 +13,13 @@ from typing import Any
 
 from evaluation.probes.perturb import perturb_probe
 from evaluation.reports.json_ready import without_nan, write_json
-from evaluation.suites.command import open_model
 from evaluation.suites.evaluator import select
 from evaluation.suites.load import load_items
 from evaluation.suites.suite import load_suite
 from rmkit.cli import display as console
 from rmkit.errors import DataError, UsageError
 from rmkit.judge.tally import judging_lines, report_of
+from rmkit.models import load_model
 
 BEST_FIRST = ("pairs", "best_of", "rmbench", "judgebench")
 DEFAULT_LIMIT = 200
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     if suite.form not in BEST_FIRST:
         raise UsageError(f"suite {suite.name} does not say which reply is the best; probe one of pairs, e.g. xstest")
     loaded = load_items(suite, options.data, allow_changed=options.allow_changed)
-    model = open_model(options.model)
+    model = load_model(options.model)
     first = list({item.cluster: item for item in reversed(loaded.items)}.values())[::-1]
     items = select(first, options.limit)
     if not items:

@@ -32,6 +32,12 @@ class Compared:
     margin: float
 
     @property
+    def turned(self) -> bool | None:
+        """Whether the row that the comparison comes from has the worse reply first; None where its order says so
+        little that the benchmark always has the better one first."""
+        return None if not self.item.positions else self.item.positions[self.better] > self.item.positions[self.worse]
+
+    @property
     def texts(self) -> tuple[str, str] | None:
         """The two replies, better first; None where only scores are at hand."""
         if self.item.candidates is None:

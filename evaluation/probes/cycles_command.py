@@ -11,13 +11,13 @@ from typing import Any
 
 from evaluation.probes.games import Game, preference_matrix, told
 from evaluation.reports.json_ready import without_nan, write_json
-from evaluation.suites.command import open_model
 from evaluation.suites.evaluator import select
 from evaluation.suites.load import load_items
 from evaluation.suites.suite import load_suite
 from rmkit.cli import display as console
 from rmkit.errors import DataError, UsageError
 from rmkit.judge.tally import judging_lines, report_of
+from rmkit.models import load_model
 from rmkit.types import Candidates, RewardModel
 
 KEYS = ("nash", "bradley_terry_best", "bradley_terry_softmax")
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     several = [item for item in loaded.items if item.candidates and len(item.candidates.completions) >= 3]
     if not several:
         raise DataError(f"{loaded.source}: no prompt with three replies or more, so nothing can go round")
-    model = open_model(options.model)
+    model = load_model(options.model)
     requests = select(several, options.limit)
     results = cycles({item.id: item.candidates for item in requests if item.candidates}, model)
     facts = {"suite": suite.name, "suite_hash": suite.hash(loaded.digests), "model": model.info.name}

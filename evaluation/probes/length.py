@@ -21,8 +21,9 @@ def length_probe(compared: Sequence[Compared]) -> dict[str, Any] | None:
     if not known:
         return None
     lengths = np.array([[len(text) for text in texts] for _, texts in known], dtype=np.float64)
-    # Which reply is called first is arbitrary; alternating keeps the correlations from being about the label alone.
-    turned = np.arange(len(known)) % 2 == 1
+    # Which reply is called first is the row's own order, by content hash, or arbitrary; alternating keeps the
+    # correlations from being about the label alone.
+    turned = np.array([index % 2 == 1 if one.turned is None else one.turned for index, (one, _) in enumerate(known)])
     sign = np.where(turned, -1.0, 1.0)
     first = np.where(turned, lengths[:, 1], lengths[:, 0])
     second = np.where(turned, lengths[:, 0], lengths[:, 1])

@@ -12,7 +12,6 @@ import numpy as np
 
 from evaluation.probes.shift import CELLS, OUT_OF_DISTRIBUTION, SIDES, Cell, Side, shift_probe
 from evaluation.reports.json_ready import without_nan, write_json
-from evaluation.suites.command import open_model
 from evaluation.suites.evaluator import lengths, run
 from evaluation.suites.items import Item
 from evaluation.suites.journal import open_journal, run_folder
@@ -24,6 +23,7 @@ from rmkit.errors import UsageError
 from rmkit.ids import messages_json
 from rmkit.judge.tally import judging_lines, report_of
 from rmkit.metrics.accuracy import TiePolicy
+from rmkit.models import load_model
 from rmkit.models.scoring import stream_scores
 from rmkit.types import RewardModel, Score
 
@@ -110,7 +110,7 @@ def shift(
 
 
 def _open(name: str) -> Model:
-    return load_logprobs(Path(name)) if names_logprobs(name) else open_model(name)
+    return load_logprobs(Path(name)) if names_logprobs(name) else load_model(name)
 
 
 def _cell(name: str, suite: Suite, loaded: Loaded, first: Model, second: Model) -> Cell:

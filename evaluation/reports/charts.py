@@ -12,6 +12,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from evaluation.scoring.rmbench import STYLE_NAMES
+
 # Color-blind safe (Okabe and Ito) and legible on white and on near-black.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 # A color that no chart uses; it becomes currentColor in the page.
@@ -74,8 +76,13 @@ def reliability(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
         for index, (name, bins) in enumerate(curves.items()):
             full = [one for one in bins if one["n"]]
             x, y = [one["predicted"] for one in full], [one["observed"] for one in full]
-            axes.plot(x, y, color=COLORS[index], label=name, linewidth=1.5)
-            axes.scatter(x, y, s=[8 + 120 * one["n"] / sum(b["n"] for b in full) for one in full], color=COLORS[index])
+            axes.plot(x, y, color=COLORS[index % len(COLORS)], label=name, linewidth=1.5)
+            axes.scatter(
+                x,
+                y,
+                s=[8 + 120 * one["n"] / sum(b["n"] for b in full) for one in full],
+                color=COLORS[index % len(COLORS)],
+            )
         axes.set_xlabel("predicted probability")
         axes.set_ylabel("share of labels that agree")
         axes.legend(loc="upper left")
@@ -103,10 +110,66 @@ def grouped_bars(groups: Sequence[str], series: Mapping[str, Sequence[float | No
         width = 0.8 / len(series)
         for index, (name, values) in enumerate(series.items()):
             at = [(x + (index - (len(series) - 1) / 2) * width, v) for x, v in enumerate(values) if v is not None]
-            axes.bar([x for x, _ in at], [v for _, v in at], width=width * 0.92, color=COLORS[index], label=name)
+            axes.bar(
+                [x for x, _ in at],
+                [v for _, v in at],
+                width=width * 0.92,
+                color=COLORS[index % len(COLORS)],
+                label=name,
+            )
         axes.set_xticks(range(len(groups)), groups)
         axes.set_ylabel(ylabel)
         axes.axhline(50, color="#888888", linewidth=1, linestyle="--")
         axes.grid(visible=False, axis="x")
         axes.legend(ncols=len(series), loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+    return svg[0]
+
+
+def style_matrix(percent: Sequence[Sequence[float | None]], *, title: str) -> str:
+    """RM-Bench's matrix: rows the right reply's style, columns the wrong one's; percent right in every cell."""
+    svg: list[str] = []
+    with axes_of(3.7, 2.9, svg) as axes:
+        values = [[float("nan") if cell is None else cell for cell in row] for row in percent]
+        axes.pcolormesh(values, cmap="RdYlBu", vmin=0, vmax=100, edgecolors="white")
+        axes.invert_yaxis()
+        for i, row in enumerate(values):
+            for j, cell in enumerate(row):
+                dark = cell < 20 or cell > 80
+                axes.text(j + 0.5, i + 0.5, f"{cell:.0f}", ha="center", va="center", color="white" if dark else "black")
+        axes.set_xticks([0.5, 1.5, 2.5], STYLE_NAMES)
+        axes.set_yticks([0.5, 1.5, 2.5], STYLE_NAMES)
+        axes.set_xlabel("style of the wrong reply")
+        axes.set_ylabel("style of the right reply")
+        axes.set_title(title, fontsize=10)
+        axes.grid(visible=False)
+    return svg[0]
+
+
+def best_of_n(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Gold reward of the favorite among n, per model, with the oracle above and the random choice below."""
+    svg: list[str] = []
+    with axes_of(6.4, 3.2, svg) as axes:
+        for index, (name, curve) in enumerate(curves.items()):
+            n, gold = [point["n"] for point in curve], [point["gold"] for point in curve]
+            error = [1.96 * (point["gold_se"] or 0.0) for point in curve]
+            color = COLORS[index % len(COLORS)]
+            axes.plot(n, gold, "o-", color=color, label=name, linewidth=1.5, markersize=4)
+            axes.fill_between(
+                n,
+                [g - e for g, e in zip(gold, error, strict=True)],
+                [g + e for g, e in zip(gold, error, strict=True)],
+                color=color,
+                alpha=0.15,
+            )
+        first = next(iter(curves.values()))
+        axes.plot(
+            [p["n"] for p in first], [p["oracle"] for p in first], color="#888888", linestyle="--", label="oracle"
+        )
+        axes.axhline(first[0]["random"], color="#888888", linewidth=1, label="random choice")
+        axes.set_xscale("log", base=2)
+        shown = [point["n"] for point in first if (point["n"] & (point["n"] - 1)) == 0 or point is first[-1]]
+        axes.set_xticks(shown, [str(n) for n in shown])
+        axes.set_xlabel("n (log scale)")
+        axes.set_ylabel("mean gold reward")
+        axes.legend()
     return svg[0]

@@ -1,24 +1,22 @@
 """`rmkit report`: one self-contained HTML page about a dataset version and the models evaluated on it.
 
 What was dropped and why, whether the annotators agree, and what the models do, each number with its denominator and
-interval. The page is one file: no script, no network. Its making is split in two: this file decides what is said,
-`report.html.j2` how it looks; all texts are escaped by the template.
+interval. The page is one file: no script, no network. What is said is decided here and, of models, in
+`evaluation.reports.suite`; how it looks, in the templates, which escape all texts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from evaluation.reports import charts
-from evaluation.reports import models as report_models
 from evaluation.reports.lineage import made_from
-from rmkit import __version__, paths
+from evaluation.reports.suite import best, context, page
+from rmkit import paths
 from rmkit.atomic import write_text
 from rmkit.cli import display as console
-from rmkit.cli.display import shown
 from rmkit.config import read_object
 from rmkit.errors import DataError
 from warehouse.lineage.runs import environment
@@ -50,36 +48,28 @@ def main(argv: list[str]) -> int:
 
 def _read(path: Path) -> dict[str, Any]:
     hint = f"it is not a result of rmkit eval; write one with: rmkit eval MODEL --data D -o {path}"
-    return read_object(path, raises=DataError, hint=hint, keys={"models": list, "suite": str})
+    return read_object(path, raises=DataError, hint=hint, keys={"models": list, "headline": str, "comparisons": list})
 
 
 def render(lineage: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, notes: Sequence[str] = ()) -> str:
     """The page as text."""
-    from jinja2 import Environment
-
-    short = [report_models.with_short_names(result) for result in results]
-    template = resources.files("evaluation.reports").joinpath("run.html.j2").read_text()
     version, steps = lineage["version"], lineage["steps"]
-    return (
-        Environment(autoescape=True, finalize=shown)
-        .from_string(template)
-        .render(
-            title=f"{version.ref}: data and reward models",
-            lead=version.message or f"{version.n_rows} rows",
-            tiles=_tiles(lineage, short),
-            notes=notes,
-            sources=[_source(source) for source in lineage["sources"]],
-            rejects=lineage["rejects"],
-            steps=steps,
-            widest=max((step["n_in"] for step in steps), default=1) or 1,
-            splits=lineage["splits"],
-            family_overlap=lineage["family_overlap"],
-            agreement=_agreement(steps),
-            evaluations=[report_models.evaluation(result) for result in short],
-            provenance=_provenance(lineage, results),
-            commands=[result["command"] for result in results if result.get("command")],
-            version=__version__,
-        )
+    return page(
+        "run.html.j2",
+        title=f"{version.ref}: data and reward models",
+        lead=version.message or f"{version.n_rows} rows",
+        tiles=_tiles(lineage, results),
+        notes=notes,
+        sources=[_source(source) for source in lineage["sources"]],
+        rejects=lineage["rejects"],
+        steps=steps,
+        widest=max((step["n_in"] for step in steps), default=1) or 1,
+        splits=lineage["splits"],
+        family_overlap=lineage["family_overlap"],
+        agreement=_agreement(steps),
+        evaluations=[context(result) for result in results],
+        provenance=_provenance(lineage, results),
+        commands=[result["command"] for result in results if result.get("command")],
     )
 
 
@@ -96,9 +86,10 @@ def _tiles(lineage: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> 
     if (alpha := _facts(lineage["steps"], "agreement").get("alpha")) is not None:
         tiles.append({"value": f"{alpha:.2f}", "label": "Krippendorff's alpha of the votes"})
     for result in results[:2]:
-        top = report_models.best(result)
-        label = f"accuracy of {top['name']} on {report_models.suite(result)}"
-        tiles.append({"value": f"{report_models.percent(top['accuracy'])}%", "label": label})
+        top = best(result)
+        value = top["measures"][result["headline"]]["percent"]
+        label = f"{top['name']} on {result['data']}, {result['headline']}"
+        tiles.append({"value": "-" if value is None else f"{value:.1f}%", "label": label})
     return tiles
 
 

@@ -19,6 +19,9 @@ from rmkit.atomic import write_text
 from rmkit.cli.display import shown
 from rmkit.errors import UsageError
 from rmkit.judge.tally import judging_lines
+from rmkit.metrics.bootstrap import FEW_CLUSTERS
+
+LENGTHS = {"shorter": "better one is shorter", "equal": "about equal", "longer": "better one is longer"}
 
 
 def write_report(result: Mapping[str, Any], path: Path) -> None:
@@ -52,6 +55,15 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines += ["| " + " | ".join(row) + " |" for row in rows(model)]
         lines += ["", *(f"- {line.strip()}" for line in judging_lines(model))]
         lines += [""]
+    for one in map(_comparison, result["comparisons"]):
+        lines += [
+            f"### {one['title']}",
+            "",
+            "| measure | first | second | difference | 95% interval | p | Holm | prompts | unscored |",
+        ]
+        lines += ["| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | --- |"]
+        lines += ["| " + " | ".join(row) + " |" for row in one["rows"]]
+        lines += [""]
     return "\n".join(lines).rstrip()
 
 
@@ -62,6 +74,9 @@ def identity(result: Mapping[str, Any]) -> list[str]:
         f"data {result['data']}, license {result['license']}",
         f"command `{result['command']}`",
     ]
+    if version := result["version"]:
+        lines.append(f"dataset `{version['ref'] or 'without a name'}`, digest `{version['digest'] or 'none'}`")
+    lines += [f"left out: {count} {reason}" for reason, count in result["left_out"].items()]
     lines.append(f"of all: {count_rule(result)}")
     if result["missing"]:
         lines.append(f"missing: {', '.join(result['missing'])}; totals that need them are not given")
@@ -93,6 +108,11 @@ def _value(measure: Mapping[str, Any]) -> str:
 
 def html(result: Mapping[str, Any]) -> str:
     """The page."""
+    return page("suite.html.j2", title=result["title"], e=context(result))
+
+
+def page(template: str, **values: Any) -> str:
+    """A template of this folder as text, all texts escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -102,17 +122,92 @@ def html(result: Mapping[str, Any]) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    return environment.get_template("suite.html.j2").render(
-        result=result,
-        identity=[line.replace("`", "") for line in identity(result)],
-        models=[
-            {**model, "rows": rows(model), "charts": _charts(model), "judged": judging_lines(model)}
-            for model in result["models"]
+    return environment.get_template(template).render(version=__version__, **values)
+
+
+def context(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What `evaluation.html.j2` says of one result: charts as SVG, numbers as texts."""
+    from evaluation.reports import charts
+
+    models, top = result["models"], best(result)
+    bins = {model["name"]: _bins(model["probes"]) for model in models}
+    margins, length = top["probes"].get("margins"), {model["name"]: _length(model["probes"]) for model in models}
+    prompts = max(model["measures"][result["headline"]]["clusters"] for model in models)
+    return {
+        "title": f"Models on {result['data']}",
+        "identity": [line.replace("`", "") for line in identity(result)],
+        "headline": result["headline"],
+        "summary": [_summary(model, result["headline"]) for model in models],
+        "caution": caution(prompts),
+        "comparisons": [_comparison(one) for one in result["comparisons"]],
+        "overview": _overview(result),
+        "reliability": charts.reliability(known)
+        if (known := {name: one for name, one in bins.items() if one})
+        else None,
+        "best": top["name"],
+        "margins": charts.histogram(margins["edges"], margins["counts"], xlabel="margin towards the better reply")
+        if margins and margins["n"]
+        else "",
+        "length": charts.grouped_bars([*LENGTHS.values()], known_length, ylabel="right, percent")
+        if (known_length := {name: one for name, one in length.items() if one})
+        else None,
+        "curves": _curves(models),
+        "models": [
+            {**model, "rows": rows(model), "matrices": _matrices(model["cells"]), "judged": judging_lines(model)}
+            for model in models
         ],
-        overview=_overview(result),
-        curves=_curves(result["models"]),
-        version=__version__,
+    }
+
+
+def best(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The model with the highest headline (for the eye; the intervals say whether it means anything)."""
+    top: Mapping[str, Any] = max(
+        result["models"], key=lambda model: model["measures"][result["headline"]]["percent"] or 0
     )
+    return top
+
+
+def caution(prompts: int) -> str:
+    """A warning where there are too few prompts for percentile intervals, else nothing."""
+    few = f"Below {FEW_CLUSTERS} prompts, there are {prompts} here, the intervals are narrower than they should be."
+    return few if prompts < FEW_CLUSTERS else ""
+
+
+def _summary(model: Mapping[str, Any], headline: str) -> list[str]:
+    _, value, between, fraction, whole, _, ties, unscored, _ = _row(model["measures"][headline])
+    calibrated = model["probes"].get("calibration") or {}
+    numbers = [calibrated.get(key) for key in ("log_loss", "ece", "brier")]
+    shown_numbers = ["-" if number is None else f"{number:.3f}" for number in numbers]
+    return [model["name"], value, between, fraction, whole, ties, unscored, *shown_numbers]
+
+
+def _comparison(one: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "title": f"{one['first']['name']} minus {one['second']['name']}, percent points",
+        "rows": [_difference(difference) for difference in one["differences"]],
+    }
+
+
+def _difference(one: Mapping[str, Any]) -> list[str]:
+    values = ["-" if one[key] is None else f"{one[key]:.2f}" for key in ("first", "second")]
+    values.append("-" if one["difference"] is None else f"{one['difference']:+.2f}")
+    values.append("-" if one["low"] is None else f"{one['low']:+.2f} to {one['high']:+.2f}")
+    values += ["-" if one[key] is None else f"{one[key]:.4f}" for key in ("p", "p_holm")]
+    return [one["measure"], *values, str(one["clusters"]), f"{one['unscored_first']}, {one['unscored_second']}"]
+
+
+def _bins(probes: Mapping[str, Any]) -> list[dict[str, float]]:
+    return [
+        {"n": one["n"], "predicted": one["mean_predicted"], "observed": one["mean_label"]}
+        for one in (probes.get("calibration") or {"bins": ()})["bins"]
+        if one["n"]
+    ]
+
+
+def _length(probes: Mapping[str, Any]) -> list[float | None]:
+    accuracy = (probes.get("length") or {"accuracy": {}})["accuracy"]
+    values = [accuracy[key]["percent"] for key in LENGTHS if key in accuracy]
+    return values if any(value is not None for value in values) else []
 
 
 def _overview(result: Mapping[str, Any]) -> str | None:
@@ -135,23 +230,9 @@ def _overview(result: Mapping[str, Any]) -> str | None:
     return forest(results, xlabel="percent, 95% interval over prompts") if results else None
 
 
-def _charts(model: Mapping[str, Any]) -> dict[str, Any]:
-    from evaluation.reports.charts import reliability
-
-    by_key: dict[str, Any] = {"matrices": _matrices(model["cells"])}
-    calibration = model["probes"].get("calibration")
-    if calibration and calibration["bins"]:
-        bins = [
-            {"n": one["n"], "predicted": one["mean_predicted"], "observed": one["mean_label"]}
-            for one in calibration["bins"]
-        ]
-        by_key["reliability"] = reliability({model["name"]: bins})
-    return by_key
-
-
 def _matrices(cells: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """One style matrix per domain that has its nine cells."""
-    from evaluation.reports.suite_charts import style_matrix
+    from evaluation.reports.charts import style_matrix
 
     domains = dict.fromkeys(name.split("/")[0] for name in cells if name.split("/")[-1].isdigit())
     return [
@@ -161,7 +242,7 @@ def _matrices(cells: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _curves(models: Sequence[Mapping[str, Any]]) -> str | None:
-    from evaluation.reports.suite_charts import best_of_n
+    from evaluation.reports.charts import best_of_n
 
     curves = {
         model["name"]: model["probes"]["best_of_n"]["curve"] for model in models if "best_of_n" in model["probes"]

@@ -23,10 +23,9 @@ from evaluation.suites.suite import Suite
 from rmkit.cli import display as console
 from rmkit.errors import DataError, ModelError
 from rmkit.ids import messages_json
-from rmkit.types import Candidates, Comparison, Completion, RewardModel, Score, sigmoid
+from rmkit.types import LOGIT_SCALES, Candidates, Comparison, Completion, RewardModel, Score, sigmoid
 
 PAIR_RULES = ("pairs", "judgebench", "annotators")
-LOGIT_SCALES = ("logit", "log_ratio", "win_logit")
 FIRST_BATCH, BATCH_S, LARGEST_BATCH = 16, 5.0, 1024
 
 
@@ -150,11 +149,21 @@ def _ask_groups(model: RewardModel, suite: Suite, groups: Sequence[Group]) -> li
     expected = [len(group.candidates.completions) for group in groups]
     if [len(scores) for scores in scored] != expected:
         raise ModelError(f"model {model.info.name} broke the protocol: asked for {expected[:4]}... scores, got others")
-    return [
+    answers = [
         _answer(model, suite, item, [scores[position] for position in positions])
         for group, scores in zip(groups, scored, strict=True)
         for item, positions in group.items
     ]
+    return _with_predicted(model, [item for group in groups for item, _ in group.items], answers)
+
+
+def _with_predicted(model: RewardModel, items: Sequence[Item], answers: list[Answer]) -> list[Answer]:
+    """Pairs of a dataset whose labels are probabilities: a scale without a link has none, so the model is asked."""
+    pairs = {item.id: item.candidates for item in items if len(item.positions) == 2 and item.candidates}
+    if not pairs or model.info.scale in LOGIT_SCALES:
+        return answers
+    predicted = {name: one.p_first for name, one in zip(pairs, model.compare(list(pairs.values())), strict=True)}
+    return [replace(answer, predicted=predicted.get(answer.item, math.nan)) for answer in answers]
 
 
 def _answer(model: RewardModel, suite: Suite, item: Item, scores: Sequence[Score]) -> Answer:

@@ -34,8 +34,19 @@ class Item:
 
     @property
     def row(self) -> str:
-        """The id of the row it comes from."""
-        return self.id.removeprefix(f"{self.subset}/")
+        """The id of the row it comes from; a row with several replies gives items that end in their positions."""
+        row = self.id.removeprefix(f"{self.subset}/")
+        return row.partition(":")[0] if self.positions else row
+
+    @property
+    def p(self) -> float:
+        """Of a pair: the label's probability that the first candidate is the better one, 1 where nothing says less."""
+        return float(self.gold.get("p", 1.0))
+
+    @property
+    def share(self) -> float:
+        """Of a pair: its part of the row, which counts once however many pairs it gives."""
+        return float(self.gold.get("share", 1.0))
 
     @property
     def content(self) -> str:
@@ -50,13 +61,15 @@ class Item:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """`scores` [N] one per candidate; or `p` (one or two probabilities that the first candidate is the better one,
-    asked as shown and swapped, both turned to the first); or `steps` [S]. `latency_ms` is the item's share of the wall
-    time of the batch it was scored in."""
+    asked as shown and swapped, both turned to the first); or `steps` [S]. `predicted` is the probability that a model
+    gives for a pair which it scores on a scale without the Bradley-Terry link. `latency_ms` is the item's share of the
+    wall time of the batch it was scored in."""
 
     item: str
     scores: tuple[float, ...] = ()
     p: tuple[float, ...] = ()
     steps: tuple[float, ...] = ()
+    predicted: float = math.nan
     unscored: str | None = None
     latency_ms: float = math.nan
 

@@ -107,6 +107,8 @@ def as_row(answer: Answer) -> dict[str, Any]:
     for name in ("scores", "p", "steps"):
         if values := getattr(answer, name):
             row[name] = [None if math.isnan(value) else value for value in values]
+    if not math.isnan(answer.predicted):
+        row["predicted"] = answer.predicted
     if answer.unscored:
         row["unscored"] = answer.unscored
     if not math.isnan(answer.latency_ms):
@@ -121,6 +123,7 @@ def from_row(row: Mapping[str, Any]) -> Answer:
         scores=_floats(row.get("scores")),
         p=_floats(row.get("p")),
         steps=_floats(row.get("steps")),
+        predicted=row.get("predicted", math.nan),
         unscored=row.get("unscored"),
         latency_ms=row.get("latency_ms", math.nan),
     )

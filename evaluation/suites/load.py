@@ -17,7 +17,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +33,25 @@ SUFFIXES = (".jsonl.gz", ".jsonl", ".json.gz", ".json", ".parquet")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The items, where they came from, their subsets' digests, what is missing, and how they differ from the suite."""
+    """The items, where they came from, their subsets' digests, what is missing, and how they differ from the suite.
+
+    `version` holds ref, split and digest where the items are a dataset's, `left_out` what of it could not be used."""
 
     items: tuple[Item, ...]
     source: str
     digests: Mapping[str, str]
     missing: tuple[str, ...]
     changed: tuple[str, ...]
+    version: Mapping[str, Any] | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def load_items(suite: Suite, data: str | None = None, *, allow_changed: bool = False) -> Loaded:
     """The suite's items. Raises DataError where they are not found, not of the form, or not what the suite declares."""
     if data and names_version(data):
-        items, source = version_items(suite, data)
-        return check(suite, items, source=source, local=True, allow_changed=allow_changed)
+        read = version_items(suite, data)
+        loaded = check(suite, read.items, source=read.source, local=True, allow_changed=allow_changed)
+        return replace(loaded, version=read.version, left_out=read.left_out)
     files = _files(suite, data)
     if files:
         items = [item for file in files for item in read_items(suite.form, read_rows(file), where=str(file))]

@@ -45,8 +45,7 @@ def load_stored(
 ) -> tuple[Loaded, dict[str, Answer], ModelInfo]:
     """Items without texts, their answers, and what is known of the model. Raises DataError for another format."""
     files = stored_files(path)
-    if not files:
-        raise DataError(f"no such file, or a folder without files of scores ({', '.join(SUFFIXES)}): {path}")
+    check_stored(path)
     name, result = path.stem, []
     for file in files:
         rows = read_rows(file)
@@ -66,6 +65,12 @@ def load_stored(
         {answer.item: answer for _, answer in result},
         ModelInfo(name, "explicit", "logit", True, f"stored:{content}"),
     )
+
+
+def check_stored(path: Path) -> None:
+    """Raises DataError where there are no stored scores."""
+    if not stored_files(path):
+        raise DataError(f"no such file, or a folder without files of scores ({', '.join(SUFFIXES)}): {path}")
 
 
 def stored_files(path: Path) -> list[Path]:

@@ -27,7 +27,7 @@ are refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -97,6 +97,15 @@ class Suite:
         """The scoring rule of a subset."""
         declared = self.subset(subset)
         return declared.rule if declared and declared.rule else self.rule
+
+    def with_ties(self, ties: Literal["zero", "half"]) -> Suite:
+        """The same suite where a tie on pairs earns that, for models and judges; another hash where it earned else."""
+        if self.rule != "pairs":
+            raise UsageError(f"--ties is for the rule pairs; suite {self.name} scores by {self.rule}")
+        if ties == self.ties == self.judge_ties:
+            return self
+        values: dict[str, Any] = {"ties": ties, "judge_ties": ties}
+        return replace(self, **values, source=self.source | values)
 
     @property
     def headline(self) -> Measure:

@@ -1,6 +1,7 @@
 """A dataset version as a suite's data: `--data NAME[@VERSION][:SPLIT]` (or an export folder), split `test` by default.
 
-For suites of the forms `pairs` (decided pairs), `nway` (lists with ranks or ratings) and `steps` (labeled steps). An
+For suites of the forms `pairs` (decided pairs of two replies or of a list, each with its label's probability and its
+share of the row, so that a list counts once), `nway` (lists with ranks or ratings) and `steps` (labeled steps). An
 item's cluster is the row's prompt family, its subset the row's subset or source; what the form cannot use is counted
 beside the source.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from evaluation.suites.items import Item
 from evaluation.suites.suite import Suite
 from rmkit.data.example import MANIFEST, Example
 from rmkit.data.export_folder import dataset_of, examples_of, export_folder
-from rmkit.data.pairs import read_pairs
+from rmkit.data.pairs import Pair, read_pairs
 from rmkit.errors import DataError, UsageError
 from rmkit.paths import warehouse_path
 from rmkit.types import Candidates
@@ -28,7 +30,7 @@ DEFAULT_SPLIT = "test"
 def names_version(data: str) -> bool:
     """Whether `data` means a dataset version (or its export folder) rather than a benchmark file: NAME@VERSION, or the
     NAME alone of a dataset in the warehouse, where no file is called so."""
-    name = _split_of(data)[0]
+    name = split_of(data)[0]
     if (Path(name).expanduser() / MANIFEST).is_file():
         return True
     return not Path(data).expanduser().exists() and ("@" in data or name in _datasets())
@@ -41,14 +43,36 @@ def _datasets() -> set[str]:
         return {str(name) for (name,) in connection.execute("SELECT name FROM dataset").fetchall()}
 
 
-def version_items(suite: Suite, data: str) -> tuple[list[Item], str]:
-    """The items and the name of the source. Raises UsageError for a form that a dataset row cannot give, DataError
-    where nothing in the split can be used."""
-    name, split = _split_of(data)
+@dataclass(frozen=True, slots=True)
+class VersionItems:
+    """The items of a split, the name of the source, ref (NAME@vN), split and digest of the dataset, None where its
+    folder does not say, and what the form could not use."""
+
+    items: list[Item]
+    source: str
+    version: Mapping[str, str | None]
+    left_out: Mapping[str, int]
+
+
+def with_split(data: str, split: str) -> str:
+    """`data` with the split behind it where it means a dataset and names none. Raises UsageError where a split is asked
+    for that it cannot have."""
+    dataset, own = names_version(data), split_of(data)
+    if split != DEFAULT_SPLIT and not (dataset and own in ((data, DEFAULT_SPLIT), (own[0], split))):
+        what = f"{data} names its own split" if dataset else f"{data} is no dataset, its files have no splits"
+        raise UsageError(f"--split {split}: {what}")
+    return f"{data}:{split}" if dataset and own[0] == data else data
+
+
+def version_items(suite: Suite, data: str) -> VersionItems:
+    """The items of a dataset's split. Raises UsageError for a form that a dataset row cannot give, DataError where
+    nothing in the split can be used."""
+    name, split = split_of(data)
     folder = export_folder(name)
     examples = examples_of(folder, split)
+    identity = dataset_of(folder)
     if not Path(name).expanduser().exists():
-        name = dataset_of(folder)["ref"] or name  # the version that a bare name or a branch stands for today
+        name = identity["ref"] or name  # the version that a bare name or a branch stands for today
     match suite.form:
         case "pairs":
             items, skipped = _pairs(examples)
@@ -60,32 +84,37 @@ def version_items(suite: Suite, data: str) -> tuple[list[Item], str]:
             raise UsageError(
                 f"suite {suite.name} takes rows of the form {suite.form!r}; versions give pairs, nway and steps"
             )
-    reasons = "; ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()))
     if not items:
-        raise DataError(f"{data}: no row can be used by suite {suite.name} ({reasons})")
-    return items, f"{name}:{split}" + (f" (left out: {reasons})" if reasons else "")
+        reasons = "; ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()))
+        steps = suite.form == "pairs" and any(example.row["step_labels"] for example in examples)
+        hint = f"; solutions in labeled steps: rmkit eval MODEL --suite steps --data {name}:{split}" if steps else ""
+        raise DataError(f"{data}: nothing to evaluate, no row can be used by suite {suite.name} ({reasons}){hint}")
+    version = {"ref": identity["ref"], "split": split, "digest": identity["digest"]}
+    return VersionItems(items, f"{name}:{split}", version, dict(sorted(skipped.items())))
 
 
-def _split_of(data: str) -> tuple[str, str]:
+def split_of(data: str) -> tuple[str, str]:
+    """The data and its split, `test` where none is named."""
     name, colon, split = data.rpartition(":")
     return (name, split) if colon and "/" not in split else (data, DEFAULT_SPLIT)
 
 
 def _pairs(examples: list[Example]) -> tuple[list[Item], Mapping[str, int]]:
-    """Decided pairs, the better response first."""
-    pairs, skipped = read_pairs([example for example in examples if len(example.row["responses"] or []) == 2])
-    left_out = Counter(skipped)
-    left_out["rows without exactly two responses"] = sum(len(e.row["responses"] or []) != 2 for e in examples)
+    """Decided pairs, the better response first, by prompt family."""
+    pairs, skipped = read_pairs(examples)
+    left_out = Counter({f"rows: {reason}": count for reason, count in skipped.items()})
     left_out["pairs without a decision"] = sum(pair.p == 0.5 for pair in pairs)
-    items = []
-    for pair in pairs:
-        if pair.p != 0.5:
-            requests, positions = pair.candidates, (0, 1)
-            if pair.p < 0.5:
-                requests, positions = Candidates(requests.prompt, requests.completions[::-1]), (1, 0)
-            cluster = f"family-{pair.family}"
-            items.append(Item(f"{pair.subset}/{pair.id}", pair.subset, cluster, {}, requests, positions))
-    return items, +left_out
+    # Clusters are drawn in the order in which they come: by family, so that intervals are those of rmkit.metrics.
+    return [_pair_item(pair) for pair in sorted(pairs, key=lambda pair: pair.family) if pair.p != 0.5], +left_out
+
+
+def _pair_item(pair: Pair) -> Item:
+    first_better = pair.p > 0.5
+    requests, positions, p = pair.candidates, (pair.i, pair.j), max(pair.p, 1 - pair.p)
+    if not first_better:
+        requests, positions = Candidates(requests.prompt, requests.completions[::-1]), positions[::-1]
+    gold = ({"p": p} if p < 1 else {}) | ({"share": pair.share} if pair.share < 1 else {})
+    return Item(f"{pair.subset}/{pair.id}", pair.subset, f"family-{pair.family}", gold, requests, positions)
 
 
 def _lists(examples: list[Example]) -> tuple[list[Item], Mapping[str, int]]:

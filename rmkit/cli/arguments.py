@@ -58,8 +58,9 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--split", default=default, help=help)
 
     def add_suite(self, *, help: str = "a suite's name, or the path of a .toml", **options: Any) -> None:
-        """`--suite`, with --data and --allow-changed for where its data lies."""
-        self.add_argument("--suite", required=True, help=help, **options)
+        """`--suite`, required unless `required` says otherwise, with --data and --allow-changed for where its data
+        lies."""
+        self.add_argument("--suite", **{"required": True, "help": help} | options)
         self.add_argument(
             "--data", help="file, folder or NAME@VERSION[:SPLIT] (default $RMKIT_BENCHMARKS, else the hub)"
         )

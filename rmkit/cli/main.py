@@ -64,7 +64,9 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "data_pipelines.judge.data.command:main", "training data for a judge, every drop with a reason"
         ),
         "rubrics": Command("rubrics.command:main", "write rubrics that explain preferences; run hard rules as code"),
-        "eval": Command("evaluation.versions.command:main", "accuracy with intervals, calibration and length bias"),
+        "eval": Command(
+            "evaluation.suites.command:main", "models on a dataset or a benchmark: intervals, calibration, length"
+        ),
         "compare": Command(
             "evaluation.suites.compare_command:main", "models on the same benchmark items, tests corrected"
         ),

@@ -191,15 +191,15 @@ def _agreement(facts: Said) -> str:
 def _accuracies(what: str, result: Said) -> list[str]:
     lines = []
     for model in result["models"]:
-        accuracy = model["accuracy"]
+        accuracy = model["measures"][result["headline"]]
         between = "no interval: one prompt family"
-        if interval := accuracy["interval"]:
-            between = f"{100 * interval['low']:.1f}, {100 * interval['high']:.1f}"
-        value = "none" if accuracy["value"] is None else f"{100 * accuracy['value']:.1f}%"
+        if accuracy["low"] is not None:
+            between = f"{accuracy['low']:.1f}, {accuracy['high']:.1f}"
+        value = "none" if accuracy["percent"] is None else f"{accuracy['percent']:.1f}%"
         lines.append(f"{what:<9} {model['name']:<24} {value:>6} [{between}] of {accuracy['denominator']:,.6g} pairs")
     return lines
 
 
 def _an_example(answers: dict[str, Said]) -> str:
-    mistakes = [mistake for model in answers["eval"]["models"] for mistake in model["mistakes"]]
-    return str(mistakes[0]["id"][:12]) if mistakes else "ROW"
+    mistakes = [mistake for model in answers["eval"]["models"] for mistake in model["probes"]["mistakes"]]
+    return str(mistakes[0]["item"].rpartition("/")[2][:12]) if mistakes else "ROW"

@@ -229,10 +229,13 @@ def _scores(connection: duckdb.DuckDBPyConnection, unit_ids: Sequence[int]) -> l
     )
 
 
+_DATASET_ITEM = "([0-9a-f]{32})(?::[0-9]+:[0-9]+)?$"  # SUBSET/EXAMPLE, with positions where the row is a list
+
+
 def _benchmark_items(connection: duckdb.DuckDBPyConnection, items: Sequence[str]) -> list[dict[str, Any]]:
     return _rows(
         connection,
         "SELECT suite, item, fingerprint, scores, p_first, unscored, run_id FROM eval_item "
-        "WHERE list_contains(?, item) ORDER BY suite, fingerprint",
-        [list(items)],
+        "WHERE list_contains(?, item) OR list_contains(?, regexp_extract(item, ?, 1)) ORDER BY suite, fingerprint",
+        [list(items), list(items), _DATASET_ITEM],
     )

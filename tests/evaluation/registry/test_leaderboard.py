@@ -36,7 +36,7 @@ def finished_run(home: Path, name: str, right: dict[str, int], *, n: int = 60, d
     made = evaluated(suite, items, answers, ModelInfo(name, "explicit", "logit", True, name * 4), resamples=10)
     folder = home / "runs" / "eval" / f"{name}-{digest}"
     folder.mkdir(parents=True)
-    write_result(folder, facts | {"models": [made.result]}, made.credits)
+    write_result(folder, facts | {"models": [made.as_json()]}, made.credits)
 
 
 ALL = ("chat", "code", "safety-refuse", "safety-response")
@@ -143,7 +143,7 @@ def test_the_headline_s_games_alone_make_elo(home: Path) -> None:
         made = evaluated(suite, items, scores, ModelInfo(name, "explicit", "logit", True, name), resamples=10)
         folder = home / "runs" / "eval" / name
         folder.mkdir(parents=True)
-        write_result(folder, facts | {"models": [made.result]}, made.credits)
+        write_result(folder, facts | {"models": [made.as_json()]}, made.credits)
     [board] = leaderboards(home / "runs" / "eval")
     better, worse = board["models"]
     assert (better["name"], worse["name"]) == ("better", "worse")

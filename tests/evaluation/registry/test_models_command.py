@@ -35,7 +35,7 @@ def finished(home: Path, fingerprint: str, right: int, *, of: int = 40, digest: 
     made = evaluated(suite, items, answers, info, resamples=20)
     folder = home / "runs" / "eval" / f"{name}-{digest}-{fingerprint}"
     folder.mkdir(parents=True)
-    write_result(folder, facts | {"models": [made.result]}, made.credits)
+    write_result(folder, facts | {"models": [made.as_json()]}, made.credits)
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.reports import models as report_models
+from evaluation.reports.suite import caution
 from rmkit.cli import main as cli
-from rmkit.errors import DataError, VersionError
+from rmkit.errors import DataError, StoreError, VersionError
 
 ATTACK = "<script>alert('x')</script><img src=x onerror=alert(1)>"
 
@@ -46,9 +46,14 @@ def evaluated(version: str, out: Path) -> dict:
 def test_the_page_says_what_the_warehouse_and_the_evaluation_say(version: str, tmp_path: Path) -> None:
     result = evaluated(version, tmp_path / "eval.json")
     page = page_of(tmp_path, version, "--eval", str(tmp_path / "eval.json"), "--note", "a note & more")
-    accuracy = result["models"][0]["accuracy"]
-    assert f"{100 * accuracy['value']:.1f}%" in page
-    assert f"{accuracy['numerator']:,.6g} / {accuracy['denominator']:,.6g}" in page
+    accuracy, length = (model["measures"]["overall"] for model in result["models"])
+    best = max(accuracy["percent"], length["percent"])
+    assert f"<b>{best:.1f}%</b>" in page
+    assert f"{accuracy['numerator']:.6g} / {accuracy['denominator']:.6g}" in page
+    assert f"{length['numerator']:.6g} / {length['denominator']:.6g}" in page
+    assert f"{result['models'][0]['probes']['calibration']['log_loss']:.3f}" in page
+    assert f"{result['comparisons'][0]['differences'][-1]['difference']:+.2f}" in page
+    assert "sample-v2-lexical minus length" in page
     assert "torn last line" in page
     assert "near-duplicate" in page
     assert "Families in more than one split: 0." in page
@@ -57,15 +62,15 @@ def test_the_page_says_what_the_warehouse_and_the_evaluation_say(version: str, t
 
 
 def test_the_page_warns_of_fewer_than_fifty_families() -> None:
-    assert "there are 49 here, the intervals are narrower than they should be" in report_models._caution(49)
-    assert report_models._caution(50) == ""
+    assert "there are 49 here, the intervals are narrower than they should be" in caution(49)
+    assert caution(50) == ""
 
 
 def test_the_page_is_one_file_and_texts_cannot_act(version: str, tmp_path: Path) -> None:
     evaluated(version, tmp_path / "eval.json")
     result = json.loads((tmp_path / "eval.json").read_text())
-    result["models"][0]["mistakes"] = [
-        {"id": "0" * 32, "margin": -1.0, "p": 1.0} | dict.fromkeys(("prompt", "better", "worse"), ATTACK)
+    result["models"][0]["probes"]["mistakes"] = [
+        {"item": "0" * 32, "margin": -1.0} | dict.fromkeys(("prompt", "better", "worse"), ATTACK)
     ]
     (tmp_path / "eval.json").write_text(json.dumps(result))
     page = page_of(tmp_path, version, "--eval", str(tmp_path / "eval.json"))
@@ -87,5 +92,5 @@ def test_what_cannot_be_reported_is_one_clear_error(version: str, tmp_path: Path
     (tmp_path / "other.json").write_text('{"a": 1}')
     with pytest.raises(DataError, match="not a result of rmkit eval; write one with"):
         cli.call("report", [version, "--eval", str(tmp_path / "other.json")])
-    with pytest.raises(DataError, match="cannot write"):
+    with pytest.raises(StoreError, match="cannot write"):
         cli.call("report", [version, "-o", str(tmp_path / "other.json" / "page.html")])

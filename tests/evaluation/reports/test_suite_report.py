@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from evaluation.front import evaluate
 from evaluation.reports.suite import html, markdown, write_report
-from evaluation.suites.command import evaluate, main
-from evaluation.suites.suite import load_suite
-from rmkit.errors import DataError, UsageError
+from evaluation.suites.command import main
+from rmkit.errors import StoreError, UsageError
 
 
 def rmbench_file(folder: Path) -> Path:
@@ -36,7 +36,7 @@ def rmbench_file(folder: Path) -> Path:
 @pytest.fixture
 def result(home: Path, tmp_path: Path) -> dict[str, Any]:
     data = str(rmbench_file(tmp_path))
-    return evaluate(load_suite("rm-bench"), ["length"], data=data, allow_changed=True, command="rmkit eval <it>")
+    return evaluate("length", suite="rm-bench", data=data, allow_changed=True, command="rmkit eval <it>").as_json()
 
 
 class Tags(HTMLParser):
@@ -61,7 +61,7 @@ def test_page_is_self_contained_escaped_and_complete(result: dict[str, Any]) -> 
     assert tags.fetched == []
     assert "script" not in tags.tags
     assert "&lt;script&gt;alert(1)" in page
-    assert tags.tags["svg"] == 4  # overview, two style matrices, reliability
+    assert tags.tags["svg"] == 6  # overview, reliability, margins, length, two style matrices
     for part in (result["suite_hash"], result["models"][0]["fingerprint"], "rmkit eval &lt;it&gt;"):
         assert part in page
     assert "missing: math, safety-refuse, safety-response" in page
@@ -105,7 +105,7 @@ def test_best_of_n_curve_is_drawn(home: Path, tmp_path: Path) -> None:
     ]
     path = tmp_path / "n.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    page = html(evaluate(load_suite("nway"), ["length"], data=str(path), command="c"))
+    page = html(evaluate("length", suite="nway", data=path, command="c").as_json())
     assert "Best of N" in page
     assert "oracle" in page
 
@@ -123,5 +123,5 @@ def test_unknown_suffix_and_unwritable_file(result: dict[str, Any], tmp_path: Pa
     with pytest.raises(UsageError, match=r"expected \.html, \.md, \.json or \.yaml"):
         write_report(result, tmp_path / "a.pdf")
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="name another file with -o"):
+    with pytest.raises(StoreError, match="name another place"):
         write_report(result, tmp_path / "file" / "a.md")

@@ -59,7 +59,7 @@ def test_models_are_compared_and_their_credits_kept(
 ) -> None:
     from dataclasses import replace
 
-    import evaluation.suites.command as command
+    import evaluation.front as front
     from rmkit.models.small.length import LengthModel
 
     class Shorter(LengthModel):
@@ -68,7 +68,7 @@ def test_models_are_compared_and_their_credits_kept(
         def score(self, batch):  # type: ignore[no-untyped-def]
             return [[replace(s, value=-s.value) for s in scores] for scores in super().score(batch)]
 
-    monkeypatch.setattr(command, "open_model", lambda name: Shorter() if name == "shorter" else LengthModel())
+    monkeypatch.setattr(front, "load_model", lambda name: Shorter() if name == "shorter" else LengthModel())
     path = tmp_path / "pairs.jsonl"
     rows = [
         {"id": str(i), "subset": "s", "prompt": f"p{i}", "chosen": "y" * (i % 5 + 1), "rejected": "y" * 3}

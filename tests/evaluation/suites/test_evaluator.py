@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.front import evaluate
 from evaluation.scoring import credit_table
 from evaluation.scoring.measures import measure_all
-from evaluation.suites.command import evaluate, main
+from evaluation.suites.command import main
 from evaluation.suites.evaluator import run, select
 from evaluation.suites.forms import read_items
 from evaluation.suites.items import Answer, Item
@@ -200,6 +201,7 @@ def write_pairs(folder: Path, n: int = 40) -> Path:
 
 SLOW = """
 import sys, time
+import evaluation.front as front
 import evaluation.suites.command as command
 from rmkit.models.small.length import LengthModel
 class Slow(LengthModel):
@@ -208,7 +210,7 @@ class Slow(LengthModel):
         return super().score(batch)
 import evaluation.suites.evaluator as evaluator
 evaluator.FIRST_BATCH, evaluator.LARGEST_BATCH = 4, 4
-command.open_model = lambda name: Slow()
+front.load_model = lambda name: Slow()
 sys.exit(command.main(sys.argv[1:]))
 """
 
@@ -216,7 +218,7 @@ sys.exit(command.main(sys.argv[1:]))
 def test_kill_9_in_the_middle_then_again_gives_the_same_totals_and_no_item_twice(home: Path, tmp_path: Path) -> None:
     data = write_pairs(tmp_path, 120)
     suite = load_suite("pairs")
-    whole = evaluate(suite, ["length"], data=str(data))["models"][0]
+    whole = evaluate("length", suite=suite, data=data).as_json()["models"][0]
     assert whole["measures"]["overall"]["unscored"] > 0  # empty replies: their absence survives the journal as well
     answers = Path(whole["folder"]) / ANSWERS
     expected = answers.read_text()
@@ -230,7 +232,7 @@ def test_kill_9_in_the_middle_then_again_gives_the_same_totals_and_no_item_twice
     process.wait()
     before = len(answers.read_bytes().splitlines())
     assert 8 <= before < 120
-    again = evaluate(suite, ["length"], data=str(data))["models"][0]
+    again = evaluate("length", suite=suite, data=data).as_json()["models"][0]
     assert again["resumed"] in (before, before - 1)
     assert again["resumed"] + again["answered"] == 120
     assert again["measures"] == whole["measures"]
@@ -263,17 +265,17 @@ def test_command_stores_items_in_the_warehouse_once(
 def test_limit_is_a_smoke_run_that_the_full_run_builds_on(home: Path, tmp_path: Path) -> None:
     data = str(write_pairs(tmp_path))
     suite = load_suite("pairs")
-    smoke = evaluate(suite, ["length"], data=data, limit=6)
+    smoke = evaluate("length", suite=suite, data=data, limit=6).as_json()
     assert smoke["limit"] == 6
     assert smoke["models"][0]["items"] == 6
     assert not (Path(smoke["models"][0]["folder"]) / "result.json").exists()  # a smoke run is not a result
-    full = evaluate(suite, ["length"], data=data)["models"][0]
+    full = evaluate("length", suite=suite, data=data).as_json()["models"][0]
     assert (full["resumed"], full["answered"]) == (6, 34)
     assert (Path(full["folder"]) / "result.json").exists()
     with pytest.raises(UsageError, match="--limit must be 1 or more"):
-        evaluate(suite, ["length"], data=data, limit=0)
+        evaluate("length", suite=suite, data=data, limit=0)
     with pytest.raises(UsageError, match="at least one model"):
-        evaluate(suite, [], data=data)
+        evaluate([], suite=suite, data=data)
 
 
 def test_other_data_or_model_is_another_run(home: Path) -> None:
@@ -284,22 +286,22 @@ def test_other_data_or_model_is_another_run(home: Path) -> None:
 def test_first_models_result_is_kept_when_the_second_one_fails(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import evaluation.suites.command as command
+    import evaluation.front as front
     from rmkit.models.small.length import LengthModel
 
     class Broken(Recording):
         def score(self, batch: Sequence[Candidates]) -> list[list[Score]]:
             raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(command, "open_model", lambda name: Broken() if name == "broken" else LengthModel())
+    monkeypatch.setattr(front, "load_model", lambda name: Broken() if name == "broken" else LengthModel())
     with open_warehouse():
         pass
     suite, data = load_suite("pairs"), str(write_pairs(tmp_path))
     with pytest.raises(RuntimeError, match="out of memory"):
-        evaluate(suite, ["length", "broken"], data=data)
+        evaluate(["length", "broken"], suite=suite, data=data)
     [folder] = [path.parent for path in (home / "runs" / "eval").glob("*/result.json")]
     assert json.loads((folder / "result.json").read_text())["models"][0]["name"] == "length"
-    evaluate(suite, ["length"], data=data)
+    evaluate("length", suite=suite, data=data)
     with open_warehouse(read_only=True) as connection:
         assert connection.execute("SELECT count(DISTINCT run_id), count(*) FROM eval_item").fetchall() == [(1, 40)]
 

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.suites.command import from_scores, main
+from evaluation.front import evaluate
+from evaluation.suites.command import main
 from evaluation.suites.suite import FORMS, RULES, Suite, load_suite
 from rmkit.errors import DataError, UsageError
 
 
 def measures(suite: str, path: Path, *, allow_changed: bool = False) -> dict[str, Any]:
-    result = from_scores(load_suite(suite), path, allow_changed=allow_changed)
+    result = evaluate(path, suite=suite, allow_changed=allow_changed).as_json()
     found: dict[str, Any] = result["models"][0]["measures"]
     return found | result["models"][0]["cells"]
 
@@ -424,11 +425,11 @@ def test_every_stored_form_of_the_page_is_read(tmp_path: Path, suite: str, text:
     path = tmp_path / "stored.json"
     path.write_text(text)
     if "mt-bench-easy" in text or "0.83" in text:  # a summary stands for whole subsets
-        assert from_scores(load_suite(suite), path)["models"][0]["items"] == sum(
+        assert evaluate(path, suite=suite).as_json()["models"][0]["items"] == sum(
             subset.items or 0 for subset in load_suite(suite).subsets if f'"{subset.name}"' in text
         )
         return
-    result = from_scores(load_suite(suite), path, allow_changed=True)["models"][0]
+    result = evaluate(path, suite=suite, allow_changed=True).as_json()["models"][0]
     rows = [value for line in text.splitlines() for value in [json.loads(line)]]
     assert result["items"] == (2 if "id" in rows[0] and isinstance(rows[0]["id"], list) else len(rows))
 

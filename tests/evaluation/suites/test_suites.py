@@ -13,7 +13,6 @@ import pytest
 from evaluation.suites.forms import read_items
 from evaluation.suites.load import load_items, read_rows
 from evaluation.suites.suite import load_suite, names
-from evaluation.versions.held_out import load_held_out
 from rmkit.cli import main as cli
 from rmkit.errors import ConfigError, DataError, MissingExtraError, UsageError
 from tests.exports import row, write_export
@@ -261,9 +260,12 @@ def test_dataset_version_as_pairs_takes_the_test_split_and_counts_what_it_leaves
     assert [[c.text for c in item.candidates.completions] for item in loaded.items] == [  # type: ignore[union-attr]
         ["much longer", "short"],
         ["a", "bb"],
+        ["bb", "a"],  # a list: all its decided pairs, which count as one together
+        ["ccc", "a"],
     ]
-    assert [item.cluster for item in loaded.items] == ["family-1", "family-1"]
-    assert "1 pairs without a decision; 2 rows without exactly two responses" in loaded.source
+    assert [item.share for item in loaded.items] == pytest.approx([1, 1, 1 / 3, 1 / 3])
+    assert [item.row for item in loaded.items[2:]] == [loaded.items[2].row] * 2
+    assert loaded.left_out == {"pairs without a decision": 2, "rows: nothing to compare (kind single)": 1}
     train = load_items(load_suite("pairs"), f"{version_folder(tmp_path / 'again')}:train")
     assert len(train.items) == 1
 
@@ -291,8 +293,10 @@ def test_dataset_version_as_steps_has_the_first_error_and_leaves_out_what_is_not
     assert [item.gold["first_error"] for item in loaded.items] == [-1, 1]
     assert loaded.items[0].candidates is not None
     assert loaded.items[0].candidates.completions[0].step_ends == (3, 7, 11)
-    assert "2 rows with unlabeled steps before the first error" in loaded.source
-    assert "2 rows without one response in labeled steps" in loaded.source
+    assert loaded.left_out == {
+        "rows with unlabeled steps before the first error": 2,
+        "rows without one response in labeled steps": 2,
+    }
 
 
 class FakeHub:
@@ -384,5 +388,5 @@ def test_eval_of_labeled_steps_names_the_suite_that_reads_them(tmp_path: Path) -
     folder = str(write_export(tmp_path / "data", [steps]))
     message = f"nothing to evaluate.*rmkit eval MODEL --suite steps --data {folder}:test"
     with pytest.raises(DataError, match=message):
-        load_held_out(folder, "test")
+        load_items(load_suite("pairs"), folder)
     assert len(load_items(load_suite("steps"), f"{folder}:test").items) == 1  # the command that it names

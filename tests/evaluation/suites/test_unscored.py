@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evaluation.front import evaluate
 from evaluation.registry.leaderboard import leaderboards
 from evaluation.registry.leaderboard import main as leaderboard
 from evaluation.registry.promotion import judge
 from evaluation.reports.suite import html, markdown
 from evaluation.scoring import credit_table
 from evaluation.scoring.paired import differences
-from evaluation.suites.command import from_scores
 from evaluation.suites.command import main as eval_suite
 from evaluation.suites.items import Answer, Item
 from evaluation.suites.journal import write_result
@@ -41,7 +41,7 @@ def written(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def measured(suite: str, path: Path) -> dict[str, Any]:
-    [model] = from_scores(load_suite(suite), path, allow_changed=True)["models"]
+    [model] = evaluate(path, suite=suite, allow_changed=True).as_json()["models"]
     made: dict[str, Any] = model["measures"] | model["cells"]
     return made
 
@@ -156,7 +156,7 @@ def test_a_tied_prompt_that_is_unscored_earns_nothing_of_all() -> None:
         item.id: Answer(item.id, (5.0, 4.0, 1.0)[: 2 + (":" in item.id and "tied" in item.id)]) for item in items
     }
     answers["Ties/ref:2"] = Answer("Ties/ref:2", (NAN, 1.0), unscored="too long")
-    made = evaluated(suite, items, answers, ModelInfo("m", "generative", "logit", True, "f"), resamples=0).result
+    made = evaluated(suite, items, answers, ModelInfo("m", "generative", "logit", True, "f"), resamples=0).as_json()
     assert counts(made["cells"]["Ties/ref"]) == (1, 1, 1, 2)
     assert counts(made["cells"]["Ties/preferred"]) == (1, 1, 1, 2)
     assert made["measures"]["Ties score"]["unscored"] == 4
@@ -165,7 +165,7 @@ def test_a_tied_prompt_that_is_unscored_earns_nothing_of_all() -> None:
 def test_every_vote_counts_where_an_unscored_pair_was_voted_on() -> None:
     items = [Item(f"x/{i}", "x", f"p{i}", {"votes": votes}) for i, votes in enumerate((["a", "a", "b"], ["a", "tie"]))]
     answers = {"x/0": Answer("x/0", (2.0, 1.0)), "x/1": Answer("x/1", p=(NAN, NAN), unscored="no verdict")}
-    made = evaluated(load_suite("annotators"), items, answers, ModelInfo("m", "explicit", "logit", True, "f")).result
+    made = evaluated(load_suite("annotators"), items, answers, ModelInfo("m", "explicit", "logit", True, "f")).as_json()
     assert counts(made["measures"]["model with people"]) == (2, 3, 2, 5)
     assert counts(made["measures"]["people with each other"]) == (1, 4, 1, 4)  # nothing of the model in it
     one = evaluated(
@@ -173,7 +173,7 @@ def test_every_vote_counts_where_an_unscored_pair_was_voted_on() -> None:
         items,
         answers | {"x/1": Answer("x/1", p=(NAN, 0.9))},
         ModelInfo("m", "explicit", "logit", True, "f"),
-    ).result
+    ).as_json()
     assert counts(one["measures"]["model with people"]) == (3, 5, 3, 5)
     assert one["one_order"] == 1
 
@@ -206,7 +206,7 @@ def test_the_screen_and_the_reports_say_both_numbers_and_whose_count_it_is(
     assert "one order unread: 1 pairs are judged by the other order alone" in text
     assert "of all: every item counts, an unscored one earns what a draw among its candidates would" in text
     assert "LLMBar: LLMEvaluator/evaluate.py" in text
-    result = from_scores(load_suite("faireval"), path)
+    result = evaluate(path, suite="faireval").as_json()
     assert "| overall | 97.56 |" in markdown(result)
     assert "| 65.57 | 40 / 61 |" in markdown(result)
     assert '<td class="n">65.57</td><td class="n">40 / 61</td>' in html(result)
@@ -214,7 +214,7 @@ def test_the_screen_and_the_reports_say_both_numbers_and_whose_count_it_is(
 
 def test_a_suite_without_a_benchmark_behind_it_says_that_the_count_is_ours(tmp_path: Path) -> None:
     rows = [{"id": i, "subset": "mine", "scores_chosen": None if i else 1.0, "scores_rejected": 0.0} for i in range(4)]
-    result = from_scores(load_suite("pairs"), written(tmp_path, rows))
+    result = evaluate(written(tmp_path, rows), suite="pairs").as_json()
     assert counts(result["models"][0]["measures"]["overall"]) == (1, 1, 1, 4)
     assert "rmkit's own count, the benchmark states none" in markdown(result)
 
@@ -243,7 +243,7 @@ def finished(home: Path, name: str, answers: Sequence[float | None]) -> None:
     made = evaluated(suite, items, given, ModelInfo(name, "explicit", "logit", True, name), resamples=20)
     folder = home / "runs" / "eval" / name
     folder.mkdir(parents=True)
-    write_result(folder, facts | {"command": "rmkit eval", "models": [made.result]}, made.credits)
+    write_result(folder, facts | {"command": "rmkit eval", "models": [made.as_json()]}, made.credits)
 
 
 def test_the_gate_does_not_let_a_model_through_that_scored_one_of_61(home: Path) -> None:

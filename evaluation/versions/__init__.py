@@ -1,1 +1,0 @@
-"""`rmkit eval --data`: models on one split of a dataset version."""
