@@ -65,6 +65,11 @@ def recompressed(model: Path) -> None:
     edited(model, files={artifact.WEIGHTS: file_sha256(model / artifact.WEIGHTS)})
 
 
+def endless(model: Path) -> None:
+    (model / "golden.jsonl").unlink()
+    (model / "golden.jsonl").symlink_to("/dev/zero")
+
+
 HARMS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "deep card": (lambda m: (m / artifact.CARD).write_text(DEEP), "cannot be read as JSON"),
     "a list for a card": (lambda m: (m / artifact.CARD).write_text("[1]"), "expected a JSON object, got a list of 1"),
@@ -84,7 +89,7 @@ HARMS: dict[str, tuple[Callable[[Path], Any], str]] = {
         "",
     ),
     "golden scores without end": (
-        lambda m: ((m / "golden.jsonl").unlink(), (m / "golden.jsonl").symlink_to("/dev/zero")),
+        endless,
         "golden.jsonl is missing",
     ),
     "deep calibration": (lambda m: (m / "calibration.json").write_text(DEEP), "calibration.json cannot be read"),
