@@ -34,8 +34,8 @@ $(VENV)/.torch-ready: constraints.txt
 	touch $@
 
 $(VENV)/.run-ready: $(VENV)/.torch-ready pyproject.toml
-	@echo "installing rmkit with the extras train and offline (once, a minute or two) ..."
-	$(PIP) -c constraints.txt -e '.[train,offline]'
+	@echo "installing rmkit with the extras data, report, train and offline (once, a minute or two) ..."
+	$(PIP) -c constraints.txt -e '.[data,report,train,offline]'
 	touch $@
 
 $(VENV)/.test-ready: $(VENV)/.torch-ready pyproject.toml

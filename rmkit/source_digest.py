@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-import re
 from importlib import metadata
 from pathlib import Path
 
+from rmkit import extras
 from rmkit.ids import digest
+
+TOOLS = ("dev", "docs")  # extras for work on rmkit itself
 
 
 @functools.cache
@@ -40,8 +42,7 @@ def _files(package: str) -> str:
 
 def _libraries() -> list[str]:
     """ "NAME VERSION" of each installed package that rmkit or an extra of it, but those of developers, asks for."""
-    lines = [line for line in metadata.requires("rmkit") or [] if 'extra == "dev"' not in line.replace("'", '"')]
-    names = sorted({re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines})
+    names = sorted({name for extra, names in extras.distributions().items() if extra not in TOOLS for name in names})
     results = []
     for name in names:
         try:

@@ -87,7 +87,7 @@ def _programs() -> Path:
     for folder in reversed(folders):
         if (folder / "initdb").exists() and find_spec("adbc_driver_postgresql"):
             return folder
-    message = "no PostgreSQL server or driver; run: apt-get install postgresql; pip install 'rmkit[postgres]'"
+    message = "no PostgreSQL server or driver; run: apt-get install postgresql; pip install -e '.[postgres]'"
     if os.environ.get("RMKIT_REQUIRE_POSTGRES") == "1":
         pytest.fail(f"{message} (RMKIT_REQUIRE_POSTGRES=1 demands it)")
     pytest.skip(message)

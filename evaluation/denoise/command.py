@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from rmkit.cli import display as console
-from rmkit.errors import MissingExtraError, UsageError
+from rmkit.errors import UsageError
 
 COMMANDS = {
     "bench": ("evaluation.denoise.command:bench", "all methods under injected noise, with plain advice"),
@@ -58,10 +58,6 @@ def bench(argv: list[str]) -> int:
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
     parser.add_argument("-o", "--output", type=Path, help="write the report: .html, .md or .json")
     options = parser.parse_args(argv)
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("torch", "train") from error
     from evaluation.denoise import grid as denoise_grid
     from evaluation.denoise import report as denoise_report
     from evaluation.denoise.data import version_data

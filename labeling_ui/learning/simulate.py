@@ -152,11 +152,11 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def read_labeled(files: Sequence[Path]) -> tuple[Labeled, dict[str, int]]:
     """A set from dumps with pairs or votes; features are prompt-conditioned differences of frozen vectors."""
-    from evaluation.benchmarks.crossval.run import read_set
+    from evaluation.suites.voted_pairs import read_voted_pairs
     from rmkit.features.encoder import Encoder, EncoderConfig
     from rmkit.models.small.frozen import pair_features
 
-    rows, skipped = read_set(files)
+    rows, skipped = read_voted_pairs(files)
     pairs = [row.pair for row in rows]
     result = pair_features(pairs, Encoder(EncoderConfig()))
     vectors = result.vectors.astype(np.float64)

@@ -5,27 +5,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-import re
 import shutil
 import sqlite3
 from importlib import metadata
 from typing import Any
 
-from rmkit import paths
+from rmkit import extras, paths
 from rmkit.cli import display as console
 
-NOTES = {"ray-serve": "brings a GPL binary, therefore outside `all`", "gpu": "flash-attn compiles against CUDA"}
-
-
-def extras() -> dict[str, list[str]]:
-    """The distributions that each extra asks for, read from the installed package's own metadata."""
-    results: dict[str, list[str]] = {name: [] for name in metadata.metadata("rmkit").get_all("Provides-Extra") or []}
-    for requirement in metadata.requires("rmkit") or []:
-        match = re.match(r"([\w.-]+)(?:\[[^]]*\])?.*extra == ['\"]([\w-]+)['\"]", requirement)
-        if match:
-            results[match[2]].append(match[1])
-    results.pop("all", None)  # the sum of others
-    return results
+NOTES = {"ray-serve": "brings a GPL binary, therefore outside `all`"}
 
 
 def version(distribution: str) -> str | None:
@@ -60,7 +48,8 @@ def _bf16() -> list[str]:
 
 def diagnosis() -> dict[str, Any]:
     """Everything the command prints, as one JSON-ready mapping."""
-    requests = {extra: {package: version(package) for package in packages} for extra, packages in extras().items()}
+    groups = {extra: names for extra, names in extras.distributions().items() if extra not in ("", "all")}
+    requests = {extra: {package: version(package) for package in packages} for extra, packages in groups.items()}
     missing = {extra: [name for name, got in packages.items() if got is None] for extra, packages in requests.items()}
     home = paths.home()
     nearest = next(folder for folder in (home, *home.parents) if folder.exists())
@@ -75,7 +64,7 @@ def diagnosis() -> dict[str, Any]:
         "free_disk_gb": round(shutil.disk_usage(nearest).free / 1e9, 1),
         "extras": requests,
         "missing": {extra: names for extra, names in missing.items() if names},
-        "install": {extra: f"pip install 'rmkit[{extra}]'" for extra, names in missing.items() if names},
+        "install": {extra: extras.install_line(extra) for extra, names in missing.items() if names},
     }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from rmkit import __version__, atomic, paths
 from rmkit.cli.display import log_to_stderr, printable
 from rmkit.cli.verbs import Command, find, listing
-from rmkit.errors import RmkitError, machine_fault, one_line
+from rmkit.errors import RmkitError, UsageError, machine_fault, missing_extra, one_line
 from rmkit.plugins import ROOT
 
 SWEPT_LEVELS = 4  # $RMKIT_HOME/runs/eval/KEY is the deepest place with drafts
@@ -79,14 +79,34 @@ COMMANDS: dict[str, dict[str, Command]] = {
 }
 
 
+# The extra that brings most of what a command needs; `data` for the others.
+EXTRAS = {"bench": "dev", "denoise": "train", "drift": "report", "judge": "judge", "judge-data": "judge", "label": "ui"}
+EXTRAS |= {"report": "report", "rubrics": "judge", "serve": "serve", "train": "train"}
+
+
 def commands() -> dict[str, Command]:
     """All commands by name."""
     return {name: command for group in COMMANDS.values() for name, command in group.items()}
 
 
 def call(name: str, arguments: Sequence[str]) -> int:
-    """Run one command in this process, as the shell would; errors are raised, not printed."""
-    return find(commands(), name, what="command").load()(list(arguments))
+    """Run one command in this process, as the shell would; errors are raised, not printed.
+
+    Raises MissingExtraError wherever in the command an import fails for want of an extra; its help says so instead.
+    """
+    command = find(commands(), name, what="command")
+    try:
+        return command.load()(list(arguments))
+    except ModuleNotFoundError as error:
+        if ".benchmarks" in (error.name or ""):
+            raise UsageError(f"rmkit {name} runs in a checkout: the wheel has no benchmarks") from None
+        missing = missing_extra(error, prefer=EXTRAS.get(name, "data"))
+        if missing is None:
+            raise
+        if not {"-h", "--help"} & set(arguments):
+            raise missing from error
+        print(f"rmkit {name}: {command.summary}\n\nIts options cannot be listed yet: {missing}")
+        return 0
 
 
 def usage() -> str:

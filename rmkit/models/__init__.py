@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rmkit import paths, plugins
-from rmkit.errors import ModelError, RmkitError, UsageError
+from rmkit.errors import ModelError, RmkitError, UsageError, missing_extra
 from rmkit.models.artifact.folder import CARD, open_artifact
 from rmkit.models.artifact.model_card import CALIBRATION
 from rmkit.models.wrappers.calibrated import CalibratedModel, read_calibration
@@ -81,6 +81,8 @@ def _loaded(
         return load(folder, check=check, **options)
     except (RmkitError, NotImplementedError):
         raise
+    except ModuleNotFoundError as error:
+        raise missing_extra(error, prefer="train") or error from error
     except Exception as error:  # anybody's folder, read by many libraries: whatever they raise, it is no usable model
         raise ModelError(f"{folder or kind} cannot be used: {type(error).__name__}: {error}") from error
 

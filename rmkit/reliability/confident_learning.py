@@ -4,7 +4,7 @@ A pair's label is one of two classes, the side that it prefers in the stored ord
 joint distribution of given and true labels is estimated (a pair counts for a class where its probability exceeds the
 mean probability of the pairs that carry it), and as many pairs are dropped as it finds wrong, the least probable first.
 
-Northcutt et al., arXiv:1911.00068. cleanlab is optional: pip install 'rmkit[denoise]'.
+Northcutt et al., arXiv:1911.00068. cleanlab is optional (extra `denoise`).
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def verify(folder: Path, *, device: str | None = None) -> dict[str, Any]:
     for name, check in open_card.checks(device):
         try:
             summary = check()
-        except MissingExtraError:
+        except (MissingExtraError, ModuleNotFoundError):
             raise
         except Exception as error:  # whatever a library raises on such a folder, the model is not as it was saved
             summary = str(error) if isinstance(error, RmkitError) else f"{type(error).__name__}: {error}"

@@ -18,20 +18,18 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.suites.forms import read_items
-from evaluation.suites.items import Item
-from evaluation.suites.load import read_rows
+from evaluation.suites.voted_pairs import VotedPair, read_voted_pairs
 from rmkit.cli.display import emit, parser
 from rmkit.data.pairs import Pair, column
 from rmkit.errors import DataError, UsageError
-from rmkit.ids import file_sha256, messages_json
+from rmkit.ids import file_sha256
 from rmkit.metrics import clustered_interval, pair_accuracy, pair_credit, paired_difference
 from rmkit.models.small.length import LengthModel
 
@@ -43,14 +41,6 @@ Margins = NDArray[np.float64]
 ARMS: Mapping[str, Mapping[str, Any]] = {"frozen": {}, "without_length": {"length": (False,)}}  # options of the heads
 MIN_VOTES = 3
 VALIDATION = 8  # one family in so many of those outside a fold
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A pair with its single votes (a | b | tie), where it has any."""
-
-    pair: Pair
-    votes: tuple[str, ...]
 
 
 def main(argv: list[str]) -> int:
@@ -98,7 +88,7 @@ def measure(files: Sequence[Path], *, encoder: str = "minilm", folds: int = 5, s
     from rmkit.features.encoder import Encoder
     from rmkit.models.small.frozen import FrozenConfig
 
-    rows, skipped = read_set(files)
+    rows, skipped = read_voted_pairs(files)
     pairs = [row.pair for row in rows]
     config = FrozenConfig(encoder=encoder)
     used = Encoder(config)
@@ -116,53 +106,6 @@ def measure(files: Sequence[Path], *, encoder: str = "minilm", folds: int = 5, s
         "parts": _parts(margins, pairs) if len(files) > 1 else {},
         "people": ceiling(rows, margins),
     }
-
-
-def read_set(files: Sequence[Path]) -> tuple[list[Row], dict[str, int]]:
-    """The rows of all files with their families, and how many were left out by reason."""
-    items: list[tuple[str, Item]] = []
-    skipped: Counter[str] = Counter()
-    for path in files:
-        raw = read_rows(path)
-        form = "annotators" if raw and "labels" in raw[0] else "pairs"
-        for item in read_items(form, raw, where=str(path)):
-            if reason := _unusable(item):
-                skipped[reason] += 1
-            else:
-                items.append((path.name, item))
-    if not items:
-        raise DataError(f"{', '.join(map(str, files))}: no usable pair")
-    family = _families([item for _, item in items])
-    return [_row(name, item, number) for (name, item), number in zip(items, family, strict=True)], dict(skipped)
-
-
-def _unusable(item: Item) -> str | None:
-    assert item.candidates is not None
-    texts = [completion.text.strip() for completion in item.candidates.completions]
-    if not all(texts):
-        return "an empty reply"
-    if texts[0] == texts[1]:
-        return "equal replies"
-    return "no vote" if "votes" in item.gold and not item.gold["votes"] else None
-
-
-def _families(items: Sequence[Item]) -> list[int]:
-    import polars as pl
-
-    from data_pipelines.steps.split import families
-
-    prompts = [messages_json(item.candidates.prompt) for item in items if item.candidates is not None]
-    return [int(number) for number in families(pl.DataFrame({"prompt": prompts}))]
-
-
-def _row(file: str, item: Item, family: int) -> Row:
-    """p is the share of votes for the first reply, ties counted half; without votes the first one was chosen."""
-    assert item.candidates is not None
-    votes = tuple(item.gold.get("votes", ()))
-    p = (votes.count("a") + votes.count("tie") / 2) / len(votes) if votes else 1.0
-    first, second = (messages_json(completion.messages) for completion in item.candidates.completions)
-    prompt = messages_json(item.candidates.prompt)
-    return Row(Pair(item.id, 0, 1, prompt, first, second, p, 1.0, 1.0, family, file), votes)
 
 
 def folds_of(family: Sequence[int], *, folds: int, seed: int) -> NDArray[np.int64]:
@@ -251,7 +194,7 @@ def _parts(margins: Mapping[str, Margins], pairs: Sequence[Pair]) -> dict[str, A
     return parts
 
 
-def ceiling(rows: Sequence[Row], margins: Mapping[str, Margins]) -> dict[str, Any] | None:
+def ceiling(rows: Sequence[VotedPair], margins: Mapping[str, Margins]) -> dict[str, Any] | None:
     """Held-out votes and the models against most of the other votes; None without three votes a row."""
     requests = [row for row in range(len(rows)) if held_out(rows[row].votes, 1.0) is not None]
     if not requests:

@@ -26,7 +26,7 @@ from typing import Any
 from evaluation.benchmarks.policy import page as policy_page
 from evaluation.benchmarks.policy import synthetic_task as world
 from rmkit.cli import display as console
-from rmkit.errors import MissingExtraError, RmkitError
+from rmkit.errors import RmkitError
 from rmkit.revision import versions
 from rmkit.serve.clients.trl import RewardFunction
 
@@ -197,10 +197,7 @@ def _trainer(name: str) -> tuple[Any, Any]:
 
 def _require_trl() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here is on a hub
-    try:
-        import trl  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("trl", "train") from error
+    import trl  # noqa: F401
 
 
 def _versions() -> Mapping[str, Any]:

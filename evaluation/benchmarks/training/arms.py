@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rmkit.errors import DataError, MissingExtraError
+from rmkit.errors import DataError
 
 PEERS = ("trl", "trl_grouped")
 OURS = ("rmkit", "head", "bucketed", "budget", "prefix", "packed")
@@ -99,12 +99,9 @@ def _common(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _trl(spec: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    try:
-        trl: Any = importlib.import_module("trl")
-        trainer_class = trl.RewardTrainer  # imported here, not on the clock
-        from datasets import Dataset, disable_progress_bars
-    except ImportError as error:
-        raise MissingExtraError("trl", "train") from error
+    trl: Any = importlib.import_module("trl")
+    trainer_class = trl.RewardTrainer  # imported here, not on the clock
+    from datasets import Dataset, disable_progress_bars
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, PrinterCallback
 
     disable_progress_bars()

@@ -25,7 +25,7 @@ def reward_rubric(url: str | None = None, *, weight: float = 1.0, **options: Any
     try:
         import verifiers  # type: ignore[import-not-found]
     except ImportError as error:
-        raise MissingExtraError("verifiers", "serve") from error
+        raise MissingExtraError("verifiers", None) from error
     return verifiers.Rubric(funcs=[group_reward(url, **options)], weights=[weight])
 
 

@@ -79,7 +79,7 @@ def test_without_datasets_the_extra_is_named(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "state.json").write_text("{}")
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     for url in (f"hf://{tmp_path}", "hf://org/name"):
-        with pytest.raises(MissingExtraError, match=r"rmkit\[train\]"):
+        with pytest.raises(MissingExtraError, match=r"\[train\]'"):
             open_hub(url)
 
 

@@ -332,7 +332,7 @@ def test_hub_data_by_split_and_without_a_network(monkeypatch: pytest.MonkeyPatch
     ):
         load_items(load_suite("rm-bench"))
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MissingExtraError, match=r"rmkit\[train\]"):
+    with pytest.raises(MissingExtraError, match=r"\[train\]'"):
         load_items(load_suite("rm-bench"))
 
 

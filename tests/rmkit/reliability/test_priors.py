@@ -130,7 +130,7 @@ def test_confident_learning_finds_flips_through_cleanlab() -> None:
 def test_confident_learning_without_cleanlab(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cleanlab", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"rmkit\[denoise\]"):
+    with pytest.raises(MissingExtraError, match=r"\[denoise\]'"):
         confident_filter(["a"], [1.0], first_preferred=[True])
 
 

@@ -30,7 +30,7 @@ def test_it_takes_adapters_a_package_and_a_gpu(monkeypatch: pytest.MonkeyPatch) 
     config = ExplicitConfig(model="x", quantize="nf4", lora_rank=4)
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else found(name))
-    with pytest.raises(MissingExtraError, match=r"bitsandbytes is not installed; run: pip install 'rmkit\[gpu\]'"):
+    with pytest.raises(MissingExtraError, match=r"bitsandbytes is not installed; run: pip install -e '.*\[gpu\]'"):
         build(config)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: found("json") if name == "bitsandbytes" else None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

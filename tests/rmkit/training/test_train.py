@@ -138,6 +138,6 @@ def test_without_torch_the_extra_is_named(home: Path, tmp_path: Path, monkeypatc
         importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else found(name, *rest)
     )
     data = write_export(tmp_path / "data", kind_rows(100))
-    with pytest.raises(MissingExtraError, match=r"rmkit\[train\]"):
+    with pytest.raises(MissingExtraError, match=r"\[train\]'"):
         train.train("frozen", str(data), output=tmp_path / "model")
     assert not (tmp_path / "model").exists()
