@@ -21,7 +21,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 
-from rmkit import extras
+from rmkit.extras import extra_of, install_line
 
 
 class RmkitError(Exception):
@@ -68,13 +68,13 @@ class MissingExtraError(RmkitError):
     """An optional dependency is not installed; `extra` is None where no extra of rmkit's brings it."""
 
     def __init__(self, package: str, extra: str | None) -> None:
-        command = f"pip install {package}" if extra is None else extras.install_line(extra)
+        command = f"pip install {package}" if extra is None else install_line(extra)
         super().__init__(f"{package} is not installed; run: {command}")
 
 
 def missing_extra(error: ImportError, *, prefer: str = "") -> MissingExtraError | None:
     """The error for a module that an extra brings, `prefer` where several do; None where none does."""
-    extra = extras.extra_of(error.name or "", prefer=prefer)
+    extra = extra_of(error.name or "", prefer=prefer)
     return None if extra is None else MissingExtraError((error.name or "").partition(".")[0], extra)
 
 

@@ -86,7 +86,7 @@ class Dataset:
         try:
             import pandas  # noqa: F401
         except ImportError as error:
-            raise MissingExtraError("pandas", "train") from error
+            raise MissingExtraError("pandas", None) from error
         return self.to_arrow().to_pandas()
 
     def to_hf(self, form: Literal["native", "trl"] = "native") -> datasets.Dataset:
