@@ -12,7 +12,7 @@ from typing import Any
 from data_pipelines.recipes.recipe import Recipe, run_recipe
 from data_pipelines.steps import configure
 from data_pipelines.steps.noise import KINDS
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.errors import DataError, UsageError
 from warehouse.lineage import reliability_audit
 from warehouse.store import open_warehouse
@@ -20,7 +20,7 @@ from warehouse.versions.versions import resolve
 
 
 def main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "noise",
         "Turn an exact share of labels around and remember which, to judge denoising on your own data.",
         examples=[
@@ -31,10 +31,10 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("data", nargs="?", metavar="NAME[@REF]", help="the version whose labels are turned around")
     parser.add_argument("--kind", choices=KINDS, default="symmetric")
-    parser.add_argument("--rate", type=float, default=0.2, help="share of the pairs with a winner (default 0.2)")
+    parser.add_argument("--rate", type=float, default=0.2, help="share of the pairs with a winner")
     parser.add_argument("--strength", type=float, default=1.5, help="how uneven annotator and prompt noise is")
     parser.add_argument("--splits", default="train,validation,dev", help="splits to touch; rows without one count too")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_seed()
     parser.add_argument("--out", metavar="NAME", help="dataset that the noisy version belongs to (default: the same)")
     parser.add_argument("--judge", metavar="NAME[@REF]", help="count right and wrong labels of a later version instead")
     options = parser.parse_args(argv)
@@ -42,11 +42,11 @@ def main(argv: list[str]) -> int:
         raise UsageError("give the data to make noisy, or --judge NAME@REF; exactly one of them")
     if options.judge:
         result = judge(options.judge)
-        console.emit(result, as_json=options.json, text=_judged_text(result))
+        display.emit(result, as_json=options.json, text=_judged_text(result))
         return 0
     settings = {name: getattr(options, name) for name in ("kind", "rate", "strength", "seed")}
     result = inject(options.data, settings | {"splits": options.splits.split(",")}, out=options.out)
-    console.emit(result, as_json=options.json, text=_text(result))
+    display.emit(result, as_json=options.json, text=_text(result))
     return 0
 
 
@@ -77,14 +77,12 @@ def _text(result: dict[str, Any]) -> str:
 
 
 def _judged_text(result: dict[str, Any]) -> str:
-    def percent(name: str) -> str:
-        return "-" if result[name] is None else f"{100 * result[name]:.1f}%"
-
+    rates = {key: display.percent(result[key]) for key in ("kept_precision", "dropped_precision", "dropped_recall")}
     return "\n".join(
         [
             f"{result['version']}: {result['kept']} of {result['rows']} rows kept, {result['dropped']} dropped",
             f"wrong labels left   {result['kept_flipped']} of {result['flipped']}",
-            f"kept and right      {percent('kept_precision')}",
-            f"dropped, wrong   {percent('dropped_precision')} of the dropped, {percent('dropped_recall')} of all wrong",
+            f"kept and right      {rates['kept_precision']}",
+            f"dropped, wrong   {rates['dropped_precision']} of the dropped, {rates['dropped_recall']} of all wrong",
         ]
     )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.errors import ConfigError, DataError
 
 TOPICS = {
@@ -271,7 +271,7 @@ def write(folder: Path, config: SampleConfig) -> tuple[Path, Path]:
 
 
 def main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "sample",
         "Write the built-in sample: pairs with known truth and planted faults, and a clean benchmark of the same kind.",
         examples=["sample", "sample data/ --pairs 5000 --seed 7"],
@@ -280,12 +280,12 @@ def main(argv: list[str]) -> int:
         "folder", nargs="?", type=Path, default=Path("sample"), help="where to write (default: sample/)"
     )
     parser.add_argument("--pairs", type=int, default=SampleConfig.pairs)
-    parser.add_argument("--seed", type=int, default=SampleConfig.seed)
+    parser.add_seed(SampleConfig.seed)
     options = parser.parse_args(argv)
     if options.folder.is_file():
         raise DataError(f"{options.folder} is a file; name a folder to write the sample into")
     data, bench = write(options.folder, SampleConfig(pairs=options.pairs, seed=options.seed))
     result = {"data": str(data), "benchmark": str(bench), "annotator_skill": SKILLS}
     text = f"{data}\n{bench}\nnext: rmkit ingest {bench} --benchmark && rmkit ingest {data}"
-    console.emit(result, as_json=options.json, text=text)
+    display.emit(result, as_json=options.json, text=text)
     return 0

@@ -2,174 +2,207 @@
 
 from __future__ import annotations
 
-import argparse
 import getpass
-from typing import Any, get_args
+from typing import get_args
 
 from labeling_ui.projects.definition import Strategy, read_definition, shipped
 from labeling_ui.projects.people import Person, add_person, people, remove_person
 from labeling_ui.projects.project import add_queued, create_project, open_project, projects
-from rmkit.cli import display as console
-from rmkit.ledger import Ledger, open_ledger
+from rmkit.cli import arguments, display
+from rmkit.cli.verbs import Command, Verbs
+from rmkit.ledger import open_ledger
 
 
-def main(argv: list[str]) -> int:
-    options = _parser().parse_args(argv)
-    with open_ledger(read_only=_only_reads(options)) as ledger:
-        if options.demo:
-            from labeling_ui.projects.demo import make_demo
+def _demo(argv: list[str]) -> int:
+    parser = arguments.parser("label demo", "Serve a ready project on generated sample pairs.", examples=["label demo"])
+    options = parser.parse_args(argv)
+    from labeling_ui.projects.demo import make_demo
 
-            make_demo(ledger)
-            return _serve(ledger, _parser().parse_args(["serve"]))
-        match options.verb:
-            case "serve":
-                return _serve(ledger, options)
-            case "create":
-                return _create(ledger, options)
-            case "add":
-                return _add(ledger, options)
-            case "prioritize":
-                return _prioritize(ledger, options)
-            case "commit":
-                return _commit(ledger, options)
-            case "people":
-                return _people(ledger, options)
-        return _list(ledger, options)
+    with open_ledger() as ledger:
+        make_demo(ledger)
+    return _serve(["--json"] if options.json else [])
 
 
-def _only_reads(options: Any) -> bool:
-    return not options.demo and (options.verb is None or (options.verb == "people" and options.action == "list"))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = console.parser(
-        "label",
-        "The labeling studio: projects, people, and the pages in which they work.",
-        examples=[
-            "label --demo                                      a ready project on generated pairs",
-            "label create hh --data hh@v2 --task pairwise      a project over a dataset version",
-            "label people add anna                             an account; its token is shown once",
-            "label serve                                       the studio, on this machine only",
-            "label commit hh                                   the labels as a new dataset version",
-            "label                                             projects and how far they are",
-        ],
-    )
-    parser.add_argument("--demo", action="store_true", help="serve a ready project on generated sample pairs")
-    verbs = parser.add_subparsers(dest="verb", metavar="{serve,create,add,prioritize,commit,people}")
-    serve = verbs.add_parser("serve", help="serve pages and REST API")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    serve.add_argument("--port", type=int, default=8501)
-    serve.add_argument(
+def _serve(argv: list[str]) -> int:
+    parser = arguments.parser("label serve", "Serve the studio's pages and REST API.", examples=["label serve"])
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=8501, help="port")
+    parser.add_argument(
         "--allow-host",
         action="append",
         default=[],
         metavar="NAME",
         help="name under which a proxy on this machine passes requests on (repeatable)",
     )
-    create = verbs.add_parser("create", help="a new project over a dataset version")
-    create.add_argument("name")
-    create.add_argument("--data", required=True, help="dataset version NAME@VERSION")
-    create.add_argument("--task", default="pairwise", help=f"TOML file, or one of: {', '.join(shipped())}")
-    create.add_argument("--gold", help="dataset version whose labels are known answers, mixed in to measure people")
-    add = verbs.add_parser("add", help="take in what denoising, drift and evaluation have queued for a project")
-    add.add_argument("name")
-    order = verbs.add_parser("prioritize", help="let reward models decide what is labeled next")
-    order.add_argument("name")
-    order.add_argument("--strategy", choices=get_args(Strategy), default="uncertainty")
-    order.add_argument("--model", nargs="+", default=[], help="one or more reward models; two or more to disagree")
-    commit = verbs.add_parser("commit", help="the project's labels as a new dataset version")
-    commit.add_argument("name")
-    commit.add_argument("--dataset", help="dataset to commit to (default: NAME-labels)")
-    commit.add_argument(
-        "--merge", action="store_true", help="all rows of the project's data, the answered ones relabeled"
-    )
-    accounts = verbs.add_parser("people", help="list, add or remove accounts")
-    accounts.add_argument("action", nargs="?", choices=["list", "add", "remove"], default="list")
-    accounts.add_argument("person", nargs="?")
-    accounts.add_argument("--role", choices=["annotator", "lead", "admin"], default="annotator")
-    for verb in verbs.choices.values():  # so that --json may stand behind the verb too
-        verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    return parser
-
-
-def _serve(ledger: Ledger, options: Any) -> int:
+    options = parser.parse_args(argv)
     from labeling_ui.web.server import serve
 
-    if not any(True for _ in people(ledger)):
-        token = add_person(ledger, getpass.getuser(), role="admin")
-        print(f"open http://{options.host}:{options.port}/enter?token={token}  (you are its admin)", flush=True)
-    else:
-        print(f"serving http://{options.host}:{options.port}", flush=True)
-    serve(ledger, host=options.host, port=options.port, hosts=options.allow_host)
+    with open_ledger() as ledger:
+        if not any(True for _ in people(ledger)):
+            token = add_person(ledger, getpass.getuser(), role="admin")
+            print(f"open http://{options.host}:{options.port}/enter?token={token}  (you are its admin)", flush=True)
+        else:
+            print(f"serving http://{options.host}:{options.port}", flush=True)
+        serve(ledger, host=options.host, port=options.port, hosts=options.allow_host)
     return 0
 
 
-def _create(ledger: Ledger, options: Any) -> int:
-    project = create_project(
-        ledger, options.name, task=read_definition(options.task), data=options.data, gold=options.gold
+def _create(argv: list[str]) -> int:
+    parser = arguments.parser(
+        "label create",
+        "A new project over a dataset version.",
+        examples=["label create hh --data hh@v2 --task pairwise"],
     )
-    progress = project.desk(ledger, read_only=True).progress()
+    parser.add_argument("name", help="of the project")
+    parser.add_data(help="dataset version NAME@VERSION")
+    parser.add_argument("--task", default="pairwise", help=f"TOML file, or one of: {', '.join(shipped())}")
+    parser.add_argument("--gold", help="dataset version whose labels are known answers, mixed in to measure people")
+    options = parser.parse_args(argv)
+    with open_ledger() as ledger:
+        definition = read_definition(options.task)
+        project = create_project(ledger, options.name, task=definition, data=options.data, gold=options.gold)
+        progress = project.desk(ledger, read_only=True).progress()
     left_out = "".join(f"; {count} rows left out: {reason}" for reason, count in project.skipped.items())
     text = f"project {project.name}: {progress['items']} items from {project.data}{left_out}\nnext: rmkit label serve"
-    console.emit({"project": project.name, "skipped": project.skipped, **progress}, as_json=options.json, text=text)
+    display.emit({"project": project.name, "skipped": project.skipped, **progress}, as_json=options.json, text=text)
     return 0
 
 
-def _add(ledger: Ledger, options: Any) -> int:
-    added = add_queued(ledger, open_project(ledger, options.name))
-    console.emit({"added": added}, as_json=options.json, text=f"{added} new items in {options.name}")
+def _add(argv: list[str]) -> int:
+    parser = arguments.parser(
+        "label add", "Take in what denoising, drift and evaluation have queued.", examples=["label add suspects"]
+    )
+    parser.add_argument("name", help="of the project")
+    options = parser.parse_args(argv)
+    with open_ledger() as ledger:
+        added = add_queued(ledger, open_project(ledger, options.name))
+    display.emit({"added": added}, as_json=options.json, text=f"{added} new items in {options.name}")
     return 0
 
 
-def _prioritize(ledger: Ledger, options: Any) -> int:
+def _prioritize(argv: list[str]) -> int:
+    parser = arguments.parser(
+        "label prioritize",
+        "Let reward models decide what is labeled next.",
+        examples=["label prioritize hh --model models/hh --strategy uncertainty"],
+    )
+    parser.add_argument("name", help="of the project")
+    parser.add_argument("--strategy", choices=get_args(Strategy), default="uncertainty", help="what comes first")
+    parser.add_models("--model", nargs="+", default=[], help="reward models; two or more to disagree")
+    options = parser.parse_args(argv)
     from labeling_ui.learning.rank_items import prioritize
 
-    summary = prioritize(ledger, open_project(ledger, options.name), options.strategy, models=options.model)
+    with open_ledger() as ledger:
+        summary = prioritize(ledger, open_project(ledger, options.name), options.strategy, models=options.model)
     text = (
         f"{options.name}: {summary['items']} items ordered by {options.strategy}; a running studio takes it up on "
         "restart"
     )
-    console.emit(summary, as_json=options.json, text=text)
+    display.emit(summary, as_json=options.json, text=text)
     return 0
 
 
-def _commit(ledger: Ledger, options: Any) -> int:
+def _commit(argv: list[str]) -> int:
+    parser = arguments.parser(
+        "label commit", "The project's labels as a new dataset version.", examples=["label commit hh --merge"]
+    )
+    parser.add_argument("name", help="of the project")
+    parser.add_argument("--dataset", help="dataset to commit to (default: NAME-labels)")
+    parser.add_argument(
+        "--merge", action="store_true", help="all rows of the project's data, the answered ones relabeled"
+    )
+    options = parser.parse_args(argv)
     from labeling_ui.projects.labels import commit_labels
 
     lead = Person(getpass.getuser(), "lead")  # whoever can open the warehouse's file may write to it
-    output = commit_labels(
-        ledger, open_project(ledger, options.name), lead, dataset=options.dataset, merge=options.merge
-    )
-    result = {"version": output.version.ref, "rows": output.version.n_rows, "digest": output.version.digest}
-    ref = output.version.ref
-    text = f"{ref}: {output.version.n_rows} labeled rows\nnext: rmkit train frozen --data {ref}"
-    console.emit(result, as_json=options.json, text=text)
+    with open_ledger() as ledger:
+        project = open_project(ledger, options.name)
+        version = commit_labels(ledger, project, lead, dataset=options.dataset, merge=options.merge).version
+    result = {"version": version.ref, "rows": version.n_rows, "digest": version.digest}
+    text = f"{version.ref}: {version.n_rows} labeled rows\nnext: rmkit train frozen --data {version.ref}"
+    display.emit(result, as_json=options.json, text=text)
     return 0
 
 
-def _people(ledger: Ledger, options: Any) -> int:
-    match options.action, options.person:
-        case "add", str(name):
-            token = add_person(ledger, name, role=options.role)
-            text = f"{name} is {options.role}; the token, shown this once: {token}"
-            console.emit({"name": name, "role": options.role, "token": token}, as_json=options.json, text=text)
-        case "remove", str(name):
-            remove_person(ledger, name)
-            console.emit({"removed": name}, as_json=options.json, text=f"{name} can no longer sign in")
-        case _:
-            result = [{"name": person.name, "role": person.role} for person in people(ledger)]
-            text = "\n".join(f"{one['name']:<24}{one['role']}" for one in result) or "no accounts yet"
-            console.emit({"people": result}, as_json=options.json, text=text)
+def _people_list(argv: list[str]) -> int:
+    parser = arguments.parser("label people list", "All accounts.", examples=["label people"])
+    options = parser.parse_args(argv)
+    with open_ledger(read_only=True) as ledger:
+        rows = [{"name": person.name, "role": person.role} for person in people(ledger)]
+    text = display.table(("name", "role"), [row.values() for row in rows]) if rows else "no accounts yet"
+    display.emit({"people": rows}, as_json=options.json, text=text)
     return 0
 
 
-def _list(ledger: Ledger, options: Any) -> int:
-    rows = [
-        {"name": project.name, "task": project.task.name, "data": project.data}
-        | project.desk(ledger, read_only=True).progress()
-        for project in projects(ledger)
-    ]
-    lines = [f"{row['name']:<20}{row['task']:<14}{row['answered']} of {row['wanted']} answers" for row in rows]
-    text = "\n".join(lines) or "no projects yet; make one with: rmkit label create NAME --data DATASET@VERSION"
-    console.emit({"projects": rows}, as_json=options.json, text=text)
+def _people_add(argv: list[str]) -> int:
+    parser = arguments.parser("label people add", "A new account, or a new token.", examples=["label people add anna"])
+    parser.add_argument("person", help="login name")
+    parser.add_argument("--role", choices=["annotator", "lead", "admin"], default="annotator", help="what it may do")
+    options = parser.parse_args(argv)
+    with open_ledger() as ledger:
+        token = add_person(ledger, options.person, role=options.role)
+    result = {"name": options.person, "role": options.role, "token": token}
+    text = f"{options.person} is {options.role}; the token, shown this once: {token}"
+    display.emit(result, as_json=options.json, text=text)
     return 0
+
+
+def _people_remove(argv: list[str]) -> int:
+    parser = arguments.parser("label people remove", "End an account.", examples=["label people remove anna"])
+    parser.add_argument("person", help="login name")
+    options = parser.parse_args(argv)
+    with open_ledger() as ledger:
+        remove_person(ledger, options.person)
+    display.emit({"removed": options.person}, as_json=options.json, text=f"{options.person} can no longer sign in")
+    return 0
+
+
+def _list(argv: list[str]) -> int:
+    options = arguments.parser("label list", "Projects and how far they are.", examples=["label"]).parse_args(argv)
+    with open_ledger(read_only=True) as ledger:
+        rows = [
+            {"name": project.name, "task": project.task.name, "data": project.data}
+            | project.desk(ledger, read_only=True).progress()
+            for project in projects(ledger)
+        ]
+    cells = [[row["name"], row["task"], f"{row['answered']} of {row['wanted']}"] for row in rows]
+    nothing = "no projects yet; make one with: rmkit label create NAME --data DATASET@VERSION"
+    text = display.table(("project", "task", "answers"), cells) if rows else nothing
+    display.emit({"projects": rows}, as_json=options.json, text=text)
+    return 0
+
+
+PEOPLE = Verbs(
+    "label people",
+    "Accounts of the studio.",
+    {
+        "list": Command(_people_list, "all accounts"),
+        "add": Command(_people_add, "a new account; its token is shown once"),
+        "remove": Command(_people_remove, "end an account"),
+    },
+    examples=["label people", "label people add anna --role lead"],
+    default="list",
+)
+main = Verbs(
+    "label",
+    "The labeling studio: projects, people, and the pages in which they work.",
+    {
+        "list": Command(_list, "projects and how far they are"),
+        "demo": Command(_demo, "serve a ready project on generated pairs"),
+        "serve": Command(_serve, "serve pages and REST API"),
+        "create": Command(_create, "a new project over a dataset version"),
+        "add": Command(_add, "take in what denoising, drift and evaluation have queued for a project"),
+        "prioritize": Command(_prioritize, "let reward models decide what is labeled next"),
+        "commit": Command(_commit, "the project's labels as a new dataset version"),
+        "people": Command(PEOPLE, "list, add or remove accounts"),
+    },
+    examples=[
+        "label demo",
+        "label create hh --data hh@v2 --task pairwise",
+        "label people add anna                             # an account; its token is shown once",
+        "label serve                                       # on this machine only",
+        "label commit hh",
+        "label",
+    ],
+    default="list",
+)

@@ -83,9 +83,9 @@ def one_line(message: str) -> str:
     return " ".join(message.split())
 
 
-def unknown(what: str, name: str, known: Collection[str]) -> str:
+def unknown(what: str, name: object, known: Collection[str]) -> str:
     """The message for a name that nothing has: the nearest one first, then all of them."""
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(str(name), known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     return f"unknown {what} {name!r}{hint} Known: {', '.join(known) or 'none'}"
 

@@ -11,14 +11,13 @@ upper one by `resolve`. Whatever a name stands for is imported when it is asked 
     rules           credits(suite, items, answers) -> list[Credit], a scoring rule of evaluation suites
     dialects        an object with a fastapi `router`, mounted under /NAME; its `bare`, if any, answers POST /NAME
     front_door      what `import rmkit` offers; types and signatures for checkers stand in rmkit/__init__.pyi
-    upper           what the kernel needs of an upper room
+    upper           what a room needs of one above it
 
 A package adds to a group by an entry point `rmkit.GROUP`; the last two are closed.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from functools import cache
@@ -27,7 +26,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rmkit.errors import UsageError
+from rmkit.errors import UsageError, unknown
 
 ROOT = Path(__file__).resolve().parents[1]  # where rmkit and its rooms lie side by side
 
@@ -136,6 +135,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "row_context": "rubrics.row_context:context_of",
         "judge_writer": "rubrics.rubric_rm:load",
         "judge_rubric": "rubrics.clause_model:load",
+        "bench_studio": "labeling_ui.benchmarks.load:main",
+        "bench_studio_keys": "labeling_ui.benchmarks.keys:main",
+        "bench_studio_scale": "labeling_ui.benchmarks.scale:main",
     },
 }
 CLOSED = ("front_door", "upper")
@@ -159,9 +161,7 @@ def resolve(group: str, name: str, *, trusted: bool = False) -> Any:
         return _loaded(f"the {group} plug-in {name!r} ({points[name].value})", points[name].value)
     if trusted and ":" in name:
         return _loaded(f"{name!r}", name)
-    close = difflib.get_close_matches(name, names(group), n=1)
-    hint = f"did you mean {close[0]!r}? there" if close else "there"
-    raise UsageError(f"no {group.removesuffix('s')} {name!r}; {hint} are: {', '.join(names(group))}")
+    raise UsageError(unknown(group.removesuffix("s"), name, names(group)))
 
 
 def upper(name: str) -> Any:

@@ -19,7 +19,8 @@ from statistics import fmean
 from typing import Any
 
 from rmkit.atomic import draft_folder, put
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
+from rmkit.cli.verbs import Command, Verbs
 from rmkit.data.example import Example
 from rmkit.data.export_folder import dataset_of, examples_of, export_folder
 from rmkit.errors import DataError, StoreError
@@ -38,46 +39,38 @@ from rubrics.rubric_rm import WRITER_PROMPT, open_writer
 from rubrics.training_sets import balanced, judge_rows, writer_rows
 
 
-def main(argv: list[str]) -> int:
-    """Status 1 where `generate` kept no rubric."""
-    options = _parser().parse_args(argv)
-    if options.action == "check":
-        result = _check(options)
-        console.emit(result, as_json=options.json, text=_rules_text(result))
-        return 0
+def _parser(verb: str, summary: str, example: str) -> arguments.Parser:
+    parser = arguments.parser(f"rubrics {verb}", summary, examples=[f"rubrics {verb} {example}"])
+    word, text = ("judge", "TOML with [judge] (pairwise), [generator] and [writer]")
+    if verb == "check":
+        word, text = ("rubric", "a rubric file (TOML)")
+    parser.add_argument(word, type=Path, help=text)
+    parser.add_data("data")
+    parser.add_split()
+    parser.add_limit()
+    return parser
+
+
+def _generate_main(argv: list[str]) -> int:
+    """Status 1 where no rubric was kept."""
+    summary = "Contrastive rubrics from preferences, kept where a judge under them agrees."
+    parser = _parser("generate", summary, "judge.toml uf@v2 -o rubrics/uf --limit 200 --max-usd 5")
+    parser.add_output("a new folder", required=True)
+    parser.add_argument("--tau", type=float, default=0.5, help="share of pairs that must come out right")
+    parser.add_argument("--rewrites", type=int, default=0, help="further attempts at a dropped rubric")
+    parser.add_paid_calls()
+    options = parser.parse_args(argv)
     result = _generate(options)
-    console.emit(result, as_json=options.json, text=_generated_text(result))
+    display.emit(result, as_json=options.json, text=_generated_text(result))
     return int(result.get("kept") == 0)
 
 
-def _parser() -> argparse.ArgumentParser:
-    argument_parser = console.parser(
-        "rubrics",
-        "Write rubrics from preferences (generate), or run a rubric file's hard rules on a version (check).",
-        examples=[
-            "rubrics generate judge.toml uf@v2 -o rubrics/uf --limit 200 --max-usd 5",
-            "rubrics check helpful.toml uf@v2 --split test",
-        ],
-    )
-    actions = argument_parser.add_subparsers(dest="action", required=True)
-    generate = actions.add_parser("generate", help="contrastive rubrics, kept where a judge under them agrees")
-    generate.add_argument("judge", type=Path, help="TOML with [judge] (pairwise), [generator] and [writer]")
-    generate.add_argument("-o", "--output", type=Path, required=True, help="a new folder")
-    generate.add_argument(
-        "--tau", type=float, default=0.5, help="share of pairs that must come out right (default 0.5)"
-    )
-    generate.add_argument("--rewrites", type=int, default=0, help="further attempts at a dropped rubric (default 0)")
-    generate.add_argument("--dry-run", action="store_true", help="count calls and estimate the cost; call nobody")
-    generate.add_argument("--max-usd", type=float, help="of writer and judge, each")
-    generate.add_argument("--max-tokens", type=int, help="of writer and judge, each")
-    check = actions.add_parser("check", help="how often the responses keep each hard rule")
-    check.add_argument("rubric", type=Path, help="a rubric file (TOML)")
-    for action in (generate, check):
-        action.add_argument("data", help="dataset version NAME@VERSION, or an export folder")
-        action.add_argument("--split", default="all")
-        action.add_argument("--limit", type=int, help="the first so many rows")
-        action.add_argument("--json", action="store_true", help=argparse.SUPPRESS, default=argparse.SUPPRESS)
-    return argument_parser
+def _check_main(argv: list[str]) -> int:
+    parser = _parser("check", "How often responses keep each hard rule.", "helpful.toml uf@v2 --split test")
+    options = parser.parse_args(argv)
+    result = _check(options)
+    display.emit(result, as_json=options.json, text=_rules_text(result))
+    return 0
 
 
 def _generate(options: argparse.Namespace) -> dict[str, Any]:
@@ -245,8 +238,22 @@ def _check(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _rules_text(result: Mapping[str, Any]) -> str:
-    lines = [f"{result['rubric']} on {result['responses']} responses of {result['dataset']}", ""]
-    lines.append(f"{'kept':>8}{'broken':>8}{'unclear':>9}  rule")
-    for rule in result["rules"]:
-        lines.append(f"{rule['kept']:>8}{rule['broken']:>8}{rule['unclear']:>9}  {rule['criterion']}")
-    return "\n".join(lines)
+    columns = ("kept", "broken", "unclear", "criterion")
+    rows = [[rule[name] for name in columns] for rule in result["rules"]]
+    return f"{result['rubric']} on {result['responses']} responses of {result['dataset']}\n\n" + display.table(
+        columns, rows
+    )
+
+
+main = Verbs(
+    "rubrics",
+    "Write rubrics from preferences, or run a rubric file's hard rules on a version.",
+    {
+        "generate": Command(_generate_main, "contrastive rubrics, kept where a judge under them agrees"),
+        "check": Command(_check_main, "how often the responses keep each hard rule"),
+    },
+    examples=[
+        "rubrics generate judge.toml uf@v2 -o rubrics/uf --limit 200 --max-usd 5",
+        "rubrics check helpful.toml uf@v2 --split test",
+    ],
+)

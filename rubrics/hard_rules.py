@@ -23,7 +23,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from rmkit.errors import DataError
+from rmkit.errors import DataError, unknown
 from rubrics.criteria import Criterion
 from rubrics.language import language_of
 
@@ -82,7 +82,7 @@ def compiled(check: Mapping[str, Any]) -> Check:
         case "language":
             target = _text(rest, name)
             return lambda text: None if (result := language_of(text)) is None else result == target
-    raise DataError(f"unknown rule {name!r}; one of: {', '.join(NAMES)}")
+    raise DataError(unknown("rule", name, NAMES))
 
 
 def checked(criteria: Sequence[Criterion], responses: Iterable[str]) -> list[list[bool | None]]:

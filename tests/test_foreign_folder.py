@@ -83,7 +83,7 @@ def test_commands_run_in_a_folder_that_uses_the_names_of_our_rooms(foreign: Path
 def test_every_command_shows_its_help_there(foreign: Path) -> None:
     names = [name for group in COMMANDS.values() for name in group]
     code = (
-        "import sys, contextlib\nfrom rmkit import cli\nfor name in sys.argv[1:]:\n"
+        "import sys, contextlib\nfrom rmkit.cli import main as cli\nfor name in sys.argv[1:]:\n"
         "    sys.argv = ['rmkit', name, '--help']\n"
         "    try:\n        assert cli.main() == 0\n"
         "    except SystemExit as stopped:\n        assert not stopped.code, (name, stopped.code)\n"

@@ -89,4 +89,4 @@ def test_a_hint_that_is_wrong_would_be_seen(tmp_path: Path) -> None:
     )
     assert hints(source) == {("label", "", "--project"), ("labels", "list"), ("train", "froze")}
     assert "--project" not in help_of("label")
-    assert help_of("train", "froze") == help_of("label", "list") == ""
+    assert help_of("train", "froze") == help_of("label", "lists") == ""

@@ -35,7 +35,7 @@ from tests.postgres import BACK_ENDS
 ROOT = Path(__file__).parents[1]
 ANNA, BEN = Person("anna", "annotator"), Person("ben", "annotator")
 READS = {
-    "label": "2 of 24 answers",
+    "label": "2 of 24",
     "label people": "anna",
     "models": "rude@prod",
     "models history": "rude@prod",
@@ -163,7 +163,7 @@ def test_the_system_sees_no_file_of_the_home_opened_for_writing(home_of_its_own:
     """Beside the test above: a file that was written and put back, or only opened, would escape it."""
     trace, home = tmp_path / "trace", str(home_of_its_own)
     calls = "trace=open,openat,creat,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,ftruncate,utimensat"
-    code = "import sys; from rmkit import cli; [cli.main(c.split()) for c in sys.argv[1:]]"
+    code = "import sys; from rmkit.cli import main as cli; [cli.main(c.split()) for c in sys.argv[1:]]"
     quick = [
         command for command in READS if command.split()[0] in ("label", "models", "token", "judge", "datasets", "why")
     ]

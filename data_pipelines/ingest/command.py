@@ -30,7 +30,7 @@ from data_pipelines.sources.reading.streams import (
 )
 from data_pipelines.sources.source import Source
 from rmkit import config
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.errors import DataError, UsageError
 from rmkit.ids import digest, file_sha256
 from warehouse.store import open_warehouse
@@ -124,7 +124,7 @@ def ingest(
     )
     tables = opened.tables if reading.limit is None else None
     stream = UnitStream(items, source, path=path, columns=reading.columns, rater=reading.rater, tables=tables)
-    with open_warehouse(warehouse) as connection, console.progress(f"ingest {dataset}", opened.size) as advance:
+    with open_warehouse(warehouse) as connection, display.progress(f"ingest {dataset}", opened.size) as advance:
         if known := find_load(connection, info, dataset):
             return known
         return load_units(
@@ -265,8 +265,8 @@ def main(argv: list[str]) -> int:
     for path in options.file:
         summaries.append(summary(ingest(path, dataset=options.name, reading=reading, origin=origin), path))
         if not options.json:
-            console.emit({}, as_json=False, text=as_text(summaries[-1], forced=bool(options.format or options.map)))
-    console.emit({"files": summaries}, as_json=options.json, text=next_commands(summaries))
+            display.emit({}, as_json=False, text=as_text(summaries[-1], forced=bool(options.format or options.map)))
+    display.emit({"files": summaries}, as_json=options.json, text=next_commands(summaries))
     return 0
 
 
@@ -274,12 +274,12 @@ def _show_rejects(dataset: str, *, as_json: bool) -> int:
     with open_warehouse(read_only=True) as connection:
         rows = rejects(connection, dataset)
     text = "\n".join(f"{row['path']}:{row['line']}: {row['reason']}: {row['excerpt'] or ''}" for row in rows)
-    console.emit({"rejects": rows}, as_json=as_json, text=text or f"{dataset}: no rejected rows")
+    display.emit({"rejects": rows}, as_json=as_json, text=text or f"{dataset}: no rejected rows")
     return 0
 
 
 def _parser() -> Any:
-    argument_parser = console.parser(
+    parser = arguments.parser(
         "ingest",
         "Bring preference data into the warehouse: every row is stored or rejected with a reason.",
         examples=[
@@ -289,34 +289,26 @@ def _parser() -> Any:
             "ingest --rejects pairs",
         ],
     )
-    argument_parser.add_argument(
+    parser.add_argument(
         "file",
         nargs="*",
         help="JSON lines, JSON array, CSV, TSV or Parquet (also .gz, .zst), or hf://ORG/NAME[/CONFIG][:SPLIT]",
     )
-    argument_parser.add_argument(
-        "--name", metavar="DATASET", help="the dataset to make a version of (default: the file's name)"
-    )
-    argument_parser.add_argument("--format", metavar="F", help="read as this format instead of detecting it")
-    argument_parser.add_argument(
+    parser.add_argument("--name", metavar="DATASET", help="the dataset to make a version of (default: the file's name)")
+    parser.add_argument("--format", metavar="F", help="read as this format instead of detecting it")
+    parser.add_argument(
         "--map",
         metavar="FIELD=COLUMN,...",
         help="columns of a file in no known format, e.g. prompt=question,chosen=better,rejected=worse",
     )
-    argument_parser.add_argument(
+    parser.add_argument(
         "--rater", metavar="NAME:KIND", help="who gave labels whose source does not say (default: unstated:human)"
     )
-    argument_parser.add_argument(
-        "--license", metavar="SPDX", help="license of the data (default: the sidecar's, else unknown)"
-    )
-    argument_parser.add_argument("--url", help="where the data is published")
-    argument_parser.add_argument("--revision", help="its revision there")
-    argument_parser.add_argument(
-        "--benchmark", action="store_true", help="never train on it; check contamination against it"
-    )
-    argument_parser.add_argument("--limit", type=int, metavar="N", help="read only the first N rows")
-    argument_parser.add_argument(
-        "--max-line-mb", type=float, default=32, metavar="MB", help="reject longer lines (default 32)"
-    )
-    argument_parser.add_argument("--rejects", metavar="DATASET", help="list the rejected rows of a dataset instead")
-    return argument_parser
+    parser.add_argument("--license", metavar="SPDX", help="license of the data (default: the sidecar's, else unknown)")
+    parser.add_argument("--url", help="where the data is published")
+    parser.add_argument("--revision", help="its revision there")
+    parser.add_argument("--benchmark", action="store_true", help="never train on it; check contamination against it")
+    parser.add_limit(help="read only the first N rows")
+    parser.add_argument("--max-line-mb", type=float, default=32, metavar="MB", help="reject longer lines")
+    parser.add_argument("--rejects", metavar="DATASET", help="list the rejected rows of a dataset instead")
+    return parser

@@ -25,9 +25,9 @@ import polars as pl
 from data_pipelines.recipes.record import record
 from data_pipelines.recipes.runner import StepRun, forget, run_steps
 from data_pipelines.steps import Context, as_frame, configure
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.config import build, read_toml
-from rmkit.errors import ConfigError, DataError
+from rmkit.errors import ConfigError, DataError, unknown
 from warehouse.sql import run
 from warehouse.store import open_warehouse
 from warehouse.versions.checkout import checkout
@@ -65,16 +65,16 @@ def read_recipe(name_or_path: str) -> Recipe:
     known = shipped()
     path = known.get(name_or_path, Path(name_or_path))
     if not path.suffix and not path.exists():
-        raise ConfigError(f"no recipe {name_or_path!r}; shipped: {', '.join(known)}, or give the path of a TOML file")
+        raise ConfigError(f"{unknown('recipe', name_or_path, known)}; or give the path of a TOML file")
     return parse_recipe(read_toml(path), where=str(path))
 
 
 def parse_recipe(table: dict[str, Any], *, where: str) -> Recipe:
     """The recipe in a TOML table. Raises ConfigError."""
-    unknown = sorted(set(table) - {"recipe", "step"})
+    extra = sorted(set(table) - {"recipe", "step"})
     steps = table.get("step")
-    if unknown or not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
-        got = f"unknown table {unknown[0]!r}" if unknown else "no [[step]]"
+    if extra or not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
+        got = f"unknown table {extra[0]!r}" if extra else "no [[step]]"
         raise ConfigError(f"{where}: {got}; a recipe has one [recipe] with a name and a list of [[step]] with `use`")
     head = build(_Head, table.get("recipe", {}), where=f"{where}: recipe")
     results = []
@@ -87,7 +87,7 @@ def parse_recipe(table: dict[str, Any], *, where: str) -> Recipe:
 
 
 def main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "run",
         "Run a recipe of cleaning steps on a dataset version, making a new version.",
         examples=[
@@ -97,11 +97,11 @@ def main(argv: list[str]) -> int:
         ],
     )
     parser.add_argument("recipe", help=f"a TOML file, or one of: {', '.join(shipped())}")
-    parser.add_argument("--data", required=True, metavar="NAME[@REF]", help="the version to start from")
+    parser.add_data(help="the version to start from")
     parser.add_argument("--out", metavar="NAME", help="dataset that the new version belongs to (default: the same)")
     options = parser.parse_args(argv)
     result = run_recipe(read_recipe(options.recipe), options.data, out=options.out)
-    console.emit(result, as_json=options.json, text=_text(result))
+    display.emit(result, as_json=options.json, text=_text(result))
     return 0
 
 
@@ -168,22 +168,14 @@ def _worst(done: list[StepRun]) -> str:
 
 def _text(result: dict[str, Any]) -> str:
     """A table of the steps, then what was made."""
-    lines = [("step", "in", "kept", "dropped", "s", "why")]
+    rows = []
     for step in result["steps"]:
         reasons = sorted(step["reasons"].items(), key=lambda item: -item[1])[:3]
         why = ", ".join(f"{count} {reason}" for reason, count in reasons)
         seconds = "reused" if step["reused"] else f"{step['wall_s']:.1f}"
-        lines.append((step["step"], *(str(step[key]) for key in ("n_in", "n_kept", "n_dropped")), seconds, why))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = [_aligned(line, widths) for line in lines]
+        rows.append((step["step"], step["n_in"], step["n_kept"], step["n_dropped"], seconds, why))
+    table = display.table(("step", "in", "kept", "dropped", "s", "why"), rows)
     summary = [(step["step"], step["facts"]) for step in result["steps"]]
     notes = [f"{name}: {facts[key]}" for name, facts in summary for key in ("note", "warning") if key in facts]
     output = f"{result['version']} ({result['digest'][:12]}): {result['rows_out']} of {result['rows_in']} rows"
-    return "\n".join([*table, *notes, output if result["changed"] else f"nothing changed: {output}"])
-
-
-def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
-    first, *numbers, last = (
-        cell.ljust(w) if at in (0, 5) else cell.rjust(w) for at, (cell, w) in enumerate(zip(cells, widths, strict=True))
-    )
-    return "  ".join([first, *numbers, last]).rstrip()
+    return "\n".join([table, *notes, output if result["changed"] else f"nothing changed: {output}"])

@@ -24,7 +24,7 @@ import polars as pl
 from data_pipelines.steps import Context, run_step, step_module
 from rmkit import paths
 from rmkit.atomic import draft_folder, put
-from rmkit.cli import display as console
+from rmkit.cli import display
 from rmkit.errors import RmkitError
 from rmkit.ids import digest
 from rmkit.source_digest import source_digest
@@ -59,7 +59,7 @@ def run_steps(
     """The frame after all steps, and what each did. `inputs` is the digest of the version the frame comes from."""
     keys = _keys(frame, steps, context, given)
     kept_rows, done = _finished(frame, keys)
-    with console.progress("steps", total=len(steps)) as advance:
+    with display.progress("steps", total=len(steps)) as advance:
         advance(len(done))
         for (name, config), key in list(zip(steps, keys, strict=True))[len(done) :]:
             start, n_in = time.monotonic(), len(kept_rows)

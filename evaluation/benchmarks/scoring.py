@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rmkit.cli.display import emit, parser, progress
+from rmkit.cli import arguments, display
 
 Row = list[tuple[int, ...]]
 
@@ -26,22 +26,22 @@ SIGMA = 0.6
 
 
 def main(argv: list[str]) -> int:
-    argument_parser = parser(
+    parser = arguments.parser(
         "bench scoring",
         "Best-of-N scoring with shared prompts beside the plain padded way.",
         examples=["bench scoring", "bench scoring --completion 32 --prompts 2 --repeats 3 --threads 1"],
     )
-    argument_parser.add_argument("--n", type=int, default=16, help="completions per prompt (default 16)")
-    argument_parser.add_argument("--completion", type=int, default=64, help="mean tokens of a completion (default 64)")
-    argument_parser.add_argument("--ratios", default="4,8", help="prompt to completion ratios (default 4,8)")
-    argument_parser.add_argument("--prompts", type=int, default=4, help="prompts per run (default 4)")
-    argument_parser.add_argument("--repeats", type=int, default=5)
-    argument_parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    argument_parser.add_argument("--size", default="small", help="model size of `bench training` (default small)")
-    argument_parser.add_argument("--threads", type=int, help="threads of torch (default: all)")
-    options = argument_parser.parse_args(argv)
+    parser.add_argument("--n", type=int, default=16, help="completions per prompt")
+    parser.add_argument("--completion", type=int, default=64, help="mean tokens of a completion")
+    parser.add_argument("--ratios", default="4,8", help="prompt to completion ratios")
+    parser.add_argument("--prompts", type=int, default=4, help="prompts per run")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--size", default="small", help="model size of `bench training`")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: all)")
+    options = parser.parse_args(argv)
     summary = run(options)
-    emit(summary, as_json=options.json, text=_text(summary))
+    display.emit(summary, as_json=options.json, text=_text(summary))
     return 0
 
 
@@ -54,7 +54,7 @@ def run(options: Any) -> dict[str, Any]:
     shared, plain = _modules(options.size)
     cases = {}
     settings = [(int(ratio), lengths) for lengths in ("equal", "natural") for ratio in options.ratios.split(",")]
-    with progress("cases", len(settings) * options.repeats) as advance:
+    with display.progress("cases", len(settings) * options.repeats) as advance:
         for ratio, lengths in settings:
             rows = make_rows(
                 options.prompts, n=options.n, completion=options.completion, ratio=ratio, lengths=lengths, seed=ratio

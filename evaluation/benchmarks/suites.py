@@ -29,7 +29,7 @@ from evaluation.suites.journal import open_journal
 from evaluation.suites.load import load_items
 from evaluation.suites.results import evaluated
 from evaluation.suites.suite import Suite, load_suite
-from rmkit.cli.display import emit, parser, progress
+from rmkit.cli import arguments, display
 from rmkit.types import Candidates, Comparison, Completion, Conversation, ModelInfo, Score, compare_by_score
 
 CHATML = (
@@ -40,17 +40,17 @@ HIDDEN, LAYERS, HEADS, VOCABULARY, MAX_TOKENS = 256, 4, 4, 8000, 2048
 
 
 def main(argv: list[str]) -> int:
-    options = parser(
+    parser = arguments.parser(
         "bench suites",
         "Seconds to score RM-Bench through the evaluator and by a plain padded loop, same weights, same scores.",
         examples=["bench suites --data bench_rmbench.jsonl.gz", "bench suites --data FILE --prompts 335 --plain 0"],
     )
-    options.add_argument("--data", required=True, help="RM-Bench's file, or a folder that holds it")
-    options.add_argument("--prompts", type=int, default=24, help="how many prompts (six replies, nine pairs each)")
-    options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--batch", type=int, default=16, help="batch size of the plain loop")
-    options.add_argument("--plain", type=int, default=1, choices=(0, 1), help="0: measure the evaluator alone")
-    inputs = options.parse_args(argv)
+    parser.add_data(help="RM-Bench's file, or a folder that holds it")
+    parser.add_argument("--prompts", type=int, default=24, help="how many prompts (six replies, nine pairs each)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=16, help="batch size of the plain loop")
+    parser.add_argument("--plain", type=int, default=1, choices=(0, 1), help="0: measure the evaluator alone")
+    inputs = parser.parse_args(argv)
     import transformers  # noqa: F401  (missing, it is named before anything is measured)
 
     suite = load_suite("rm-bench")
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
         for kind in KINDS
     }
     result = {"prompts": len(items), "pairs": 9 * len(items), "replies": 6 * len(items), "models": arms}
-    emit(result, as_json=inputs.json, text=_text(result))
+    display.emit(result, as_json=inputs.json, text=_text(result))
     return 0
 
 
@@ -94,7 +94,7 @@ def _measure(kind: str, suite: Suite, items: Sequence[Item], *, rounds: int, bat
     chat, classifier, model = _models(kind, items)
     loops: dict[str, list[Seconds]] = {"rows": [], "replies": []} if plain else {}
     ours, difference = [], 0.0
-    with progress(f"bench suites, {kind}", rounds) as advance:
+    with display.progress(f"bench suites, {kind}", rounds) as advance:
         for _ in range(rounds):
             result = _through_evaluator(suite, items, model)
             ours.append(result)

@@ -18,10 +18,9 @@ import shlex
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-from rmkit.cli.display import emit, parser, progress
+from rmkit.cli import arguments, display
 from rmkit.errors import MissingExtraError, ModelError
 from rmkit.revision import versions
 
@@ -34,25 +33,23 @@ Way = Callable[[], Any]
 
 
 def main(argv: list[str]) -> int:
-    argument_parser = parser(
+    parser = arguments.parser(
         "bench uncertainty",
         "MC dropout over a head, over cached features and over the whole model, beside one plain pass.",
         examples=["bench uncertainty --threads 1", "bench uncertainty --size tiny --items 8 --repeats 2"],
     )
-    argument_parser.add_argument("--passes", type=int, default=10, help="T (default 10)")
-    argument_parser.add_argument("--rate", type=float, default=0.1, help="dropout rate (default 0.1)")
-    argument_parser.add_argument("--items", type=int, default=8, help="prompts of two completions each (default 8)")
-    argument_parser.add_argument("--repeats", type=int, default=7)
-    argument_parser.add_argument(
-        "--size", choices=tuple(SHAPES), default="small", help="of the transformer (default small)"
-    )
-    argument_parser.add_argument("--threads", type=int, help="threads of torch (default: all)")
-    argument_parser.add_argument("-o", "--output", type=Path, help="also write the results page, Markdown")
-    options = argument_parser.parse_args(argv)
+    parser.add_argument("--passes", type=int, default=10, help="T")
+    parser.add_argument("--rate", type=float, default=0.1, help="dropout rate")
+    parser.add_argument("--items", type=int, default=8, help="prompts of two completions each")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--size", choices=tuple(SHAPES), default="small", help="of the transformer")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: all)")
+    parser.add_output("also write the results page, Markdown")
+    options = parser.parse_args(argv)
     summary = run(options) | {"command": f"rmkit bench uncertainty {shlex.join(argv)}".strip()}
     if options.output:
         options.output.write_text(page(summary))
-    emit(summary, as_json=options.json, text=_text(summary))
+    display.emit(summary, as_json=options.json, text=_text(summary))
     return 0
 
 
@@ -64,7 +61,7 @@ def run(options: Any) -> dict[str, Any]:
         torch.set_num_threads(options.threads)
     cases: dict[str, Any] = {}
     makers = (_explicit_cases, _frozen_cases)
-    with progress("cases", len(makers)) as advance:
+    with display.progress("cases", len(makers)) as advance:
         for make in makers:
             for name, (plain, spread) in make(options).items():
                 cases[name] = _timed(plain, spread, options.repeats)

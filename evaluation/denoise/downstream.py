@@ -11,7 +11,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from evaluation.suites.items import Credit, Item
 from evaluation.suites.load import load_items
 from evaluation.suites.suite import Suite, load_suite
 from rmkit.atomic import write_text
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.data.pairs import Pair
 from rmkit.errors import UsageError
 from rmkit.features.encoder import EncoderConfig
@@ -42,21 +41,21 @@ MEASURES = ("chat", "code", "safety")
 
 
 def main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "denoise downstream",
         "RM-Bench with and without each denoising method on training labels of which a share was turned around.",
         examples=["denoise downstream hh@v2 --suite-data bench_rmbench.jsonl.gz --seeds 3 -o downstream.md"],
     )
-    parser.add_argument("data", metavar="NAME[@REF]", help="the version whose train split is learned from")
+    parser.add_data("data", metavar="NAME[@REF]", help="the version whose train split is learned from")
     parser.add_argument("--suite-data", required=True, help="RM-Bench's file, or a folder that holds it")
     parser.add_argument("--rates", default="0,0.2,0.4")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", default="peer,self,cross_fit,upo_mean_p,robust,label_smoothing,ensemble")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--encoder", default="minilm", help="frozen encoder: minilm or a folder")
-    parser.add_argument("--workers", type=int)
+    parser.add_encoder()
+    parser.add_workers()
     parser.add_argument("--allow-changed", action="store_true", help="take data that the suite does not declare")
-    parser.add_argument("-o", "--output", type=Path, help="write the table: .md")
+    parser.add_output("write the table: .md")
     options = parser.parse_args(argv)
     if options.output and options.output.suffix != ".md":
         raise UsageError(f"the table is written as .md, got {options.output.name!r}")
@@ -80,7 +79,7 @@ def main(argv: list[str]) -> int:
     }
     if options.output:
         write_text(options.output, markdown(result) + "\n")
-    console.emit(result, as_json=options.json, text=markdown(result))
+    display.emit(result, as_json=options.json, text=markdown(result))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`rmkit denoise full-form`: two fine-tuned causal models under peer review on a planted task, beside plain training.
+"""`rmkit denoise fine-tuned`: two fine-tuned causal models under peer review on a planted task, beside plain training.
 
 The task: answers that affirm are better, among words that say nothing; a share of the training labels is turned around,
 validation labels are right. The models are made from a config (5 million parameters, byte-level tokens, random
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from rmkit.atomic import write_text
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.data.example import EXAMPLE_SCHEMA, MANIFEST
 from rmkit.ids import assistant_message, content_hash, user_message
 from rmkit.revision import versions_text
@@ -51,28 +51,28 @@ TEMPLATE = (
 
 
 def main(argv: list[str]) -> int:
-    parser = console.parser(
-        "denoise full-form",
+    parser = arguments.parser(
+        "denoise fine-tuned",
         "Peer review with two fine-tuned causal models of 5M parameters on a planted task, beside plain training.",
-        examples=["denoise full-form --seeds 3", "denoise full-form --pairs 400 --epochs 4 --rate 0.2"],
+        examples=["denoise fine-tuned --seeds 3", "denoise full-form --pairs 400 --epochs 4 --rate 0.2"],
     )
     parser.add_argument("--kind", choices=("explicit", "implicit"), default="explicit", help="scalar heads, or DPO")
-    parser.add_argument("--pairs", type=int, default=400, help="training pairs (default 400)")
-    parser.add_argument("--rate", type=float, default=0.4, help="share of wrong training labels (default 0.4)")
+    parser.add_argument("--pairs", type=int, default=400, help="training pairs")
+    parser.add_argument("--rate", type=float, default=0.4, help="share of wrong training labels")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--hidden", type=int, default=320, help="hidden size; 320 makes 5M parameters")
     parser.add_argument("--lr", type=float, help="learning rate (default 3e-4; with adapters 2e-3)")
     parser.add_argument("--beta", type=float, default=1.0, help="of implicit rewards (default 1)")
     parser.add_argument("--lora-rank", type=int, default=0, help="two adapters on one frozen trunk instead")
-    parser.add_argument("-o", "--output", type=Path, help="also write the table as Markdown")
+    parser.add_output("also write the table as Markdown")
     options = parser.parse_args(argv)
     seeds = [_one(options, seed) for seed in range(options.seeds)]
-    result = {"command": f"rmkit denoise full-form {shlex.join(argv)}".strip(), "rate": options.rate, "seeds": seeds}
+    result = {"command": f"rmkit denoise fine-tuned {shlex.join(argv)}".strip(), "rate": options.rate, "seeds": seeds}
     text = markdown(result)
     if options.output:
         write_text(options.output, text + "\n")
-    console.emit(result, as_json=options.json, text=text)
+    display.emit(result, as_json=options.json, text=text)
     return 0
 
 

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from rmkit import paths
 from rmkit.atomic import draft_file
-from rmkit.cli import display as console
-from rmkit.errors import ConfigError
+from rmkit.cli import display
+from rmkit.errors import ConfigError, unknown
 from rmkit.heads.stacked_training import HeadConfig
 from rmkit.ids import digest
 from rmkit.reliability.feature_pairs import FeaturePairs
@@ -115,7 +115,7 @@ def _compute(
     prior: float | None,
     workers: int,
 ) -> None:
-    with console.progress("cells", len(by_cell)) as advance:
+    with display.progress("cells", len(by_cell)) as advance:
         if min(workers, len(by_cell)) == 1:
             for cell, methods in by_cell:
                 compute(folder, cell, methods, head, prior)
@@ -263,7 +263,6 @@ def check_methods(names: Sequence[str]) -> list[str]:
     """The names, `standard` first, since everything is compared with it. Raises ConfigError for an unknown one."""
     from evaluation.denoise.methods import METHODS
 
-    unknown = [name for name in names if name not in METHODS]
-    if unknown:
-        raise ConfigError(f"no method {unknown[0]!r}; one of: {', '.join(METHODS)}")
+    if extra := [name for name in names if name not in METHODS]:
+        raise ConfigError(unknown("method", extra[0], METHODS))
     return ["standard", *(name for name in names if name != "standard")]

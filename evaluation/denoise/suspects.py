@@ -27,7 +27,7 @@ from data_pipelines.steps.reward_gap import Config as MarginConfig
 from data_pipelines.steps.reward_gap import model_margins
 from evaluation.denoise.data import version_data, version_frame
 from evaluation.denoise.summary import resampled
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.errors import DataError, UsageError
 from rmkit.features.encoder import EncoderConfig
 from rmkit.heads.stacked import Table, score_margins
@@ -171,7 +171,7 @@ def _effect(before: str, after: str, encoder: EncoderConfig | None, head: HeadCo
 
 
 def queue_main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "denoise suspects",
         "Queue the rows whose label models contradict most, for people to look at again.",
         examples=[
@@ -179,11 +179,11 @@ def queue_main(argv: list[str]) -> int:
             "denoise suspects hh@v2 --model models/hh-frozen --project recheck",
         ],
     )
-    parser.add_argument("data", metavar="NAME[@REF]")
-    parser.add_argument("--limit", type=int, default=50, help="at most so many rows (default 50)")
-    parser.add_argument("--project", default="suspects", help="the labeling project that asks (default suspects)")
+    parser.add_data("data", metavar="NAME[@REF]")
+    parser.add_limit(50, help="at most so many rows")
+    parser.add_argument("--project", default="suspects", help="the labeling project that asks")
     parser.add_argument("--model", default="", help="margins of this reward model instead of cross-fitted ones")
-    parser.add_argument("--encoder", default="minilm", help="frozen encoder of the cross-fitted heads")
+    parser.add_encoder(help="frozen encoder of the cross-fitted heads")
     options = parser.parse_args(argv)
     if options.limit < 1:
         raise UsageError(f"--limit must be positive, got {options.limit}")
@@ -196,20 +196,20 @@ def queue_main(argv: list[str]) -> int:
     text = f"{result['queued']} rows of {result['version']} queued for {result['project']}" + (
         f", {known} were there already" if known else ""
     )
-    console.emit(result, as_json=options.json, text=text)
+    display.emit(result, as_json=options.json, text=text)
     return 0
 
 
 def answers_main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "denoise adjudicated",
         "A new version with people's answers about suspicious labels, and what that changed on the test split.",
         examples=["denoise adjudicated hh@v2", "denoise adjudicated hh@v2 --project recheck --out hh-rechecked"],
     )
-    parser.add_argument("data", metavar="NAME[@REF]", help="the version whose suspects were queued")
+    parser.add_data("data", metavar="NAME[@REF]", help="the version whose suspects were queued")
     parser.add_argument("--project", default="suspects")
     parser.add_argument("--out", metavar="NAME", help="dataset that the new version belongs to (default: the same)")
-    parser.add_argument("--encoder", default="minilm", help="frozen encoder of the heads that measure the change")
+    parser.add_encoder(help="frozen encoder of the heads that measure the change")
     options = parser.parse_args(argv)
     with open_ledger() as ledger:
         result = adjudicated(
@@ -220,7 +220,7 @@ def answers_main(argv: list[str]) -> int:
             encoder=EncoderConfig(encoder=options.encoder),
         )
     result |= {"command": f"rmkit denoise adjudicated {shlex.join(argv)}"}
-    console.emit(result, as_json=options.json, text=_told(result))
+    display.emit(result, as_json=options.json, text=_told(result))
     return 0
 
 

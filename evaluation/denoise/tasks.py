@@ -26,7 +26,7 @@ from data_pipelines.steps.noise import Config as NoiseConfig
 from data_pipelines.steps.noise import Kind, flips
 from evaluation.denoise.grid import BenchData
 from evaluation.suites.load import read_rows
-from rmkit.cli import display as console
+from rmkit.cli import display
 from rmkit.errors import DataError
 from rmkit.features.encoder import Encoder, EncoderConfig, Text
 from rmkit.ids import assistant_message, canonical_json, content_hash, digest
@@ -132,7 +132,7 @@ def planted(path: Path, *, encoder: Encoder, seed: int = 0) -> BenchData:
 def bench_data(name: str, parts: Sequence[Sequence[Talk]], encoder: Encoder) -> BenchData:
     """Train and test talks as features with clean labels, ready for noise."""
     train, test = parts
-    with console.progress(f"encoding {name}", 3 * (len(train) + len(test))) as advance:
+    with display.progress(f"encoding {name}", 3 * (len(train) + len(test))) as advance:
         result = [_pairs(part, encoder, advance) for part in parts]
     settings = [f"{talk.id} {talk.prompt_json} {talk.chosen} {talk.rejected}" for part in parts for talk in part]
     groups = {group: number for number, group in enumerate(sorted({talk.group for talk in test}))}

@@ -17,7 +17,7 @@ from data_pipelines.loops.upo import LoopConfig, run_loop
 from data_pipelines.loops.upo_policy import PolicyConfig, PolicyPair
 from evaluation.denoise.data import version_frame
 from rmkit import paths
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.data.pairs import Pair
 from rmkit.features.encoder import Encoder, EncoderConfig
 from rmkit.heads.pair_estimator import EstimatorConfig, PairEstimator
@@ -68,12 +68,12 @@ def _as_pair(number: int, pair: PolicyPair) -> Pair:
 
 
 def main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "denoise upo",
         "Improve a policy with its own replies: sample, score, keep the certain pairs, train, again.",
         examples=["denoise upo hh@v2 --policy models/policy --reward models/hh-frozen --prompts 3000 -o runs/upo-hh"],
     )
-    parser.add_argument("data", metavar="NAME[@REF]", help="labeled pairs, whose prompts are sampled for")
+    parser.add_data("data", metavar="NAME[@REF]", help="labeled pairs, whose prompts are sampled for")
     parser.add_argument("--policy", type=Path, required=True, help="folder of a causal model with a chat template")
     parser.add_argument("--reward", required=True, help="the reward model that orders replies")
     parser.add_argument("--iterations", type=int, default=3)
@@ -82,9 +82,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--max-tokens", type=int, default=512, help="tokens of a reply")
     parser.add_argument("--selector", choices=("mean_p", "bald", "margin", "drawn"), default="mean_p")
     parser.add_argument("--lr", type=float, default=5e-6)
-    parser.add_argument("--encoder", default="minilm", help="frozen encoder of the estimator: minilm or a folder")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-o", "--output", type=Path, help="folder of the rounds; the same command goes on in it")
+    parser.add_encoder(help="frozen encoder of the estimator: minilm or a folder")
+    parser.add_seed()
+    parser.add_output("folder of the rounds; the same command goes on in it")
     options = parser.parse_args(argv)
     frame, name, _ = version_frame(options.data)
     pairs = judged_pairs(frame, ("train",))
@@ -113,7 +113,7 @@ def main(argv: list[str]) -> int:
             config=config,
         )
     result = {"data": name, "policy": str(folder / f"iteration-{config.iterations}" / "policy"), "rounds": facts}
-    console.emit(result, as_json=options.json, text=_text(result))
+    display.emit(result, as_json=options.json, text=_text(result))
     return 0
 
 

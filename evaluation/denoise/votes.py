@@ -18,7 +18,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ from evaluation.denoise.data import bench_data, version_frame
 from evaluation.denoise.grid import BenchData, Cell, Result
 from evaluation.denoise.summary import CEILING, FLOOR, RESAMPLES, resampled
 from rmkit.atomic import write_text
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.data.example import Example
 from rmkit.data.pairs import Pair, read_pairs
 from rmkit.errors import DataError, UsageError
@@ -49,22 +48,22 @@ Floats = NDArray[np.float64]
 
 
 def main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "denoise votes",
         "Denoise one random vote a pair and hold the result against the majority of the other voters.",
         examples=["denoise votes ukp --max-pairs 4000 -o votes.md", "denoise votes pandalm --draws 10"],
     )
-    parser.add_argument("data", metavar="NAME[@REF]", help="a version whose pairs have three votes or more")
-    parser.add_argument("--draws", type=int, default=3, help="how often a vote is drawn (default 3)")
-    parser.add_argument("--methods", default="all", help="several with commas (default all)")
+    parser.add_data("data", metavar="NAME[@REF]", help="a version whose pairs have three votes or more")
+    parser.add_argument("--draws", type=int, default=3, help="how often a vote is drawn")
+    parser.add_argument("--methods", default="all", help="several with commas")
     parser.add_argument(
         "--max-pairs", type=int, default=4000, help="a random sample of the pairs (default 4000, 0: all)"
     )
     parser.add_argument("--test-share", type=float, default=0.25, help="share of prompt families held out")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--encoder", default="minilm", help="frozen encoder: minilm or a folder")
-    parser.add_argument("--workers", type=int)
-    parser.add_argument("-o", "--output", type=Path, help="write the table: .md")
+    parser.add_encoder()
+    parser.add_workers()
+    parser.add_output("write the table: .md")
     options = parser.parse_args(argv)
     from evaluation.denoise.methods import available
 
@@ -83,7 +82,7 @@ def main(argv: list[str]) -> int:
     ) | {"command": f"rmkit denoise votes {shlex.join(argv)}"}
     if options.output:
         write_text(options.output, markdown(result) + "\n")
-    console.emit(result, as_json=options.json, text=markdown(result))
+    display.emit(result, as_json=options.json, text=markdown(result))
     return 0
 
 

@@ -13,7 +13,7 @@ from evaluation.drift.outliers import outliers, queue_events
 from evaluation.drift.served import Observed, reference, served
 from evaluation.drift.statistics import compare, slices, verdicts
 from rmkit.atomic import write_text
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.data.export_folder import dataset_of, examples_of, export_folder
 from rmkit.errors import DataError, UsageError
 from rmkit.ledger import open_ledger
@@ -43,12 +43,12 @@ def main(argv: list[str]) -> int:
             result["queued"] = {"project": project, "new": enqueue(ledger, events), "without_text": textless}
     if options.output:
         _write(options.output, result, before, current)
-    console.emit(result, as_json=options.json, text=table(result))
+    display.emit(result, as_json=options.json, text=table(result))
     return 1 if result["drifted"] else 0
 
 
 def _options(argv: list[str]) -> Any:
-    argument_parser = console.parser(
+    parser = arguments.parser(
         "drift",
         "Compare what a service scored with a reference set, and send the outliers items to people.",
         examples=[
@@ -57,22 +57,16 @@ def _options(argv: list[str]) -> Any:
             "drift helpful --split-at 2026-11-01       # served before against served since",
         ],
     )
-    argument_parser.add_argument("name", help="the name under which the model was served")
-    argument_parser.add_argument(
-        "--reference", metavar="DATA", help="dataset version or export folder, scored with --model now"
-    )
-    argument_parser.add_argument("--split", default="all", help="split of the reference (default all)")
-    argument_parser.add_argument("--model", help="the served model: folder, name or alias")
-    argument_parser.add_argument(
-        "--split-at", type=_day, metavar="TIME", help="take what was served before it as the reference"
-    )
-    argument_parser.add_argument("--days", type=float, help="only what was served in the last so many days")
-    argument_parser.add_argument(
-        "--queue", type=int, default=0, metavar="N", help="send the N outliers items to the queue"
-    )
-    argument_parser.add_argument("--project", help="annotation project of the queue (default drift-NAME)")
-    argument_parser.add_argument("-o", "--output", type=Path, help="write a page with charts")
-    options = argument_parser.parse_args(argv)
+    parser.add_argument("name", help="the name under which the model was served")
+    parser.add_argument("--reference", metavar="DATA", help="dataset version or export folder, scored with --model now")
+    parser.add_split()
+    parser.add_argument("--model", help="the served model: folder, name or alias")
+    parser.add_argument("--split-at", type=_day, metavar="TIME", help="take what was served before it as the reference")
+    parser.add_argument("--days", type=float, help="only what was served in the last so many days")
+    parser.add_argument("--queue", type=int, default=0, metavar="N", help="send the N outliers items to the queue")
+    parser.add_argument("--project", help="annotation project of the queue (default drift-NAME)")
+    parser.add_output("write a page with charts")
+    options = parser.parse_args(argv)
     if (options.reference is None) == (options.split_at is None) or (options.reference and not options.model):
         raise UsageError("rmkit drift takes either --reference DATA with --model MODEL, or --split-at TIME")
     return options
@@ -148,6 +142,6 @@ def _write(path: Path, result: Mapping[str, Any], before: Sequence[Observed], cu
     ]
     body = "".join(f"<h2>{html.escape(title)}</h2>{svg}" for title, svg in charts if svg)
     page = drift_charts.PAGE.format(
-        title=html.escape(result["model"]), table=html.escape(console.printable(table(result))), body=body
+        title=html.escape(result["model"]), table=html.escape(display.printable(table(result))), body=body
     )
     write_text(path, page)

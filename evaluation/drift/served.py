@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from rmkit.cli import display as console
+from rmkit.cli import display
 from rmkit.data.example import Example
 from rmkit.errors import DataError
 from rmkit.ids import content_hash, messages_json
@@ -78,7 +78,7 @@ def reference(model: RewardModel, examples: Iterable[Example]) -> list[Observed]
     """The model's scores of every response of the examples that have any."""
     rows = [example for example in examples if example.row["responses"]]
     results: list[Observed] = []
-    with console.progress(f"scoring the reference with {model.info.name}", len(rows)) as advance:
+    with display.progress(f"scoring the reference with {model.info.name}", len(rows)) as advance:
         for at in range(0, len(rows), BATCH):
             batch = rows[at : at + BATCH]
             for example, scores in zip(batch, model.score([one.candidates for one in batch]), strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -14,8 +13,8 @@ from evaluation.reports.json_ready import without_nan, write_json
 from evaluation.suites.evaluator import select
 from evaluation.suites.load import load_items
 from evaluation.suites.suite import load_suite
-from rmkit.cli import display as console
-from rmkit.errors import DataError, UsageError
+from rmkit.cli import arguments, display
+from rmkit.errors import DataError
 from rmkit.judge.tally import judging_lines, report_of
 from rmkit.models import load_model
 from rmkit.types import Candidates, RewardModel
@@ -25,7 +24,7 @@ DEFAULT_LIMIT = 100
 
 
 def main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "probe cycles",
         "Ask a model for every pair of a prompt's replies; report cycles, Nash weights and exploitability.",
         examples=[
@@ -33,15 +32,11 @@ def main(argv: list[str]) -> int:
             "probe cycles models/a --suite rewardbench2 --json      # the matrix of every prompt's replies",
         ],
     )
-    parser.add_argument("model", help="artifact folder, a name under $RMKIT_HOME/models, or a judge's .toml")
-    parser.add_argument("--suite", required=True, help="a suite with three replies a prompt or more")
-    parser.add_argument("--data", help="file or folder of the data (default $RMKIT_BENCHMARKS, else the hub)")
-    parser.add_argument("--limit", type=int, default=DEFAULT_LIMIT, help=f"prompts to ask (default {DEFAULT_LIMIT})")
-    parser.add_argument("--allow-changed", action="store_true", help="accept other counts or contents than declared")
-    parser.add_argument("-o", "--output", type=Path, help="also write the result as JSON")
+    parser.add_model()
+    parser.add_suite(help="a suite with three replies a prompt or more")
+    parser.add_limit(DEFAULT_LIMIT, help="prompts to ask")
+    parser.add_output("also write the result as JSON")
     options = parser.parse_args(argv)
-    if options.limit < 1:
-        raise UsageError(f"--limit must be 1 or more, got {options.limit}")
     suite = load_suite(options.suite)
     loaded = load_items(suite, options.data, allow_changed=options.allow_changed)
     several = [item for item in loaded.items if item.candidates and len(item.candidates.completions) >= 3]
@@ -55,14 +50,14 @@ def main(argv: list[str]) -> int:
     result = facts | results | {"judging": report_of(model)}
     if options.output:
         write_json(options.output, without_nan(result))
-    console.emit(result, as_json=options.json, text=table(result))
+    display.emit(result, as_json=options.json, text=table(result))
     return 0
 
 
 def cycles(pools: Mapping[str, Candidates], model: RewardModel) -> dict[str, Any]:
     """Every pool's game, and all of them together. Pools with an unscored comparison are counted and left out."""
     games: dict[str, Game] = {}
-    with console.progress(f"asking {model.info.name}", len(pools)) as advance:
+    with display.progress(f"asking {model.info.name}", len(pools)) as advance:
         for name, pool in pools.items():
             games[name] = preference_matrix(model, pool)
             advance(1)
@@ -97,11 +92,11 @@ def table(result: Mapping[str, Any]) -> str:
         f"{result['model']} ({result['fingerprint'][:12]}) on {result['prompts']} prompts of {result['suite']}",
         f"  preferences go round: {result['cyclic']} / {solved} ({share:.1f}%); unscored: {result['unscored']}; "
         f"mean swap gap {result['swap_gap']:.3f}",
-        f"  {'exploitability':<16} {'Nash':>6} {'best score':>11} {'softmax of scores':>18}",
     ]
-    for name, label in (("all", "all prompts"), ("cyclic", "with a cycle")):
-        row = [result["exploitability"][name][key] for key in KEYS]
-        cells = ["-" if value is None else f"{value:.3f}" for value in row]
-        lines.append(f"  {label:<16} {cells[0]:>6} {cells[1]:>11} {cells[2]:>18}")
-    lines.append("  0.5: nothing beats it more often than not")
+    rows = [
+        [label, *(display.number(result["exploitability"][name][key]) for key in KEYS)]
+        for name, label in (("all", "all prompts"), ("cyclic", "with a cycle"))
+    ]
+    header = ("exploitability", "Nash", "best score", "softmax of scores")
+    lines += [display.table(header, rows, indent="  "), "  0.5: nothing beats it more often than not"]
     return "\n".join([*lines, *judging_lines(result)])

@@ -18,7 +18,7 @@ from evaluation.suites.journal import open_journal, run_folder
 from evaluation.suites.load import Loaded, load_items
 from evaluation.suites.stored_logprobs import Reward, StoredLogprobs, load_logprobs, names_logprobs
 from evaluation.suites.suite import Suite, load_suite
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.errors import UsageError
 from rmkit.ids import messages_json
 from rmkit.judge.tally import judging_lines, report_of
@@ -31,7 +31,7 @@ Model = RewardModel | StoredLogprobs
 
 
 def main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "probe shift",
         "Two reward models on pairs in and out of distribution, e.g. an explicit against an implicit one.",
         examples=[
@@ -49,9 +49,9 @@ def main(argv: list[str]) -> int:
         metavar="NAME=DATA",
         help=f"pairs of one cell ({', '.join(CELLS)}): NAME@VERSION[:SPLIT], an export folder or a file of pairs",
     )
-    parser.add_argument("--ties", choices=("half", "zero"), default="half", help="what a tie earns (default half)")
+    parser.add_argument("--ties", choices=("half", "zero"), default="half", help="what a tie earns")
     parser.add_argument("--tie-width", type=float, default=0.0, help="margins up to this are ties (default 0)")
-    parser.add_argument("-o", "--output", type=Path, help="also write the result as JSON")
+    parser.add_output("also write the result as JSON")
     options = parser.parse_args(argv)
     result = shift(
         (options.first, options.second),
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     )
     if options.output:
         write_json(options.output, result)
-    console.emit(result, as_json=options.json, text=table(result))
+    display.emit(result, as_json=options.json, text=table(result))
     return 0
 
 
@@ -142,7 +142,7 @@ def _implicit_side(model: RewardModel, loaded: Loaded) -> Side:
     """Asked without a journal, which would not keep the rewards per token."""
     requests = [item.candidates for item in loaded.items if item.candidates]
     rewards = []
-    with console.progress(f"scoring {model.info.name}", len(requests)) as advance:
+    with display.progress(f"scoring {model.info.name}", len(requests)) as advance:
         for first, second in stream_scores(model, requests):
             rewards.append((_reward(first), _reward(second)))
             advance(1)
@@ -173,9 +173,7 @@ def table(result: Mapping[str, Any]) -> str:
     ]
     lines = [
         ", ".join(named),
-        f"  {'cell':<10} {'prompts':>7} {'pairs':>6} {'dropped':>7} {'first':>6} {'second':>6} {'points':>7} "
-        f"{'95% interval':>15} {'per token':>9} {'longer':>6} {'length corr.':>12} {'in id':>6}",
-        *(_line(name, one) for name, one in result["cells"].items()),
+        display.table(COLUMNS, [_row(name, one) for name, one in result["cells"].items()], indent="  "),
     ]
     lines += [
         f"  {name}: {count} pairs dropped from both, {reason}"
@@ -186,8 +184,8 @@ def table(result: Mapping[str, Any]) -> str:
     if together is not None:
         mean, largest = together["mean"], together["largest"]
         lines.append(
-            f"first minus second out of distribution: mean {mean['points']:+.2f} {_between(mean)} points over "
-            f"{', '.join(together['cells'])}; largest {largest['points']:+.2f} ({largest['cell']})"
+            f"first minus second out of distribution: mean {mean['points']:+.2f} {display.interval(mean, '+.2f')} "
+            f"points over {', '.join(together['cells'])}; largest {largest['points']:+.2f} ({largest['cell']})"
         )
     lines += [f"{result[side]['name']},{line}" for side in SIDES for line in judging_lines(result[side])]
     return "\n".join(
@@ -195,20 +193,17 @@ def table(result: Mapping[str, Any]) -> str:
     )
 
 
-def _line(name: str, one: Mapping[str, Any]) -> str:
-    correlations = "/".join(_number(one[side]["length_correlation"], "+.2f") for side in SIDES)
-    return (
-        f"  {name:<10} {one['prompts']:>7} {one['scored']:>6} {one['dropped']:>7} "
-        f"{_number(one['first']['percent']):>6} {_number(one['second']['percent']):>6} "
-        f"{_number(one['difference']['points'], '+.2f'):>7} {_between(one['difference']):>15} "
-        f"{_number(one['second'].get('per_token', {}).get('percent')):>9} {_number(one['length_rule']['percent']):>6} "
-        f"{correlations:>12} {one['prompts_in_id']:>6}"
-    )
+COLUMNS = ("cell", "prompts", "pairs", "dropped", "first", "second", "points", "95% interval", "per token", "longer")
+COLUMNS += ("length corr.", "in id")
 
 
-def _number(value: float | None, form: str = ".1f") -> str:
-    return "-" if value is None or math.isnan(value) else format(value, form)
+def _row(name: str, one: Mapping[str, Any]) -> list[Any]:
+    def points(side: str, key: str = "percent") -> str:
+        return display.number(one[side].get(key), ".1f")
 
-
-def _between(one: Mapping[str, Any]) -> str:
-    return "-" if one["low"] is None else f"[{one['low']:+.2f}, {one['high']:+.2f}]"
+    correlations = "/".join(display.number(one[side]["length_correlation"], "+.2f") for side in SIDES)
+    difference = display.number(one["difference"]["points"], "+.2f"), display.interval(one["difference"], "+.2f")
+    per_token = display.number(one["second"].get("per_token", {}).get("percent"), ".1f")
+    counts = [one["prompts"], one["scored"], one["dropped"]]
+    shares = [points("first"), points("second"), *difference, per_token, points("length_rule")]
+    return [name, *counts, *shares, correlations, one["prompts_in_id"]]

@@ -13,45 +13,19 @@ from typing import Any
 
 from evaluation.registry.promotion import MIN_PROMPTS, judge, stored_results
 from rmkit.atomic import write_text
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
+from rmkit.cli.verbs import Command, Verbs
 from rmkit.errors import ModelError, UsageError
 from rmkit.ledger import open_ledger
 from rmkit.models import find_model, load_model
 from rmkit.models.artifact import aliases
 from rmkit.models.artifact.model_card import EVALUATION, README, write_card
 
-EXAMPLES = (
-    "models",
-    "models promote models/hh-seed1 hh@prod",
-    "models rollback hh@prod --reason 'rewards drifted'",
-    "models history hh@prod",
-    "models card models/hh-seed1",
-)
-
-
-def main(argv: list[str]) -> int:
-    match argv[:1]:
-        case ["promote"]:
-            return _promote(argv[1:])
-        case ["rollback"]:
-            return _rollback(argv[1:])
-        case ["history"]:
-            return _history(argv[1:])
-        case ["card"]:
-            return _card(argv[1:])
-    return _list(argv)
-
 
 def _list(argv: list[str]) -> int:
-    parser = console.parser(
-        "models", "List reward models with their aliases; promote, roll back, history, card.", examples=EXAMPLES
-    )
-    parser.add_argument("action", nargs="?", help="promote | rollback | history | card (each with --help), or nothing")
-    options = parser.parse_args(argv)
-    if options.action:
-        raise UsageError(f"models what? got {options.action!r}, expected promote, rollback, history or card")
+    options = arguments.parser("models list", "All reward models.", examples=["models"]).parse_args(argv)
     result = {"models": listed()}
-    console.emit(result, as_json=options.json, text=_table(result["models"]))
+    display.emit(result, as_json=options.json, text=_table(result["models"]))
     return 0
 
 
@@ -93,17 +67,14 @@ def _row(folder: Path, meant_by: list[str]) -> dict[str, Any]:
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return "no models yet; make one with: rmkit train lexical --data NAME@VERSION"
-    lines = [f"{'model':<36} {'kind':<10} {'fingerprint':<13} {'validation':>24}  {'data':<28} aliases"]
+    cells, lost = [], []
     for row in rows:
         if "fault" in row:
-            lines.append(f"{row['name']:<36} {row['fault']}: was {row['path']}")
+            lost.append(f"{row['name']}  {row['fault']}: was {row['path']}")
             continue
-        lines.append(
-            f"{row['name']:<36} {row['model'] or '?':<10} {(row['fingerprint'] or '?')[:12]:<13} "
-            f"{_validation(row):>24}  {row['data'] or '-':<28} "
-            f"{' '.join(row['aliases'])}".rstrip()
-        )
-    return "\n".join(lines)
+        facts = (row["model"] or "?", (row["fingerprint"] or "?")[:12], _validation(row), row["data"] or "-")
+        cells.append((row["name"], *facts, " ".join(row["aliases"])))
+    return "\n".join([display.table(("model", "kind", "fingerprint", "validation", "data", "aliases"), cells), *lost])
 
 
 def _validation(row: Mapping[str, Any]) -> str:
@@ -111,16 +82,16 @@ def _validation(row: Mapping[str, Any]) -> str:
         return "-"
     unscored = f" ({row['validation_unscored']} unscored)" if row["validation_unscored"] else ""
     pairs = "" if row["validation_pairs"] is None else f" of {row['validation_pairs']}{unscored}"
-    return f"{100 * row['validation_accuracy']:.1f}%{pairs}"
+    return f"{display.percent(row['validation_accuracy'])}{pairs}"
 
 
 def _promote(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "models promote",
         "Make an alias mean this model, unless stored results show it to be worse than the current one. Status 1 then.",
         examples=["models promote models/hh-seed1 hh@prod", "models promote hh-seed1 hh@prod --suite pairs --margin 1"],
     )
-    parser.add_argument("model", help="artifact folder or name under $RMKIT_HOME/models")
+    parser.add_model(help="artifact folder or name under $RMKIT_HOME/models")
     parser.add_argument("alias", help="NAME@ALIAS")
     parser.add_argument(
         "--suite", action="append", default=[], help="judge by this suite only (repeatable; default all)"
@@ -128,10 +99,10 @@ def _promote(argv: list[str]) -> int:
     parser.add_argument("--margin", type=float, metavar="POINTS", help="must be shown to lose less than that")
     parser.add_argument(
         "--min-prompts",
-        type=int,
+        type=arguments.positive,
         default=MIN_PROMPTS,
         metavar="N",
-        help=f"prompts that both models must have scored on each suite (default {MIN_PROMPTS})",
+        help="prompts that both models must have scored on each suite",
     )
     parser.add_argument("--force", metavar="REASON", help="promote whatever the gate says; the reason is recorded")
     options = parser.parse_args(argv)
@@ -139,8 +110,6 @@ def _promote(argv: list[str]) -> int:
         raise UsageError(f"--margin takes a positive number of points, got {options.margin}")
     if options.force is not None and not options.force.strip():
         raise UsageError("--force takes a reason, which is recorded")
-    if options.min_prompts < 1:
-        raise UsageError(f"--min-prompts must be 1 or more, got {options.min_prompts}")
     result = promote(
         options.model,
         options.alias,
@@ -149,7 +118,7 @@ def _promote(argv: list[str]) -> int:
         min_prompts=options.min_prompts,
         force=options.force,
     )
-    console.emit(result, as_json=options.json, text=_promoted_text(result))
+    display.emit(result, as_json=options.json, text=_promoted_text(result))
     return 0 if result["promoted"] else 1
 
 
@@ -204,7 +173,7 @@ def _promoted_text(result: Mapping[str, Any]) -> str:
 
 
 def _rollback(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "models rollback", "Take back an alias's last promotion.", examples=["models rollback hh@prod --reason drift"]
     )
     parser.add_argument("alias", help="NAME@ALIAS")
@@ -219,12 +188,12 @@ def _rollback(argv: list[str]) -> int:
         "path": again.path,
     }
     text = f"{options.alias} means {again.path} ({again.fingerprint[:12]}) again, no longer {undone.fingerprint[:12]}"
-    console.emit(result, as_json=options.json, text=text)
+    display.emit(result, as_json=options.json, text=text)
     return 0
 
 
 def _history(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "models history", "Every promotion and rollback, oldest first.", examples=["models history hh@prod"]
     )
     parser.add_argument("alias", nargs="?", help="NAME@ALIAS (default: all)")
@@ -234,29 +203,29 @@ def _history(argv: list[str]) -> int:
             {"time": one.event.time.isoformat(timespec="seconds"), "actor": one.event.actor, **one.event.payload}
             for one in aliases.events(ledger, options.alias)
         ]
-    console.emit({"history": rows}, as_json=options.json, text=_history_text(rows))
+    display.emit({"history": rows}, as_json=options.json, text=_history_text(rows))
     return 0
 
 
 def _history_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    def line(row: Mapping[str, Any]) -> str:
+    if not rows:
+        return "no alias was ever set; see: rmkit models promote --help"
+    cells = []
+    for row in rows:
         evidence = row.get("evidence") or {}
         why = f"forced: {evidence['forced']} ({evidence['why']})" if "forced" in evidence else evidence.get("why")
-        return (
-            f"{row['time'][:19]}Z  {row['alias']:<20} {row['action']:<9} {row['fingerprint'][:12]}  "
-            f"{row['actor']:<10} {why or row.get('reason') or ''}".rstrip()
-        )
-
-    return "\n".join(map(line, rows)) or "no alias was ever set; see: rmkit models promote --help"
+        named = (row["alias"], row["action"], row["fingerprint"][:12], row["actor"])
+        cells.append((f"{row['time'][:19]}Z", *named, why or row.get("reason") or ""))
+    return display.table(("time", "alias", "action", "fingerprint", "by", "why"), cells)
 
 
 def _card(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "models card",
         "Write the model card anew, with every finished suite result of this very model.",
         examples=["models card models/hh-seed1", "models card hh@prod"],
     )
-    parser.add_argument("model", help="artifact folder, name under $RMKIT_HOME/models, or NAME@ALIAS")
+    parser.add_model(help=arguments.ARTIFACT)
     options = parser.parse_args(argv)
     folder = find_model(options.model)
     entries = evaluations(folder)
@@ -264,7 +233,7 @@ def _card(argv: list[str]) -> int:
     write_text(folder / EVALUATION, text)
     write_card(folder)
     result = {"path": str(folder / README), "results": len(entries)}
-    console.emit(result, as_json=options.json, text=f"{folder / README}: {len(entries)} suite results")
+    display.emit(result, as_json=options.json, text=f"{folder / README}: {len(entries)} suite results")
     return 0
 
 
@@ -283,3 +252,24 @@ def _with_data(entry: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str,
     """Suites over anyone's data are told apart by the data's name."""
     dataset = entry["dataset"]
     return {**entry, "dataset": {**dataset, "name": f"{dataset['name']} ({Path(result['data']).name})"}}
+
+
+main = Verbs(
+    "models",
+    "Reward models, what their aliases mean, and how that changes.",
+    {
+        "list": Command(_list, "all models with their aliases"),
+        "promote": Command(_promote, "make an alias mean a model, behind a gate"),
+        "rollback": Command(_rollback, "take back an alias's last promotion"),
+        "history": Command(_history, "every promotion and rollback"),
+        "card": Command(_card, "write the model card anew"),
+    },
+    examples=[
+        "models",
+        "models promote models/hh-seed1 hh@prod",
+        "models rollback hh@prod --reason 'rewards drifted'",
+        "models history hh@prod",
+        "models card models/hh-seed1",
+    ],
+    default="list",
+)

@@ -27,26 +27,26 @@ from evaluation.suites.results import count_rule
 from evaluation.suites.suite import Suite, load_suite
 from rmkit import paths
 from rmkit.atomic import write_text
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.errors import DataError, RmkitError
 
 LEVEL_P = 0.05
 
 
 def main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "leaderboard",
         "Every finished benchmark result, best first, with intervals and what cannot be told apart.",
         examples=["leaderboard", "leaderboard --suite rm-bench -o leaderboard.md", "leaderboard --suite mine.toml"],
     )
     parser.add_argument("--suite", help="only this suite: its name, or its .toml file where it is your own")
-    parser.add_argument("-o", "--output", type=Path, help="also write the tables as Markdown")
+    parser.add_output("also write the tables as Markdown")
     options = parser.parse_args(argv)
     boards = leaderboards(paths.home() / "runs" / "eval", suite=options.suite)
     text = "\n\n".join(markdown(board) for board in boards)
     if options.output:
         write_text(options.output, text + "\n")
-    console.emit({"boards": boards}, as_json=options.json, text=text)
+    display.emit({"boards": boards}, as_json=options.json, text=text)
     return 0
 
 
@@ -160,10 +160,8 @@ def markdown(board: Mapping[str, Any]) -> str:
     lines += [f"Changed: {change}." for change in board["changed"]]
     lines += [f"No Elo: {board['no_elo']}."] if board["no_elo"] else []
     head = ["", "model", headline, "95% interval", "right / of", "ties", "unscored", "of all", "Elo", *present]
-    lines += ["", "| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
-    lines += [
-        "| " + " | ".join(_cells(place, row, headline, present)) + " |" for place, row in enumerate(board["models"], 1)
-    ]
+    rows = [_cells(place, row, headline, present) for place, row in enumerate(board["models"], 1)]
+    lines += ["", display.markdown(head, rows)]
     lines += ["", f"The order is by `of all`: {count_rule(board)}."]
     lines += ["", "`=` cannot be told apart from the first (paired test, Holm over the table, 5%). Fingerprints: "]
     lines[-1] += ", ".join(f"{row['name']} `{row['fingerprint']}`" for row in board["models"]) + "."
@@ -172,18 +170,17 @@ def markdown(board: Mapping[str, Any]) -> str:
 
 def _cells(place: int, row: Mapping[str, Any], headline: str, others: Sequence[str]) -> list[str]:
     main_measure = row["measures"][headline]
-    low, high = main_measure["low"], main_measure["high"]
     counted = main_measure["numerator"]
     return [
         f"{place}{'=' if row['level_with_best'] and place > 1 else ''}",
         row["name"],
         _shown(main_measure),
-        "-" if low is None else f"{low:.1f} to {high:.1f}",
+        display.interval(main_measure, ".1f"),
         "-" if counted is None else f"{counted:.6g} / {main_measure['denominator']:.6g}",
         str(main_measure["ties"]),
         str(main_measure["unscored"]),
         _shown(main_measure["of_all"]),
-        "-" if row["elo"] is None else f"{row['elo']:.0f}",
+        display.number(row["elo"], ".0f"),
         *(_shown(row["measures"][name]) for name in others),
     ]
 

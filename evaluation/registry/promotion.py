@@ -28,6 +28,7 @@ from evaluation.suites.items import unscored_not_right
 from evaluation.suites.journal import RESULT, read_credits, read_result
 from evaluation.suites.suite import Suite, load_suite
 from rmkit import paths
+from rmkit.cli.display import interval
 from rmkit.errors import RmkitError
 
 LEVEL_P = 0.05
@@ -138,18 +139,14 @@ def _fault(one: Mapping[str, Any], margin: float | None, min_prompts: int) -> st
 
 def _numbers(one: Mapping[str, Any]) -> str:
     """The difference over all items and, where something is unscored, the one on what both models scored."""
-    text, scored = f"{one['difference']:+.2f} points {_between(one)}", one["scored"]
+    text, scored = f"{one['difference']:+.2f} points {interval(one, '+.2f')}", one["scored"]
     mine, other = scored["unscored_first"], scored["unscored_second"]
     if not mine + other:
         return text
     return (
         f"{text} with what is unscored ({mine} of its answers, {other} of the current one's) counted as not right; "
-        f"{scored['difference']:+.2f} {_between(scored)} on the {scored['clusters']} prompts that both scored"
+        f"{scored['difference']:+.2f} {interval(scored, '+.2f')} on the {scored['clusters']} prompts that both scored"
     )
-
-
-def _between(one: Mapping[str, Any]) -> str:
-    return "" if one["low"] is None else f"[{one['low']:+.2f}, {one['high']:+.2f}]"
 
 
 def _passed(compared: Sequence[Mapping[str, Any]], margin: float | None) -> str:

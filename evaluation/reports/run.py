@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
         "--eval", nargs="*", type=Path, default=[], metavar="FILE", help="results: rmkit eval ... -o FILE"
     )
     parser.add_argument("--note", action="append", default=[], help="a sentence to put at the top (repeatable)")
-    parser.add_argument("-o", "--output", type=Path, help="the page (default $RMKIT_HOME/reports/VERSION.html)")
+    parser.add_output("the page (default $RMKIT_HOME/reports/VERSION.html)")
     options = parser.parse_args(argv)
     with open_warehouse(read_only=True) as connection:
         lineage = made_from(connection, versions.resolve(connection, options.version))

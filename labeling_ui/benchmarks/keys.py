@@ -27,7 +27,7 @@ from labeling_ui.benchmarks.browser import chromium, ready, signed_in
 from labeling_ui.benchmarks.measure import measure
 from labeling_ui.benchmarks.process import Server
 from labeling_ui.benchmarks.scale import ScaleConfig, filled_project
-from rmkit.cli import display as console
+from rmkit.cli import arguments
 
 BLOCK, WARM, PAUSE_S = 10, 5, 0.3
 QUANTILES = (25, 50, 75, 95)
@@ -145,7 +145,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = console.parser(
+    parser = arguments.parser(
         "bench studio-keys",
         "From a key to the next item on the annotate page, beside the smallest Streamlit page.",
         examples=["bench studio-keys", "bench studio-keys --items 100000 --answers 20000 --json"],
@@ -154,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--items", type=int, default=plain.items, help="items of the project (default: 1000)")
     parser.add_argument("--answers", type=int, default=plain.answers, help="answers given before (default: 500)")
     parser.add_argument("--keys", type=int, default=plain.keys, help="keys timed on each page (default: 60)")
-    parser.add_argument("--seed", type=int, default=plain.seed)
+    parser.add_seed(plain.seed)
     parser.add_argument("--page", type=Path, help="write the section of the results page there")
     return parser
 

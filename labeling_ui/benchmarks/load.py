@@ -24,7 +24,7 @@ from labeling_ui.benchmarks.browser_people import Seen, annotate_in_browsers
 from labeling_ui.benchmarks.http_people import Tally, annotate
 from labeling_ui.benchmarks.measure import measure
 from labeling_ui.benchmarks.process import Server
-from rmkit.cli import display as console
+from rmkit.cli import arguments
 from rmkit.errors import ConfigError
 from rmkit.types import Event
 
@@ -188,7 +188,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = console.parser(
+    parser = arguments.parser(
         "bench studio",
         "People over HTTP and in browsers while the server is killed and started again.",
         examples=["bench studio", "bench studio --annotators 4 --browsers 0 --seconds 20 --kills 1 --json"],
@@ -199,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=plain.seconds)
     parser.add_argument("--kills", type=int, default=plain.kills)
     parser.add_argument("--pause-s", type=float, default=plain.pause_s, help="mean time a person thinks")
-    parser.add_argument("--seed", type=int, default=plain.seed)
+    parser.add_seed(plain.seed)
     parser.add_argument("--page", type=Path, help="write the section of the results page there")
     return parser
 

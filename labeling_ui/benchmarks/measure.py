@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from evaluation.benchmarks.judging.page import write_section
-from rmkit.cli import display as console
+from rmkit.cli import display
 
 Config = TypeVar("Config")
 
@@ -31,7 +31,7 @@ def measure(
         os.environ["RMKIT_HOME"] = folder
         figures = run(Path(folder), chosen)
     text = told(figures)
-    console.emit(figures, as_json=options.json, text=text)
+    display.emit(figures, as_json=options.json, text=text)
     if options.page is not None:
         write_section(options.page, name=name, about=about, argv=argv, text=text)
     return figures

@@ -25,7 +25,7 @@ import numpy as np
 from labeling_ui.benchmarks.browser import chromium, opened, ready, signed_in
 from labeling_ui.benchmarks.measure import measure
 from labeling_ui.benchmarks.process import Server
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 
 PROJECT, PEOPLE = "big", 6
 PAGES = ("annotate", "my-work", "project", "data", "datasets", "models", "rubrics", "settings")
@@ -94,7 +94,7 @@ def filled_project(home: Path, config: ScaleConfig) -> dict[str, str]:
         people = [Person(f"person-{number}", "annotator") for number in range(PEOPLE)]
         tokens = {person.name: add_person(ledger, person.name, role=person.role) for person in people}
         tokens["lea"] = add_person(ledger, "lea", role="admin")
-        with console.progress("answering", config.answers) as advance:
+        with display.progress("answering", config.answers) as advance:
             for number in range(config.answers):
                 person = people[number % PEOPLE]
                 (hold,) = desk.open(person)
@@ -149,7 +149,7 @@ async def _long_use(
     rng, memory, names = random.Random(config.seed), [], itertools.cycle(PAGES[1:])
     with (
         httpx.Client(base_url=f"{server.url}/api/projects/{PROJECT}", timeout=60) as client,
-        console.progress("using", config.actions) as advance,
+        display.progress("using", config.actions) as advance,
     ):
         for number in range(config.actions):
             match number % 10:
@@ -191,7 +191,7 @@ def _memory(memory: list[float]) -> dict[str, Any]:
 
 def main(argv: list[str]) -> int:
     """Returns 0 whatever the figures say: they depend on the machine."""
-    parser = console.parser(
+    parser = arguments.parser(
         "bench studio-scale",
         "The studio on a project of 100k items: time to open each page, memory over a long use.",
         examples=["bench studio-scale", "bench studio-scale --items 2000 --answers 200 --actions 50 --json"],

@@ -16,7 +16,7 @@ from labeling_ui.desk.items import Items
 from labeling_ui.learning.strategies import Floats, Pool, scores, weights
 from labeling_ui.projects.definition import Strategy
 from labeling_ui.projects.project import Project
-from rmkit.cli import display as console
+from rmkit.cli import display
 from rmkit.errors import UsageError
 from rmkit.ledger import Ledger
 from rmkit.types import Candidates, Completion, Event, RewardModel
@@ -57,7 +57,7 @@ def prioritize(ledger: Ledger, project: Project, strategy: Strategy, *, models: 
 def _p(models: Sequence[RewardModel], items: Items) -> Floats:
     """[K, n] win probabilities of each item's first stored response; a half where a model could not say."""
     values = np.full((max(len(models), 1), len(items)), 0.5)
-    with console.progress("comparing", len(items) * len(models)) as advance:
+    with display.progress("comparing", len(items) * len(models)) as advance:
         for at, model in enumerate(models):
             for start in range(0, len(items), WINDOW):
                 batch = [_candidates(items, number) for number in range(start, min(start + WINDOW, len(items)))]

@@ -8,7 +8,6 @@ labels and the draws; runs of one seed are paired, and so are the differences th
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,8 +20,9 @@ from labeling_ui.desk.display_order import drawing
 from labeling_ui.learning.strategies import Floats, Pool, SimulationConfig, scores, weights
 from labeling_ui.projects.definition import Strategy
 from rmkit import config
-from rmkit.cli import display as console
-from rmkit.errors import ConfigError, UsageError
+from rmkit.cli import arguments, display
+from rmkit.cli.verbs import Command, Verbs
+from rmkit.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def simulate(data: Labeled, settings: SimulationConfig) -> dict[str, Floats]:
     values: dict[str, Floats] = {}
     total = settings.seeds * len(settings.strategies)
     # Two threads inside one small fit are slower than one, on a busy machine many times.
-    with console.progress("simulating", total) as advance, threadpool_limits(1):
+    with display.progress("simulating", total) as advance, threadpool_limits(1):
         for name in settings.strategies:
             runs = []
             for seed in range(settings.seeds):
@@ -168,10 +168,23 @@ def read_labeled(files: Sequence[Path]) -> tuple[Labeled, dict[str, int]]:
     return Labeled(np.where(turn[:, None], -x, x), p, np.array([pair.family for pair in pairs])), skipped
 
 
-def main(argv: list[str]) -> int:
-    options = _parser().parse_args(argv)
-    if options.verb != "simulate":
-        raise UsageError(f"no queue command {options.verb!r}; there is: simulate")
+def _simulate(argv: list[str]) -> int:
+    parser = arguments.parser(
+        "queue simulate",
+        "Replay a fully labeled set: accuracy over labels spent, for each way of choosing what to label next.",
+        examples=[
+            "queue simulate annotators.jsonl.gz --plot queue.png",
+            "queue simulate hh.jsonl.gz --seeds 20 --json",
+        ],
+    )
+    defaults = SimulationConfig()
+    parser.add_argument("files", nargs="+", type=Path, help="dumps of pairs, or of votes by several people")
+    parser.add_argument("--start", type=int, default=defaults.start, help="random labels to begin with")
+    parser.add_argument("--batch", type=int, default=defaults.batch, help="labels a round")
+    parser.add_argument("--rounds", type=int, default=defaults.rounds, help="rounds of labeling")
+    parser.add_argument("--seeds", type=int, default=defaults.seeds, help="repetitions")
+    parser.add_argument("--plot", type=Path, help="PNG or SVG of accuracy over labels spent")
+    options = parser.parse_args(argv)
     values: dict[str, Any] = {name: getattr(options, name) for name in ("start", "batch", "rounds", "seeds")}
     settings = config.build(SimulationConfig, values, where="queue simulate")
     data, skipped = read_labeled(options.files)
@@ -189,36 +202,25 @@ def main(argv: list[str]) -> int:
         "strategies": rows,
         "verdict": verdict(rows),
     }
-    console.emit(result, as_json=options.json, text=_text(result))
+    display.emit(result, as_json=options.json, text=_text(result))
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = console.parser(
-        "queue",
-        "Replay a fully labeled set: accuracy over labels spent, for each way of choosing what to label next.",
-        examples=[
-            "queue simulate annotators.jsonl.gz --plot queue.png",
-            "queue simulate hh.jsonl.gz --seeds 20 --json",
-        ],
-    )
-    defaults = SimulationConfig()
-    parser.add_argument("verb", metavar="simulate")
-    parser.add_argument("files", nargs="+", type=Path, help="dumps of pairs, or of votes by several people")
-    parser.add_argument("--start", type=int, default=defaults.start, help="random labels to begin with")
-    parser.add_argument("--batch", type=int, default=defaults.batch, help="labels a round")
-    parser.add_argument("--rounds", type=int, default=defaults.rounds)
-    parser.add_argument("--seeds", type=int, default=defaults.seeds)
-    parser.add_argument("--plot", type=Path, help="PNG or SVG of accuracy over labels spent")
-    return parser
 
 
 def _text(result: Mapping[str, Any]) -> str:
     lines = [f"{result['pairs']} pairs in {result['families']} families, {result['settings']['seeds']} seeds", ""]
-    lines.append(f"{'strategy':<14}{'final':>8}{'over random, mean of the curve':>34}{'labels to its goal':>20}")
+    rows = []
     for row in result["strategies"]:
         low, high = row["gain_interval"]
         gain = "" if row["strategy"] == "random" else f"{row['gain_points']:+.2f} [{low:+.2f}, {high:+.2f}]"
         share = "never" if row["labels_to_goal"] is None else f"{row['labels_to_goal']} ({row['share_of_random']:.0%})"
-        lines.append(f"{row['strategy']:<14}{row['final_percent']:>7.1f}%{gain:>34}{share:>20}")
-    return "\n".join([*lines, "", result["verdict"]])
+        rows.append([row["strategy"], f"{row['final_percent']:.1f}%", gain, share])
+    table = display.table(("strategy", "final", "over random, mean of the curve", "labels to its goal"), rows)
+    return "\n".join([*lines, table, "", result["verdict"]])
+
+
+main = Verbs(
+    "queue",
+    "What each way of choosing the next item to label would have learned.",
+    {"simulate": Command(_simulate, "replay a fully labeled set: accuracy over labels spent")},
+    examples=["queue simulate annotators.jsonl.gz --plot queue.png"],
+)

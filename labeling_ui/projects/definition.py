@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rmkit import config
-from rmkit.errors import ConfigError
+from rmkit.errors import ConfigError, unknown
 from rmkit.ids import canonical_json, content_hash
 
 Kind = Literal["pairwise", "ranking", "ratings", "steps", "edit", "reaction", "spans", "rubric_review", "adjudication"]
@@ -104,7 +104,7 @@ def read_definition(name_or_path: str) -> TaskDefinition:
     """A shipped task by name, or one from a TOML file. Raises ConfigError naming what is wrong with it."""
     path = shipped().get(name_or_path) or Path(name_or_path)
     if not path.is_file():
-        raise ConfigError(f"no task {name_or_path!r}; shipped are {', '.join(shipped())}, or name a TOML file")
+        raise ConfigError(f"{unknown('task', name_or_path, shipped())}; or name a TOML file")
     return parse_definition(config.read_toml(path), where=str(path.name))
 
 

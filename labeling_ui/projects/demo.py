@@ -1,4 +1,4 @@
-"""`rmkit label --demo`: a project on the built-in sample, ready to be judged."""
+"""`rmkit label demo`: a project on the built-in sample, ready to be judged."""
 
 from __future__ import annotations
 

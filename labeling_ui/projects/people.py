@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from rmkit.errors import RmkitError, UsageError
+from rmkit.errors import RmkitError, UsageError, unknown
 from rmkit.ledger import Ledger
 
 Role = Literal["annotator", "lead", "admin"]
@@ -51,7 +51,7 @@ class Person:
 def add_person(ledger: Ledger, name: str, *, role: Role) -> str:
     """The new person's token, shown this once. An existing name gets the new role and a new token."""
     if role not in _RIGHTS:
-        raise UsageError(f"no role {role!r}; one of: {', '.join(_RIGHTS)}")
+        raise UsageError(unknown("role", role, _RIGHTS))
     if not name.strip() or "/" in name or not name.isprintable():
         raise UsageError(f"a name must not be empty and has no slash and no control characters, got {name!r}")
     token = secrets.token_urlsafe(24)

@@ -9,25 +9,84 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rmkit.cli.arguments import parser as parser
 
 
-def emit(result: Mapping[str, Any], *, as_json: bool, text: str | None = None) -> None:
-    """Print a command's result on stdout: one JSON object, or the text (default: aligned key-value lines)."""
+def emit(result: Any, *, as_json: bool, text: str | None = None) -> None:
+    """Print a command's result, a mapping or a dataclass: one JSON object, or the text (default: `fields`)."""
     if as_json:
-        print(_UNSEEN.sub(_json_escape, json.dumps(result, default=_jsonable, ensure_ascii=False)))
-    elif text is not None:
-        print(printable(text))
+        document = result if isinstance(result, Mapping) else dataclasses.asdict(result)
+        print(_UNSEEN.sub(_json_escape, json.dumps(document, default=_jsonable, ensure_ascii=False)))
     else:
-        width = max((len(key) for key in result), default=0)
-        for key, value in result.items():
-            print(printable(f"{key:<{width}}  {value}"))
+        print(printable(fields(result) if text is None else text))
+
+
+def fields(result: Any) -> str:
+    """A mapping or a dataclass as aligned lines, a key and its value each; what is None has no line."""
+    values = result if isinstance(result, Mapping) else dataclasses.asdict(result)
+    present = {str(key).replace("_", " "): value for key, value in values.items() if value is not None}
+    width = max(map(len, present), default=0)
+    return "\n".join(f"{key:<{width}}  {_cell(value)}" for key, value in present.items())
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, indent: str = "") -> str:
+    """Aligned columns under a header: those of numbers to the right, words to the left, a dash for what is missing."""
+    lines = [list(header), *([_cell(value) for value in row] for row in rows)]
+    columns = list(zip(*lines, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    right = [len(column) > 1 and all(map(_NUMERIC.fullmatch, column[1:])) for column in columns]
+
+    def line(cells: Sequence[str]) -> str:
+        places = zip(cells, widths, right, strict=True)
+        return indent + "  ".join(cell.rjust(width) if last else cell.ljust(width) for cell, width, last in places)
+
+    return "\n".join(line(cells).rstrip() for cells in lines)
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """The same as a Markdown table."""
+    lines = [list(header), ["---"] * len(header), *([_cell(value) for value in row] for row in rows)]
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def number(value: float | None, form: str = ".3f", *, scale: float = 1) -> str:
+    """A value, times `scale`; a dash where there is none."""
+    return "-" if value is None or math.isnan(value) else format(scale * value, form)
+
+
+def percent(share: float | None, form: str = ".1f") -> str:
+    """A share in [0, 1] as percent, 71.3%; a dash where there is none."""
+    return "-" if number(share) == "-" else f"{number(share, form, scale=100)}%"
+
+
+def interval(bounds: Any, form: str = ".3f", *, scale: float = 1) -> str:
+    """[low, high] of what has both, times `scale`: a mapping or an object; a dash where there is none."""
+    if bounds is None:
+        return "-"
+    low, high = (bounds["low"], bounds["high"]) if isinstance(bounds, Mapping) else (bounds.low, bounds.high)
+    return "-" if low is None else f"[{number(low, form, scale=scale)}, {number(high, form, scale=scale)}]"
+
+
+_NUMERIC = re.compile(r"[-+\d.,/%\[\] ]*(e[-+]\d+)?")
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:  # NaN
+        return "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    return f"{value:,}" if type(value) is int else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 # What a terminal, a log's reader or an eye would act on: controls (ANSI sequences, DEL, C1), line and paragraph

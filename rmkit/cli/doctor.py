@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import Any
 
 from rmkit import extras, paths
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 
 NOTES = {"ray-serve": "brings a GPL binary, therefore outside `all`"}
 
@@ -70,12 +70,12 @@ def diagnosis() -> dict[str, Any]:
 
 def main(argv: list[str]) -> int:
     """0 when rmkit can work here, 1 when the data folder cannot be written; a missing extra is no fault."""
-    parser = console.parser(
+    parser = arguments.parser(
         "doctor", "What is installed, what is missing, how to get it.", examples=["doctor", "doctor --json"]
     )
     options = parser.parse_args(argv)
     result = diagnosis()
-    console.emit(result, as_json=options.json, text=_text(result))
+    display.emit(result, as_json=options.json, text=_text(result))
     return int(not result["home_writable"])
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rmkit import paths
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.cli import main as cli
 from rmkit.errors import DataError, MissingExtraError, UsageError
 
@@ -52,7 +52,7 @@ class Chain:
 
 
 def main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "quickstart",
         "Ingest, clean, version, train, evaluate and report, on the built-in sample or on your own file.",
         examples=[
@@ -64,13 +64,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--from", dest="source", metavar="FILE", help="your preference data, in any format ingest knows"
     )
-    parser.add_argument("--max-rows", type=int, default=MAX_ROWS, help=f"rows to keep, 0 for all (default {MAX_ROWS})")
+    parser.add_argument("--max-rows", type=int, default=MAX_ROWS, help="rows to keep, 0 for all")
     parser.add_argument("-o", "--report", type=Path, help="the HTML page (default $RMKIT_HOME/reports/VERSION.html)")
     options = parser.parse_args(argv)
     if options.max_rows < 0:
         raise UsageError(f"--max-rows takes 0 (all rows) or more, got {options.max_rows}")
     result = quickstart(options.source, max_rows=options.max_rows, report=options.report, quiet=options.json)
-    console.emit(result, as_json=options.json, text=_summary(result))
+    display.emit(result, as_json=options.json, text=_summary(result))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`rmkit judge JUDGE.toml DATA`: a language model judges a dataset version, within a budget, each answer paid once."""
+"""`rmkit judge run JUDGE.toml DATA`: a language model judges a dataset version within a budget, each call paid once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
+from rmkit.cli.verbs import Command, Verbs
 from rmkit.data.example import Example
 from rmkit.data.export_folder import Data, dataset_of, examples_of, export_folder
 from rmkit.errors import DataError, UsageError
@@ -76,11 +77,26 @@ class JudgeResult:
         return result | {"unscored": self.unscored, "recorded": self.recorded, "judging": self.judging}
 
 
-def main(argv: list[str]) -> int:
+def _run(argv: list[str]) -> int:
     """Status 1 where the budget ended before the data, or where no verdict could be read."""
-    if argv[:1] == ["bill"]:
-        return _bill(argv[1:])
-    options = _parser().parse_args(argv)
+    parser = arguments.parser(
+        "judge run",
+        "Judge a dataset version with a language model: a TOML with the tables [judge] and [generator].",
+        examples=[
+            "judge run judge.toml hh@v2 --split test --dry-run",
+            "judge run judge.toml hh@v2 --split test --max-usd 2 --record -o verdicts.jsonl",
+        ],
+    )
+    parser.add_argument("judge", type=Path, help="the judge's TOML file")
+    parser.add_data("data")
+    parser.add_split()
+    parser.add_limit()
+    parser.add_paid_calls()
+    parser.add_argument(
+        "--record", action="store_true", help="append the verdicts to the ledger, beside people's votes"
+    )
+    parser.add_output("write one JSON line per row")
+    options = parser.parse_args(argv)
     result = judge(
         options.judge,
         options.data,
@@ -92,7 +108,7 @@ def main(argv: list[str]) -> int:
         dry_run=options.dry_run,
         output=options.output,
     )
-    console.emit(result.as_json(), as_json=options.json, text=_text(result.as_json()))
+    display.emit(result.as_json(), as_json=options.json, text=_text(result.as_json()))
     return int(result.judging is not None and (result.judging["budget_spent"] or result.unscored == result.rows))
 
 
@@ -132,7 +148,7 @@ def judge(
             if dry_run:
                 requests = (request for item, context in queries for _, request in opened.requests(item, context))
                 return replace(result, estimate=estimate(requests, opened.engine.generator, ledger))
-            verdicts, recorded = _run(opened, examples, queries, ledger, output=output, record=record)
+            verdicts, recorded = _judge_all(opened, examples, queries, ledger, output=output, record=record)
             return replace(result, verdicts=tuple(verdicts), recorded=recorded, judging=opened.report())
         finally:
             if opened is not model:
@@ -147,46 +163,15 @@ def _open(path: Path, ledger: Ledger, max_usd: float | None, max_tokens: int | N
 
 def _bill(argv: list[str]) -> int:
     """Every call that was ever paid, by model and purpose."""
-    argument_parser = console.parser(
-        "judge bill", "What all calls in the ledger cost, dearest first.", examples=["judge bill"]
-    )
-    options = argument_parser.parse_args(argv)
+    parser = arguments.parser("judge bill", "What all calls have cost, dearest first.", examples=["judge bill"])
+    options = parser.parse_args(argv)
     with open_ledger(read_only=True) as ledger:
         rows = bill(ledger)
-    lines = [f"{'usd':>10} {'calls':>8} {'prompt tokens':>14} {'completion':>11}  purpose, model"]
-    for row in rows:
-        counts = f"{row['usd']:>10.4f} {row['calls']:>8,} {row['prompt_tokens']:>14,} {row['completion_tokens']:>11,}"
-        lines.append(f"{counts}  {row['purpose']}, {row['generator']}")
-    console.emit({"bill": rows}, as_json=options.json, text="\n".join(lines) if rows else "no call was made yet")
+    columns = ("usd", "calls", "prompt_tokens", "completion_tokens", "purpose", "generator")
+    cells = [[f"{row['usd']:.4f}", *(row[name] for name in columns[1:])] for row in rows]
+    text = display.table([name.replace("_", " ") for name in columns], cells) if rows else "no call was made yet"
+    display.emit({"bill": rows}, as_json=options.json, text=text)
     return 0
-
-
-def _parser() -> Any:
-    argument_parser = console.parser(
-        "judge",
-        "Judge a dataset version with a language model: a TOML with the tables [judge] and [generator].",
-        examples=[
-            "judge judge.toml hh@v2 --split test --dry-run",
-            "judge judge.toml hh@v2 --split test --max-usd 2 --record -o verdicts.jsonl",
-            "judge bill",
-        ],
-    )
-    argument_parser.add_argument("judge", type=Path, help="the judge's TOML file")
-    argument_parser.add_argument("data", help="dataset version NAME@VERSION, or an export folder")
-    argument_parser.add_argument("--split", default="all", help="one split only (default: all rows)")
-    argument_parser.add_argument("--limit", type=int, help="the first so many rows")
-    argument_parser.add_argument(
-        "--dry-run", action="store_true", help="count calls and estimate the cost; call nobody"
-    )
-    argument_parser.add_argument("--max-usd", type=float, help="stop before the calls of this run could cost more")
-    argument_parser.add_argument(
-        "--max-tokens", type=int, help="stop before the calls of this run could use more tokens"
-    )
-    argument_parser.add_argument(
-        "--record", action="store_true", help="append the verdicts to the ledger, beside people's votes"
-    )
-    argument_parser.add_argument("-o", "--output", type=Path, help="write one JSON line per row")
-    return argument_parser
 
 
 def _examples(folder: Path, split: str, limit: int | None) -> list[Example]:
@@ -204,7 +189,7 @@ def _context(example: Example, judge: Judge) -> Context:
     return result
 
 
-def _run(
+def _judge_all(
     judge: Judge,
     examples: Sequence[Example],
     queries: Sequence[tuple[Candidates, Context]],
@@ -217,7 +202,7 @@ def _run(
     verdicts: list[Verdict] = []
     recorded = 0
     pairs = zip(examples, judge.judged_under(queries), strict=True)
-    with console.progress("judging", len(examples)) as advance, _lines(output) as write:
+    with display.progress("judging", len(examples)) as advance, _lines(output) as write:
         while chunk := list(islice(pairs, RECORD_AT_ONCE)):
             for example, result in chunk:
                 verdict = _verdict(judge, example, result)
@@ -266,8 +251,16 @@ def _line(verdict: Verdict, judged: Judged) -> dict[str, Any]:
 
 def _text(result: Mapping[str, Any]) -> str:
     """Aligned lines; a judge's own report in the words that all commands share."""
-    shown = {name: value for name, value in result.items() if name != "judging" and value is not None}
-    shown = {name: f"{value:,}" if type(value) is int else value for name, value in shown.items()}
-    width = max(map(len, shown))
-    lines = [f"{name.replace('_', ' '):<{width}}  {value}" for name, value in shown.items()]
-    return "\n".join([*lines, *judging_lines(result)])
+    shown = {name: value for name, value in result.items() if name != "judging"}
+    return "\n".join([display.fields(shown), *judging_lines(result)])
+
+
+main = Verbs(
+    "judge",
+    "Judge a dataset version with a language model, and see what all calls have cost.",
+    {
+        "run": Command(_run, "judge a dataset version, within a budget"),
+        "bill": Command(_bill, "what all calls in the ledger cost, dearest first"),
+    },
+    examples=["judge run judge.toml hh@v2 --split test --max-usd 2 --record", "judge bill"],
+)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rmkit.cli.display import percent
 from rmkit.types import Comparison
 
 if TYPE_CHECKING:
@@ -138,18 +139,18 @@ def report_of(model: object) -> dict[str, Any] | None:
 def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
     """A judge's report in a few lines of text: how it could be read, where it leans, what it cost."""
     unread = "".join(f"; {count} unread: {reason}" for reason, count in report["unread"].items())
-    yield f"{report['calls']} calls on {report['items']} items, parse rate {_percent(report['parse_rate'])}{unread}"
+    yield f"{report['calls']} calls on {report['items']} items, parse rate {percent(report['parse_rate'])}{unread}"
     if report["pairs_in_both_orders"]:
         yield (
-            f"swap gap {report['swap_gap']:.3f}, verdict turned with the order in {_percent(report['flip_rate'])} of "
+            f"swap gap {report['swap_gap']:.3f}, verdict turned with the order in {percent(report['flip_rate'])} of "
             f"{report['pairs_in_both_orders']} pairs"
         )
     if report["first_slot"] is not None:
-        longer = f"{_percent(report['longer_wins'])} of {report['pairs_of_unlike_length']} pairs"
+        longer = f"{percent(report['longer_wins'])} of {report['pairs_of_unlike_length']} pairs"
         yield f"first slot {report['first_slot']:.3f}, the longer response wins {longer}"
     if report["vote_splits"]:
         splits = ", ".join(f"{split} ({count})" for split, count in report["vote_splits"].items())
-        yield f"votes agree with their majority in {_percent(report['vote_majority'])}: {splits}"
+        yield f"votes agree with their majority in {percent(report['vote_majority'])}: {splits}"
     tokens = report["prompt_tokens"] + report["completion_tokens"]
     yield (
         f"{report['paid_calls']} calls paid now: {tokens:,} tokens, ${report['usd']:.4f}; {report['found_in_ledger']} "
@@ -161,7 +162,3 @@ def judging_lines(payload: Mapping[str, Any]) -> list[str]:
     """The report that a command's result holds under "judging" as text; nothing where it holds none."""
     result = payload.get("judging")
     return [f"  judging: {line}" for line in report_lines(result)] if result else []
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}%"

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.data.export_folder import dataset_of, export_folder, split_pairs
 from rmkit.data.pairs import Pair, column
 from rmkit.errors import DataError, UsageError
@@ -68,15 +68,17 @@ def normalize_main(argv: list[str]) -> int:
     return _run(parser, argv, normalize, _normalized_text)
 
 
-def _parser(name: str, summary: str, *, examples: Sequence[str]) -> Any:
-    parser = console.parser(name, summary, examples=examples)
-    parser.add_argument("model", help="artifact folder, name under $RMKIT_HOME/models, or NAME@ALIAS")
-    parser.add_argument("--data", required=True, help="dataset version NAME@VERSION, or an export folder")
-    parser.add_argument("--split", default="validation", help="held-out split to use (default validation)")
+def _parser(name: str, summary: str, *, examples: Sequence[str]) -> arguments.Parser:
+    parser = arguments.parser(name, summary, examples=examples)
+    parser.add_model(help=arguments.ARTIFACT)
+    parser.add_data()
+    parser.add_split("validation")
     return parser
 
 
-def _run(parser: Any, argv: list[str], fit: Callable[..., dict[str, Any]], text: Callable[[Any], str]) -> int:
+def _run(
+    parser: arguments.Parser, argv: list[str], fit: Callable[..., dict[str, Any]], text: Callable[[Any], str]
+) -> int:
     """Fit to the model that the arguments name; what stands in them besides goes to `fit`."""
     options = vars(parser.parse_args(argv))
     name, as_json = options.pop("model"), options.pop("json")
@@ -87,7 +89,7 @@ def _run(parser: Any, argv: list[str], fit: Callable[..., dict[str, Any]], text:
     if not model.info.pointwise:
         raise UsageError(f"{model.info.name} scores responses relative to each other, which has no scale to calibrate")
     result = fit(folder, model, **options, command=f"{parser.prog} {shlex.join(argv)}")
-    console.emit(result, as_json=as_json, text=text(result))
+    display.emit(result, as_json=as_json, text=text(result))
     return 0
 
 
@@ -238,28 +240,25 @@ def _distinct_scores(model: RewardModel, pairs: Sequence[Pair]) -> list[float]:
 def _calibrated_text(result: Mapping[str, Any]) -> str:
     if result["method"] == "none":
         return f"{result['path']}: no link is stored any more; probabilities are the model's own"
+    header = ("", "log loss", "95% interval", "change", "95% interval", "ECE", "95% interval")
     lines = [
         f"{result['data']}: {result['pairs']} pairs in {result['families']} prompt families, {result['unscored']} "
         f"unscored; cross-fitted over {result['folds']} folds of families",
         "",
-        f"{'':<14}{'log loss':>9}{'95% interval':>18}{'change':>9}{'95% interval':>20}{'ECE':>8}{'95% interval':>18}",
+        display.table(header, [_row(name, one) for name, one in result["cross_fitted"].items()]),
     ]
-    for name, one in result["cross_fitted"].items():
-        first = name == AS_IT_IS
-        change = "" if first else f"{one['change']['value']:+.4f}"
-        between = "" if first else _between(one["change"], sign="+")
-        lines.append(
-            f"{name:<14}{one['log_loss']['value']:>9.4f}{_between(one['log_loss']):>18}{change:>9}{between:>20}"
-            f"{one['ece']['value']:>8.4f}{_between(one['ece']):>18}"
-        )
     if (link := result["link"]) is None:
         return "\n".join([*lines, "", "nothing is stored: the model's own probabilities are the best of these"])
     text = f"T = {link['temperature']:.3f}" if result["method"] == "temperature" else f"{len(link['margin'])} knots"
     return "\n".join([*lines, "", f"stored: {result['method']} ({text}); scores and fingerprint stay as they are"])
 
 
-def _between(value: Mapping[str, Any], *, sign: str = "") -> str:
-    return "-" if value["low"] is None else f"[{value['low']:{sign}.4f}, {value['high']:{sign}.4f}]"
+def _row(name: str, one: Mapping[str, Any]) -> list[str]:
+    cells = [name]
+    for key, form in (("log_loss", ".4f"), ("change", "+.4f"), ("ece", ".4f")):
+        none = key == "change" and name == AS_IT_IS  # it is what changes are measured from
+        cells += ["-", "-"] if none else [display.number(one[key]["value"], form), display.interval(one[key], form)]
+    return cells
 
 
 def _normalized_text(result: Mapping[str, Any]) -> str:

@@ -11,9 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.data.reasons import reason_lines
-from rmkit.errors import ModelError, UsageError
+from rmkit.errors import ModelError
 from rmkit.models import load_model
 from rmkit.models.scoring import WINDOW
 from rmkit.models.wrappers.calibrated import CalibratedModel
@@ -32,7 +32,7 @@ class ScoreRun:
 
 
 def main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "score",
         "Score prompts with their responses. Interrupted, the same command goes on where it stopped.",
         examples=[
@@ -42,27 +42,25 @@ def main(argv: list[str]) -> int:
             "score models/hh-explicit answers.jsonl -o scores.jsonl --dropout 0.1    # with a std by MC dropout",
         ],
     )
-    parser.add_argument("model", help="artifact folder, name under $RMKIT_HOME/models, NAME@ALIAS, or `length`")
-    parser.add_argument("data", metavar="FILE", help="JSON lines, Parquet, an export folder or NAME@VERSION")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="file of scores, JSON lines")
-    parser.add_argument("--split", default="all", help="of a version or export (default all)")
+    parser.add_model()
+    parser.add_data("data", metavar="FILE", help="JSON lines, Parquet, an export folder or NAME@VERSION")
+    parser.add_output("file of scores, JSON lines", required=True)
+    parser.add_split()
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="of the network's products (default fp32)")
     parser.add_argument("--max-tokens", type=int, help="token budget of one forward pass (default 8192)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
+    parser.add_device()
     parser.add_argument("--dropout", type=float, metavar="RATE", help="mean and std over passes with MC dropout")
-    parser.add_argument("--passes", type=int, default=10, help="passes of MC dropout (default 10)")
+    parser.add_argument("--passes", type=int, default=10, help="passes of MC dropout")
     parser.add_argument("--dropout-in", choices=("head", "model"), default="head", help="what is thinned out")
-    parser.add_argument("--window", type=int, default=WINDOW, help=f"items batched and stored together ({WINDOW})")
+    parser.add_argument("--window", type=arguments.positive, default=WINDOW, help="items batched and stored together")
     parser.add_argument("--fresh", action="store_true", help="throw away what an earlier run left")
     options = parser.parse_args(argv)
-    if options.window < 1:
-        raise UsageError(f"--window takes 1 or more, got {options.window}")
     source = open_source(options.data, split=options.split)
     model = _model(options)
     header = _header(model, source, options, command=f"rmkit score {shlex.join(argv)}")
     done = score_to(model, source, options.output, header=header, window=options.window, fresh=options.fresh)
     result = _result(done, header, options.output)
-    console.emit(result, as_json=options.json, text=_text(result))
+    display.emit(result, as_json=options.json, text=_text(result))
     return 0
 
 
@@ -113,7 +111,7 @@ def score_to(
     if (before := finished(path, header, fresh=fresh)) is not None:
         return ScoreRun(before, before.items, 0.0)
     with open_scores(path, header, window=window, fresh=fresh) as file:
-        with console.progress(f"scoring with {model.info.name}", source.total) as advance:
+        with display.progress(f"scoring with {model.info.name}", source.total) as advance:
             advance(file.resumed)
             for requests in _windows(islice(source.rows(), file.resumed, None), window):
                 _score_window(model, requests, file)
@@ -154,12 +152,11 @@ def _result(done: ScoreRun, header: Mapping[str, Any], path: Path) -> dict[str, 
 
 
 def _text(result: Mapping[str, Any]) -> str:
-    lines = [
-        f"scores       {result['path']}",
-        f"model        {result['model']} ({result['fingerprint'][:12]}), scale {result['scale']}",
-        f"scored       {result['scored']} of {result['responses']} responses in {result['items']} items",
-        *(f"unscored     {line}" for line in reason_lines(result["unscored"])),
-    ]
-    if result["resumed"]:
-        lines.append(f"from before  {result['resumed']} items")
-    return "\n".join([*lines, f"took         {result['seconds']:.1f} s"])
+    shown = {
+        "scores": result["path"],
+        "model": f"{result['model']} ({result['fingerprint'][:12]}), scale {result['scale']}",
+        "scored": f"{result['scored']} of {result['responses']} responses in {result['items']} items",
+        "from before": f"{result['resumed']} items" if result["resumed"] else None,
+        "took": f"{result['seconds']:.1f} s",
+    }
+    return "\n".join([display.fields(shown), *(f"unscored: {line}" for line in reason_lines(result["unscored"]))])

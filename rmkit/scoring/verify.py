@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.errors import MissingExtraError, ModelError, RmkitError, UsageError, one_line
 from rmkit.models import find_model, load_raw
 from rmkit.models.artifact.folder import Artifact, check_fingerprint, open_artifact
@@ -16,18 +16,18 @@ from rmkit.models.wrappers.calibrated import read_calibration
 
 
 def main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "verify",
         "Check an artifact: file hashes, fingerprint, golden ids and scores. Status 1 where anything differs.",
         examples=["verify models/hh-explicit", "verify hh@prod --json"],
     )
-    parser.add_argument("model", help="artifact folder, name under $RMKIT_HOME/models, or NAME@ALIAS")
-    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
+    parser.add_model(help=arguments.ARTIFACT)
+    parser.add_device()
     options = parser.parse_args(argv)
     if options.model == "length":
         raise UsageError("the length rule is code, not an artifact: there is nothing to verify")
     result = verify(find_model(options.model), device=options.device)
-    console.emit(result, as_json=options.json, text=_text(result))
+    display.emit(result, as_json=options.json, text=_text(result))
     return 0 if result["same"] else 1
 
 
@@ -120,6 +120,6 @@ class _Opened:
 
 
 def _text(result: Mapping[str, Any]) -> str:
-    lines = [f"{'ok' if one['same'] else 'DIFFERS':<8} {one['check']:<22} {one['told']}" for one in result["checks"]]
+    rows = [["ok" if one["same"] else "DIFFERS", one["check"], one["told"]] for one in result["checks"]]
     verdict = "the model is the one that was saved" if result["same"] else "do NOT use this model: it is not as saved"
-    return "\n".join([*lines, "", f"{result['path']}: {verdict}"])
+    return f"{display.table(('', 'check', 'result'), rows)}\n\n{result['path']}: {verdict}"

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rmkit.cli.display import parser
+from rmkit.cli import arguments
 from rmkit.config import build, read_toml
 from rmkit.errors import MissingExtraError, UsageError
 from rmkit.paths import home
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
 
 
 def _options(argv: list[str]) -> Namespace:
-    argument_parser = parser(
+    parser = arguments.parser(
         "serve",
         "Serve reward models over HTTP: the native API, and the dialects of trainers and inference servers.",
         examples=[
@@ -52,39 +52,27 @@ def _options(argv: list[str]) -> Namespace:
             "serve models/helpful --host 0.0.0.0      # asks for tokens: rmkit token create trainer",
         ],
     )
-    argument_parser.add_argument(
-        "models", nargs="+", metavar="MODEL", help="a folder, stored name or alias; or NAME=MODEL"
-    )
-    argument_parser.add_argument(
-        "--host", default=HOST, help=f"address to listen on (default {HOST}: this machine only)"
-    )
-    argument_parser.add_argument("--port", type=int, default=PORT, help=f"port, 0 for a free one (default {PORT})")
-    argument_parser.add_argument(
-        "--workers", type=int, default=1, help="processes, each with its own copy of the models"
-    )
-    argument_parser.add_argument("--compat", metavar="NAME", help="dialect served at the root beside its own prefix")
-    argument_parser.add_argument(
-        "--policy-template", metavar="NAME", help="how trainers' text is read back (default auto)"
-    )
-    argument_parser.add_argument(
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="a folder, stored name or alias; or NAME=MODEL")
+    parser.add_argument("--host", default=HOST, help=f"address to listen on (default {HOST}: this machine only)")
+    parser.add_argument("--port", type=int, default=PORT, help="port, 0 for a free one")
+    parser.add_argument("--workers", type=int, default=1, help="processes, each with its own copy of the models")
+    parser.add_argument("--compat", metavar="NAME", help="dialect served at the root beside its own prefix")
+    parser.add_argument("--policy-template", metavar="NAME", help="how trainers' text is read back (default auto)")
+    parser.add_argument(
         "--unscored-reward", type=float, metavar="X", help="sent where a dialect has no word for unscored"
     )
-    argument_parser.add_argument(
-        "--precision", choices=("fp32", "bf16"), help="of the network's products (default fp32)"
-    )
-    argument_parser.add_argument("--settings", type=Path, metavar="TOML", help="limits: batch_tokens, max_wait_s, ...")
-    argument_parser.add_argument(
-        "--log-sample", type=float, metavar="SHARE", help="share of requests logged (default 1)"
-    )
-    argument_parser.add_argument(
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="of the network's products (default fp32)")
+    parser.add_argument("--settings", type=Path, metavar="TOML", help="limits: batch_tokens, max_wait_s, ...")
+    parser.add_argument("--log-sample", type=float, metavar="SHARE", help="share of requests logged (default 1)")
+    parser.add_argument(
         "--log-text", action="store_true", default=None, help="log the texts too, which drift can then queue"
     )
-    argument_parser.add_argument("--no-log", action="store_true", help="keep no reward in the ledger")
-    argument_parser.add_argument("--token-file", type=Path, help="file with one more token that may do everything")
-    argument_parser.add_argument(
+    parser.add_argument("--no-log", action="store_true", help="keep no reward in the ledger")
+    parser.add_argument("--token-file", type=Path, help="file with one more token that may do everything")
+    parser.add_argument(
         "--no-auth", action="store_true", help="ask for no token although there are some (loopback only)"
     )
-    argument_parser.add_argument(
+    parser.add_argument(
         "--swap-root",
         action="append",
         default=[],
@@ -92,17 +80,11 @@ def _options(argv: list[str]) -> Namespace:
         metavar="FOLDER",
         help="models under it may be swapped in over HTTP, as those of $RMKIT_HOME/models may (repeatable)",
     )
-    argument_parser.add_argument(
-        "--drain-s", type=float, default=0.0, help="serve on for so long after SIGTERM, not ready"
-    )
-    argument_parser.add_argument(
-        "--engine", choices=("local", "ray"), default="local", help="ray: replicas under Ray Serve"
-    )
-    argument_parser.add_argument(
-        "--backend", nargs=2, metavar=("KIND", "URL"), help="vllm-http URL: weights in a vLLM server"
-    )
-    argument_parser.add_argument("--quiet", action="store_true", help="no access log")
-    return argument_parser.parse_args(argv)
+    parser.add_argument("--drain-s", type=float, default=0.0, help="serve on for so long after SIGTERM, not ready")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: replicas under Ray Serve")
+    parser.add_argument("--backend", nargs=2, metavar=("KIND", "URL"), help="vllm-http URL: weights in a vLLM server")
+    parser.add_argument("--quiet", action="store_true", help="no access log")
+    return parser.parse_args(argv)
 
 
 def _plan(options: Namespace) -> ServePlan:

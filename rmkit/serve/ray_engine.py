@@ -12,7 +12,7 @@ import threading
 from importlib import import_module
 from typing import Any
 
-from rmkit.cli import display as console
+from rmkit.cli import display
 from rmkit.errors import MissingExtraError
 from rmkit.serve.plan import VARIABLE, ServePlan
 
@@ -34,7 +34,7 @@ def run_replicas(plan: ServePlan, host: str, port: int, *, as_json: bool) -> int
         "tokens": plan.auth,
         "replicas": plan.workers,
     }
-    console.emit(summary, as_json=as_json, text=f"serving {', '.join(plan.models)} on {summary['url']} with Ray")
+    display.emit(summary, as_json=as_json, text=f"serving {', '.join(plan.models)} on {summary['url']} with Ray")
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from rmkit.cli import display as console
+from rmkit.cli import display
 from rmkit.errors import RmkitError, UsageError
 from rmkit.ledger import open_ledger
 from rmkit.serve.auth.tokens import Keyring
@@ -50,7 +50,7 @@ def build_app(plan: ServePlan) -> FastAPI:
 def worker_app() -> FastAPI:
     """The application of one of several processes, which share the processor."""
     plan = ServePlan.from_environment()
-    console.log_to_stderr(logging.WARNING)
+    display.log_to_stderr(logging.WARNING)
     logging.getLogger("rmkit.serve").setLevel(os.environ.get("RMKIT_SERVE_LOG", "INFO"))
     _share_processor(plan.workers)
     return build_app(plan)
@@ -183,5 +183,5 @@ def _announce(plan: ServePlan, host: str, port: int, *, as_json: bool) -> None:
     text = f"serving {', '.join(plan.models)} on {summary['url']} (API: {summary['url']}/docs)"
     if not plan.auth:
         text += "\nno token is asked for: whoever reaches this address may use it"
-    console.emit(summary, as_json=as_json, text=text)
+    display.emit(summary, as_json=as_json, text=text)
     sys.stdout.flush()

@@ -140,7 +140,7 @@ def test_a_rubric_file_is_a_model_that_asks_clause_by_clause(
             load_model(path)
         path.write_text(gated)
         with pytest.raises(UsageError, match="use it with rmkit eval"):
-            cli.call("judge", [str(path), str(export)])
+            cli.call("judge", ["run", str(path), str(export)])
         for one in (model, other):
             one.close()  # type: ignore[attr-defined]
 

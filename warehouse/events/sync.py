@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import duckdb
 
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.ledger import Ledger, Recorded, open_ledger
 from warehouse.events.event_rows import classify_events, store, store_rejects
 from warehouse.events.payloads import KINDS
@@ -120,15 +120,15 @@ def _merge(
 
 def main(argv: list[str]) -> int:
     """`rmkit sync`."""
-    parser = console.parser(
+    parser = arguments.parser(
         "sync",
         "Merge the ledger's events (votes, edits, reactions) into the warehouse.",
         examples=["sync", "sync --json"],
     )
     options = parser.parse_args(argv)
-    with open_ledger() as ledger, console.progress("merging", ledger.last_seq()) as advance:
+    with open_ledger() as ledger, display.progress("merging", ledger.last_seq()) as advance:
         report = _sync_in_turns(ledger, advance)
-    console.emit(asdict(report), as_json=options.json, text=_text(report, ledger.where))
+    display.emit(asdict(report), as_json=options.json, text=_text(report, ledger.where))
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from rmkit.cli.display import emit, parser
+from rmkit.cli import arguments, display
 from rmkit.errors import UsageError
 from warehouse.lineage.lineage_text import matches_text, row_text
 from warehouse.lineage.preview import shorten, transcript
@@ -92,19 +92,19 @@ def _describe(
 
 def main(argv: list[str]) -> int:
     """Entry point of `rmkit why`: 1 where the row's name fits several, which are listed."""
-    options = parser(
+    parser = arguments.parser(
         "why",
         "Everything known about one row: texts and who wrote them, sources and licenses, every judgment, labels, the "
         "steps that kept or dropped it, and the versions it lives in.",
         examples=["why hh-harmless-0", "why 4df97ba1 --full", "why 4df97ba1b81c --json"],
     )
-    options.add_argument("row", metavar="ROW", help="a source's row id, or 6 or more hex digits of an id")
-    options.add_argument("--full", action="store_true", help="whole texts instead of their beginning and end")
-    arguments = options.parse_args(argv)
+    parser.add_argument("row", metavar="ROW", help="a source's row id, or 6 or more hex digits of an id")
+    parser.add_argument("--full", action="store_true", help="whole texts instead of their beginning and end")
+    options = parser.parse_args(argv)
     with open_warehouse(read_only=True) as connection:
-        result = why(connection, arguments.row)
+        result = why(connection, options.row)
     if "matches" in result:
-        emit(result, as_json=arguments.json, text=matches_text(result, MAX_MATCHES))
+        display.emit(result, as_json=options.json, text=matches_text(result, MAX_MATCHES))
         return 1
-    emit(result, as_json=arguments.json, text=row_text(result, full=arguments.full))
+    display.emit(result, as_json=options.json, text=row_text(result, full=options.full))
     return 0

@@ -7,8 +7,10 @@ where the rows come from, how they were made and what is missing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from rmkit.cli.display import markdown
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -56,7 +58,7 @@ def _introduction(manifest: Mapping[str, Any]) -> str:
 def _rows(manifest: Mapping[str, Any]) -> str:
     counts = [(split, facts["rows"]) for split, facts in manifest["splits"].items()]
     schema = [(f"`{name}`", f"`{kind}`") for name, kind in manifest["schema"].items()]
-    return f"## Rows\n\n{table(('split', 'rows'), counts)}\n\n{table(('column', 'type'), schema)}"
+    return f"## Rows\n\n{markdown(('split', 'rows'), counts)}\n\n{markdown(('column', 'type'), schema)}"
 
 
 def _sources(manifest: Mapping[str, Any]) -> str:
@@ -65,9 +67,10 @@ def _sources(manifest: Mapping[str, Any]) -> str:
         for one in manifest["sources"]
     ]
     columns = ("source", "rows", "license", "revision", "url", "file sha256")
+    licenses = markdown(("license", "rows"), manifest["licenses"].items())
     return (
-        f"## Sources and licenses\n\n{table(columns, rows)}\n\nA row that several sources share counts for each of them"
-        f" and carries the most restrictive license:\n\n{table(('license', 'rows'), manifest['licenses'].items())}"
+        f"## Sources and licenses\n\n{markdown(columns, rows)}\n\nA row that several sources share counts for each of "
+        f"them and carries the most restrictive license:\n\n{licenses}"
     )
 
 
@@ -77,7 +80,7 @@ def _making(manifest: Mapping[str, Any]) -> str:
         for one in manifest["steps"]
     ]
     result = (
-        table(("step", "rows in", "kept", "dropped", "reasons"), steps) if steps else "No cleaning step is recorded."
+        markdown(("step", "rows in", "kept", "dropped", "reasons"), steps) if steps else "No cleaning step is recorded."
     )
     parents = ", ".join(f"`{parent[:16]}`" for parent in manifest["parents"]) or "none"
     return f"## How it was made\n\n{result}\n\nParent versions: {parents}."
@@ -90,13 +93,3 @@ def _reasons(reasons: Mapping[str, int]) -> str:
 def _gaps(manifest: Mapping[str, Any]) -> str:
     gaps = [f"- {gap}" for gap in manifest["gaps"]]
     return "## Known gaps\n\n" + ("\n".join(gaps) or "None known.")
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table; bars and line breaks in cells are escaped."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rmkit.atomic import draft_folder, put
-from rmkit.cli.display import emit, parser
+from rmkit.cli import arguments, display
 from rmkit.config import read_object
 from rmkit.data.example import MANIFEST, read_manifest
 from rmkit.errors import DataError, StoreError, UsageError
@@ -190,37 +190,37 @@ def _note(version_id: int, folder: Path, form: str) -> list[object]:
 
 def main(argv: list[str]) -> int:
     """Entry point of `rmkit export`."""
-    options = parser(
+    parser = arguments.parser(
         "export",
         "Write a dataset version as files with a manifest and a dataset card; the same version gives the same bytes.",
         examples=["export hh", "export hh@v2 -o out/hh --format trl --split train", "export hh@gold --release"],
     )
-    options.add_argument("ref", metavar="NAME@VERSION", nargs="?", help="a version, tag, branch or digest prefix")
-    options.add_argument("-o", "--output", type=Path, help="folder (default: $RMKIT_HOME/exports/NAME-vN-DIGEST)")
-    options.add_argument("--format", choices=FORMS, default="native", help="form of the rows (default: native)")
-    options.add_argument("--split", help="only this split")
-    options.add_argument("--release", action="store_true", help="refuse blocked and unknown licenses and benchmarks")
-    options.add_argument("--allow-license", action="append", default=[], metavar="ID", help="let this one pass")
-    options.add_argument("--allow-benchmark", action="store_true", help="let benchmark rows pass")
-    options.add_argument("--verify", type=Path, metavar="FOLDER", help="check files and digests of an export instead")
-    arguments = options.parse_args(argv)
-    if (arguments.ref is None) == (arguments.verify is None):
+    parser.add_argument("ref", metavar="NAME@VERSION", nargs="?", help="a version, tag, branch or digest prefix")
+    parser.add_output("folder (default: $RMKIT_HOME/exports/NAME-vN-DIGEST)")
+    parser.add_argument("--format", choices=FORMS, default="native", help="form of the rows")
+    parser.add_argument("--split", help="only this split")
+    parser.add_argument("--release", action="store_true", help="refuse blocked and unknown licenses and benchmarks")
+    parser.add_argument("--allow-license", action="append", default=[], metavar="ID", help="let this one pass")
+    parser.add_argument("--allow-benchmark", action="store_true", help="let benchmark rows pass")
+    parser.add_argument("--verify", type=Path, metavar="FOLDER", help="check files and digests of an export instead")
+    options = parser.parse_args(argv)
+    if (options.ref is None) == (options.verify is None):
         raise UsageError("rmkit export takes NAME@VERSION, or --verify FOLDER; see rmkit export --help")
-    if arguments.verify is not None:
-        folder, manifest = arguments.verify, verify_export(arguments.verify)
+    if options.verify is not None:
+        folder, manifest = options.verify, verify_export(options.verify)
     else:
         folder = export_folder(
-            arguments.ref,
-            arguments.output,
-            form=arguments.format,
-            split=arguments.split,
-            release=arguments.release,
-            allow_licenses=arguments.allow_license,
-            allow_benchmark=arguments.allow_benchmark,
+            options.ref,
+            options.output,
+            form=options.format,
+            split=options.split,
+            release=options.release,
+            allow_licenses=options.allow_license,
+            allow_benchmark=options.allow_benchmark,
         )
         manifest = read_manifest(folder)
     result = _result(folder, manifest)
-    emit(result, as_json=arguments.json, text=_text(result))
+    display.emit(result, as_json=options.json, text=_text(result))
     return 0
 
 

@@ -26,7 +26,7 @@ import duckdb
 
 from rmkit import __version__
 from rmkit.atomic import draft_folder, put
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.errors import StoreError
 from rmkit.ledger import open_ledger
 from rmkit.ledger.transfer import snapshot
@@ -115,11 +115,11 @@ def described(path: Path) -> dict[str, Any]:
 def main(argv: list[str]) -> int:
     """`rmkit backup`."""
     summary = "Copy ledger and warehouse, consistently, while both are in use. Bring it back with: rmkit restore."
-    parser = console.parser("backup", summary, examples=["backup /backups/monday", "backup $(date +%F) --json"])
+    parser = arguments.parser("backup", summary, examples=["backup /backups/monday", "backup $(date +%F) --json"])
     parser.add_argument("destination", type=Path, help="a new folder")
     options = parser.parse_args(argv)
     manifest = backup(options.destination)
-    console.emit(
+    display.emit(
         {"path": options.destination} | manifest, as_json=options.json, text=_text(options.destination, manifest)
     )
     return 0

@@ -16,7 +16,7 @@ from typing import Any
 
 import duckdb
 
-from rmkit.cli.display import emit, parser
+from rmkit.cli import arguments, display
 from rmkit.errors import StoreError, UsageError
 from rmkit.paths import warehouse_path
 from warehouse.lineage.runs import recorded_run
@@ -169,7 +169,7 @@ def _clear_notes(connection: duckdb.DuckDBPyConnection) -> None:
 
 def main(argv: list[str]) -> int:
     """`rmkit erase ROW --reason WHY`."""
-    argument_parser = parser(
+    parser = arguments.parser(
         "erase",
         "Erase the text of an example, unit, prompt or response for good; hashes and digests stay provable.",
         examples=[
@@ -177,15 +177,15 @@ def main(argv: list[str]) -> int:
             "erase 4df97ba1b81c80a6 --reason GDPR --actor dpo --json",
         ],
     )
-    argument_parser.add_argument("row", metavar="ROW", help="hex id, or at least 8 digits of it")
-    argument_parser.add_argument("--reason", required=True, help="kept with the tombstone")
-    argument_parser.add_argument("--actor", default=None, help="who asks (default: the login name)")
-    argument_parser.add_argument(
+    parser.add_argument("row", metavar="ROW", help="hex id, or at least 8 digits of it")
+    parser.add_argument("--reason", required=True, help="kept with the tombstone")
+    parser.add_argument("--actor", default=None, help="who asks (default: the login name)")
+    parser.add_argument(
         "--keep-file",
         action="store_true",
         help="do not rewrite the warehouse file: faster, but the text stays in its free blocks until they are reused",
     )
-    args = argument_parser.parse_args(argv)
+    args = parser.parse_args(argv)
     path = warehouse_path()
     if not path.exists():
         raise StoreError(f"no warehouse at {path}: nothing to erase (set RMKIT_HOME to where the data is)")
@@ -194,7 +194,7 @@ def main(argv: list[str]) -> int:
         if not args.keep_file:
             rewrite_file(connection, path)
     result |= {"file_rewritten": not args.keep_file, "remains": list(REMAINS)}
-    emit(result, as_json=args.json, text=_text(result))
+    display.emit(result, as_json=args.json, text=_text(result))
     return 0
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import duckdb
 
 from rmkit.atomic import draft_folder, flush
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.config import read_object
 from rmkit.errors import BusyError, DataError, StoreError
 from rmkit.ledger import open_ledger
@@ -188,14 +188,14 @@ def main(argv: list[str]) -> int:
     """`rmkit restore`."""
     summary = "Bring a backup's ledger and warehouse into $RMKIT_HOME, verified before anything is touched."
     examples = ["restore /backups/monday", "restore /backups/monday --force"]
-    parser = console.parser("restore", summary, examples=examples)
+    parser = arguments.parser("restore", summary, examples=examples)
     parser.add_argument("source", type=Path, help="a folder written by rmkit backup")
     parser.add_argument(
         "--force", action="store_true", help="keep present files as *.replaced-TIME and take their place"
     )
     options = parser.parse_args(argv)
     result = restore(options.source, force=options.force)
-    console.emit(result, as_json=options.json, text=_text(result))
+    display.emit(result, as_json=options.json, text=_text(result))
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 
+from rmkit.cli.display import table
 from warehouse.sql import run
 from warehouse.versions.versions import dataset_id
 
@@ -76,43 +77,22 @@ def datasets_text(datasets: Sequence[Mapping[str, Any]]) -> str:
     """What `rmkit datasets` prints."""
     if not datasets:
         return "no datasets yet; bring data in with: rmkit ingest FILE   (or try: rmkit quickstart)"
-    rows = [
-        (
-            one["name"],
-            f"v{one['versions']}",
-            f"{one['n_rows']:,}",
-            one["digest"][:8],
-            f"{one['created_at']:%Y-%m-%d %H:%M}",
-            " ".join(one["branches"]),
-            " ".join(one["tags"]) or "-",
-            one["message"],
-        )
-        for one in datasets
-    ]
-    return aligned(("dataset", "latest", "rows", "digest", "made (UTC)", "branches", "tags", "message"), rows)
+    columns = ("dataset", "latest", "rows", "digest", "made (UTC)", "branches", "tags", "message")
+    rows = []
+    for one in datasets:
+        latest = (f"v{one['versions']}", one["n_rows"], one["digest"][:8], one["created_at"])
+        rows.append((one["name"], *latest, " ".join(one["branches"]), " ".join(one["tags"]) or "-", one["message"]))
+    return table(columns, rows)
 
 
 def dataset_text(result: Mapping[str, Any]) -> str:
     """What `rmkit datasets NAME` prints."""
-    rows = [
-        (
-            f"v{one['number']}",
-            one["digest"][:8],
-            f"{one['n_rows']:,}",
-            f"+{one['added']} -{one['removed']} *{one['changed']}",
-            " ".join(name for kind in ("branches", "tags") for name, ref in result[kind].items() if ref == one["ref"]),
-            one["author"],
-            f"{one['created_at']:%Y-%m-%d %H:%M}",
-            one["message"],
-        )
-        for one in result["versions"]
-    ]
+    pointers = [*result["branches"].items(), *result["tags"].items()]
+    rows = []
+    for one in result["versions"]:
+        changes = f"+{one['added']} -{one['removed']} *{one['changed']}"
+        names = " ".join(name for name, ref in pointers if ref == one["ref"])
+        made = (one["author"], one["created_at"], one["message"])
+        rows.append((f"v{one['number']}", one["digest"][:8], one["n_rows"], changes, names, *made))
     columns = (result["dataset"], "digest", "rows", "changes", "branches, tags", "by", "made (UTC)", "message")
-    return aligned(columns, rows)
-
-
-def aligned(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A plain table; the last column is not padded."""
-    lines = [[str(value) for value in line] for line in (columns, *rows)]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(columns) - 1)] + [0]
-    return "\n".join("  ".join(f"{v:<{w}}" for v, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return table(columns, rows)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from data_pipelines.judge.data import (
 from data_pipelines.judge.data.folder import DROPPED, Built, read_folder, read_lines, write_folder
 from data_pipelines.judge.data.items import Item, asking, read_items
 from data_pipelines.judge.data.rubrics import read_rubrics
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
+from rmkit.cli.verbs import Command, Verbs
 from rmkit.data.example import Example
 from rmkit.data.export_folder import SPLIT_NAMES, dataset_of, examples_of, export_folder
 from rmkit.errors import DataError, UsageError
@@ -48,11 +50,20 @@ STAGES = {
     "spark": "verified rollouts (scores 1 and 0) recycled into judge items",
     "rubrics": "rubrics and verdicts of rmkit rubrics generate, for a writer or a judge",
 }
+EXAMPLES = {
+    "sft": "judge-data sft teacher.toml hh@v2 -o judge-sft --max-usd 5",
+    "dpo": "judge-data dpo judge-1/judge.toml hh@v2 --failed judge-sft -o judge-dpo",
+    "verdicts": "judge-data verdicts judge.toml hh@v2 -o judge-verdicts",
+    "orders": "judge-data orders judge.toml hh@v2 -o judge-orders",
+    "spark": "judge-data spark yes_no.toml pairwise.toml rollouts@v1 -o judge-spark",
+    "rubrics": "judge-data rubrics judge.toml rubrics/uf --part judge -o judge-rubrics",
+}
 
 
-def main(argv: list[str]) -> int:
+def _build(argv: list[str], *, stage: str) -> int:
     """Status 1 where the budget ended before the data: what was answered is kept, the same command goes on."""
-    options = _parser().parse_args(argv)
+    options = _parser(stage).parse_args(argv)
+    options.stage = stage
     if options.output.exists():
         raise UsageError(f"{options.output} exists already; judge data is never overwritten, name a new folder with -o")
     if options.stage == "rubrics":
@@ -67,12 +78,12 @@ def main(argv: list[str]) -> int:
     examples = _examples(folder, options.split, options.limit)
     with open_ledger() as ledger, _judges(options, ledger) as judges:
         if getattr(options, "dry_run", False):
-            console.emit(_estimated(options, judges[0], examples, ledger), as_json=options.json)
+            display.emit(_estimated(options, judges[0], examples, ledger), as_json=options.json)
             return 0
         built, facts = _built(options, judges, examples)
         judging = judges[0].report()  # of several (spark) none is asked
     if judging["budget_spent"]:
-        console.emit(judging | {"dropped": built.reasons}, as_json=options.json)
+        display.emit(judging | {"dropped": built.reasons}, as_json=options.json)
         return 1
     facts |= {"dataset": dataset, "split": options.split, "read": len(examples), "judging": judging}
     manifest = write_folder(options.output, built, judge=options.judge[0], stage=options.stage, **facts)
@@ -80,49 +91,43 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    argument_parser = console.parser(
-        "judge-data",
-        "Build training data for a judge from a dataset version; every item that gives no row has a counted reason.",
-        examples=[
-            "judge-data sft teacher.toml hh@v2 -o judge-sft --max-usd 5",
-            "train judge --stage sft --data judge-sft --base Qwen/Qwen2.5-7B -o judge-1",
-            "judge-data dpo judge-1/judge.toml hh@v2 --failed judge-sft -o judge-dpo",
-            "judge-data spark yes_no.toml pairwise.toml rollouts@v1 -o judge-spark",
-        ],
-    )
-    stages = argument_parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
-    for name, summary in STAGES.items():
-        stage = stages.add_parser(name, help=summary, description=summary)
-        stage.add_argument("judge", type=Path, nargs="+" if name == "spark" else 1, help="the judge's TOML file")
-        of = "a folder of rmkit rubrics generate" if name == "rubrics" else "NAME@VERSION, or an export folder"
-        stage.add_argument("data", help=of)
-        stage.add_argument("-o", "--output", type=Path, required=True, help="a new folder")
-        stage.add_argument("--json", action="store_true", help=argparse.SUPPRESS, default=argparse.SUPPRESS)
-        if name == "rubrics":
-            stage.add_argument("--part", choices=("writer", "judge"), required=True)
-            continue
-        stage.add_argument("--split", default="train", help="default: train; all takes every row")
-        stage.add_argument("--limit", type=int, help="the first so many rows")
-        stage.add_argument("--allow-benchmark", action="store_true", help="although the data holds benchmark rows")
-        if name in ("sft", "dpo"):
-            stage.add_argument("--dry-run", action="store_true", help="count calls and estimate the cost; call nobody")
-            stage.add_argument("--max-usd", type=float, help="stop before the calls could cost more")
-            stage.add_argument("--max-tokens", type=int, help="stop before the calls could use more tokens")
-    stages.choices["sft"].add_argument(
-        "--orders", choices=("both", "given"), default="both", help="given admits on one order (to compare)"
-    )
-    dpo = stages.choices["dpo"]
-    dpo.add_argument("--failed", type=Path, required=True, help="SFT judge data: the items that its teacher failed")
-    dpo.add_argument("--samples", type=int, default=8, help="in each order (default 8)")
-    dpo.add_argument("--temperature", type=float, default=1.0)
-    stages.choices["verdicts"].add_argument(
-        "--solutions", type=float, default=0.0, help="GenRM's lambda: share of rows that are the better response itself"
-    )
-    spark = stages.choices["spark"]
-    spark.add_argument("--aspect", default="score", help="rating that says 1 (right) or 0 (wrong); default score")
-    spark.add_argument("--no-reflection", dest="reflection", action="store_false")
-    return argument_parser
+def _parser(stage: str) -> arguments.Parser:
+    parser = arguments.parser(f"judge-data {stage}", f"{STAGES[stage]}.".capitalize(), examples=[EXAMPLES[stage]])
+    parser.add_argument("judge", type=Path, nargs="+" if stage == "spark" else 1, help="the judge's TOML file")
+    parser.add_data("data", help="a folder of rmkit rubrics generate" if stage == "rubrics" else arguments.DATA)
+    parser.add_output("a new folder", required=True)
+    if stage == "rubrics":
+        parser.add_argument("--part", choices=("writer", "judge"), required=True, help="whom the rows train")
+        return parser
+    parser.add_split("train")
+    parser.add_limit()
+    parser.add_allow_benchmark()
+    if stage in ("sft", "dpo"):
+        parser.add_paid_calls()
+    match stage:
+        case "sft":
+            parser.add_argument(
+                "--orders", choices=("both", "given"), default="both", help="given admits on one order (to compare)"
+            )
+        case "dpo":
+            parser.add_argument(
+                "--failed", type=Path, required=True, help="SFT judge data: the items that its teacher failed"
+            )
+            parser.add_argument("--samples", type=int, default=8, help="in each order")
+            parser.add_argument("--temperature", type=float, default=1.0, help="of the samples")
+        case "verdicts":
+            parser.add_argument(
+                "--solutions",
+                type=float,
+                default=0.0,
+                help="GenRM's lambda: share of rows that are the better response",
+            )
+        case "spark":
+            parser.add_argument("--aspect", default="score", help="rating that says 1 (right) or 0 (wrong)")
+            parser.add_argument(
+                "--no-reflection", dest="reflection", action="store_false", help="leave reflections out"
+            )
+    return parser
 
 
 def _of_rubrics(options: argparse.Namespace) -> int:
@@ -223,4 +228,13 @@ def _tell(manifest: Mapping[str, Any], options: argparse.Namespace) -> None:
         f"folder   {options.output}",
         *(judging_lines(manifest) if manifest.get("judging", {}).get("calls") else []),
     ]
-    console.emit(dict(manifest) | {"path": str(options.output)}, as_json=options.json, text="\n".join(lines))
+    display.emit(dict(manifest) | {"path": str(options.output)}, as_json=options.json, text="\n".join(lines))
+
+
+main = Verbs(
+    "judge-data",
+    "Build training data for a judge from a dataset version; every item that gives no row has a counted reason.",
+    {stage: Command(partial(_build, stage=stage), summary) for stage, summary in STAGES.items()},
+    examples=[*EXAMPLES.values(), "train judge --stage sft --data judge-sft --base Qwen/Qwen2.5-7B -o judge-1"],
+    word="STAGE",
+)

@@ -25,9 +25,8 @@ from typing import Any
 
 from data_pipelines.judge.data.folder import PROMPT, ROWS, Row, read_folder, read_lines
 from data_pipelines.judge.training.config import JudgeTrainingConfig, Stage
-from rmkit import config as toml
 from rmkit.atomic import draft_folder, put
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.errors import ModelError, UsageError
 from rmkit.ids import digest, file_sha256
 from rmkit.judge import read_judge
@@ -37,27 +36,25 @@ FACTS, JUDGE = "judge_training.json", "judge.toml"
 
 def main(argv: list[str]) -> int:
     """Entry point of `rmkit train judge`."""
-    parser = console.parser(
+    parser = arguments.parser(
         "train judge",
         "Train a language model as a judge with TRL: SFT, DPO (with NLL on the chosen reply), or GRPO (both orders).",
         examples=[
             "train judge --stage sft --data judge-sft --base Qwen/Qwen2.5-7B -o judge-1",
-            "train judge --stage dpo --data judge-dpo --base judge-1 -o judge-2 --config dpo.toml",
+            "train judge --stage dpo --data judge-dpo --base judge-1 -o judge-2 --set beta=0.2",
             "train judge --stage grpo --data judge-orders --base judge-2 -o judge-3 --seed 1",
         ],
     )
     parser.add_argument("--stage", required=True, choices=("sft", "dpo", "grpo"))
     parser.add_argument("--data", type=Path, required=True, help="a folder written by rmkit judge-data")
     parser.add_argument("--base", required=True, help="model to start from: a folder, or a name on the hub")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="a new folder")
-    parser.add_argument("--config", type=Path, help="TOML with settings (learning_rate, lora_rank, beta, nll ...)")
-    parser.add_argument("--seed", type=int)
+    parser.add_output("a new folder", required=True)
+    parser.add_config(JudgeTrainingConfig)
+    parser.add_seed(None, help="as --set seed=N")
     options = parser.parse_args(argv)
-    values = toml.read_toml(options.config) if options.config else {}
-    values |= {} if options.seed is None else {"seed": options.seed}
-    settings = toml.build(JudgeTrainingConfig, values, where="train judge")
+    settings = arguments.settings(JudgeTrainingConfig, options, where="train judge", named={"seed": options.seed})
     result = train(options.stage, options.data, base=options.base, output=options.output, settings=settings)
-    console.emit(result, as_json=options.json, text=_text(result))
+    display.emit(result, as_json=options.json, text=_text(result))
     return 0
 
 
@@ -176,12 +173,12 @@ def _text(result: Mapping[str, Any]) -> str:
         if judge
         else f'[writer] backend = "local", model = "{result["path"]}"'
     )
-    return "\n".join(
-        [
-            f"model    {judge or result['path']}",
-            f"rows     {result['rows']} (dropped {dropped})",
-            f"steps    {result['steps']} in {result['seconds']:.1f} s; first and last: {', '.join(moved)}",
-            f"data     {result['data']['digest']} from {(result['data']['dataset'] or {}).get('ref')}",
-            f"try it   {use}",
-        ]
+    return display.fields(
+        {
+            "model": judge or result["path"],
+            "rows": f"{result['rows']} (dropped {dropped})",
+            "steps": f"{result['steps']} in {result['seconds']:.1f} s; first and last: {', '.join(moved)}",
+            "data": f"{result['data']['digest']} from {(result['data']['dataset'] or {}).get('ref')}",
+            "try it": use,
+        }
     )

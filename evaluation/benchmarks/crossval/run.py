@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.suites.voted_pairs import VotedPair, read_voted_pairs
-from rmkit.cli.display import emit, parser
+from rmkit.cli import arguments, display
 from rmkit.data.pairs import Pair, column
 from rmkit.errors import DataError, UsageError
 from rmkit.ids import file_sha256
@@ -59,12 +59,12 @@ def main(argv: list[str]) -> int:
         crossval_page.plot(results, options.plot)
     if options.page:
         crossval_page.write(options.page, result, argv=argv, plot=options.plot)
-    emit(result, as_json=options.json, text=crossval_page.table(results))
+    display.emit(result, as_json=options.json, text=crossval_page.table(results))
     return 0
 
 
 def _parser() -> Any:
-    argument_parser = parser(
+    parser = arguments.parser(
         "bench crossval",
         "Frozen encoder and head on human preferences, cross-validated by prompt family, beside length and people.",
         examples=[
@@ -72,15 +72,13 @@ def _parser() -> Any:
             "bench crossval pandalm=annotators_pandalm.jsonl.gz --plot crossval.svg --page crossval.md",
         ],
     )
-    argument_parser.add_argument(
-        "sets", nargs="+", metavar="NAME=FILE[,FILE]", help="pairs or annotators files (JSONL), pooled"
-    )
-    argument_parser.add_argument("--encoder", default="minilm", help="minilm or an encoder folder (default minilm)")
-    argument_parser.add_argument("--folds", type=int, default=5)
-    argument_parser.add_argument("--seed", type=int, default=0, help="of folds and heads (default 0)")
-    argument_parser.add_argument("--plot", type=Path, help="write the accuracies as a chart (SVG or PNG)")
-    argument_parser.add_argument("--page", type=Path, help="write the results page (Markdown)")
-    return argument_parser
+    parser.add_argument("sets", nargs="+", metavar="NAME=FILE[,FILE]", help="pairs or annotators files (JSONL), pooled")
+    parser.add_encoder()
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_seed(help="of folds and heads")
+    parser.add_argument("--plot", type=Path, help="write the accuracies as a chart (SVG or PNG)")
+    parser.add_argument("--page", type=Path, help="write the results page (Markdown)")
+    return parser
 
 
 def measure(files: Sequence[Path], *, encoder: str = "minilm", folds: int = 5, seed: int = 0) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rmkit.cli.display import emit, parser, progress
+from rmkit.cli import arguments, display
 from rmkit.errors import RmkitError, UsageError
 
 BLOCK = 50_000
@@ -177,17 +177,17 @@ def _child(name: str, path: str, out: str) -> None:
 
 def main(argv: list[str]) -> int:
     """Entry point of `rmkit bench ingest`. Raises RmkitError where planted faults or repeats were not all found."""
-    argument_parser = parser(
+    parser = arguments.parser(
         "bench ingest",
         "Load generated pairs (1 KB each) with validation, exact dedup and a committed version; compare bare loads.",
         examples=["bench ingest", "bench ingest --pairs 100000 --json"],
     )
-    argument_parser.add_argument("--pairs", type=int, default=1_000_000, help="how many (default: 1000000)")
-    argument_parser.add_argument("--seed", type=int, default=0, help="of the generator (default: 0)")
-    argument_parser.add_argument(
+    parser.add_argument("--pairs", type=int, default=1_000_000, help="how many (default: 1000000)")
+    parser.add_seed(help="of the generator")
+    parser.add_argument(
         "--out", type=Path, help="work in this folder and keep it (default: a temporary one; about 3 GB)"
     )
-    args = argument_parser.parse_args(argv)
+    args = parser.parse_args(argv)
     if args.pairs < 1:
         raise UsageError(f"--pairs takes a number of at least 1, got {args.pairs}")
     if args.out:
@@ -195,7 +195,7 @@ def main(argv: list[str]) -> int:
     else:
         with tempfile.TemporaryDirectory(prefix="rmkit-bench-") as folder:
             result = run(Path(folder), args.pairs, seed=args.seed)
-    emit(result, as_json=args.json, text=_text(result))
+    display.emit(result, as_json=args.json, text=_text(result))
     return 0
 
 
@@ -203,7 +203,7 @@ def run(out: Path, n: int, *, seed: int) -> dict[str, Any]:
     """Generate, measure all three, and check what was found."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"pairs-{n}.parquet"
-    with progress("bench ingest", total=1 + len(CHILDREN)) as advance:
+    with display.progress("bench ingest", total=1 + len(CHILDREN)) as advance:
         planted = generate(path, n, seed=seed)
         advance(1)
         results = {}

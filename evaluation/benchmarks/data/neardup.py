@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from data_pipelines.algorithms.minhash import Engine, near_pairs
-from rmkit.cli.display import emit, parser
+from rmkit.cli import arguments, display
 from rmkit.errors import MissingExtraError
 
 VOCABULARY = 30_000
@@ -26,17 +26,17 @@ WORDS = 56
 
 def main(argv: list[str]) -> int:
     """Entry point of `rmkit bench neardup`; always 0, the reader judges the numbers."""
-    options = parser(
+    parser = arguments.parser(
         "bench neardup",
         "Seconds, recall and precision of near-duplicate search on texts with planted duplicates.",
         examples=["bench neardup", "bench neardup --texts 10000 --threshold 0.8 --json"],
     )
-    options.add_argument("--texts", type=int, default=100_000, help="how many texts; a tenth are planted copies")
-    options.add_argument("--threshold", type=float, default=0.7, help="Jaccard similarity of a duplicate")
-    options.add_argument("--seed", type=int, default=0)
-    inputs = options.parse_args(argv)
+    parser.add_argument("--texts", type=int, default=100_000, help="how many texts; a tenth are planted copies")
+    parser.add_argument("--threshold", type=float, default=0.7, help="Jaccard similarity of a duplicate")
+    parser.add_seed()
+    inputs = parser.parse_args(argv)
     result = neardup(inputs.texts, inputs.threshold, seed=inputs.seed)
-    emit(result, as_json=inputs.json, text=_text(result))
+    display.emit(result, as_json=inputs.json, text=_text(result))
     return 0
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import duckdb
 
-from rmkit.cli.display import emit, parser, progress
+from rmkit.cli import arguments, display
 from warehouse.store import STORAGE_VERSION, open_warehouse
 from warehouse.versions.checkout import checkout
 from warehouse.versions.diff import diff
@@ -78,18 +78,18 @@ WHERE p.messages IS NOT NULL AND r1.messages IS NOT NULL AND r2.messages IS NOT 
 
 def main(argv: list[str]) -> int:
     """Entry point of `rmkit bench versions`; always 0, the reader judges the numbers."""
-    options = parser(
+    parser = arguments.parser(
         "bench versions",
         "Size of a ten-version history, time of a diff, and checkout speed beside hand-written SQL.",
         examples=["bench versions", "bench versions --rows 100000 --repeats 3"],
     )
-    options.add_argument("--rows", type=int, default=1_000_000, help="generated pairs (default: %(default)s)")
-    options.add_argument("--repeats", type=int, default=5, help="timed repeats, the median counts (%(default)s)")
-    options.add_argument("--folder", type=Path, help="where the warehouse file is built (default: a temp folder)")
-    arguments = options.parse_args(argv)
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        result = measure(Path(folder) / "warehouse.duckdb", rows=arguments.rows, repeats=arguments.repeats)
-    emit(result, as_json=arguments.json)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="generated pairs (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed repeats, the median counts (%(default)s)")
+    parser.add_argument("--folder", type=Path, help="where the warehouse file is built (default: a temp folder)")
+    options = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        result = measure(Path(folder) / "warehouse.duckdb", rows=options.rows, repeats=options.repeats)
+    display.emit(result, as_json=options.json)
     return 0
 
 
@@ -122,7 +122,7 @@ def fill_pairs(connection: duckdb.DuckDBPyConnection, n: int, *, seed: int = 0) 
         [n],
     ).fetchall()
     connection.execute("INSERT INTO generator (gen_id, model) VALUES (1, 'left'), (2, 'right')").fetchall()
-    with progress("generate pairs", n) as advance:
+    with display.progress("generate pairs", n) as advance:
         for start in range(0, n, _CHUNK):
             stop = min(start + _CHUNK, n)
             _fill_chunk(connection, start, stop, seed)

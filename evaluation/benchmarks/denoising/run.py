@@ -28,8 +28,8 @@ from evaluation.benchmarks.denoising import speed as denoising_speed
 from evaluation.benchmarks.denoising.selection import selection
 from evaluation.denoise import tasks as noise_tasks
 from evaluation.denoise.grid import BenchData, Cell, Result, run_grid
-from rmkit.cli.display import emit, parser
-from rmkit.errors import UsageError
+from rmkit.cli import arguments, display
+from rmkit.errors import UsageError, unknown
 
 METHODS = (
     "clean",
@@ -68,12 +68,12 @@ def main(argv: list[str]) -> int:
         )
     if options.page:
         denoising_page.write(options.page, result, argv=argv)
-    emit(result, as_json=options.json, text=denoising_page.text(result))
+    display.emit(result, as_json=options.json, text=denoising_page.text(result))
     return int(bool(result.get("acceptance")) and not result["acceptance"]["passed"])
 
 
 def _parser() -> argparse.ArgumentParser:
-    argument_parser = parser(
+    parser = arguments.parser(
         "bench denoising",
         "Denoising methods on real texts with known label noise, and the speed of peer review and dropout passes.",
         examples=[
@@ -82,28 +82,24 @@ def _parser() -> argparse.ArgumentParser:
             "bench denoising --pairs pairs_hh_harmless.jsonl.gz --speed --page denoising.md",
         ],
     )
-    argument_parser.add_argument(
-        "--pairs", type=Path, metavar="FILE", help="pairs with prompt, chosen, rejected (JSONL)"
-    )
-    argument_parser.add_argument("--rmbench", type=Path, metavar="FILE", help="RM-Bench rows, for its safety domain")
-    argument_parser.add_argument(
-        "--tasks", default="", help=f"only these, comma-separated (default: {','.join(NOISES)})"
-    )
-    argument_parser.add_argument("--seeds", type=int, default=5)
-    argument_parser.add_argument("--encoder", default="minilm", help="minilm or an encoder folder (default minilm)")
-    argument_parser.add_argument("--workers", type=int, help="processes, one thread each (default: one a core)")
-    argument_parser.add_argument("--speed", action="store_true", help="measure speed, too")
-    argument_parser.add_argument("--speed-pairs", type=int, default=100_000)
-    argument_parser.add_argument("--repeats", type=int, default=3, help="repeats of the speed measurement (default 3)")
-    argument_parser.add_argument("--page", type=Path, help="write the results page there")
-    return argument_parser
+    parser.add_argument("--pairs", type=Path, metavar="FILE", help="pairs with prompt, chosen, rejected (JSONL)")
+    parser.add_argument("--rmbench", type=Path, metavar="FILE", help="RM-Bench rows, for its safety domain")
+    parser.add_argument("--tasks", default="", help=f"only these, comma-separated (default: {','.join(NOISES)})")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_encoder()
+    parser.add_workers()
+    parser.add_argument("--speed", action="store_true", help="measure speed, too")
+    parser.add_argument("--speed-pairs", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=3, help="repeats of the speed measurement")
+    parser.add_argument("--page", type=Path, help="write the results page there")
+    return parser
 
 
 def _tasks(options: argparse.Namespace) -> list[BenchData]:
     """The tasks that were asked for and whose file was given. Raises UsageError for an unknown one."""
     target = [name for name in options.tasks.split(",") if name] or list(NOISES)
-    if unknown := set(target) - set(NOISES):
-        raise UsageError(f"no task {sorted(unknown)[0]!r}; one of: {', '.join(NOISES)}")
+    if extra := set(target) - set(NOISES):
+        raise UsageError(unknown("task", min(extra), NOISES))
     encoder = noise_tasks.encoder_of(options.encoder)
     makers = {
         "relevance": noise_tasks.relevance,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.denoise.grid import BenchData
-from rmkit.cli import display as console
+from rmkit.cli import display
 from rmkit.features.encoder import single_threaded
 from rmkit.heads.pair_estimator import EstimatorConfig, PairEstimator
 from rmkit.heads.stacked import Table, score_margins
@@ -26,7 +26,7 @@ SELECTORS: tuple[Selector, ...] = ("drawn", "bald", "mean_p", "margin")
 def selection(tasks: Sequence[BenchData], *, seeds: int, spread: Callable[[Any], Any]) -> dict[str, Any]:
     """Per task and rule the percentage of wrong labels, summarized over seeds by `spread`."""
     by_key: dict[str, Any] = {}
-    with console.progress("selections", len(tasks) * seeds) as advance, single_threaded():
+    with display.progress("selections", len(tasks) * seeds) as advance, single_threaded():
         for data in tasks:
             rows = []
             for seed in range(seeds):

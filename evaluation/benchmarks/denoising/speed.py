@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rmkit.cli import display as console
+from rmkit.cli import display
 from rmkit.heads.stacked_training import HeadConfig, fit_heads
 from rmkit.reliability.crm import collaborate
 from rmkit.reliability.feature_pairs import FeaturePairs, stacked
@@ -80,7 +80,7 @@ def dropout_passes(path: Path, encoder_name: str, repeats: int) -> dict[str, Any
 def _in_turn(ways: dict[str, Callable[[], Any]], repeats: int, *, label: str) -> dict[str, list[float]]:
     """Wall seconds of each way, the order turned round in every other repeat."""
     times: dict[str, list[float]] = {name: [] for name in ways}
-    with console.progress(label, repeats * len(ways)) as advance:
+    with display.progress(label, repeats * len(ways)) as advance:
         for repeat in range(repeats):
             names = list(ways) if repeat % 2 == 0 else list(ways)[::-1]
             for name in names:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -39,7 +38,7 @@ from evaluation.benchmarks.implicit.synthetic_task import (
     world,
 )
 from evaluation.probes.style import correlation
-from rmkit.cli.display import emit, parser, progress
+from rmkit.cli import arguments, display
 from rmkit.errors import UsageError
 from rmkit.losses.bradley_terry import bradley_terry
 from rmkit.models.transformer.policy import PolicyModule
@@ -54,22 +53,22 @@ Margins = dict[str, NDArray[np.float64]]
 
 
 def main(argv: list[str]) -> int:
-    options = parser(
+    parser = arguments.parser(
         "bench implicit",
         "Explicit against implicit rewards on an analytic case and on a toy language whose wording shifts.",
         examples=["bench implicit", "bench implicit --seeds 8 -o implicit.md"],
     )
-    options.add_argument("--seeds", type=int, default=5)
-    options.add_argument("--pairs", type=int, default=300, help="training pairs (default 300)")
-    options.add_argument("--steps", type=int, default=60, help=f"training steps of {BATCH} pairs (default 60)")
-    options.add_argument("--language-steps", type=int, default=300, help="steps of the language model (default 300)")
-    options.add_argument("-o", "--output", type=Path, help="also write the page as Markdown")
-    inputs = options.parse_args(argv)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=300, help="training pairs")
+    parser.add_argument("--steps", type=int, default=60, help=f"training steps of {BATCH} pairs")
+    parser.add_argument("--language-steps", type=int, default=300, help="steps of the language model")
+    parser.add_output("also write the page as Markdown")
+    inputs = parser.parse_args(argv)
     if inputs.seeds < 2:
         raise UsageError(f"an interval over seeds takes 2 or more, got {inputs.seeds}")
     start = time.perf_counter()
     runs = []
-    with progress("seeds", inputs.seeds) as advance:
+    with display.progress("seeds", inputs.seeds) as advance:
         for seed in range(inputs.seeds):
             runs.append(one_seed(seed, pairs=inputs.pairs, steps=inputs.steps, language_steps=inputs.language_steps))
             advance(1)
@@ -84,7 +83,7 @@ def main(argv: list[str]) -> int:
     result["out_of_distribution"] = interval([fmean(of) for of in zip(*shifted, strict=True)])
     if inputs.output:
         inputs.output.write_text(page(result))
-    emit(result, as_json=inputs.json, text=page(result))
+    display.emit(result, as_json=inputs.json, text=page(result))
     return 0
 
 

@@ -42,7 +42,7 @@ from evaluation.benchmarks.judge_training.synthetic_task import (
     write_base,
     write_judge,
 )
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.errors import UsageError
 from rmkit.generate import Engine, Limits
 from rmkit.judge import Judge, load_judge, read_judge
@@ -59,16 +59,16 @@ GRPO = JudgeTrainingConfig(
 
 
 def main(argv: list[str]) -> int:
-    argument_parser = console.parser(
+    parser = arguments.parser(
         "bench judge-training",
         "Lucky rows that admission lets through; held-out accuracy of a tiny judge after SFT, DPO and GRPO.",
         examples=["bench judge-training", "bench judge-training --seeds 3 --page docs/benchmarks/judge_training.md"],
     )
-    argument_parser.add_argument("--seeds", type=int, default=5)
-    argument_parser.add_argument("--admission-items", type=int, default=10000)
-    argument_parser.add_argument("--items", type=int, default=400, help="training items of the world (default 400)")
-    argument_parser.add_argument("--page", type=Path, help="write the results page, with a plot beside it")
-    options = argument_parser.parse_args(argv)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--admission-items", type=int, default=10000)
+    parser.add_argument("--items", type=int, default=400, help="training items of the world")
+    parser.add_argument("--page", type=Path, help="write the results page, with a plot beside it")
+    options = parser.parse_args(argv)
     if options.seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {options.seeds}")
     if options.page:
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
     result = run(options.seeds, items=options.items, admission_items=options.admission_items)
     if options.page:
         judge_training_page.write(options.page, result, argv=argv)
-    console.emit(result, as_json=options.json, text=judge_training_page.text(result))
+    display.emit(result, as_json=options.json, text=judge_training_page.text(result))
     return 0
 
 
@@ -88,7 +88,7 @@ def run(seeds: int, *, items: int = 400, admission_items: int = 10000) -> dict[s
     by_key |= {"runs": [], "spark": []}
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.disable_progress_bar()
-    with console.progress("judges", 3 * seeds) as advance:
+    with display.progress("judges", 3 * seeds) as advance:
         for seed in range(seeds):
             for permuted in (False, True):
                 with tempfile.TemporaryDirectory() as folder:

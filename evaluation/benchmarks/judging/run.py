@@ -26,7 +26,7 @@ from typing import Any
 from evaluation.benchmarks.judging.page import write_section
 from evaluation.benchmarks.judging.scripted_endpoint import Reply, ScriptedEndpoint
 from evaluation.benchmarks.kill_resume import kill_and_resume
-from rmkit.cli.display import emit, parser, progress
+from rmkit.cli import arguments, display
 from rmkit.generate import Engine, Limits
 from rmkit.generate.call_cache import KIND
 from rmkit.generate.endpoint import EndpointGenerator
@@ -44,38 +44,34 @@ PROMPT_CHARACTERS, RESPONSE_CHARACTERS = 300, 600
 
 
 def main(argv: list[str]) -> int:
-    argument_parser = parser(
+    parser = arguments.parser(
         "bench judge",
         "Throughput, memory and resumption of judges against an endpoint of fixed latency.",
         examples=["bench judge", "bench judge --calls 10000 --repeats 1 --kills 3", "bench judge --json"],
     )
-    argument_parser.add_argument("--calls", type=int, default=100_000, help="of the long run (default 100000)")
-    argument_parser.add_argument("--short-calls", type=int, default=10_000, help="of each repeat (default 10000)")
-    argument_parser.add_argument("--repeats", type=int, default=3, help="short runs beside the long one (default 3)")
-    argument_parser.add_argument("--concurrency", type=int, default=64)
-    argument_parser.add_argument("--latency-ms", type=float, default=50.0)
-    argument_parser.add_argument("--kills", type=int, default=10, help="(default 10)")
-    argument_parser.add_argument(
-        "--kill-calls", type=int, default=2000, help="calls of the run that is killed (default 2000)"
-    )
-    argument_parser.add_argument("--page", type=Path, help="write the section of the results page there")
-    argument_parser.add_argument(
-        "--worker", nargs=3, metavar=("URL", "LEDGER", "CALLS"), help="used by the command itself"
-    )
-    options = argument_parser.parse_args(argv)
+    parser.add_argument("--calls", type=int, default=100_000, help="of the long run (default 100000)")
+    parser.add_argument("--short-calls", type=int, default=10_000, help="of each repeat (default 10000)")
+    parser.add_argument("--repeats", type=int, default=3, help="short runs beside the long one")
+    parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--latency-ms", type=float, default=50.0)
+    parser.add_argument("--kills", type=int, default=10, help="(default 10)")
+    parser.add_argument("--kill-calls", type=int, default=2000, help="calls of the run that is killed")
+    parser.add_argument("--page", type=Path, help="write the section of the results page there")
+    parser.add_argument("--worker", nargs=3, metavar=("URL", "LEDGER", "CALLS"), help="used by the command itself")
+    options = parser.parse_args(argv)
     if options.worker:
         return _worker(options)
     summary = run(options)
     if options.page:
         write_section(options.page, name="judge", about=ABOUT, argv=argv, text=_text(summary))
-    emit(summary, as_json=options.json, text=_text(summary))
+    display.emit(summary, as_json=options.json, text=_text(summary))
     return 0
 
 
 def run(options: Any) -> dict[str, Any]:
     """Calls a second against the ceiling, resident megabytes, and what kills cost."""
     runs = []
-    with endpoint_process(options.latency_ms) as url, progress("runs", options.repeats + 1) as advance:
+    with endpoint_process(options.latency_ms) as url, display.progress("runs", options.repeats + 1) as advance:
         for calls in [options.short_calls] * options.repeats + [options.calls]:
             runs.append(_measured(url, calls, options))
             advance(1)

@@ -25,7 +25,7 @@ from typing import Any
 
 from evaluation.benchmarks.policy import page as policy_page
 from evaluation.benchmarks.policy import synthetic_task as world
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.errors import RmkitError
 from rmkit.revision import versions
 from rmkit.serve.clients.trl import RewardFunction
@@ -38,18 +38,18 @@ _SPLIT = '[recipe]\nname = "planted"\ndescription = "split by family"\n\n[[step]
 
 def main(argv: list[str]) -> int:
     """0 where every run went the way of its reward, 1 otherwise."""
-    argument_parser = console.parser(
+    parser = arguments.parser(
         "bench policy",
         "Train a policy with TRL on rewards from a running service; its rewards must rise, reversed ones fall.",
         examples=["bench policy", "bench policy --steps 120 --seeds 5 --page policy.md --plot policy.png"],
     )
-    argument_parser.add_argument("--steps", type=int, default=80, help="optimizer steps of each run (default 80)")
-    argument_parser.add_argument("--seeds", type=int, default=3)
-    argument_parser.add_argument("--pairs", type=int, default=4000, help="preference pairs for the reward model")
-    argument_parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=list(TRAINERS))
-    argument_parser.add_argument("--plot", type=Path, help="write the curves (PNG or SVG)")
-    argument_parser.add_argument("--page", type=Path, help="write the results page (Markdown)")
-    options = argument_parser.parse_args(argv)
+    parser.add_argument("--steps", type=int, default=80, help="optimizer steps of each run")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=4000, help="preference pairs for the reward model")
+    parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=list(TRAINERS))
+    parser.add_argument("--plot", type=Path, help="write the curves (PNG or SVG)")
+    parser.add_argument("--page", type=Path, help="write the results page (Markdown)")
+    options = parser.parse_args(argv)
     _require_trl()
     with tempfile.TemporaryDirectory(prefix="rmkit-policy-") as folder:
         result = measure(Path(folder), options.trainers, steps=options.steps, seeds=options.seeds, pairs=options.pairs)
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
         policy_page.plot(result["runs"], options.plot)
     if options.page:
         policy_page.write(options.page, result, argv=argv, plot=options.plot)
-    console.emit(result, as_json=options.json, text=policy_page.table(result))
+    display.emit(result, as_json=options.json, text=policy_page.table(result))
     return 0 if result["as_rewarded"] else 1
 
 
@@ -66,7 +66,7 @@ def measure(folder: Path, trainers: Sequence[str], *, steps: int, seeds: int, pa
     model = _trained_model(folder, pairs)
     plan = [(trainer, sign, seed) for trainer in trainers for sign in (1, -1) for seed in range(seeds)]
     runs = []
-    with _service(folder, model["path"]) as url, console.progress("runs", len(plan)) as advance:
+    with _service(folder, model["path"]) as url, display.progress("runs", len(plan)) as advance:
         for trainer, sign, seed in plan:
             runs.append(_run(trainer, url, folder / "runs", steps=steps, sign=sign, seed=seed))
             advance(1)

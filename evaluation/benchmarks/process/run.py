@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from evaluation.benchmarks.process.measures import Arm, compare, measures
 from evaluation.benchmarks.process.page import page
-from rmkit.cli.display import emit, parser, progress
+from rmkit.cli import arguments, display
 from rmkit.errors import DataError
 from rmkit.features.encoder import Encoder
 from rmkit.heads.steps import SURFACE, FrozenProcessConfig, Solution, fit, step_inputs
@@ -60,7 +60,7 @@ class Labeled:
 
 
 def main(argv: list[str]) -> int:
-    options = parser(
+    parser = arguments.parser(
         "bench process",
         "A process model beside constant, length and lexical baselines, cross-validated by problem.",
         examples=[
@@ -68,13 +68,13 @@ def main(argv: list[str]) -> int:
             "bench process --data steps.jsonl --folds 3 --limit 200 -o process.md",
         ],
     )
-    options.add_argument("--data", required=True, nargs="+", type=Path, help="JSON lines (.gz): prompt, steps, labels")
-    options.add_argument("--folds", type=int, default=5)
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--encoder", default="minilm", help="`minilm` or a folder (default minilm)")
-    options.add_argument("--limit", type=int, help="only the first N rows of each file, for a quick look")
-    options.add_argument("-o", "--output", type=Path, help="also write the page as Markdown")
-    inputs = options.parse_args(argv)
+    parser.add_argument("--data", required=True, nargs="+", type=Path, help="JSON lines (.gz): prompt, steps, labels")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_seed()
+    parser.add_encoder()
+    parser.add_limit(help="only the first N rows of each file, for a quick look")
+    parser.add_output("also write the page as Markdown")
+    inputs = parser.parse_args(argv)
     if inputs.folds < 3:
         raise DataError(f"three folds are needed to train, choose and test, got {inputs.folds}")
     config = FrozenProcessConfig(encoder=inputs.encoder)
@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
     result |= {"encoder": inputs.encoder, "files": files}
     if inputs.output:
         inputs.output.write_text(page(result))
-    emit(result, as_json=inputs.json, text=page(result))
+    display.emit(result, as_json=inputs.json, text=page(result))
     return 0
 
 
@@ -95,7 +95,7 @@ def run(path: Path, config: FrozenProcessConfig, *, folds: int, seed: int, limit
     rows = read(path, limit=limit)
     encoder = Encoder(config)
     texts = len({text for row in rows for text in (row.solution.prompt, *row.solution.steps)})
-    with progress(f"encoding {path.name}", texts) as advance:
+    with display.progress(f"encoding {path.name}", texts) as advance:
         inputs = step_inputs(
             [row.solution for row in rows], lambda t: encoder.features(t, advance=advance), width=encoder.width
         )
@@ -184,7 +184,7 @@ def _cross_validated(
     steps: dict[str, list[Any]] = {name: [None] * len(rows) for name in ARMS}
     predicted: dict[str, list[int]] = {name: [0] * len(rows) for name in ARMS}
     heads: dict[str, list[str]] = {name: [] for name in ARMS}
-    with progress("folds", folds * len(ARMS)) as advance:
+    with display.progress("folds", folds * len(ARMS)) as advance:
         for test in range(folds):
             held = (test + 1) % folds
             parts = [np.flatnonzero(part) for part in ((fold != test) & (fold != held), fold == held, fold == test)]

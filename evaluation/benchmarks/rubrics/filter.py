@@ -26,7 +26,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from evaluation.benchmarks.judging.page import write_section
-from rmkit.cli.display import emit, parser, progress
+from rmkit.cli import arguments, display
 from rmkit.generate import Engine, Limits, Prices, Request, Sample
 from rmkit.judge import Context, Judge, JudgeConfig
 from rmkit.types import Candidates, Completion, Message
@@ -71,30 +71,24 @@ class Scripted:
 
 
 def main(argv: list[str]) -> int:
-    argument_parser = parser(
+    parser = arguments.parser(
         "bench rubric-filter",
         "Rule precision and held-out judge accuracy before and after the consistency filter.",
         examples=["bench rubric-filter", "bench rubric-filter --noise 0.5 --cases 4:0.75 --seeds 5"],
     )
-    argument_parser.add_argument("--seeds", type=int, default=20)
-    argument_parser.add_argument("--noise", type=float, default=0.3, help="share of rules corrupted (default 0.3)")
-    argument_parser.add_argument("--tasks", type=int, default=20)
-    argument_parser.add_argument(
-        "--requests", type=int, default=12, help="training requests per task, held out as many"
-    )
-    argument_parser.add_argument(
-        "--cases", default="2:0.5,4:0.5,4:0.75", help="responses:tau (default 2:0.5,4:0.5,4:0.75)"
-    )
-    argument_parser.add_argument(
-        "--orders", choices=("both", "given"), default="both", help="of the judge (default both)"
-    )
-    argument_parser.add_argument("--rewrites", type=int, default=0)
-    argument_parser.add_argument("--page", type=Path, help="write the section of the results page there")
-    options = argument_parser.parse_args(argv)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--noise", type=float, default=0.3, help="share of rules corrupted")
+    parser.add_argument("--tasks", type=int, default=20)
+    parser.add_argument("--requests", type=int, default=12, help="training requests per task, held out as many")
+    parser.add_argument("--cases", default="2:0.5,4:0.5,4:0.75", help="responses:tau")
+    parser.add_argument("--orders", choices=("both", "given"), default="both", help="of the judge")
+    parser.add_argument("--rewrites", type=int, default=0)
+    parser.add_argument("--page", type=Path, help="write the section of the results page there")
+    options = parser.parse_args(argv)
     summary = run(options)
     if options.page:
         write_section(options.page, name="rubric-filter", about=ABOUT, argv=argv, text=_text(summary))
-    emit(summary, as_json=options.json, text=_text(summary))
+    display.emit(summary, as_json=options.json, text=_text(summary))
     return 0
 
 
@@ -102,7 +96,7 @@ def run(options: Any) -> dict[str, Any]:
     """Per case means over seeds with 95% intervals of the differences."""
     cases = [(int(n), float(tau)) for n, tau in (case.split(":") for case in options.cases.split(","))]
     by_key: dict[str, Any] = {"noise": options.noise, "seeds": options.seeds, "orders": options.orders, "cases": {}}
-    with progress("worlds", options.seeds * len(cases)) as advance:
+    with display.progress("worlds", options.seeds * len(cases)) as advance:
         for n, tau in cases:
             worlds = []
             for seed in range(options.seeds):

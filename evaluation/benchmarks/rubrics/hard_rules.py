@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.benchmarks.judging.page import write_section
-from rmkit.cli.display import emit, parser
+from rmkit.cli import arguments, display
 from rmkit.errors import DataError
 from rubrics.criteria import Criterion
 from rubrics.hard_rules import checked
@@ -62,21 +62,21 @@ WORDS = (
 
 
 def main(argv: list[str]) -> int:
-    argument_parser = parser(
+    parser = arguments.parser(
         "bench hard-rules",
         "Twelve checkable rules as code on many responses.",
         examples=["bench hard-rules", "bench hard-rules --data nway_alpacaeval.jsonl.gz --repeats 5"],
     )
-    argument_parser.add_argument("--responses", type=int, default=10_000)
-    argument_parser.add_argument("--repeats", type=int, default=5)
-    argument_parser.add_argument("--data", type=Path, help="a .jsonl(.gz) of lists or pairs")
-    argument_parser.add_argument("--page", type=Path, help="write the section of the results page there")
-    options = argument_parser.parse_args(argv)
+    parser.add_argument("--responses", type=int, default=10_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--data", type=Path, help="a .jsonl(.gz) of lists or pairs")
+    parser.add_argument("--page", type=Path, help="write the section of the results page there")
+    options = parser.parse_args(argv)
     summary = run(options)
     if options.page:
         lines = [f"{name.replace('_', ' '):<22}{value}" for name, value in summary.items()]
         write_section(options.page, name="hard-rules", about=ABOUT, argv=argv, text="\n".join(lines))
-    emit(summary, as_json=options.json)
+    display.emit(summary, as_json=options.json)
     return 0
 
 

@@ -25,7 +25,7 @@ from evaluation.benchmarks.judging.page import write_section
 from evaluation.benchmarks.judging.scripted_endpoint import Reply, ScriptedEndpoint
 from evaluation.benchmarks.kill_resume import kill_and_resume
 from evaluation.benchmarks.rubrics import filter as rubric_filter
-from rmkit.cli.display import emit, parser
+from rmkit.cli import arguments, display
 from rmkit.data.export_folder import examples_of
 from rmkit.generate import Request
 from rmkit.generate.call_cache import KIND
@@ -54,24 +54,22 @@ KILLED = (
 
 
 def main(argv: list[str]) -> int:
-    argument_parser = parser(
+    parser = arguments.parser(
         "bench rubric-pairs",
         "Contrastive rubrics from real pairs with a scripted writer and judge, killed and resumed.",
         examples=["bench rubric-pairs pairs_hh_helpful.jsonl.gz", "bench rubric-pairs FILE --limit 200 --kills 2"],
     )
-    argument_parser.add_argument("pairs", type=Path, help="a file of pairs that `rmkit ingest` reads")
-    argument_parser.add_argument("--limit", type=int, default=1000, help="pairs (default 1000)")
-    argument_parser.add_argument(
-        "--noise", type=float, default=0.3, help="share of rubrics that say the opposite (default 0.3)"
-    )
-    argument_parser.add_argument("--kills", type=int, default=5, help="(default 5)")
-    argument_parser.add_argument("--page", type=Path, help="write the section of the results page there")
-    options = argument_parser.parse_args(argv)
+    parser.add_argument("pairs", type=Path, help="a file of pairs that `rmkit ingest` reads")
+    parser.add_limit(1000, help="pairs")
+    parser.add_argument("--noise", type=float, default=0.3, help="share of rubrics that say the opposite")
+    parser.add_argument("--kills", type=int, default=5, help="(default 5)")
+    parser.add_argument("--page", type=Path, help="write the section of the results page there")
+    options = parser.parse_args(argv)
     result = run(options.pairs, limit=options.limit, noise=options.noise, kills=options.kills)
     if options.page:
         named = [Path(one).name if one == str(options.pairs) else one for one in argv]
         write_section(options.page, name="rubric-pairs", about=ABOUT, argv=named, text=_text(result))
-    emit(result, as_json=options.json, text=_text(result))
+    display.emit(result, as_json=options.json, text=_text(result))
     return 0
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.benchmarks.service import setup
-from rmkit.cli.display import emit, parser, progress
+from rmkit.cli import arguments, display
 
 WARM_S = 3.0  # of each loaded stretch, before throughput counts
 OVERLOAD_WAIT_S = 2.0  # how much work the overloaded service may queue
@@ -46,12 +46,12 @@ def main(argv: list[str]) -> int:
         page.plot(result, options.plot)
     if options.page:
         page.write(options.page, result, argv=argv, plot=options.plot)
-    emit(page.summary(result), as_json=options.json, text=page.table(result))
+    display.emit(page.summary(result), as_json=options.json, text=page.table(result))
     return 0
 
 
 def _options(argv: list[str]) -> Any:
-    argument_parser = parser(
+    parser = arguments.parser(
         "bench service",
         "The reward service under load, beside the bare engine and beside a plain reward server.",
         examples=[
@@ -60,27 +60,19 @@ def _options(argv: list[str]) -> Any:
             "bench service --seconds 20 --rounds 2 --overload-s 5 --layers 2 --hidden 128",
         ],
     )
-    argument_parser.add_argument(
-        "--seconds", type=float, default=180.0, help="load on the service, all rounds (default 180)"
-    )
-    argument_parser.add_argument(
-        "--rounds", type=int, default=6, help="rounds of service, bare engine, plain server (default 6)"
-    )
-    argument_parser.add_argument("--clients", type=int, default=64)
-    argument_parser.add_argument(
+    parser.add_argument("--seconds", type=float, default=180.0, help="load on the service, all rounds (default 180)")
+    parser.add_argument("--rounds", type=int, default=6, help="rounds of service, bare engine, plain server")
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument(
         "--mode", choices=("samples", "groups"), default="samples", help="completions per request: 1 or 8"
     )
-    argument_parser.add_argument(
-        "--prompts", type=int, default=96, help="prompts in the pool, 8 completions each (default 96)"
-    )
-    argument_parser.add_argument(
-        "--overload-s", type=float, default=20.0, help="ten times the clients, for so long; 0: not"
-    )
-    argument_parser.add_argument("--layers", type=int, default=6)
-    argument_parser.add_argument("--hidden", type=int, default=320)
-    argument_parser.add_argument("--plot", type=Path, help="write the chart (SVG or PNG)")
-    argument_parser.add_argument("--page", type=Path, help="write the results page (Markdown)")
-    return argument_parser.parse_args(argv)
+    parser.add_argument("--prompts", type=int, default=96, help="prompts in the pool, 8 completions each")
+    parser.add_argument("--overload-s", type=float, default=20.0, help="ten times the clients, for so long; 0: not")
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--hidden", type=int, default=320)
+    parser.add_argument("--plot", type=Path, help="write the chart (SVG or PNG)")
+    parser.add_argument("--page", type=Path, help="write the results page (Markdown)")
+    return parser.parse_args(argv)
 
 
 def run(options: Any, folder: Path) -> dict[str, Any]:
@@ -96,7 +88,7 @@ def run(options: Any, folder: Path) -> dict[str, Any]:
     stretch, short = options.seconds / options.rounds, max(2 * WARM_S, options.seconds / options.rounds / 2)
     rounds = []
     with (
-        progress("rounds", options.rounds) as advance,
+        display.progress("rounds", options.rounds) as advance,
         server(["-m", "rmkit", "serve", f"bench={folder / 'model'}", "--port", "0", "--quiet", "--json"]) as ours,
         server(["-m", "evaluation.benchmarks.service.plain", str(folder / "model")]) as plain,
         Memory(ours.pid) as memory,

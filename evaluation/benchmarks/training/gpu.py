@@ -29,7 +29,7 @@ from typing import Any
 from unittest import mock
 
 from evaluation.benchmarks.training.run import SIZES, model_config
-from rmkit.cli.display import emit, parser, progress
+from rmkit.cli import arguments, display
 from rmkit.errors import UsageError
 
 Row = list[tuple[int, ...]]
@@ -44,28 +44,26 @@ def main(argv: list[str]) -> int:
     if options.pairs % options.micro_batch:
         raise UsageError(f"--pairs {options.pairs} is no multiple of --micro-batch {options.micro_batch}")
     summary = run(options)
-    emit(summary, as_json=options.json, text=table(summary))
+    display.emit(summary, as_json=options.json, text=table(summary))
     return 0
 
 
 def _parser() -> Any:
-    argument_parser = parser(
+    parser = arguments.parser(
         "bench gpu-training",
         "Forward and backward of a training step: packed with shared prompts beside padded.",
         examples=["bench gpu-training --size qwen3-0.6b", "bench gpu-training --size qwen3-8b --checkpointing"],
     )
-    argument_parser.add_argument("--size", choices=sorted(SIZES), default="qwen3-0.6b")
-    argument_parser.add_argument("--pairs", type=int, default=64, help="pairs a step (default 64)")
-    argument_parser.add_argument(
-        "--micro-batch", type=int, default=8, help="pairs of a padded forward pass (default 8)"
-    )
-    argument_parser.add_argument("--batch-tokens", type=int, default=16384, help="our token budget (default 16384)")
-    argument_parser.add_argument("--prompt", type=int, default=256, help="median tokens of a prompt (default 256)")
-    argument_parser.add_argument("--reply", type=int, default=128, help="median tokens of a reply (default 128)")
-    argument_parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
-    argument_parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing in every arm")
-    argument_parser.add_argument("--repeats", type=int, default=5)
-    return argument_parser
+    parser.add_argument("--size", choices=sorted(SIZES), default="qwen3-0.6b")
+    parser.add_argument("--pairs", type=int, default=64, help="pairs a step")
+    parser.add_argument("--micro-batch", type=int, default=8, help="pairs of a padded forward pass")
+    parser.add_argument("--batch-tokens", type=int, default=16384, help="our token budget")
+    parser.add_argument("--prompt", type=int, default=256, help="median tokens of a prompt")
+    parser.add_argument("--reply", type=int, default=128, help="median tokens of a reply")
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
+    parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing in every arm")
+    parser.add_argument("--repeats", type=int, default=5)
+    return parser
 
 
 def run(options: Any) -> dict[str, Any]:
@@ -78,7 +76,7 @@ def run(options: Any) -> dict[str, Any]:
     rows = make_rows(options.pairs, prompt=options.prompt, reply=options.reply, seed=0)
     arms = _arms(options, device, dtype)
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
-    with progress("steps", len(arms) * (options.repeats + 1)) as advance:
+    with display.progress("steps", len(arms) * (options.repeats + 1)) as advance:
         for repeat in range(options.repeats + 1):
             for name in [*arms][repeat % len(arms) :] + [*arms][: repeat % len(arms)]:
                 result = _timed(arms[name], rows, device)

@@ -35,8 +35,8 @@ from typing import Any
 
 from evaluation.benchmarks.training import page
 from evaluation.benchmarks.training.arms import OURS, PEERS, PRELOADED, measure
-from rmkit.cli.display import emit, parser, progress
-from rmkit.errors import DataError, RmkitError, UsageError
+from rmkit.cli import arguments, display
+from rmkit.errors import DataError, RmkitError, UsageError, unknown
 
 SIZES = {  # hidden, layers, heads, key heads, head width, feed-forward
     "toy": (64, 2, 4, 2, 16, 128),
@@ -60,8 +60,8 @@ def main(argv: list[str]) -> int:
             f"--rows-per-step {options.rows_per_step} is no multiple of --micro-batch {options.micro_batch}"
         )
     arms = options.arms.split(",")
-    if unknown := sorted(set(arms) - {*PEERS, *OURS}):
-        raise UsageError(f"no arm {', '.join(unknown)}; known: {', '.join((*PEERS, *OURS))}")
+    if extra := set(arms) - {*PEERS, *OURS}:
+        raise UsageError(unknown("arm", min(extra), (*PEERS, *OURS)))
     with tempfile.TemporaryDirectory() as folder:
         spec = _prepare(Path(folder), options)
         results = _run(spec, arms, repeats=options.repeats)
@@ -70,12 +70,12 @@ def main(argv: list[str]) -> int:
         page.plot(summary, options.plot)
     if options.page:
         page.write(options.page, summary, argv=argv, plot=options.plot)
-    emit(summary, as_json=options.json, text=page.table(summary))
+    display.emit(summary, as_json=options.json, text=page.table(summary))
     return 0
 
 
 def _parser() -> Any:
-    argument_parser = parser(
+    parser = arguments.parser(
         "bench training",
         "Explicit reward training beside TRL's RewardTrainer: pairs per second, memory, loss curve.",
         examples=[
@@ -83,24 +83,22 @@ def _parser() -> Any:
             "bench training --pairs hh.jsonl --size toy --n 64 --repeats 1 --arms trl,rmkit",
         ],
     )
-    argument_parser.add_argument(
-        "--pairs", nargs="+", type=Path, help="JSONL (or .gz) with prompt turns, chosen, rejected"
-    )
-    argument_parser.add_argument("--n", type=int, default=256, help="pairs per run (default 256)")
-    argument_parser.add_argument("--rows-per-step", type=int, default=32, help="pairs per optimizer step (default 32)")
-    argument_parser.add_argument(
+    parser.add_argument("--pairs", nargs="+", type=Path, help="JSONL (or .gz) with prompt turns, chosen, rejected")
+    parser.add_argument("--n", type=int, default=256, help="pairs per run")
+    parser.add_argument("--rows-per-step", type=int, default=32, help="pairs per optimizer step")
+    parser.add_argument(
         "--micro-batch", type=int, default=8, help="pairs of a padded forward pass (default 8, as TRL's)"
     )
-    argument_parser.add_argument("--batch-tokens", type=int, default=4096, help="our token budget (default 4096)")
-    argument_parser.add_argument("--size", choices=sorted(SIZES), default="small")
-    argument_parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    argument_parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing in every arm")
-    argument_parser.add_argument("--threads", type=int, help="threads of torch (default: all)")
-    argument_parser.add_argument("--repeats", type=int, default=3)
-    argument_parser.add_argument("--arms", default=",".join((*PEERS, *OURS)), help="comma-separated (default: all)")
-    argument_parser.add_argument("--plot", type=Path, help="write a bar chart (SVG or PNG)")
-    argument_parser.add_argument("--page", type=Path, help="write the results page (Markdown)")
-    return argument_parser
+    parser.add_argument("--batch-tokens", type=int, default=4096, help="our token budget")
+    parser.add_argument("--size", choices=sorted(SIZES), default="small")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing in every arm")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: all)")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--arms", default=",".join((*PEERS, *OURS)), help="comma-separated (default: all)")
+    parser.add_argument("--plot", type=Path, help="write a bar chart (SVG or PNG)")
+    parser.add_argument("--page", type=Path, help="write the results page (Markdown)")
+    return parser
 
 
 def _prepare(folder: Path, options: Any) -> dict[str, Any]:
@@ -186,7 +184,7 @@ def model_config(size: str, *, vocabulary: int, pad_id: int) -> Any:
 def _run(spec: Mapping[str, Any], arms: Sequence[str], *, repeats: int) -> list[dict[str, dict[str, Any]]]:
     """Per repeat and arm what the child measured; the order of arms turns from repeat to repeat."""
     results: list[dict[str, dict[str, Any]]] = []
-    with progress("arms", repeats * len(arms)) as advance:
+    with display.progress("arms", repeats * len(arms)) as advance:
         for repeat in range(repeats):
             shift = repeat % len(arms)
             measured = {}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.cli import display as console
+from rmkit.cli import display
 from rmkit.config import build
 from rmkit.data.pairs import Pair, column
 from rmkit.errors import ModelError
@@ -65,7 +65,7 @@ def fit(train: Sequence[Pair], validation: Sequence[Pair], config: FrozenConfig,
     encoder = Encoder(config)
     seen, held = (pair_features(pairs, encoder) for pairs in (train, validation))
     heads: dict[HeadShape, TrainedHead] = {}
-    with console.progress("training heads", config.epochs * len(config.shapes)) as advance, single_threaded():
+    with display.progress("training heads", config.epochs * len(config.shapes)) as advance, single_threaded():
         for shape in config.shapes:
             heads[shape] = train_head(seen, held, config, shape=shape, seed=seed, advance=advance)
     best = min(heads, key=lambda shape: heads[shape].validation_log_loss)
@@ -90,7 +90,7 @@ def pair_features(pairs: Sequence[Pair], encoder: Encoder) -> PairFeatures:
         items = [(candidates.prompt, completion) for completion in candidates.completions]
         texts = [prompt_of(items[0]), *(response_of(item) for item in items)]
         rows[index] = [row_of.setdefault(text, len(row_of)) for text in texts]
-    with console.progress("encoding texts", len(row_of)) as advance:
+    with display.progress("encoding texts", len(row_of)) as advance:
         vectors = encoder.features(list(row_of), advance=advance)
     log_length = log_lengths([text.text for text in row_of])
     return PairFeatures(vectors, log_length, rows, column(pairs, "p"), column(pairs, "weight"), column(pairs, "share"))

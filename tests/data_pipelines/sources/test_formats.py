@@ -396,7 +396,7 @@ def test_a_malformed_row_says_why(name: str) -> None:
 def test_unknown_columns_and_unknown_names_are_one_clear_error() -> None:
     with pytest.raises(DataError, match=r"columns color, shape;.*--format.*--map"):
         detect([{"shape": 1}, {"color": 2}], path="f.jsonl")
-    with pytest.raises(UsageError, match="no source 'hhh'; did you mean 'hh'"):
+    with pytest.raises(UsageError, match="unknown source 'hhh'; did you mean 'hh'"):
         find("hhh")
 
 

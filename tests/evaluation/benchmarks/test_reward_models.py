@@ -96,7 +96,7 @@ def test_scoring_both_ways_gives_the_same_scores() -> None:
 
 
 def test_unknown_arms_and_missing_files_are_refused(pairs_file: Path) -> None:
-    with pytest.raises(UsageError, match="no arm nonsense"):
+    with pytest.raises(UsageError, match="unknown arm 'nonsense'"):
         benchmarks.main(["training", "--pairs", str(pairs_file), "--arms", "trl,nonsense"])
     with pytest.raises(UsageError, match="no multiple"):
         benchmarks.main(["training", "--pairs", str(pairs_file), "--micro-batch", "5"])

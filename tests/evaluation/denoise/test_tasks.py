@@ -182,7 +182,7 @@ def test_acceptance_fails_on_too_small_a_gain() -> None:
 def test_nothing_to_measure_and_unknown_tasks(pairs_file: Path, encoder_folder: Path) -> None:
     with pytest.raises(UsageError, match="nothing to measure"):
         denoising.main([])
-    with pytest.raises(UsageError, match="no task 'x'"):
+    with pytest.raises(UsageError, match="unknown task 'x'"):
         denoising.main(["--pairs", str(pairs_file), "--tasks", "x"])
 
 

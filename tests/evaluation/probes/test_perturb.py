@@ -92,11 +92,11 @@ def test_command(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     rows = [{"id": str(i), "subset": "s", "prompt": f"p{i // 2}", "chosen": TEXT, "rejected": "x"} for i in range(20)]
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert command.main(["length", "--suite", "pairs", "--data", str(path), "--limit", "7", "--json"]) == 0
+    assert command.main(["perturb", "length", "--suite", "pairs", "--data", str(path), "--limit", "7", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["replies"] == 7
     assert result["perturbations"]["repeated"]["rose"]["numerator"] == 7
-    assert command.main(["length", "--suite", "pairs", "--data", str(path)]) == 0
+    assert command.main(["perturb", "length", "--suite", "pairs", "--data", str(path)]) == 0
     assert "length (6324b6d0d6a5) on 10 good replies of pairs" in capsys.readouterr().out
     with pytest.raises(UsageError, match="does not say which reply is the best"):
-        command.main(["length", "--suite", "steps", "--data", str(path)])
+        command.main(["perturb", "length", "--suite", "steps", "--data", str(path)])

@@ -196,7 +196,7 @@ def test_the_command_makes_lists_and_revokes(home: Path, capsys: pytest.CaptureF
         (["create", "ci"], "already"),
         (["revoke", "nobody"], "no token named"),
         (["create", "a b"], "letters"),
-        (["create"], "letters"),
+        (["create"], "required: name"),
         (["create", "x", "--expires", "soon"], "12h"),
         (["create", "x", "--rate", "0"], "positive"),
     ):
