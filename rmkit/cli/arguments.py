@@ -112,6 +112,16 @@ class Parser(argparse.ArgumentParser):
             self.error(self._unexpected(rest[0]))
         return options
 
+    def words(self) -> tuple[list[str], dict[str, list[str]]]:
+        """What may be typed: the long options (and what a positional argument may be), and the choices of options."""
+        names, choices = [], {}
+        for action in self._actions:
+            among = list(map(str, action.choices or ()))
+            long = [name for name in action.option_strings if name.startswith("--")]
+            names += long or among
+            choices |= {name: among for name in action.option_strings if among}
+        return names, choices
+
     def _unexpected(self, argument: str) -> str:
         if not argument.startswith("-"):
             return f"unexpected argument {argument!r}"

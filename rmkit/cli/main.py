@@ -21,6 +21,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
     "start": {
         "quickstart": Command("rmkit.cli.quickstart:main", "from a preference dump to a reward model and a report"),
         "doctor": Command("rmkit.cli.doctor:main", "what is installed, what is missing, how to get it"),
+        "completion": Command("rmkit.cli.completion:main", "a script that completes commands in bash or zsh"),
         "sample": Command("data_pipelines.sample:main", "write the built-in sample data, whose truth is known"),
     },
     "data": {
