@@ -8,7 +8,8 @@ upper one by `resolve`. Whatever a name stands for is imported when it is asked 
     objectives      an object of rmkit.training.objectives
     steps           a module or object with Config and step(frame, config, context) -> StepResult
     sources         a data_pipelines.sources.source.Source
-    rules           credits(suite, items, answers) -> list[Credit], a scoring rule of evaluation suites
+    rules           an evaluation.scoring.rule.Rule, or credits(suite, items, answers, kind) -> list[Credit] alone
+    forms           rows of a benchmark as items: form(rows, where) -> list[evaluation.suites.items.Item]
     dialects        an object with a fastapi `router`, mounted under /NAME; its `bare`, if any, answers POST /NAME
     front_door      what `import rmkit` offers; types and signatures for checkers stand in rmkit/__init__.pyi
     upper           what a room needs of one above it
@@ -109,6 +110,25 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "trl-unpaired": "data_pipelines.sources.trl:TRL_UNPAIRED",
         "trl": "data_pipelines.sources.trl:TRL",
         "generic": "data_pipelines.sources.generic:GENERIC",
+    },
+    "rules": {
+        "pairs": "evaluation.scoring.pairs:RULE",
+        "best_of": "evaluation.scoring.rewardbench2:BEST_OF",
+        "ties": "evaluation.scoring.rewardbench2:TIES",
+        "rmbench": "evaluation.scoring.rmbench:RULE",
+        "judgebench": "evaluation.scoring.judgebench:RULE",
+        "first_error": "evaluation.scoring.processbench:RULE",
+        "nway": "evaluation.scoring.nway:RULE",
+        "annotators": "evaluation.scoring.annotators:RULE",
+    },
+    "forms": {
+        "pairs": "evaluation.suites.forms:PAIRS",
+        "best_of": "evaluation.suites.forms:BEST_OF",
+        "rmbench": "evaluation.suites.forms:rmbench",
+        "judgebench": "evaluation.suites.forms:JUDGEBENCH",
+        "steps": "evaluation.suites.forms:STEPS",
+        "nway": "evaluation.suites.forms:NWAY",
+        "annotators": "evaluation.suites.forms:ANNOTATORS",
     },
     "front_door": {
         "RmkitError": "rmkit.errors:RmkitError",

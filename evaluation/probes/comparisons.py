@@ -1,10 +1,5 @@
-"""What the probes look at: every comparison of two replies to one prompt whose order the benchmark knows.
-
-    pairs, judgebench    candidate 0 is the better one
-    best_of, ties        every right candidate against every wrong one
-    rmbench              nine comparisons
-    nway                 every pair of replies with different gold values
-    annotators           the side that more people chose; none on a draw
+"""What the probes look at: every comparison of two replies to one prompt whose order the benchmark knows, as the
+scoring rule says (`Rule.order`).
 
 `margin` is positive where the model agrees, NaN where it gave no score.
 """
@@ -13,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
 from typing import Any
 
-from evaluation.scoring.rmbench import STYLES
+from evaluation.scoring.rule import rule_of
 from evaluation.suites.items import Answer, Item
 from evaluation.suites.suite import Suite
 from rmkit.metrics import PairAccuracy
@@ -52,7 +46,7 @@ def comparisons(suite: Suite, items: Sequence[Item], answers: Mapping[str, Answe
     for item in items:
         if item.id in answers:
             answer = answers[item.id]
-            pairs = _pairs(suite.rule_of(item.subset), item)
+            pairs = rule_of(suite, item.subset).order(item)
             results += [Compared(item, i, j, _margin(answer, i, j)) for i, j in pairs]
     return results
 
@@ -75,25 +69,3 @@ def _margin(answer: Answer, better: int, worse: int) -> float:
     if answer.p or not answer.scores:
         return answer.margin if better == 0 else -answer.margin
     return answer.scores[better] - answer.scores[worse]
-
-
-def _pairs(rule: str, item: Item) -> list[tuple[int, int]]:
-    match rule:
-        case "pairs" | "judgebench":
-            return [(0, 1)]
-        case "rmbench":
-            return list(product(range(STYLES), range(STYLES, 2 * STYLES)))
-        case "best_of" | "ties":
-            right = int(item.gold["num_correct"])
-            total = len(item.candidates.completions) if item.candidates else right
-            return list(product(range(right), range(right, total)))
-        case "nway":
-            values = item.gold["values"]
-            known = [i for i, value in enumerate(values) if value is not None]
-            decided = [(i, j) for i, j in combinations(known, 2) if values[i] != values[j]]
-            return [(i, j) if values[i] > values[j] else (j, i) for i, j in decided]
-        case "annotators":
-            votes = item.gold["votes"]
-            lead = votes.count("a") - votes.count("b")
-            return [] if lead == 0 else [(0, 1) if lead > 0 else (1, 0)]
-    return []

@@ -26,10 +26,9 @@ from evaluation.registry.leaderboard import present_only
 from evaluation.scoring.paired import differences
 from evaluation.suites.items import unscored_not_right
 from evaluation.suites.journal import RESULT, read_credits, read_result
-from evaluation.suites.suite import Suite, load_suite
+from evaluation.suites.suite import Suite, load_suite, names
 from rmkit import paths
 from rmkit.cli.display import interval
-from rmkit.errors import RmkitError
 
 LEVEL_P = 0.05
 MIN_PROMPTS = 30
@@ -102,10 +101,7 @@ def _named(stored: Stored) -> str:
 
 
 def _shipped(name: str) -> Suite | None:
-    try:
-        return load_suite(name)
-    except RmkitError:
-        return None
+    return load_suite(name) if name in names() else None  # a path in a stored result is not trusted
 
 
 def _compare(suite: Suite, ours: Stored, theirs: Stored) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from itertools import combinations
 
+from evaluation.scoring.rule import Rule, each
 from evaluation.suites.items import Answer, Credit, Item, unscored_credit
 
 
@@ -44,3 +45,13 @@ def _human(item: Item, part: str, votes: list[str]) -> list[Credit]:
         return []
     equal = sum(first == second for first, second in pairs)
     return [Credit(item.id, item.cluster, f"{item.subset}/{part}", equal, len(pairs))]
+
+
+def _order(item: Item) -> list[tuple[int, int]]:
+    """The side that more people chose; none on a draw."""
+    votes = item.gold["votes"]
+    lead = votes.count("a") - votes.count("b")
+    return [] if lead == 0 else [(0, 1) if lead > 0 else (1, 0)]
+
+
+RULE = Rule(each(credits), order=_order, compares=True)

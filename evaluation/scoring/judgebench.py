@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+from evaluation.scoring.rule import Rule, each, first_is_better
 from evaluation.suites.items import Answer, Credit, Item, unscored_credit
 
 
@@ -32,3 +33,11 @@ def credit(item: Item, answer: Answer) -> Credit:
 def decision(p_right: float) -> int:
     """+1, 0 or -1 from the probability that the right response is the better one."""
     return (p_right > 0.5) - (p_right < 0.5)
+
+
+RULE = Rule(
+    each(lambda item, answer: [credit(item, answer)]),
+    order=first_is_better,
+    compares=True,
+    chance=lambda item, answer: 0.5,
+)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from itertools import combinations
 
+from evaluation.scoring.rule import Rule, each
 from evaluation.suites.items import Answer, Credit, Item, unscored_credit
 
 
@@ -41,3 +42,13 @@ def _top(item: Item, known: list[tuple[float, float]]) -> Credit:
     favorites = [g for g, s in known if s == best_score]
     earned = favorites.count(best_gold) / len(favorites)
     return Credit(item.id, item.cluster, f"{item.subset}/top", earned, tie=len(favorites) > 1)
+
+
+def _order(item: Item) -> list[tuple[int, int]]:
+    values = item.gold["values"]
+    known = [i for i, value in enumerate(values) if value is not None]
+    decided = [(i, j) for i, j in combinations(known, 2) if values[i] != values[j]]
+    return [(i, j) if values[i] > values[j] else (j, i) for i, j in decided]
+
+
+RULE = Rule(each(credits), order=_order)

@@ -13,9 +13,13 @@ averages over both, and this is what they give on average.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from evaluation.scoring.rule import Rule, first_is_better
 from evaluation.suites.items import Answer, Credit, Item, unscored_credit
+from evaluation.suites.suite import Suite
+from rmkit.types import ModelKind
 
 TieCredit = Literal["zero", "half"]
 Unscored = Literal["zero", "chance"]
@@ -47,3 +51,14 @@ def credit(
         earned_of_all=None if of_all is None else of_all * item.share,
         possible_of_all=item.share,
     )
+
+
+def credits(suite: Suite, items: Sequence[Item], answers: Mapping[str, Answer], kind: ModelKind) -> list[Credit]:
+    """The credit of every pair, by the suite's keys."""
+    return [
+        credit(i, answers[i.id], ties=suite.ties, judge_ties=suite.judge_ties, unread=suite.judge_unscored)
+        for i in items
+    ]
+
+
+RULE = Rule(credits, order=first_is_better, compares=True, chance=lambda item, answer: 0.5)

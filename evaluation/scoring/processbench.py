@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+from evaluation.scoring.rule import Rule, each
 from evaluation.suites.items import Answer, Credit, Item, unscored_credit
 from rmkit.metrics.steps import NO_ERROR, first_error
 
@@ -30,3 +31,6 @@ def credit(item: Item, answer: Answer) -> Credit:
     else:
         return unscored_credit(item, cell)
     return Credit(item.id, item.cluster, cell, float(predicted == label))
+
+
+RULE = Rule(each(lambda item, answer: [credit(item, answer)]), steps=True)

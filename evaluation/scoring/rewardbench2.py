@@ -21,12 +21,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import NamedTuple
 
+from evaluation.scoring.rule import Rule, judged
 from evaluation.suites.items import Answer, Credit, Item, unscored_credit
 
 
-def best_of(item: Item, answer: Answer, *, judged: bool = False) -> Credit:
+def best_of(item: Item, answer: Answer, *, by_judge: bool = False) -> Credit:
     """The credit of one best-of-N item whose right answer is candidate 0; unscored where any score is missing.
 
     `p` of one number is a stored credit. Where every item counts, a judge's ratings that could be read decide among
@@ -38,7 +40,7 @@ def best_of(item: Item, answer: Answer, *, judged: bool = False) -> Credit:
     if scores and not any(map(math.isnan, scores)):
         return Credit(item.id, item.cluster, item.subset, _share(scores), tie=scores.count(max(scores)) > 1)
     lost = unscored_credit(item, item.subset)
-    some = judged and not all(map(math.isnan, scores))
+    some = by_judge and not all(map(math.isnan, scores))
     return replace(lost, earned_of_all=_share([-math.inf if math.isnan(s) else s for s in scores])) if some else lost
 
 
@@ -106,3 +108,19 @@ def _relative_margin(lesser: float, spread: float) -> float:
     if math.isnan(spread) or (spread == 0 and lesser == 0):
         return 0.0
     return math.copysign(1.0, lesser) if spread == 0 else math.tanh(lesser / spread - 1)
+
+
+def _order(item: Item) -> list[tuple[int, int]]:
+    """Every right candidate against every wrong one."""
+    right = int(item.gold["num_correct"])
+    return list(product(range(right), range(right, len(item.candidates.completions) if item.candidates else right)))
+
+
+BEST_OF = Rule(
+    lambda suite, items, answers, kind: [
+        best_of(item, answers[item.id], by_judge=judged(answers[item.id], kind)) for item in items
+    ],
+    order=_order,
+    chance=lambda item, answer: 1 / max(len(answer.scores), len(item.candidates.completions) if item.candidates else 2),
+)
+TIES = Rule(lambda suite, items, answers, kind: ties(items, answers), order=_order)

@@ -14,7 +14,9 @@ pools its two subsets. Candidates 0 to 2 are the right replies, 3 to 5 the wrong
 from __future__ import annotations
 
 import math
+from itertools import product
 
+from evaluation.scoring.rule import Rule, each
 from evaluation.suites.items import Answer, Credit, Item, unscored_credit
 
 STYLES = 3
@@ -44,3 +46,6 @@ def _comparison(item: Item, cell: str, margin: float) -> Credit:
     if math.isnan(margin):
         return unscored_credit(item, cell)
     return Credit(item.id, item.cluster, cell, float(margin > 0), tie=margin == 0)
+
+
+RULE = Rule(each(credits), order=lambda item: list(product(range(STYLES), range(STYLES, 2 * STYLES))))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
+from evaluation.scoring.rule import rule_of
 from evaluation.suites.items import Answer, Item
 from evaluation.suites.journal import Journal
 from evaluation.suites.suite import Suite
@@ -25,7 +26,6 @@ from rmkit.errors import DataError, ModelError
 from rmkit.ids import messages_json
 from rmkit.types import LOGIT_SCALES, Candidates, Comparison, Completion, RewardModel, Score, sigmoid
 
-PAIR_RULES = ("pairs", "judgebench", "annotators")
 FIRST_BATCH, BATCH_S, LARGEST_BATCH = 16, 5.0, 1024
 
 
@@ -82,7 +82,7 @@ def run(model: RewardModel, suite: Suite, items: Sequence[Item], journal: Journa
 
 
 def _compared(model: RewardModel, suite: Suite, item: Item) -> bool:
-    return not model.info.pointwise and suite.rule_of(item.subset) in PAIR_RULES
+    return not model.info.pointwise and rule_of(suite, item.subset).compares
 
 
 def _groups(model: RewardModel, items: Sequence[Item]) -> list[Group]:
@@ -168,7 +168,7 @@ def _with_predicted(model: RewardModel, items: Sequence[Item], answers: list[Ans
 
 def _answer(model: RewardModel, suite: Suite, item: Item, scores: Sequence[Score]) -> Answer:
     reasons = "; ".join(dict.fromkeys(score.unscored for score in scores if score.unscored)) or None
-    if suite.rule_of(item.subset) != "first_error":
+    if not rule_of(suite, item.subset).steps:
         return Answer(item.id, tuple(score.value for score in scores), unscored=reasons)
     steps = () if reasons else _step_probabilities(model, suite, item, scores[0])
     return Answer(item.id, steps=steps, unscored=reasons)

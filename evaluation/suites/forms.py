@@ -1,4 +1,5 @@
-"""From the rows of a benchmark file to items: the spellings of the original data sets, and rmkit's own row forms.
+"""From the rows of a benchmark file to items: the spellings of the original data sets, and rmkit's own row forms; by
+name in the group `forms` of `rmkit.plugins`.
 
     pairs       prompt, chosen, rejected (texts; prompt a text or a list of turns)
     best_of     prompt, chosen [texts], rejected [texts], num_correct           (RewardBench 2)
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.suites.items import Item
+from rmkit import plugins
 from rmkit.errors import DataError
 from rmkit.ids import content_hash, messages_json
 from rmkit.types import Candidates, Completion, Conversation, Message
@@ -26,32 +28,31 @@ from rmkit.types import Candidates, Completion, Conversation, Message
 Row = Mapping[str, Any]
 
 
+Form = Callable[[Sequence[Row], str], list[Item]]
+
+
 def read_items(form: str, rows: Iterable[Row], *, where: str) -> list[Item]:
     """The items of the rows. Raises DataError naming the row whose fields are missing or have the wrong type."""
-    readers: dict[str, Callable[[Row, str], Item]] = {
-        "pairs": _pair,
-        "best_of": _best_of,
-        "rmbench": _rmbench,
-        "judgebench": _judgebench,
-        "steps": _steps,
-        "nway": _nway,
-        "annotators": _annotators,
-    }
-    items = []
-    listed = list(rows)
-    if form == "rmbench" and listed and "chosen_style" in (listed[0].get("meta") or {}):
-        listed = _regroup_rmbench(listed, where=where)
-    if form == "rmbench":
-        listed = [with_domain(row, where) for row in listed]
-    for number, row in enumerate(listed, start=1):
-        try:
-            items.append(readers[form](row, str(row.get("id", number))))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            fields = ", ".join(row) if isinstance(row, Mapping) else repr(row)[:80]
-            raise DataError(
-                f"{where}, row {number}: not of form {form!r} ({type(error).__name__}: {error}); its fields: {fields}"
-            ) from error
-    return _unique(items)
+    read: Form = plugins.resolve("forms", form, trusted=True)
+    return _unique(read(list(rows), where))
+
+
+def each(name: str, read: Callable[[Row, str], Item]) -> Form:
+    """The form whose rows are one item each: `read` gets a row and its id, and may raise what a wrong row makes it."""
+
+    def form(rows: Sequence[Row], where: str) -> list[Item]:
+        items = []
+        for number, row in enumerate(rows, start=1):
+            try:
+                items.append(read(row, str(row.get("id", number))))
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+                fields, why = ", ".join(row) if isinstance(row, Mapping) else repr(row)[:80], type(error).__name__
+                raise DataError(
+                    f"{where}, row {number}: not of form {name!r} ({why}: {error}); its fields: {fields}"
+                ) from error
+        return items
+
+    return form
 
 
 def conversation(prompt: Any) -> Conversation:
@@ -215,3 +216,18 @@ def _unique(items: list[Item]) -> list[Item]:
         repeated = f"{item.id}#{seen[item.id]}" if seen[item.id] > 1 else item.id
         results.append(Item(repeated, item.subset, item.cluster, item.gold, item.candidates))
     return results
+
+
+def rmbench(rows: Sequence[Row], where: str) -> list[Item]:
+    """RM-Bench's rows, its nine rows a prompt put together first."""
+    if rows and "chosen_style" in (rows[0].get("meta") or {}):
+        rows = _regroup_rmbench(rows, where=where)
+    return each("rmbench", _rmbench)([with_domain(row, where) for row in rows], where)
+
+
+PAIRS = each("pairs", _pair)
+BEST_OF = each("best_of", _best_of)
+JUDGEBENCH = each("judgebench", _judgebench)
+STEPS = each("steps", _steps)
+NWAY = each("nway", _nway)
+ANNOTATORS = each("annotators", _annotators)

@@ -1,7 +1,8 @@
 """A suite: what a benchmark consists of, how it is scored, and how its totals are made, read from one TOML.
 
     name, title, paper, license, note
-    rule, form          how answers are scored (evaluation.scoring) and how rows become items (suites.forms)
+    rule, form          how answers are scored (evaluation.scoring) and how rows become items (suites.forms): names of
+                        the groups `rules` and `forms` of rmkit.plugins, or "module:object"
     ties, judge_ties    what a tie earns in pairs: "zero" or "half"
     unscored, judge_unscored
                         what an item that a model (a judge) could not score earns in the number over all items: "zero",
@@ -32,12 +33,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from rmkit import plugins
 from rmkit.config import build, read_toml
 from rmkit.errors import ConfigError, UsageError
 from rmkit.ids import canonical_json, digest
 
-RULES = ("pairs", "best_of", "ties", "rmbench", "judgebench", "first_error", "nway", "annotators")
-FORMS = ("pairs", "best_of", "rmbench", "judgebench", "steps", "nway", "annotators")
 How = Literal["mean", "sum", "harmonic", "pool"]
 HOWS: tuple[How, ...] = ("mean", "sum", "harmonic", "pool")
 
@@ -163,14 +163,21 @@ def _measure(entry: Mapping[str, Any], *, where: str) -> Measure:
     return Measure(entry["name"], inputs[0], weights, bool(entry.get("headline", False)))
 
 
+def _plugin(group: str, name: str, *, where: str) -> Any:
+    """What the suite names; its file is the user's own, so "module:object" is allowed."""
+    try:
+        return plugins.resolve(group, name, trusted=True)
+    except UsageError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
 def _check(suite: Suite, *, where: str) -> None:
     for rule in (suite.rule, *(subset.rule for subset in suite.subsets if subset.rule)):
-        if rule not in RULES:
-            raise ConfigError(f"{where}: unknown rule {rule!r}; one of: {', '.join(RULES)}")
-    if "chance" in (suite.unscored, suite.judge_unscored) and suite.rule not in ("pairs", "judgebench", "best_of"):
+        _plugin("rules", rule, where=where)
+    chance = getattr(_plugin("rules", suite.rule, where=where), "chance", None)
+    if "chance" in (suite.unscored, suite.judge_unscored) and chance is None:
         raise ConfigError(f"{where}: unscored = 'chance' needs candidates to draw from; rule {suite.rule!r} has none")
-    if suite.form not in FORMS:
-        raise ConfigError(f"{where}: unknown form {suite.form!r}; one of: {', '.join(FORMS)}")
+    _plugin("forms", suite.form, where=where)
     if not suite.measures:
         raise ConfigError(f"{where}: no [[measure]]; add one, e.g. name = 'overall', pool = ['*']")
     if not suite.open and not suite.subsets:

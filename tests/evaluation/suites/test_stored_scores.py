@@ -13,7 +13,8 @@ import pytest
 
 from evaluation.front import evaluate
 from evaluation.suites.command import main
-from evaluation.suites.suite import FORMS, RULES, Suite, load_suite
+from evaluation.suites.suite import Suite, load_suite
+from rmkit import plugins
 from rmkit.errors import DataError, UsageError
 
 
@@ -416,7 +417,7 @@ EXAMPLES = re.findall(r"read by `--suite ([\w-]+)`(?:(?!```).)*?```json\n(.*?)``
 
 def test_the_page_shows_a_stored_form_for_every_rule() -> None:
     rules = {load_suite(suite).rule for suite, _ in EXAMPLES}
-    assert rules == set(RULES) - {"ties"}  # a rule of one subset
+    assert rules == set(plugins.names("rules")) - {"ties"}  # a rule of one subset
     assert len(EXAMPLES) == PAGE.count("```json")
 
 
@@ -443,5 +444,5 @@ def test_the_suite_of_the_page_is_a_suite_that_names_every_key(tmp_path: Path) -
     keys = set(Suite.__dataclass_fields__) - {"subsets", "measures", "source"}
     assert keys - set(suite.source) == {"hub_split", "hub_config"}  # named in a comment
     assert {"hub_split", "hub_config"} <= set(re.findall(r"\w+", text))
-    assert all(f"`{form}`" in PAGE for form in FORMS)
-    assert all(f"`{rule}`" in PAGE for rule in RULES)
+    assert all(f"`{form}`" in PAGE for form in plugins.names("forms"))
+    assert all(f"`{rule}`" in PAGE for rule in plugins.names("rules"))
