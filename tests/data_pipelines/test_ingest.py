@@ -92,8 +92,8 @@ def test_where_a_file_comes_from_is_recorded(home: Path, tmp_path: Path) -> None
     ingest(path, origin=Origin(license="CC-BY-4.0", revision="r2"))
     columns = "license, url, revision, pii, is_benchmark, text_origin, length(file_sha256)"
     assert asked(f"SELECT {columns} FROM source") == [("CC-BY-4.0", "https://x.org", "r2", "none", True, "unknown", 64)]
-    (tmp_path / "bench_x.jsonl.source.toml").write_text('license = "MIT"\n')
-    with pytest.raises(ConfigError, match=r"bench_x.jsonl.source.toml: unknown key 'license'; did you mean 'license'"):
+    (tmp_path / "bench_x.jsonl.source.toml").write_text('licence = "MIT"\n')
+    with pytest.raises(ConfigError, match=r"bench_x.jsonl.source.toml: unknown key 'licence'; did you mean 'license'"):
         ingest(path)
 
 
@@ -214,7 +214,7 @@ def test_a_forced_format_is_obeyed(home: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "pairs.jsonl", PAIRS)
     with pytest.raises(DataError, match=r"nothing usable in 6 rows \(missing field history|missing field labels"):
         ingest(path, reading=Reading(format="shp"))
-    with pytest.raises(UsageError, match="no format 'nope'"):
+    with pytest.raises(UsageError, match="no source 'nope'"):
         ingest(path, reading=Reading(format="nope"))
 
 

@@ -141,7 +141,7 @@ def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
 
 def test_a_directory_in_the_ledgers_place(path: Path) -> None:
     path.mkdir()
-    with pytest.raises(StoreError, match=f"cannot open the ledger {path}: unable to open database file"):
+    with pytest.raises(StoreError, match=f"cannot open the ledger: {path} is not a file"):
         open_ledger(path)
 
 

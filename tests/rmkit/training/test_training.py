@@ -75,7 +75,7 @@ def sample(n: int, *, seed: int = 0) -> list[dict[str, Any]]:
 def export(folder: Path, rows: list[dict[str, Any]]) -> Path:
     folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLE_SCHEMA), folder / "rows.parquet")
-    manifest = {"files": {"rows.parquet": "-"}, "ref": "yes@v1", "digest": "d" * 64}
+    manifest = {"files": {"rows.parquet": {}}, "ref": "yes@v1", "digest": "d" * 64}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
