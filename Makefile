@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 PIP_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
 
-.PHONY: quickstart test lint check slow postgres clean
+.PHONY: quickstart test lint check slow docs postgres clean
 
 quickstart: $(VENV)/.run-ready
 	$(BIN)/rmkit quickstart
@@ -24,6 +24,10 @@ lint: $(VENV)/.test-ready
 	$(BIN)/mypy
 
 check: lint test
+
+docs: $(VENV)/.docs-ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file .mkdocs.yml
+	@echo "open dist/docs/index.html"
 
 # torch comes first and pinned: left to a resolver, its newest build brings gigabytes of CUDA libraries.
 $(VENV)/.torch-ready: constraints.txt
@@ -43,6 +47,11 @@ $(VENV)/.test-ready: $(VENV)/.torch-ready pyproject.toml
 	$(PIP) -c constraints.txt -e '.[all,dev]'
 	touch $@ $(VENV)/.run-ready
 
+$(VENV)/.docs-ready: constraints.txt pyproject.toml
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(PIP) -c constraints.txt -e '.[docs]'
+	touch $@
+
 # The ledger's tests run against a real PostgreSQL, which pip cannot install. Where apt-get cannot either, they run on
 # SQLite alone and say so; RMKIT_REQUIRE_POSTGRES=1 makes that a failure.
 postgres:
@@ -52,4 +61,4 @@ postgres:
 	  || echo "WARNING: no PostgreSQL here and apt-get could not install it: the ledger is tested on SQLite alone" >&2; }
 
 clean:
-	rm -rf $(VENV) .rmkit .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) dist .rmkit .pytest_cache .mypy_cache .ruff_cache
