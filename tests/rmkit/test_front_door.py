@@ -206,6 +206,17 @@ def test_train_from_rows_then_load_and_score(home: Path, tmp_path: Path) -> None
         rmkit.train("lexcal", pairs())
 
 
+def test_evaluate_and_compare_take_objects_and_rows(home: Path) -> None:
+    rows = [row | {"chosen": "certainly " * 9 + row["chosen"]} for row in pairs(60)]
+    result = rmkit.compare([Steered(name="longer"), "length"], data=rows, split="all")
+    longer, length = (one.measures["overall"] for one in result.models)
+    assert (longer.numerator, longer.denominator, length.percent) == (60, 60, 100.0)
+    assert [one.difference for one in result.comparisons[0].differences] == [0.0, 0.0]
+    assert json.loads(json.dumps(result.as_json()))["models"][0]["name"] == "longer"
+    with pytest.raises(UsageError, match="the same model twice"):
+        rmkit.evaluate(["length", "length"], data=rows, split="all")
+
+
 def test_serve_app_takes_objects_and_names(home: Path) -> None:
     body = {"items": [{"prompt": "Hi", "completions": ["abc", "abcde"]}]}
     with local_client(rmkit.serve_app([Steered(), "length"])) as client:
@@ -231,19 +242,21 @@ USER_SCRIPT = """
     item: rmkit.Candidates = rmkit.candidates("Why?", ["Because.", "So."])
     values: list[float] = [score.value for score in model.score([item])[0]]
     version: str = rmkit.run_recipe("clean", "hh").version
+    percent: float = rmkit.evaluate(model, data=data).models[0].measures["overall"].percent
+    points = [one.difference for one in rmkit.compare([model, "length"], data="hh@v2").comparisons[0].differences]
     verdicts = [verdict.p_first for verdict in rmkit.judge("judge.toml", "hh", dry_run=True).verdicts]
     app = rmkit.serve_app({"hh": model, "length": "length"}, token="a")
     try:
         rmkit.ingest([{"prompt": "a", "chosen": "b", "rejected": "c"}], name="x")
     except rmkit.RmkitError as error:
-        print(error, rows, values, version, verdicts, app)
+        print(error, rows, values, version, percent, points, verdicts, app)
 """
 
 
 @pytest.mark.slow
 def test_a_users_script_is_strictly_typed_against_the_wheel(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
-    build = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--quiet"]
+    build = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet"]
     subprocess.run([*build, "--target", str(tmp_path / "site"), str(ROOT)], check=True)
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(USER_SCRIPT))
