@@ -21,6 +21,14 @@ from rmkit.errors import ConfigError, RmkitError, UsageError, unknown
 
 Config = TypeVar("Config")
 
+# Keys as files of former days spell them; what is written anew has today's.
+FORMER_NAMES = {
+    "normalisation": "normalization",
+    "normalisation_facts": "normalization_facts",
+    "max_tokens": "max_length",
+    "epochs": "num_train_epochs",
+}
+
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The TOML file's table. Raises ConfigError where it is absent or malformed."""
@@ -89,6 +97,22 @@ def build(cls: type[Config], values: Mapping[str, Any], *, where: str) -> Config
     if missing:
         raise ConfigError(f"{where}: missing {', '.join(missing)}")
     return typing.cast(Config, cls(**checked))
+
+
+def build_stored(cls: type[Config], values: Mapping[str, Any], *, where: str) -> Config:
+    """`build` for values that rmkit itself wrote into an artifact, perhaps under a name that the field had before."""
+    return build(cls, current_names(cls, values), where=where)
+
+
+def current_names(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with former names of the fields of `cls` replaced by today's."""
+    fields = {field.name for field in dataclasses.fields(cls)}
+
+    def current(key: str) -> str:
+        renamed = FORMER_NAMES.get(key)
+        return renamed if key not in fields and renamed in fields and renamed not in values else key
+
+    return {current(key): value for key, value in values.items()}
 
 
 def assignments(inputs: Iterable[str]) -> dict[str, Any]:

@@ -50,6 +50,7 @@ def messages_json(conversation: Iterable[Message]) -> str:
 def _as_mapping(message: Message) -> dict[str, Any]:
     optional = {
         "name": message.name,
+        "reasoning": message.reasoning,
         "tool_call_id": message.tool_call_id,
         "tool_calls": [dict(call) for call in message.tool_calls],
     }
@@ -71,6 +72,7 @@ def _as_message(item: Mapping[str, Any]) -> Message:
         name=item.get("name"),
         tool_calls=tuple(item.get("tool_calls") or ()),
         tool_call_id=item.get("tool_call_id"),
+        reasoning=item.get("reasoning"),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -22,13 +22,15 @@ ROLES = ("system", "user", "assistant", "tool")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. `tool_calls` holds JSON-ready mappings exactly as the chat template expects them."""
+    """One turn. `tool_calls` holds JSON-ready mappings exactly as the chat template expects them; `reasoning` is what a
+    model thought before it spoke, where its author keeps that apart from `content`."""
 
     role: str
     content: str
     name: str | None = None
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     tool_call_id: str | None = None
+    reasoning: str | None = None
 
 
 Conversation = tuple[Message, ...]
@@ -53,14 +55,25 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """A prompt and its N >= 1 completions: the only input of a reward model."""
+    """A prompt and its N >= 1 completions: the only input of a reward model.
+
+    What else a row says of its prompt is empty where it says nothing: `tools` are the schemas of the tools that the
+    policy could call, `reference` is the right answer, `rubric` lists criteria; mappings are JSON-ready.
+    """
 
     prompt: Conversation
     completions: tuple[Completion, ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+    reference: str | None = None
+    rubric: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.completions:
             raise ValueError("Candidates needs at least one completion, got none")
+
+    def of(self, *completions: Completion) -> Candidates:
+        """The same prompt, with all that belongs to it, and these completions."""
+        return replace(self, completions=completions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +189,7 @@ def score_by_comparison(
     A completion none of whose comparisons succeeded is unscored, as is a sole completion. Group-relative.
     """
     pairs = [
-        Candidates(item.prompt, (item.completions[i], item.completions[j]))
+        item.of(item.completions[i], item.completions[j])
         for item in batch
         for i in range(len(item.completions))
         for j in range(i + 1, len(item.completions))

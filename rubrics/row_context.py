@@ -10,7 +10,7 @@ from rmkit.judge import Context
 from rubrics.criteria import parse_rubric
 from rubrics.validate import rubric_text
 
-REFERENCES = ("reference", "reference_answer")  # in a row's meta
+REFERENCES = ("reference", "reference_answer")  # in the meta of a row that has none of its own
 
 
 def context_of(row: Mapping[str, Any], *, rubric: str = "") -> Context:
@@ -20,5 +20,6 @@ def context_of(row: Mapping[str, Any], *, rubric: str = "") -> Context:
     """
     own = rubric_text(parse_rubric(json.loads(row["rubric"]))) if row["rubric"] and not rubric else ""
     meta = json.loads(row["meta"] or "{}")
-    reference = next((text for name in REFERENCES if isinstance(text := meta.get(name), str) and text.strip()), "")
+    texts = [row.get("reference"), *(meta.get(name) for name in REFERENCES)]
+    reference = next((text for text in texts if isinstance(text, str) and text.strip()), "")
     return Context(rubric=rubric or own, reference=reference)

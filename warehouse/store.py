@@ -17,7 +17,7 @@ import duckdb
 
 from rmkit.errors import BusyError, StoreError
 from rmkit.paths import warehouse_path
-from warehouse.migrate import check_version, migrate
+from warehouse.migrate import check_version, migrate, migrations
 
 STORAGE_VERSION = "v1.5.0"
 # What DuckDB raises where a disk is full: while writing, at the commit, after a failed checkpoint, for spilled data.
@@ -30,6 +30,7 @@ def open_warehouse(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection to the warehouse at `path` (default `$RMKIT_HOME/warehouse.duckdb`), migrated, closed at the end.
 
+    A file of an earlier schema is migrated first, by a reader too: no query could read it otherwise.
     Raises BusyError when another process (or another thread, in the other mode) holds it for longer than `wait_s`,
     StoreError when it is absent (read_only), not a DuckDB file, from a newer rmkit, or cannot be written.
     """
@@ -38,12 +39,18 @@ def open_warehouse(
         raise StoreError(f"no warehouse at {path}; bring data in with: rmkit ingest FILE (or set RMKIT_HOME)")
     connection = _connect(path, read_only=read_only, wait_s=wait_s)
     try:
-        connection.execute("SET TimeZone = 'UTC'")
         if read_only:
-            if not check_version(connection, path):  # its first writer was killed before it was done
+            applied = check_version(connection, path)
+            if not applied:  # its first writer was killed before it was done
                 raise StoreError(f"{path} holds no data yet; bring some in with: rmkit ingest FILE (or set RMKIT_HOME)")
+            if applied < migrations()[-1].number:
+                connection.close()
+                with open_warehouse(path, wait_s=wait_s):
+                    pass
+                connection = _connect(path, read_only=True, wait_s=wait_s)
         else:
             migrate(connection, path)
+        connection.execute("SET TimeZone = 'UTC'")
         yield connection
     except DISK_ERRORS as error:
         raise StoreError(f"{path}: {_first_line(error)}; free disk space or check permissions, then repeat") from error

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rmkit.errors import DataError
-from rmkit.ids import assistant_message, messages_json, user_message
+from rmkit.ids import assistant_message, canonical_json, messages_json, user_message
 from rmkit.types import ROLES, Message
 
 Row = Mapping[str, Any]
@@ -166,6 +166,8 @@ def unit(
     kind: str | None = None,
     row_id: Any = None,
     rubric: str | None = None,
+    tools: Sequence[Mapping[str, Any]] = (),
+    reference: str | None = None,
     subset: Any = None,
     split: Any = None,
     license: Any = None,
@@ -185,6 +187,8 @@ def unit(
         "responses": list(responses),
         "judgments": list(judgments),
         "rubric": rubric,
+        "tools": canonical_json(list(tools)) if tools else None,
+        "reference": reference or None,
         "subset": None if subset is None else str(subset),
         "split": split_name(split),
         "license": license if isinstance(license, str) and license else None,

@@ -111,7 +111,8 @@ def _rewrite(row: dict[str, Any], texts: Mapping[str, tuple[str, set[str]]]) -> 
     prompt, *responses = (texts[text][0] if text in texts else text for text in old)
     order = sorted(range(len(responses)), key=lambda at: content_hash(responses[at]))
     responses = [responses[at] for at in order]
-    unit = unit_hash(row["kind"], prompt, responses=responses, step_ends=row["step_ends"], rubric=row["rubric"])
+    facts = {name: row[name] for name in ("rubric", "tools", "reference")}
+    unit = unit_hash(row["kind"], prompt, responses=responses, **facts)
     new = {"unit": unit, "prompt": prompt, "responses": None if row["responses"] is None else responses}
     rules = set().union(*(texts[text][1] for text in old if text in texts))
     before = row["parent_order"] or list(range(len(order)))

@@ -138,7 +138,7 @@ def _steps(examples: list[Example]) -> tuple[list[Item], Mapping[str, int]]:
     """Solutions whose steps are labeled up to the first wrong one (a label below a half), or all right."""
     items, left_out = [], Counter[str]()
     for example in examples:
-        labels, ends = example.row["step_labels"] or [], example.row["step_ends"] or []
+        labels, ends = example.row["step_labels"] or [], example.steps
         wrong = next((i for i, label in enumerate(labels) if label is not None and label < 0.5), None)
         before = labels[:wrong] if wrong is not None else labels
         if len(example.row["responses"] or []) != 1 or not labels or len(labels) != len(ends):

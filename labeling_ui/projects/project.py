@@ -141,7 +141,7 @@ def _unfit(row: Mapping[str, Any], task: TaskDefinition) -> str | None:
             return "not a pair"
         case "ranking" if n < 2:
             return "fewer than two responses"
-        case "steps" if not row["step_ends"]:
+        case "steps" if n != 1 or not row["step_ends"]:
             return "not split into steps"
         case "rubric_review" if not row["rubric"]:
             return "no rubric"
@@ -157,8 +157,9 @@ def _first_response(row: Mapping[str, Any]) -> Any:
 
 
 def _item(row: Mapping[str, Any], answer: Mapping[str, Any] | None) -> dict[str, Any]:
-    names = ("unit", "kind", "prompt", "responses", "step_ends", "rubric")
-    return {name: row[name] for name in names} | {"gold": json.dumps(answer) if answer else None}
+    names = ("unit", "kind", "prompt", "responses", "rubric")
+    ends = row["step_ends"][0] if row["step_ends"] and len(row["responses"]) == 1 else None
+    return {name: row[name] for name in names} | {"step_ends": ends, "gold": json.dumps(answer) if answer else None}
 
 
 def _evidence(evidence: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,14 +8,18 @@ order of their content hashes, so their position says nothing about which is bet
     ranks        [N] 0 is best, equal ranks are ties, null is unranked
     margin       strength of the preference on the source's own scale, null where none was given
     scores       ratings: (response, aspect, value), on the source's own scale
-    step_labels  [S] 1 right, 0 wrong, fractions allowed, null after the first error where labels end
+    step_labels  [S] steps of the one response that has step ends: 1 right, 0 wrong, fractions allowed, null after the
+                 first error where labels end
 
-Columns that do not apply are null. `n_votes` counts the judgments behind the label, `method` says how it was derived.
+`step_ends` has one list for each response (character offsets into its text, exclusive, ascending; empty where it is not
+split), null where no response is split. `rubric`, `tools` and `reference` belong to the prompt. Columns that do not
+apply are null. `n_votes` counts the judgments behind the label, `method` says how it was derived.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +40,7 @@ SCORE_STRUCT = pa.struct([("response", pa.int32()), ("aspect", pa.string()), ("v
 EXAMPLE_SCHEMA = pa.schema(
     [
         ("id", pa.string()),  # content hash of unit and label
-        ("unit", pa.string()),  # content hash of kind, prompt, responses
+        ("unit", pa.string()),  # content hash of kind, prompt, responses and what else was judged
         ("kind", pa.string()),
         ("source", pa.string()),
         ("subset", pa.string()),
@@ -44,8 +48,10 @@ EXAMPLE_SCHEMA = pa.schema(
         ("prompt", pa.string()),
         ("responses", pa.list_(pa.string())),
         ("generators", pa.list_(pa.string())),
-        ("step_ends", pa.list_(pa.int32())),
-        ("rubric", pa.string()),
+        ("step_ends", pa.list_(pa.list_(pa.int32()))),
+        ("rubric", pa.string()),  # canonical JSON list of criteria
+        ("tools", pa.string()),  # canonical JSON list of tool schemas
+        ("reference", pa.string()),  # the right answer
         ("p", pa.list_(pa.float64())),
         ("ranks", pa.list_(pa.int32())),
         ("margin", pa.float64()),
@@ -61,6 +67,7 @@ EXAMPLE_SCHEMA = pa.schema(
 )
 
 MANIFEST = "manifest.json"
+_NEWER = {"tools", "reference"}  # columns that earlier exports lack
 
 
 @dataclass(frozen=True)
@@ -79,14 +86,45 @@ class Example:
         if not self.row["responses"]:
             raise DataError(f"example {self.id} has no response to score")
         sources = self.row["generators"] or [None] * len(self.row["responses"])
-        ends = tuple(self.row["step_ends"] or ())
+        ends = self.row["step_ends"] or [()] * len(self.row["responses"])
         return Candidates(
             parse_messages(self.row["prompt"]),
             tuple(
-                Completion(parse_messages(text), source, ends)
-                for text, source in zip(self.row["responses"], sources, strict=True)
+                Completion(parse_messages(text), source, tuple(own))
+                for text, source, own in zip(self.row["responses"], sources, ends, strict=True)
             ),
+            **prompt_facts(self.row),
         )
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Step ends of the one response that is split into steps, to which `step_labels` belong; empty without one."""
+        split = [ends for ends in self.row["step_ends"] or () if ends]
+        return tuple(split[0]) if len(split) == 1 else ()
+
+
+def prompt_facts(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of Candidates beside prompt and completions, from a row's `tools`, `reference` and `rubric`.
+
+    Lists may be JSON text; a plain text as rubric is its only criterion. Raises DataError for anything else.
+    """
+    result: dict[str, Any] = {name: _objects(name, row[name]) for name in ("tools", "rubric") if row.get(name)}
+    if (reference := row.get("reference")) is not None:
+        if isinstance(reference, bool) or not isinstance(reference, str | int | float):
+            raise DataError(f"reference must be a text or a number, got {type(reference).__name__}")
+        result["reference"] = str(reference)
+    return result
+
+
+def _objects(name: str, value: Any) -> tuple[Mapping[str, Any], ...]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            value = [{"criterion": value}] if name == "rubric" else value
+    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+        raise DataError(f"{name} must be a list of objects")
+    return tuple(value)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -107,10 +145,28 @@ def read_table(folder: Path, *, split: str | None = None) -> pa.Table:
     names = sorted(read_manifest(folder)["files"])
     try:
         tables = [pq.read_table(folder / name) for name in names if name.endswith(".parquet")]
-        table = pa.concat_tables(tables).select(EXAMPLE_SCHEMA.names).cast(EXAMPLE_SCHEMA)
+        table = pa.concat_tables(as_examples(one).select(EXAMPLE_SCHEMA.names).cast(EXAMPLE_SCHEMA) for one in tables)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DataError(f"{folder} cannot be read as rows: {error}; export the version again") from error
     return table if split is None else table.filter(pa.compute.equal(table["split"], split))
+
+
+def holds_examples(names: Collection[str]) -> bool:
+    """Whether a table of these columns is an export's, of this schema or of an earlier one."""
+    return set(EXAMPLE_SCHEMA.names) - _NEWER <= set(names)
+
+
+def as_examples(table: pa.Table) -> pa.Table:
+    """An export's table with what exports of earlier schemas lack: there a row has one list of step ends, that of its
+    only response, and nothing beside the rubric."""
+    for name in sorted(_NEWER - set(table.column_names)):
+        table = table.append_column(name, pa.nulls(len(table), EXAMPLE_SCHEMA.field(name).type))
+    at = table.schema.get_field_index("step_ends")
+    kind = table.schema.field(at).type
+    if pa.types.is_list(kind) and pa.types.is_integer(kind.value_type):
+        ends = [[one] if one else None for one in table["step_ends"].to_pylist()]
+        table = table.set_column(at, "step_ends", pa.array(ends, pa.list_(kind)))
+    return table
 
 
 def read_examples(folder: Path, *, split: str | None = None) -> Iterator[Example]:

@@ -9,7 +9,8 @@
                     response_a and response_b       in this order
                     steps                           texts of one response's steps, joined by blank lines
                 or, without `prompt`, `messages`: a conversation that ends with the response's assistant turn
-                `id` names the row, its line number where there is none
+                `id` names the row, its line number where there is none; `tools`, `rubric` (lists of objects) and
+                `reference` (the right answer) belong to the prompt
 
 A row that cannot be read is an item with a fault, in its place: nothing is dropped.
 """
@@ -21,11 +22,11 @@ import itertools
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rmkit.data.example import EXAMPLE_SCHEMA, MANIFEST, Example, read_manifest
+from rmkit.data.example import MANIFEST, Example, as_examples, holds_examples, prompt_facts, read_manifest
 from rmkit.data.export_folder import dataset_of, export_folder
 from rmkit.data.parquet import MAX_ROW_BYTES, OVER_LIMIT, bounded_tables
 from rmkit.errors import DataError, UsageError
@@ -100,7 +101,9 @@ def _parquet(files: Sequence[Path], *, split: str | None = None) -> Iterator[Sco
                 number += 1
                 yield ScoreRow(str(number), None, OVER_LIMIT.format(MAX_ROW_BYTES / (1 << 20)))
                 continue
-            exported = set(EXAMPLE_SCHEMA.names) <= set(table.column_names)
+            exported = holds_examples(table.column_names)
+            if exported:
+                table = as_examples(table)
             for row in itertools.chain.from_iterable(part.to_pylist() for part in table.to_batches(max_chunksize=256)):
                 number += 1
                 if split is None or row.get("split") == split:
@@ -152,11 +155,11 @@ def _exported(row: Mapping[str, Any]) -> Candidates:
 def candidates_of(row: Mapping[str, Any]) -> Candidates:
     """The model's input in a row of one of the forms above. Raises DataError saying what is missing."""
     if row.get("prompt") is None and row.get("messages"):
-        return _conversation(_messages(row["messages"]))
+        return replace(_conversation(_messages(row["messages"])), **prompt_facts(row))
     if row.get("prompt") is None:
         raise DataError("no prompt")
     prompt = (Message("user", row["prompt"]),) if isinstance(row["prompt"], str) else _messages(row["prompt"])
-    return Candidates(prompt, tuple(_completions(row)))
+    return Candidates(prompt, tuple(_completions(row)), **prompt_facts(row))
 
 
 def _completions(row: Mapping[str, Any]) -> list[Completion]:

@@ -189,7 +189,7 @@ def step_labels(example: Example) -> tuple[float, ...] | str:
     labels = example.row["step_labels"] or []
     if not any(label is not None for label in labels):
         return f"no step labels (kind {example.row['kind']})"
-    if len(example.row["responses"] or []) != 1 or len(labels) != len(example.row["step_ends"] or []):
+    if len(example.row["responses"] or []) != 1 or len(labels) != len(example.steps):
         return "not one response with one label a step"
     return tuple(math.nan if label is None else float(label) for label in labels)
 

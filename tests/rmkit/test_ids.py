@@ -33,6 +33,14 @@ def test_keys_are_sorted_and_absent_fields_left_out() -> None:
     assert parse_messages(messages_json(turns)) == turns
 
 
+def test_reasoning_is_kept_and_a_turn_without_it_keeps_its_hash() -> None:
+    turns = (Message("assistant", "4", reasoning="2 + 2"), Message("assistant", "4", reasoning=""))
+    assert messages_json(turns) == (
+        '[{"content":"4","reasoning":"2 + 2","role":"assistant"},{"content":"4","role":"assistant"}]'
+    )
+    assert [turn.reasoning for turn in parse_messages(messages_json(turns))] == ["2 + 2", None]
+
+
 def test_escaped_backslashes_are_not_taken_for_escapes() -> None:
     assert canonical_json("\x1f \\u001f") == '"\\u001F \\\\u001f"'
 

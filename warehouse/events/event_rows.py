@@ -93,7 +93,7 @@ def _units(connection: duckdb.DuckDBPyConnection, hashes: set[str]) -> dict[str,
     try:
         rows = run(
             connection,
-            "SELECT replace(u.h::VARCHAR, '-', ''), unit_id, len(resp_ids), len(step_ends), "
+            "SELECT replace(u.h::VARCHAR, '-', ''), unit_id, len(resp_ids), len(flatten(step_ends)), "
             "coalesce(p.h IS NOT NULL AND p.messages IS NULL OR list_has_any(resp_ids, "
             "(SELECT list(resp_id) FROM response WHERE messages IS NULL)), false) "
             "FROM unit u LEFT JOIN prompt p USING (prompt_id) WHERE u.h IN (SELECT hex::UUID FROM wanted)",

@@ -6,7 +6,7 @@ work). All positions are in the unit's stored order of responses. Keys of kinds 
 
     unit             32 hex digits: the unit's content hash (required)
     rater            who judged; default: the event's actor
-    rater_kind       human (default) | llm | verifier | rm | constructed
+    rater_kind       human (default) | llm | verifier | rm | constructed | unknown
     ranks            [N] 0 best, equal ranks tie, null unranked
     shown_order      [N] positions in the order in which the rater saw them
     strength         on the task's own scale
@@ -50,6 +50,7 @@ class Turn(_Strict):
     name: str | None = None
     tool_calls: list[dict[str, Any]] = []
     tool_call_id: str | None = None
+    reasoning: str | None = None
 
 
 class Rating(_Strict):
@@ -61,7 +62,7 @@ class Rating(_Strict):
 class _Judged(_Strict):
     unit: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     rater: Annotated[str, Field(min_length=1)] | None = None
-    rater_kind: Literal["human", "llm", "verifier", "rm", "constructed"] = "human"
+    rater_kind: Literal["human", "llm", "verifier", "rm", "constructed", "unknown"] = "human"
     rationale: str | None = None
     extra: dict[str, Any] | None = None
 

@@ -51,9 +51,10 @@ def _texts(unit: Mapping[str, Any], full: bool) -> Iterator[str]:
     for response in unit["responses"]:
         yield f"  response {response['number']} {response['id']}, {_writers(response['writers'])}"
         yield from _indented(transcript(response["messages"]), full)
-    if unit["rubric"]:
-        yield "  rubric"
-        yield from _indented(unit["rubric"], full)
+    for name in ("rubric", "tools", "reference"):
+        if unit[name]:
+            yield f"  {name}"
+            yield from _indented(unit[name], full)
 
 
 def _indented(text: str, full: bool) -> Iterator[str]:
@@ -75,7 +76,15 @@ def _source(source: Mapping[str, Any]) -> str:
     parts = [f"{source['source']} line {source['line']}", f"row {source['row']}" if source["row"] else "no row id"]
     parts += [f"{key} {source[key]}" for key in ("subset", "split", "revision", "url") if source[key]]
     parts += [f"license {source['license']}", f"file sha256 {source['sha256'][:12]}"]
+    parts += [_scale(scale) for scale in source["scales"]]
     return ", ".join([*parts, *(["benchmark: never train on it"] if source["is_benchmark"] else [])])
+
+
+def _scale(scale: Mapping[str, Any]) -> str:
+    ends = [scale[end] for end in (("low", "high") if scale["higher_is_better"] else ("high", "low"))]
+    worst, best = ("open" if end is None else f"{end:g}" for end in ends)
+    levels = f" ({', '.join(scale['levels'])})" if scale["levels"] else ""
+    return f"{scale['aspect'] or 'strength'} from {worst} to {best}{levels}"
 
 
 def _judgments(unit: Mapping[str, Any], several: bool, full: bool) -> Iterator[str]:
@@ -85,6 +94,7 @@ def _judgments(unit: Mapping[str, Any], several: bool, full: bool) -> Iterator[s
         parts = [when, f"{one['rater']} ({one['rater_kind']})", verdict(one)]
         parts += [f"shown in order {_joined(one['shown_order'])}" if one["shown_order"] else "screen order unknown"]
         parts += [f"{key} {one[key]:g}" for key in ("strength", "confidence", "propensity") if one[key] is not None]
+        parts += [f"in {' and '.join(one['sources'])}"] if one["sources"] else []
         parts += ["saw a suggestion"] if one["suggestion_seen"] else []
         parts += [f"after {one['active_ms'] / 1000:.1f} s"] if one["active_ms"] is not None else []
         yield about + ", ".join(parts)

@@ -59,8 +59,9 @@ def lineage(connection: duckdb.DuckDBPyConnection, unit_id: int) -> list[int]:
 def _unit(connection: duckdb.DuckDBPyConnection, unit_id: int) -> dict[str, Any]:
     unit = _rows(
         connection,
-        f"SELECT {_HEX.format('u.h')} AS unit, u.kind, u.resp_ids, u.step_ends, {_HEX.format('parent.h')} AS "
-        f"rewritten_from, {_HEX.format('p.h')} AS prompt_hash, p.messages AS prompt, p.family_id AS family, "
+        f"SELECT {_HEX.format('u.h')} AS unit, u.kind, u.resp_ids, u.step_ends, u.tools, u.reference, "
+        f"{_HEX.format('parent.h')} AS rewritten_from, {_HEX.format('p.h')} AS prompt_hash, "
+        "p.messages AS prompt, p.family_id AS family, "
         "rubric.criteria AS rubric FROM unit u JOIN prompt p ON p.prompt_id = u.prompt_id "
         "LEFT JOIN rubric ON rubric.rubric_id = u.rubric_id LEFT JOIN unit parent ON parent.unit_id = u.parent_unit_id "
         "WHERE u.unit_id = ?",
@@ -103,7 +104,8 @@ def _sources(connection: duckdb.DuckDBPyConnection, unit_ids: Sequence[int]) -> 
         "SELECT s.name AS source, us.line, us.source_row AS row, us.subset, us.split, "
         "coalesce(us.license, s.license) AS license, s.license_notes, s.url, s.revision, s.path, "
         "s.file_sha256 AS sha256, s.format, s.is_benchmark, s.text_origin, s.pii, s.run_id, s.fetched_at, us.gen_ids, "
-        "us.meta FROM unit_source us JOIN source s USING (source_id) "
+        "us.meta, (SELECT coalesce(list(struct_pack(aspect, name, low, high, levels, higher_is_better)), []) "
+        "FROM label_scale WHERE source_id = s.source_id) AS scales FROM unit_source us JOIN source s USING (source_id) "
         "WHERE list_contains(?, us.unit_id) ORDER BY us.source_id, line",
         [list(unit_ids)],
     )
@@ -118,7 +120,9 @@ def _judgments(connection: duckdb.DuckDBPyConnection, unit_id: int) -> list[dict
         "list_transform(j.scores, lambda s: {'response': s.response + 1, 'aspect': s.aspect, 'value': s.\"value\"}) "
         "AS scores, j.step_labels, j.rationale, j.edit, j.spans, j.confidence, j.active_ms, j.wall_ms, "
         "j.suggestion_seen, j.is_gold, j.propensity, j.supersedes, newer.event_id AS superseded_by, "
-        "s.name AS source, j.run_id, j.extra "
+        "list_sort(list_distinct(list_filter(list_prepend(s.name, (SELECT coalesce(list(again.name), []) "
+        "FROM judgment_source JOIN source again USING (source_id) WHERE event_id = j.event_id)), "
+        "lambda name: name IS NOT NULL))) AS sources, j.run_id, j.extra "
         "FROM judgment j JOIN rater r USING (rater_id) LEFT JOIN source s ON s.source_id = j.source_id "
         "LEFT JOIN judgment newer ON newer.supersedes = j.event_id "
         'WHERE j.unit_id = ? ORDER BY j."time", j.event_id',

@@ -156,7 +156,12 @@ def _clear_judgments(connection: duckdb.DuckDBPyConnection, *, reason: str, acto
 
 
 def _clear_notes(connection: duckdb.DuckDBPyConnection) -> None:
-    """Sources' own extra fields and the evidence of dropping steps: both may quote the text."""
+    """Tools, reference, sources' own extra fields and the evidence of dropping steps: all of it may quote the text."""
+    run(
+        connection,
+        "UPDATE unit SET tools = NULL, reference = NULL WHERE (tools IS NOT NULL OR reference IS NOT NULL) "
+        "AND unit_id IN (SELECT unit_id FROM hit)",
+    )
     run(
         connection, "UPDATE unit_source SET meta = NULL WHERE meta IS NOT NULL AND unit_id IN (SELECT unit_id FROM hit)"
     )

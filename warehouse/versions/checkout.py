@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from rmkit.data.example import EXAMPLE_SCHEMA
 from rmkit.errors import UsageError
 from warehouse.out.licenses import restriction_sql
-from warehouse.versions.versions import members
+from warehouse.versions.versions import held_sources, members
 from warehouse.write.votes import VOTE_STRUCT, votes_sql
 
 VOTES = pa.field("votes", pa.list_(VOTE_STRUCT))
@@ -39,9 +39,10 @@ def checkout(
 ) -> pa.Table:
     """The rows of a version (or of one split) in EXAMPLE_SCHEMA, or the named columns of it, ordered by example hash.
 
-    Rows whose text was erased are left out; `erased(table)` counts them. Of several sources of one unit the first seen
-    gives source, subset, generators and meta, and the most restrictive gives the license. `votes=True` adds a column of
-    the unit's valid judgments (see votes), oldest first, empty where there is none.
+    Rows whose text was erased are left out; `erased(table)` counts them. Of several sources of one unit the first that
+    the version's datasets hold gives source, subset, generators and meta, and the most restrictive of all gives the
+    license. `votes=True` adds a column of the unit's valid judgments that count in these datasets (see votes), oldest
+    first, empty where there is none.
 
     Raises VersionError for an unknown version, UsageError for an unknown column.
     """
@@ -87,6 +88,8 @@ _NARROW = {
     "generators": "s.gen_ids",
     "step_ends": "u.step_ends",
     "rubric": "rubric.criteria",
+    "tools": "u.tools",
+    "reference": "u.reference",
     "p": "e.p",
     "ranks": "e.ranks",
     "margin": "e.margin",
@@ -106,9 +109,10 @@ def _narrow_rows(
     connection: duckdb.DuckDBPyConnection, version_id: int, split: str | None, names: Sequence[str]
 ) -> pa.Table:
     target = [f"{_NARROW[name]} AS {name}" for name in names if name in _NARROW]
+    held = held_sources(connection, version_id)
     query = f"""
-        WITH s AS ({sources_sql()}),
-        v AS ({votes_sql()})
+        WITH s AS ({sources_sql(held)}),
+        v AS ({votes_sql(held)})
         SELECT {", ".join(["u.prompt_id", "u.resp_ids", *target])}
         FROM {members(connection, version_id)} m JOIN example e USING (example_id) JOIN unit u USING (unit_id)
         JOIN prompt p USING (prompt_id) LEFT JOIN s USING (unit_id) LEFT JOIN rubric USING (rubric_id)
@@ -119,8 +123,9 @@ def _narrow_rows(
     return connection.sql(query, params={"split": split}).to_arrow_table()
 
 
-def sources_sql() -> str:
-    """A query that gives each unit one row: what its first source says, and the most restrictive license of all."""
+def sources_sql(held: str) -> str:
+    """A query that gives each unit one row: what its first source says, those of the query `held` before others, and
+    the most restrictive license of all."""
     license = "coalesce(us.license, source.license)"
     return f"""
         WITH shared AS MATERIALIZED (SELECT unit_id FROM unit_source GROUP BY unit_id HAVING count(*) > 1)
@@ -128,7 +133,8 @@ def sources_sql() -> str:
         FROM unit_source us JOIN source USING (source_id) WHERE unit_id NOT IN (FROM shared)
         UNION ALL
         SELECT unit_id, unnest(min_by(
-                struct_pack(source := source.name, subset, gen_ids, meta), struct_pack(us.source_id, line))),
+                struct_pack(source := source.name, subset, gen_ids, meta),
+                struct_pack(other := us.source_id NOT IN ({held}), us.source_id, line))),
             max_by({license}, struct_pack(rank := {restriction_sql(license)}, name := {license}))
         FROM unit_source us JOIN source USING (source_id) WHERE unit_id IN (FROM shared) GROUP BY unit_id"""
 

@@ -15,6 +15,7 @@ import duckdb
 from rmkit.errors import VersionError
 from rmkit.types import DatasetVersion
 from warehouse.versions.versions import (
+    ancestors,
     branch_head,
     dataset_id,
     get,
@@ -70,20 +71,8 @@ def merge(
 
 def merge_base(connection: duckdb.DuckDBPyConnection, one: int, other: int) -> int | None:
     """The latest version that both descend from (each descends from itself), over all parents; None without one."""
-    parents = dict(connection.execute("SELECT version_id, parents FROM version").fetchall())
-    common = _ancestors(parents, one) & _ancestors(parents, other)
+    common = ancestors(connection, one) & ancestors(connection, other)
     return max(common, default=None)  # a parent's id is always smaller than its child's
-
-
-def _ancestors(parents: dict[int, list[int]], version_id: int) -> set[int]:
-    names: set[int] = set()
-    open_ids = [version_id]
-    while open_ids:
-        current = open_ids.pop()
-        if current not in names:
-            names.add(current)
-            open_ids += parents[current]
-    return names
 
 
 def _join_sides(connection: duckdb.DuckDBPyConnection, base: int | None, ours: int, theirs: int) -> None:

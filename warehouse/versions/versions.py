@@ -186,11 +186,43 @@ def first_parents(connection: duckdb.DuckDBPyConnection, version_id: int) -> lis
     """The line of first parents from the version itself back to its root. Raises VersionError for an unknown id."""
     parent = dict(connection.execute("SELECT version_id, parents[1] FROM version").fetchall())
     if version_id not in parent:
-        raise VersionError(f"no version with id {version_id} in this warehouse; list versions with: rmkit datasets")
+        raise _unknown(version_id)
     line = [version_id]
     while (before := parent[line[-1]]) is not None:
         line.append(before)
     return line
+
+
+def _unknown(version_id: int) -> VersionError:
+    return VersionError(f"no version with id {version_id} in this warehouse; list versions with: rmkit datasets")
+
+
+def ancestors(connection: duckdb.DuckDBPyConnection, version_id: int) -> set[int]:
+    """The version and all that it was made from, over all parents, of any dataset. Raises VersionError for an unknown
+    id."""
+    parents = dict(connection.execute("SELECT version_id, parents FROM version").fetchall())
+    if version_id not in parents:
+        raise _unknown(version_id)
+    ids: set[int] = set()
+    open_ids = [version_id]
+    while open_ids:
+        current = open_ids.pop()
+        if current not in ids:
+            ids.add(current)
+            open_ids += parents[current]
+    return ids
+
+
+def held_sources(connection: duckdb.DuckDBPyConnection, version_id: int) -> str:
+    """A query for the ids of the sources that were read into the version's dataset or into one that it was made from;
+    of all sources where none was (rows that somebody put together by hand)."""
+    held = connection.execute(
+        "SELECT source_id FROM source JOIN run USING (run_id) WHERE kind = 'ingest' AND run.name IN (SELECT d.name "
+        "FROM version JOIN dataset d USING (dataset_id) WHERE list_contains(?, version_id)) ORDER BY source_id",
+        [list(ancestors(connection, version_id))],
+    ).fetchall()
+    ids = listed(source_id for (source_id,) in held)
+    return f"SELECT source_id FROM source WHERE source_id IN ({ids})" if ids else "SELECT source_id FROM source"
 
 
 def members_sql(connection: duckdb.DuckDBPyConnection, version_id: int) -> str:
@@ -227,7 +259,7 @@ def get(connection: duckdb.DuckDBPyConnection, version_id: int) -> DatasetVersio
         [version_id],
     ).fetchall()
     if not result:
-        raise VersionError(f"no version with id {version_id} in this warehouse; list versions with: rmkit datasets")
+        raise _unknown(version_id)
     name, number, digest, n_rows, parents, recipe, message = result[0]
     digests = dict(connection.execute("SELECT version_id, digest FROM version").fetchall())
     return DatasetVersion(

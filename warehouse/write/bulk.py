@@ -48,7 +48,8 @@ def _units(table: pa.Table) -> str:
     WITH read AS (SELECT line, {canonical}, {passed_on} FROM rows)
     SELECT line, source_row, 'pair' AS kind, prompt,
         [{{'messages': chosen, {nothing}}}, {{'messages': rejected, {nothing}}}] AS responses,
-        [{_JUDGMENT}] AS judgments, NULL::VARCHAR AS rubric, subset, split, license, meta
+        [{_JUDGMENT}] AS judgments, NULL::VARCHAR AS rubric, NULL::VARCHAR AS tools,
+        NULL::VARCHAR AS reference, subset, split, license, meta
     FROM read WHERE prompt IS NOT NULL AND chosen <> rejected
     """
 

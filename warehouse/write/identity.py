@@ -9,8 +9,11 @@ a plain text of lines, absent parts written as `null`:
     RESPONSE IDS, sorted, comma between     N_VOTES
     STEP ENDS, comma between                P, RANKS, STEP LABELS: one line each, comma between
     RUBRIC'S ID                             MARGIN
-                                            SCORES as JSON: [response, aspect, "value"] sorted
+    tools TOOLS' ID                         SCORES as JSON: [response, aspect, "value"] sorted
+    reference REFERENCE'S ID
 
+Step ends of several responses are given in the order of the sorted ids, with a semicolon between. The lines of tools
+and reference are there only where the unit has them.
 Numbers of a label are written with 12 significant digits (`%.12g`), so summation noise makes no new example.
 """
 
@@ -27,17 +30,25 @@ def unit_hash(
     prompt: str,
     *,
     responses: Sequence[str] = (),
-    step_ends: Sequence[int] | None = None,
+    step_ends: Sequence[Sequence[int]] | None = None,
     rubric: str | None = None,
+    tools: str | None = None,
+    reference: str | None = None,
 ) -> str:
-    """Id of a unit from its canonical texts (not their ids); the order of `responses` does not matter."""
+    """Id of a unit from its canonical texts (not their ids); the order of `responses` does not matter.
+
+    `step_ends` has one list for each response, in the same order, empty where that one has no steps.
+    """
+    hashes = [content_hash(text) for text in responses]
+    order = sorted(range(len(hashes)), key=lambda at: hashes[at])
     lines = [
         "unit",
         kind,
         content_hash(prompt),
-        ",".join(sorted(content_hash(text) for text in responses)),
-        _joined(step_ends),
+        ",".join(hashes[at] for at in order),
+        ";".join(_joined(step_ends[at]) for at in order) if step_ends and any(step_ends) else "null",
         "null" if rubric is None else content_hash(rubric),
+        *(f"{name} {content_hash(text)}" for name, text in (("tools", tools), ("reference", reference)) if text),
     ]
     return content_hash("\n".join(lines))
 
@@ -80,10 +91,17 @@ def hash_sql(text: str) -> str:
     return f"left(sha256({text}), 32)"
 
 
-def unit_hash_sql(*, kind: str, prompt: str, responses: str, step_ends: str, rubric: str) -> str:
-    """SQL twin of `unit_hash` over column expressions; prompt, rubric and (sorted) responses are hex ids already."""
-    lines = ["'unit'", kind, prompt, f"array_to_string({responses}, ',')", _joined_sql(step_ends), _or_null(rubric)]
-    return hash_sql(" || chr(10) || ".join(lines))
+def unit_hash_sql(
+    *, kind: str, prompt: str, responses: str, step_ends: str, rubric: str, tools: str, reference: str
+) -> str:
+    """SQL twin of `unit_hash` over column expressions; responses and their step ends are sorted, and all but the kind
+    and the step ends are hex ids already."""
+    ends = _or_null(f"array_to_string(list_transform({step_ends}, lambda ends: {_joined_sql('ends')}), ';')")
+    lines = ["'unit'", kind, prompt, f"array_to_string({responses}, ',')", ends, _or_null(rubric)]
+    optional = [
+        f"coalesce(chr(10) || '{name} ' || {text}, '')" for name, text in (("tools", tools), ("reference", reference))
+    ]
+    return hash_sql(" || ".join([" || chr(10) || ".join(lines), *optional]))
 
 
 def example_hash_sql(unit: str) -> str:

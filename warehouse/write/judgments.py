@@ -2,7 +2,8 @@
 
 An imported judgment's `event_id` is derived from its content (rater with the source's name before it, unit, and
 everything said), so a re-ingest, or another revision of the source, never stores it twice. Equal judgments of one unit
-in one line (three anonymous votes for the first) are told apart by their count; equal lines are one judgment.
+in one line (three anonymous votes for the first) are told apart by their count; equal lines are one judgment. Another
+source that says the same is noted in `judgment_source`.
 """
 
 from __future__ import annotations
@@ -61,6 +62,13 @@ FROM judged SEMI JOIN fresh USING (spot), named
 """
 
 
+_REPEATED = """
+INSERT INTO judgment_source
+SELECT DISTINCT event_id, ?::INTEGER FROM judged JOIN judgment j USING (event_id)
+WHERE j.source_id <> ? AND (event_id, ?) NOT IN (SELECT (event_id, source_id) FROM judgment_source)
+"""
+
+
 def store_judgments(connection: duckdb.DuckDBPyConnection, source_id: int, source_name: str, run_id: uuid.UUID) -> None:
     """Store the judgments of the staged chunk that are not known yet, and add all of them to the temp table vote."""
     run(connection, _JUDGED, [source_name])
@@ -70,5 +78,7 @@ def store_judgments(connection: duckdb.DuckDBPyConnection, source_id: int, sourc
         "SELECT (SELECT coalesce(max(rater_id), 0) FROM rater) + row_number() OVER (ORDER BY min(spot)), rater, "
         "arg_min(rater_kind, spot) FROM judged ANTI JOIN rater ON rater.name = judged.rater GROUP BY rater",
     )
-    run(connection, _NEW_JUDGMENTS, [source_id, run_id])
+    [(n_new,)] = run(connection, _NEW_JUDGMENTS, [source_id, run_id])
+    if n_new < run(connection, "SELECT count(*) FROM judged")[0][0]:
+        run(connection, _REPEATED, [source_id, source_id, source_id])
     run(connection, "INSERT INTO vote SELECT unit_id, event_id, ranks, strength, scores, step_labels FROM judged")

@@ -7,7 +7,7 @@ dataset, holding exactly the new file's rows; what both revisions share is store
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import duckdb
@@ -24,9 +24,24 @@ from warehouse.write.judgments import VOTES, store_judgments
 from warehouse.write.rewrite import store_examples
 from warehouse.write.stage import ERASED, chunks, refuse_erased, staged, store_origins, store_units
 
-__all__ = ["LoadReport", "SourceInfo", "find_load", "load_units", "store_examples"]
+__all__ = ["LabelScale", "LoadReport", "SourceInfo", "find_load", "load_units", "store_examples"]
 
 MEMORY_LIMIT = "2GB"  # for DuckDB; a chunk on its way in and the importer come on top
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelScale:
+    """What the numbers of a source mean: of one aspect of its ratings, or (`aspect` None) of its strengths.
+
+    `low` and `high` are inclusive, None where open; `levels` names the steps from low to high.
+    """
+
+    aspect: str | None = None
+    name: str | None = None
+    low: float | None = None
+    high: float | None = None
+    levels: Sequence[str] | None = None
+    higher_is_better: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +59,7 @@ class SourceInfo:
     is_benchmark: bool = False
     text_origin: str = "unknown"
     pii: str = "unknown"
+    scales: Sequence[LabelScale] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +176,13 @@ def _new_source(connection: duckdb.DuckDBPyConnection, source: SourceInfo, run_i
         "pii VARCHAR)), 0 AS n_lines, 0 AS n_accepted, 0 AS n_rejected, ?::UUID AS run_id, now() AS fetched_at "
         "RETURNING source_id"
     )
-    return int(run(connection, sql, [asdict(source), run_id])[0][0])
+    values = asdict(source)
+    scales = values.pop("scales")
+    source_id = int(run(connection, sql, [values, run_id])[0][0])
+    for scale in scales:
+        columns = [scale[name] for name in ("aspect", "name", "low", "high", "levels", "higher_is_better")]
+        run(connection, "INSERT INTO label_scale VALUES (?, ?, ?, ?, ?, ?, ?)", [source_id, *columns])
+    return source_id
 
 
 def _store_rejects(connection: duckdb.DuckDBPyConnection, source_id: int, rejects: pa.Table) -> None:

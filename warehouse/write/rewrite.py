@@ -28,10 +28,10 @@ NEW = -1
 _AS_UNITS = """
 SELECT frame_row AS line, NULL::VARCHAR AS source_row, kind, prompt,
     coalesce(list_transform(responses, lambda text, nth: {'messages': text, 'generator': generators[nth],
-        'step_ends': CASE nth WHEN 1 THEN step_ends END}), []) AS responses,
+        'step_ends': step_ends[nth]}), []) AS responses,
     NULL::STRUCT(rater VARCHAR, rater_kind VARCHAR, ranks INTEGER[], shown_order INTEGER[], strength DOUBLE,
         scores STRUCT(response INTEGER, aspect VARCHAR, "value" DOUBLE)[], step_labels DOUBLE[], edit VARCHAR,
-        rationale VARCHAR, extra VARCHAR)[] AS judgments, rubric, subset, split, license, meta
+        rationale VARCHAR, extra VARCHAR)[] AS judgments, rubric, tools, reference, subset, split, license, meta
 FROM numbered
 """
 

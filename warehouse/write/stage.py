@@ -25,22 +25,28 @@ from warehouse.write.identity import hash_sql, unit_hash_sql
 ERASED = "its text was erased from this warehouse"
 CHUNK_BYTES = 128 << 20  # the chunk being stored and the one being read are in memory at the same time
 
+_STEPPED = "len(list_filter(responses, lambda r: len(r.step_ends) > 0))"
+
 # `permutation` holds for each new position the old one, `position` for each old position the new one, both from 1.
 _INCOMING = f"""
 CREATE OR REPLACE TEMP TABLE incoming AS
 WITH hashed AS (
     SELECT *, {hash_sql("prompt")} AS prompt_hex,
         list_transform(responses, lambda r: {hash_sql("r.messages")}) AS unsorted,
-        CASE WHEN rubric IS NOT NULL THEN {hash_sql("rubric")} END AS rubric_hex
+        CASE WHEN rubric IS NOT NULL THEN {hash_sql("rubric")} END AS rubric_hex,
+        CASE WHEN tools <> '' THEN {hash_sql("tools")} END AS tools_hex,
+        CASE WHEN reference <> '' THEN {hash_sql("reference")} END AS reference_hex
     FROM chunk
 ), sorted AS (
     SELECT *, list_grade_up(list_transform(unsorted, lambda h, spot: h || lpad(spot::VARCHAR, 6, '0'))) AS permutation
     FROM hashed
 )
-SELECT i, line, source_row, kind, prompt_hex, rubric_hex, subset, split, license, meta, judgments, unsorted,
+SELECT i, line, source_row, kind, prompt_hex, rubric_hex, tools_hex, reference_hex, subset, split, license, meta,
+    judgments, unsorted,
     list_select(unsorted, permutation) AS hexes,
     list_transform(list_select(responses, permutation), lambda r: r.generator) AS generators,
-    CASE WHEN len(responses) = 1 AND len(responses[1].step_ends) > 0 THEN responses[1].step_ends END AS step_ends,
+    CASE WHEN {_STEPPED} > 0 THEN list_transform(list_select(responses, permutation),
+        lambda r: coalesce(r.step_ends, [])) END AS step_ends,
     permutation, list_grade_up(permutation) AS position
 FROM sorted
 """
@@ -50,7 +56,7 @@ SELECT line,
     CASE WHEN kind IS NULL OR NOT list_contains({list(KINDS)}, kind) THEN 'kind'
          WHEN prompt IS NULL THEN 'prompt'
          WHEN responses IS NULL OR len(list_filter(responses, lambda r: r.messages IS NULL)) > 0 THEN 'responses'
-         WHEN len(responses) > 1 AND len(list_filter(responses, lambda r: len(r.step_ends) > 0)) > 0 THEN 'step_ends'
+         WHEN {_STEPPED} > 1 AND len(list_filter(judgments, lambda j: j.step_labels IS NOT NULL)) > 0 THEN 'step_labels'
          WHEN len(list_filter(judgments, lambda j: j.rater_kind IS NULL)) > 0 THEN 'rater_kind'
          WHEN len(list_filter(judgments, lambda j: len(j.ranks) <> len(responses))) > 0 THEN 'ranks'
          WHEN len(list_filter(judgments, lambda j: list_sort(j.shown_order) <> range(len(responses))::INTEGER[])) > 0
@@ -82,13 +88,21 @@ FROM found
 _HASHED_UNITS = f"""
 CREATE OR REPLACE TEMP TABLE hashed_unit AS
 SELECT i, {
-    unit_hash_sql(kind="kind", prompt="prompt_hex", responses="hexes", step_ends="step_ends", rubric="rubric_hex")
+    unit_hash_sql(
+        kind="kind",
+        prompt="prompt_hex",
+        responses="hexes",
+        step_ends="step_ends",
+        rubric="rubric_hex",
+        tools="tools_hex",
+        reference="reference_hex",
+    )
 } AS hex
 FROM incoming
 """
 
 _NEW_UNITS = """
-INSERT INTO unit
+INSERT INTO unit BY NAME
 WITH answer AS (
     SELECT i, unnest(hexes) AS hex, unnest(range(len(hexes))) AS spot
     FROM incoming SEMI JOIN (SELECT spot FROM known_unit WHERE new) fresh ON fresh.spot = i
@@ -96,12 +110,14 @@ WITH answer AS (
     SELECT answer.i, list(k.id ORDER BY answer.spot) AS resp_ids FROM answer
     JOIN known_response k USING (hex) GROUP BY 1
 )
-SELECT k.id, k.hex::UUID, u.kind, p.id, coalesce(l.resp_ids, []), u.step_ends, r.id, NULL, NULL
+SELECT k.id AS unit_id, k.hex::UUID AS h, u.kind, p.id AS prompt_id, coalesce(l.resp_ids, []) AS resp_ids, u.step_ends,
+    r.id AS rubric_id, nullif(tools, '') AS tools, nullif(reference, '') AS reference
 FROM incoming u
 JOIN known_unit k ON k.spot = u.i AND k.new
 JOIN known_prompt p ON p.hex = u.prompt_hex
 LEFT JOIN listed l USING (i)
 LEFT JOIN known_rubric r ON r.hex = u.rubric_hex
+LEFT JOIN (SELECT i, tools, reference FROM chunk WHERE tools <> '' OR reference <> '') said USING (i)
 ORDER BY k.id
 """
 

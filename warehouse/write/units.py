@@ -9,7 +9,7 @@ by content hash and carries the positions along.
     shown_order  [N] positions of the responses in the order the rater saw them, null where unknown
     strength     on the source's own scale
     scores       ratings of responses by aspect
-    step_labels  [S] 1 right, 0 wrong, null after the first error
+    step_labels  [S] of the one response that has step_ends: 1 right, 0 wrong, null after the first error
     edit         canonical JSON messages of the rater's corrected response
     extra        JSON object: whatever else the source says about this judgment
 
@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from rmkit.data.example import SCORE_STRUCT
 
-RATER_KINDS = ("human", "llm", "verifier", "rm", "constructed")
+RATER_KINDS = ("human", "llm", "verifier", "rm", "constructed", "unknown")
 
 RESPONSE_STRUCT = pa.struct(
     [("messages", pa.string()), ("generator", pa.string()), ("step_ends", pa.list_(pa.int32()))]
@@ -53,6 +53,8 @@ UNIT_SCHEMA = pa.schema(
         ("responses", pa.list_(RESPONSE_STRUCT)),
         ("judgments", pa.list_(JUDGMENT_STRUCT)),
         ("rubric", pa.string()),  # canonical JSON list of criteria
+        ("tools", pa.string()),  # canonical JSON list of tool schemas
+        ("reference", pa.string()),  # the right answer
         ("subset", pa.string()),
         ("split", pa.string()),
         ("license", pa.string()),

@@ -2,6 +2,10 @@
 
 People judge a text once; a step may rewrite it into a new unit (see rewrite). A rewritten unit inherits the judgments
 made of the units it came from, positions carried along by `parent_order`, so that a second recipe still sees them.
+
+A judgment that a file brought counts in the datasets that hold one of the files that say it: one text may be known from
+two datasets whose labels contradict each other, and neither may blur the other's. A judgment of the ledger has no
+source: somebody judged that very text, and it counts wherever the unit is.
 """
 
 from __future__ import annotations
@@ -39,15 +43,18 @@ FROM valid v JOIN origin o ON o.origin_id = v.unit_id
 """
 
 
-def votes_sql() -> str:
+def votes_sql(sources: str) -> str:
     """A query for (unit_id, votes): a list of VOTE_STRUCT, oldest first, for units with a judgment that is valid.
 
-    Valid are judgments whose verdict is ok and that no other supersedes.
+    Valid are judgments whose verdict is ok, that no other supersedes, and that are from the ledger or said by one of
+    the `sources` (a query for source ids, see `versions.sources_sql`).
     """
     return f"""
         WITH RECURSIVE origin AS ({_ORIGIN}),
         valid AS (FROM judgment WHERE verdict = 'ok'
-            AND event_id NOT IN (SELECT supersedes FROM judgment WHERE supersedes IS NOT NULL)),
+            AND event_id NOT IN (SELECT supersedes FROM judgment WHERE supersedes IS NOT NULL)
+            AND (source_id IS NULL OR source_id IN ({sources})
+                OR event_id IN (SELECT event_id FROM judgment_source WHERE source_id IN ({sources})))),
         judged AS (
             SELECT unit_id, event_id, rater_id, "time", strength, ranks, shown_order, scores FROM valid
             UNION ALL {_MOVED})

@@ -58,8 +58,10 @@ FROM drawn ORDER BY example_id
 HAND_WRITTEN = """
 SELECT replace(e.h::VARCHAR, '-', '') AS id, replace(u.h::VARCHAR, '-', '') AS unit, u.kind, source.name AS source,
     us.subset, coalesce(us.license, source.license) AS license, p.messages AS prompt,
-    [r1.messages, r2.messages] AS responses, [g1.model, g2.model] AS generators, u.step_ends, rubric.criteria AS rubric,
-    e.p, e.ranks, e.margin, e.scores, e.step_labels, e.n_votes, e.method, p.family_id AS family, m.split, m.weight,
+    [r1.messages, r2.messages] AS responses, [g1.model, g2.model] AS generators, u.step_ends,
+    rubric.criteria AS rubric,
+    u.tools, u.reference, e.p, e.ranks, e.margin, e.scores, e.step_labels, e.n_votes, e.method,
+    p.family_id AS family, m.split, m.weight,
     us.meta
 FROM bench_rows m
 JOIN example e ON e.example_id = m.example_id
@@ -147,7 +149,8 @@ def _fill_chunk(connection: duckdb.DuckDBPyConnection, start: int, stop: int, se
         "INSERT INTO response SELECT 2 * i + k, left(sha256(t), 32)::UUID, t FROM "
         "(SELECT i, 0 AS k, a AS t FROM pair UNION ALL SELECT i, 1, b FROM pair) ORDER BY i, k",
         "INSERT INTO unit SELECT i, left(sha256(prompt || a || b), 32)::UUID, 'pair', i, "
-        "CASE WHEN sha256(a) < sha256(b) THEN [2 * i, 2 * i + 1] ELSE [2 * i + 1, 2 * i] END, NULL, NULL, NULL, NULL "
+        "CASE WHEN sha256(a) < sha256(b) THEN [2 * i, 2 * i + 1] ELSE [2 * i + 1, 2 * i] END, NULL, NULL, NULL, NULL, "
+        "NULL, NULL "
         "FROM pair ORDER BY i",
         "INSERT INTO unit_source SELECT i, 1, i + 1, 'row-' || i, NULL, NULL, NULL, [1, 2], NULL FROM pair ORDER BY i",
         "INSERT INTO example SELECT i, left(sha256('example' || prompt || a || b), 32)::UUID, i, 'generated', "

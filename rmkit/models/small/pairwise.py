@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.config import build
+from rmkit.config import build_stored
 from rmkit.errors import ConfigError
 from rmkit.heads.pairs import HeadShape, preference_margin
 from rmkit.metrics.calibration import sigmoid
@@ -58,7 +58,7 @@ class PairwiseModel:
 
     def __init__(self, artifact: Artifact, *, precision: Precision = "fp32") -> None:
         self.info = artifact.info
-        config = build(PairwiseConfig, artifact.card["config"], where=str(artifact.folder))
+        config = build_stored(PairwiseConfig, artifact.card["config"], where=str(artifact.folder))
         self._head = FrozenModel(artifact, config=config, paired=True, precision=precision)
         self._temperature = float(artifact.card["temperature"])
 
@@ -80,7 +80,7 @@ class PairwiseModel:
 
     def golden_scores(self, batch: Sequence[Candidates]) -> list[list[Score]]:
         """Margins over one fixed reply, in fp32 and past the cache: what must come out again on any machine."""
-        pairs = [Candidates(item.prompt, (one, YARDSTICK)) for item in batch for one in item.completions]
+        pairs = [item.of(one, YARDSTICK) for item in batch for one in item.completions]
         margins = iter(self._margins(pairs, exactly=True).tolist())
         return [[Score(next(margins)) for _ in item.completions] for item in batch]
 

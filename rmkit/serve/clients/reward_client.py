@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from rmkit.errors import DataError, UsageError
-from rmkit.ids import content_hash, messages_json
+from rmkit.ids import canonical_json, content_hash, messages_json
 from rmkit.serve.clients.address import address
 from rmkit.serve.clients.score_cache import ScoreCache
 from rmkit.serve.clients.service_http import Patience, RewardServiceError, ServiceHttp
@@ -195,7 +195,7 @@ def _written(item: Candidates) -> dict[str, Any]:
     return {
         "prompt": json.loads(messages_json(item.prompt)),
         "completions": [_written_completion(completion) for completion in item.completions],
-    }
+    } | _facts(item)
 
 
 def _written_completion(completion: Completion) -> dict[str, Any]:
@@ -209,10 +209,16 @@ def _written_completion(completion: Completion) -> dict[str, Any]:
 
 def _key(item: Candidates, completion: Completion) -> str:
     try:
-        texts = (messages_json(item.prompt), messages_json(completion.messages), str(completion.step_ends))
+        texts = [messages_json(item.prompt), messages_json(completion.messages), str(completion.step_ends)]
+        texts += [canonical_json(value) for value in _facts(item).items()]
     except DataError:
         return ""  # never cached: such an item cannot be sent
     return content_hash("\n".join(texts))
+
+
+def _facts(item: Candidates) -> dict[str, Any]:
+    facts = {"tools": list(item.tools), "reference": item.reference, "rubric": list(item.rubric)}
+    return {name: value for name, value in facts.items() if value}
 
 
 def _info(payload: Mapping[str, Any]) -> ModelInfo:

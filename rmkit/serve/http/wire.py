@@ -25,9 +25,12 @@ class MessageIn(BaseModel):
     name: str | None = None
     tool_calls: list[dict[str, Any]] = Field(default_factory=list)
     tool_call_id: str | None = None
+    reasoning: str | None = None
 
     def read(self) -> Message:
-        return Message(self.role, self.content, self.name, tuple(self.tool_calls), self.tool_call_id)
+        return Message(
+            self.role, self.content, self.name, tuple(self.tool_calls), self.tool_call_id, self.reasoning or None
+        )
 
 
 class CompletionIn(BaseModel):
@@ -54,9 +57,21 @@ class ItemIn(BaseModel):
     source: Annotated[str, Field(max_length=200)] | None = Field(
         default=None, description="Where the prompt comes from; drift is told per source."
     )
+    tools: list[dict[str, Any]] = Field(default_factory=list, description="Schemas of the tools that could be called.")
+    reference: str | None = Field(default=None, description="The right answer; the component exact_match compares it.")
+    rubric: str | list[dict[str, Any]] = Field(
+        default_factory=list, description="Criteria for this item, as objects with `criterion`, or one as text."
+    )
 
     def read(self) -> Candidates:
-        return Candidates(_conversation(self.prompt, "user"), tuple(_completion(one) for one in self.completions))
+        rubric = [{"criterion": self.rubric}] if isinstance(self.rubric, str) else self.rubric
+        return Candidates(
+            _conversation(self.prompt, "user"),
+            tuple(_completion(one) for one in self.completions),
+            tools=tuple(self.tools),
+            reference=self.reference,
+            rubric=tuple(rubric),
+        )
 
 
 def _in_range(value: Any) -> Any:
@@ -76,7 +91,6 @@ class ScoreItemIn(ItemIn):
         default=None,
         description="How many completions the group has, where it comes in several requests; they wait for each other.",
     )
-    reference: str | None = Field(default=None, description="The right answer, for the component exact_match.")
     components: dict[str, list[Annotated[float | None, BeforeValidator(_in_range)]]] = Field(
         default_factory=dict,
         description="Named numbers per completion, found elsewhere (unit tests, say). Where one with a weight is null "

@@ -102,7 +102,7 @@ class FairQueue:
             queued = Queued((-job.call.priority, at, next(self._numbers)), job, index, item, cost)
             heapq.heappush(self._heap, queued)
             if job.share:
-                self._siblings.setdefault(prompt_key(item.prompt), []).append(queued)
+                self._siblings.setdefault(prompt_key(item), []).append(queued)
             at += cost
         self._finish[job.call.client] = at
         job.tokens = sum(tokens)
@@ -167,7 +167,7 @@ class FairQueue:
         """
         if not first.job.share:
             return 0
-        key, total = prompt_key(first.candidates.prompt), 0
+        key, total = prompt_key(first.candidates), 0
         siblings = self._siblings.pop(key, [])
         for other in siblings:
             if other.gone or other.job.model is not first.job.model:  # before and after a hot swap never mix

@@ -37,10 +37,9 @@ def score(model: RewardModel, items: Sequence[Candidates]) -> list[list[Score]]:
         return _checked(model.score(items), items)
     rows: dict[Hashable, list[int]] = {}
     for number, item in enumerate(items):
-        rows.setdefault(prompt_key(item.prompt), []).append(number)
+        rows.setdefault(prompt_key(item), []).append(number)
     merged = [
-        Candidates(items[numbers[0]].prompt, tuple(c for number in numbers for c in items[number].completions))
-        for numbers in rows.values()
+        items[numbers[0]].of(*(c for number in numbers for c in items[number].completions)) for numbers in rows.values()
     ]
     results: list[list[Score]] = [[] for _ in items]
     for numbers, scores in zip(rows.values(), _checked(model.score(merged), merged), strict=True):
@@ -71,9 +70,11 @@ def in_halves(model: RewardModel, ask: Ask, items: Sequence[Candidates]) -> list
     return in_halves(model, ask, items[:half]) + in_halves(model, ask, items[half:])
 
 
-def prompt_key(prompt: Conversation) -> Hashable:
-    """Equal for equal prompts; tool calls are mappings, which have no hash."""
-    return repr(prompt) if any(turn.tool_calls for turn in prompt) else prompt
+def prompt_key(item: Candidates) -> Hashable:
+    """Equal for equal prompts with equal tools, reference and rubric; mappings have no hash."""
+    if item.tools or item.rubric or item.reference is not None:
+        return repr((item.prompt, item.tools, item.reference, item.rubric))
+    return repr(item.prompt) if any(turn.tool_calls for turn in item.prompt) else item.prompt
 
 
 def _failed(ask: Ask, item: Candidates, reason: str) -> list[Score] | Comparison:

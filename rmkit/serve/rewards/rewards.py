@@ -61,7 +61,7 @@ async def _score_groups(
             raise HttpError(400, f"the completions of group {name!r} answer different prompts")
         if any((body.items[number].group_size or 0) > len(places) for number, _ in places):
             raise HttpError(400, f"this model scores a group as a whole; send all of group {name!r} in one request")
-        whole.append(Candidates(first.prompt, tuple(items[item].completions[one] for item, one in places)))
+        whole.append(first.of(*(items[item].completions[one] for item, one in places)))
     sources = tuple(body.items[places[0][0]].source for places in groups.values())
     answer = await engine.score_answer(body.model, whole, call=call.with_sources(sources))
     result = {

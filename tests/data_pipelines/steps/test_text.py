@@ -119,7 +119,7 @@ def test_changed_row_is_a_new_unit_and_its_positions_move_along() -> None:
 
 
 def test_rows_with_step_offsets_are_left_alone() -> None:
-    row = pair("q ", "one \n", "two") | {"step_ends": [3]}
+    row = pair("q ", "one \n", "two") | {"step_ends": [[3], []]}
     result = apply("normalize", [row])
     assert result.kept.equals(frame([row]))
     assert result.facts["rows_with_steps_left_alone"] == 1

@@ -279,7 +279,7 @@ def test_dataset_version_as_lists_keeps_gold_ties(tmp_path: Path) -> None:
 
 def test_dataset_version_as_steps_has_the_first_error_and_leaves_out_what_is_not_known(tmp_path: Path) -> None:
     def solution(name: str, labels: list[float | None], ends: list[int]) -> dict[str, Any]:
-        return row(name, ["one two six"], kind="steps", step_labels=labels, step_ends=ends, split="test", subset="x")
+        return row(name, ["one two six"], kind="steps", step_labels=labels, step_ends=[ends], split="test", subset="x")
 
     rows = [
         solution("right", [1.0, 0.75, 1.0], [3, 7, 11]),
@@ -384,7 +384,7 @@ def test_the_name_of_a_dataset_alone_is_its_last_version(home: Path, tmp_path: P
 
 
 def test_eval_of_labeled_steps_names_the_suite_that_reads_them(tmp_path: Path) -> None:
-    steps = row("q", ["one two six"], kind="steps", step_labels=[1.0, 0.0], step_ends=[3, 11], split="test")
+    steps = row("q", ["one two six"], kind="steps", step_labels=[1.0, 0.0], step_ends=[[3, 11]], split="test")
     folder = str(write_export(tmp_path / "data", [steps]))
     message = f"nothing to evaluate.*rmkit eval MODEL --suite steps --data {folder}:test"
     with pytest.raises(DataError, match=message):

@@ -144,7 +144,7 @@ def stepped_rows(n: int, *, seed: int = 0) -> list[dict[str, Any]]:
         ends = np.cumsum([len(step) + 2 for step in steps])
         ends[-1] -= 2
         split = ("train", "train", "validation")[number % 3]
-        given = {"step_ends": ends.tolist(), "step_labels": labels, "family": number, "split": split}
+        given = {"step_ends": [ends.tolist()], "step_labels": labels, "family": number, "split": split}
         rows.append(row(f"tell me about number {number % 10}", ["\n\n".join(steps)], kind="steps", **given))
     return rows
 

@@ -71,7 +71,29 @@ def test_steps_keep_their_ends_and_turns_their_order() -> None:
     assert found.completions[0].text == "c"
 
 
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({}, ((), None, ())),
+        ({"tools": [{"name": "add"}], "reference": 72}, (({"name": "add"},), "72", ())),
+        (
+            {"tools": '[{"name": "add"}]', "rubric": "is brief"},
+            (({"name": "add"},), None, ({"criterion": "is brief"},)),
+        ),
+        ({"rubric": [{"criterion": "a"}], "reference": ""}, ((), "", ({"criterion": "a"},))),
+    ],
+)
+def test_what_belongs_to_the_prompt_reaches_the_model(facts: dict[str, Any], expected: tuple[Any, ...]) -> None:
+    turns = {"messages": [USER, {"role": "assistant", "content": "a", "reasoning": "hm"}]}
+    for row in ({"prompt": "p", "response": "a"}, turns):
+        found = candidates_of(row | facts)
+        assert (found.tools, found.reference, found.rubric) == expected
+    assert found.completions[0].messages[0].reasoning == "hm"
+
+
 BAD = [
+    ({"prompt": "p", "response": "a", "tools": "add"}, "tools must be a list of objects"),
+    ({"prompt": "p", "response": "a", "reference": ["72"]}, "reference must be a text or a number"),
     ("{not json", "not JSON"),
     ("[1]", "not a JSON object"),
     ({"response": "a"}, "no prompt"),

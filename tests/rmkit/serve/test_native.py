@@ -140,6 +140,20 @@ def test_messages_steps_and_sources_reach_the_model() -> None:
     assert made.messages[1].tool_call_id == "7"
 
 
+@pytest.mark.parametrize("path", ["/rmkit/v1/score", "/rmkit/v1/compare"])
+def test_tools_reference_and_rubric_reach_the_model_and_part_prompts(path: str) -> None:
+    model = Steered()
+    plain = {"prompt": "p", "completions": ["ab", "c"]}
+    facts = {"tools": [{"name": "add"}], "reference": "72", "rubric": "is brief"}
+    ask({"items": [plain, plain | facts, plain | {"rubric": [{"criterion": "is kind"}]}]}, model, path=path)
+    seen = [item for batch in model.batches for item in batch]
+    assert [(item.tools, item.reference, item.rubric) for item in seen] == [
+        ((), None, ()),
+        (({"name": "add"},), "72", ({"criterion": "is brief"},)),
+        ((), None, ({"criterion": "is kind"},)),
+    ]
+
+
 def test_compare_tells_the_probability_of_the_first() -> None:
     answer = ask(one_item("four", "x"), path="/rmkit/v1/compare")
     assert answer["comparisons"][0]["p_first"] == pytest.approx(1 / (1 + math.exp(-3)))

@@ -115,7 +115,15 @@ def stepped_export(folder: Path, n: int = 120) -> Path:
             ends.append((ends[-1] if ends else 0) + len(step) + (2 if ends else 0))
         split = "train" if number % 5 else "validation"
         rows.append(
-            row(f"Solve {number}", [text], kind="steps", step_ends=ends, step_labels=labels, family=number, split=split)
+            row(
+                f"Solve {number}",
+                [text],
+                kind="steps",
+                step_ends=[ends],
+                step_labels=labels,
+                family=number,
+                split=split,
+            )
         )
     return write_export(folder, rows)
 
@@ -251,7 +259,7 @@ def test_prior_correction_shifts_the_logit(chat: Chat) -> None:
 
 def test_steps_are_masked_after_the_first_error_and_read_where_they_end(chat: Chat) -> None:
     text = "the sky\n\nis not\n\nblue"
-    data = [example([text], step_ends=[9, 17, 21], step_labels=[1.0, 0.0, None])]
+    data = [example([text], step_ends=[[9, 17, 21]], step_labels=[1.0, 0.0, None])]
     [made], _ = read_rows(data, chat, objective="process")
     ends = [chat.tokenizer.decode(made.ids[0][: at + 1]) for at in made.step_index[0]]
     assert [end.endswith(step) for end, step in zip(ends, ("the sky", "is not", "blue"), strict=True)] == [True] * 3
@@ -265,11 +273,11 @@ def test_steps_are_masked_after_the_first_error_and_read_where_they_end(chat: Ch
 
 
 def test_soft_step_labels_and_rows_without_any(chat: Chat) -> None:
-    soft = [example(["the sky"], step_ends=[7], step_labels=[0.25])]
+    soft = [example(["the sky"], step_ends=[[7]], step_labels=[0.25])]
     [made], _ = read_rows(soft, chat, objective="process")
     loss = row_losses(torch.zeros(1), [made], config("process")).item()
     assert loss == pytest.approx(math.log(2))
-    nothing = [example(["the sky"]), example(["the sky", "the fox"], step_ends=[7], step_labels=[1.0])]
+    nothing = [example(["the sky"]), example(["the sky", "the fox"], step_ends=[[7], [7]], step_labels=[1.0])]
     _, skipped = read_rows(nothing, chat, objective="process")
     assert skipped == {"no step labels (kind list)": 1, "not one response with one label a step": 1}
 

@@ -31,8 +31,8 @@ TIME = datetime(2026, 3, 4, 5, 6, 7, 890123, tzinfo=UTC)
 
 ADD_UNITS = """
 INSERT INTO unit BY NAME SELECT * FROM (VALUES
-    (1, ?::UUID, 'pair', 1, [11, 12]::BIGINT[], NULL::INTEGER[]),
-    (2, ?::UUID, 'steps', 1, [13]::BIGINT[], [4, 9, 15]::INTEGER[])
+    (1, ?::UUID, 'pair', 1, [11, 12]::BIGINT[], NULL::INTEGER[][]),
+    (2, ?::UUID, 'steps', 1, [13]::BIGINT[], [[4, 9, 15]]::INTEGER[][])
 ) AS u (unit_id, h, kind, prompt_id, resp_ids, step_ends)
 """
 

@@ -148,7 +148,8 @@ def test_rewritten_rows_are_one_story(told: duckdb.DuckDBPyConnection) -> None:
     ).fetchall()[0]
     told.execute("INSERT INTO response VALUES (90, ?, ?)", [uuid.UUID(int=90), assistant_message("tidy")]).fetchall()
     told.execute(
-        "INSERT INTO unit VALUES (91, ?, 'single', ?, [90], NULL, NULL, ?, [0])", [uuid.UUID(int=91), prompt_id, parent]
+        "INSERT INTO unit VALUES (91, ?, 'single', ?, [90], NULL, NULL, ?, [0], NULL, NULL)",
+        [uuid.UUID(int=91), prompt_id, parent],
     ).fetchall()
     told.execute(
         "INSERT INTO unit_source SELECT * REPLACE (91 AS unit_id) FROM unit_source WHERE source_row = 'r-1'"

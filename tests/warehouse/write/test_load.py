@@ -80,7 +80,7 @@ def test_unit_hash_is_the_python_one(connection: duckdb.DuckDBPyConnection, load
     pair = unit_hash(
         "pair", user_message('p\x01"\\ 😀'), responses=[assistant_message("a\n"), assistant_message("b")], rubric=rubric
     )
-    steps = unit_hash("steps", user_message("q"), responses=[assistant_message("one\n\ntwo")], step_ends=[3, 8])
+    steps = unit_hash("steps", user_message("q"), responses=[assistant_message("one\n\ntwo")], step_ends=[[3, 8]])
     assert rows(connection, "SELECT h FROM unit ORDER BY unit_id") == [(uuid.UUID(pair),), (uuid.UUID(steps),)]
 
 
@@ -207,7 +207,13 @@ def test_a_file_of_rejects_only_is_recorded_without_a_version(
         ({"judgments": [{"rater_kind": "human", "shown_order": [1, 1]}]}, "shown_order"),
         ({"judgments": [{"rater_kind": "human", "scores": [{"response": 2, "aspect": "a", "value": 1.0}]}]}, "scores"),
         ({"judgments": [{"rater": "h1"}]}, "rater_kind"),
-        ({"responses": [{"messages": "[]", "step_ends": [1]}, {"messages": "[1]"}]}, "step_ends"),
+        (
+            {
+                "responses": [{"messages": "[]", "step_ends": [1]}, {"messages": "[1]", "step_ends": [2]}],
+                "judgments": [{"rater_kind": "human", "step_labels": [1.0]}],
+            },
+            "step_labels",
+        ),
     ],
 )
 def test_a_broken_importer_is_named_and_nothing_is_stored(

@@ -194,20 +194,40 @@ def test_example_hash_in_sql_and_python(**label: Any) -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     prompt=texts,
-    responses=st.lists(texts, max_size=4),
-    step_ends=st.none() | st.lists(st.integers(0, 10**6), min_size=1, max_size=3),
+    responses=st.dictionaries(texts, st.lists(st.integers(0, 10**6), max_size=3), max_size=4),
     rubric=st.none() | texts,
+    tools=st.none() | texts,
+    reference=st.none() | texts,
 )
 def test_unit_hash_in_sql_and_python(
-    prompt: str, responses: list[str], step_ends: list[int] | None, rubric: str | None
+    prompt: str, responses: dict[str, list[int]], rubric: str | None, tools: str | None, reference: str | None
 ) -> None:
+    ordered = sorted(responses, key=content_hash)
     sql = unit_hash_sql(
         kind="'list'",
         prompt=hash_sql("$prompt"),
-        responses=f"list_sort(list_transform($responses::VARCHAR[], lambda r: {hash_sql('r')}))",
-        step_ends="$step_ends::INTEGER[]",
+        responses=f"list_transform($responses::VARCHAR[], lambda r: {hash_sql('r')})",
+        step_ends="$step_ends::INTEGER[][]",
         rubric=hash_sql("$rubric::VARCHAR"),
+        tools=f"CASE WHEN $tools::VARCHAR <> '' THEN {hash_sql('$tools::VARCHAR')} END",
+        reference=f"CASE WHEN $reference::VARCHAR <> '' THEN {hash_sql('$reference::VARCHAR')} END",
     )
-    values = {"prompt": prompt, "responses": responses, "step_ends": step_ends, "rubric": rubric}
-    found = SQL.execute(f"SELECT {sql}", values).fetchall()
-    assert found == [(unit_hash("list", prompt, responses=responses, step_ends=step_ends, rubric=rubric),)]
+    ends = [responses[text] for text in ordered] if any(responses.values()) else None
+    facts = {"rubric": rubric, "tools": tools, "reference": reference}
+    [(row,)] = SQL.execute(
+        f"SELECT {sql}", {"prompt": prompt, "responses": ordered, "step_ends": ends} | facts
+    ).fetchall()
+    texts, lists = list(responses), list(responses.values())
+    assert row == unit_hash("list", prompt, responses=texts, step_ends=lists, **facts)
+
+
+def test_a_unit_without_the_newer_facts_is_hashed_as_before_them() -> None:
+    a, b = sorted((content_hash("one"), content_hash("two")))
+    lines = ["unit", "pair", content_hash("q"), f"{a},{b}", "null", "null"]
+    assert unit_hash("pair", "q", responses=["two", "one"]) == content_hash("\n".join(lines))
+    single = ["unit", "steps", content_hash("q"), content_hash("one"), "3,7", "null"]
+    assert unit_hash("steps", "q", responses=["one"], step_ends=[[3, 7]]) == content_hash("\n".join(single))
+    more = [*lines[:4], "5;" if a == content_hash("two") else ";5", "null", f"reference {content_hash('72')}"]
+    assert unit_hash("pair", "q", responses=["two", "one"], step_ends=[[5], []], reference="72") == content_hash(
+        "\n".join(more)
+    )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -60,6 +61,8 @@ BATCH = [
             Completion((Message("assistant", "two steps"),), source="policy-7", step_ends=(3, 9)),
         ),
     ),
+    replace(item("b", "x"), tools=({"name": "f"},), reference="72", rubric=({"criterion": "is kind"},)),
+    Candidates((Message("user", "b"),), (Completion((Message("assistant", "x", reasoning="hm"),)),)),
 ]
 
 
@@ -68,7 +71,13 @@ def test_scores_and_comparisons_are_the_models_own(service: Running, witness: Wi
     client = RewardClient(service.url(form), token=TOKEN if form == "bare" else None)
     assert isinstance(client, RewardModel)
     assert client.info == witness.info
-    assert client.score(BATCH) == witness.score(BATCH)
+    scores = client.score(BATCH)
+    assert {(item.reference, len(item.tools), len(item.rubric)) for item in witness.seen} == {
+        (None, 0, 0),
+        ("72", 1, 1),
+    }
+    assert "hm" in {turn.reasoning for item in witness.seen for reply in item.completions for turn in reply.messages}
+    assert scores == witness.score(BATCH)
     pairs = [item("p", "1", "2"), item("q", "2", "1")]
     assert client.compare(pairs) == witness.compare(pairs)
     assert client.score([]) == []
