@@ -45,7 +45,7 @@ class VllmModel:
         policy = artifact.card["config"].get("truncation")
         if policy is None:
             raise ModelError(f"{artifact.folder} is no explicit model: it has no truncation policy to render with")
-        truncation = config.build(TruncationPolicy, policy, where=str(artifact.folder))
+        truncation = config.build_stored(TruncationPolicy, policy, where=str(artifact.folder))
         model = cls(artifact.info, Chat(AutoTokenizer.from_pretrained(artifact.folder), truncation), url)
         verify(artifact, model)
         return model

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmkit.cli import display
-from rmkit.config import build
+from rmkit.config import build_stored
 from rmkit.data.pairs import Pair, column
 from rmkit.errors import ModelError
 from rmkit.features.encoder import Encoder, EncoderConfig, Text, single_threaded
@@ -137,7 +137,7 @@ class FrozenModel:
         import torch
 
         self.info = artifact.info
-        config = config or build(FrozenConfig, artifact.card["config"], where=str(artifact.folder))
+        config = config or build_stored(FrozenConfig, artifact.card["config"], where=str(artifact.folder))
         self.precision: Precision = precision
         self._encoder = encoder_of(artifact, config, precision=precision)
         self._temperature = float(artifact.card["temperature"])

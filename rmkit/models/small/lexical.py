@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.config import build
+from rmkit.config import build_stored
 from rmkit.data.pairs import Pair, column
 from rmkit.errors import ConfigError, ModelError
 from rmkit.metrics import log_loss
@@ -143,7 +143,7 @@ class LexicalModel:
 
     def __init__(self, artifact: Artifact) -> None:
         self.info = artifact.info
-        self._config = build(LexicalConfig, artifact.card["config"], where=str(artifact.folder))
+        self._config = build_stored(LexicalConfig, artifact.card["config"], where=str(artifact.folder))
         self._temperature = float(artifact.card["temperature"])
         arrays = artifact.weights()
         self._weights = np.zeros(2**self._config.hash_bits + _SURFACE, dtype=np.float32)

@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from rmkit.config import build
+from rmkit.config import build_stored
 from rmkit.errors import DataError, ModelError
 from rmkit.features.encoder import Text
 from rmkit.heads.steps import SURFACE, FrozenProcessConfig, Solution, StepHead, step_inputs
@@ -32,7 +32,7 @@ class FrozenProcessModel:
 
     def __init__(self, artifact: Artifact, *, precision: Precision = "fp32") -> None:
         self.info = artifact.info
-        self.config = build(FrozenProcessConfig, artifact.card["config"], where=str(artifact.folder))
+        self.config = build_stored(FrozenProcessConfig, artifact.card["config"], where=str(artifact.folder))
         self.precision: Precision = precision
         self._encoder = encoder_of(artifact, self.config, precision=precision)
         self._head = StepHead(artifact.weights(), {})

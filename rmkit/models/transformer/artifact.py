@@ -69,7 +69,7 @@ def open_with_chat(folder: Path) -> tuple[Artifact, Chat]:
     """The opened artifact with its chat. Raises ModelError where the chat is not the one trained with."""
     opened = open_artifact(folder)
     stored = opened.card["config"]
-    chat = _chat(folder, config.build(TruncationPolicy, stored["truncation"], where=f"{folder / CARD}"))
+    chat = _chat(folder, config.build_stored(TruncationPolicy, stored["truncation"], where=f"{folder / CARD}"))
     if chat.fingerprint != stored["chat_fingerprint"]:
         raise ModelError(
             f"{folder}: template, tokenizer or truncation differ from training: got {chat.fingerprint[:12]}, "

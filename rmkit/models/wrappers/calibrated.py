@@ -76,7 +76,8 @@ class Calibration:
     @property
     def digest(self) -> str:
         """32 hex digits over fingerprint and mappings."""
-        parts = {"fingerprint": self.fingerprint, "link": self.link, "normalization": self.normalization}
+        # The key that is hashed keeps the spelling of the first files, or their digests would not hold any more.
+        parts = {"fingerprint": self.fingerprint, "link": self.link, "normalisation": self.normalization}
         return content_hash(canonical_json({key: _json(value) for key, value in parts.items()}))
 
 
@@ -90,7 +91,7 @@ def read_calibration(folder: Path, fingerprint: str) -> Calibration:
     if not path.is_file():
         return Calibration(fingerprint=fingerprint)
     try:
-        document = json.loads(path.read_text())
+        document = config.current_names(Calibration, json.loads(path.read_text()))
         digest = document.pop("digest")
         for key, cls in (("link", Link), ("normalization", Normalization)):
             document[key] = None if document[key] is None else config.build(cls, document[key], where=f"{path}: {key}")

@@ -235,7 +235,7 @@ def load(folder: Path, *, check: bool = True, **options: Any) -> EnsembleModel:
 
     opened = artifact.open_artifact(folder)
     card = opened.card
-    settings = config.build(EnsembleConfig, card["config"], where=f"{folder / artifact.CARD}")
+    settings = config.build_stored(EnsembleConfig, card["config"], where=f"{folder / artifact.CARD}")
     members = [load_model(folder / MEMBERS / str(at), check=check, **options) for at in range(len(settings.members))]
     result = tuple(member.info.fingerprint for member in members)
     if result != settings.members:
