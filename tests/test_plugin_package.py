@@ -58,7 +58,7 @@ def rmkit(environment: Mapping[str, str], *arguments: str) -> Any:
 
 def test_the_source_the_step_and_the_model(environment: Mapping[str, str]) -> None:
     home = Path(environment["RMKIT_HOME"])
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     (home / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     (home / "short.toml").write_text(
         '[recipe]\nname = "short"\n\n[[step]]\nuse = "short_replies"\nmax_characters = 100\n'
@@ -71,6 +71,20 @@ def test_the_source_the_step_and_the_model(environment: Mapping[str, str]) -> No
     rmkit(environment, "score", "shouting", "rows@v2", "-o", "scores.jsonl")
     scores = [json.loads(line) for line in (home / "scores.jsonl").read_text().splitlines()]
     assert sorted(score["value"] for row in scores for score in row["scores"]) == [-7.0, -4.0, 0.0, 0.0]
+
+
+def test_the_scoring_rule(environment: Mapping[str, str]) -> None:
+    home = Path(environment["RMKIT_HOME"])
+    home.mkdir(exist_ok=True)
+    (home / "lead.toml").write_text(
+        'name = "lead"\ntitle = "Lead"\nlicense = "none"\nrule = "clear-lead"\nform = "pairs"\nopen = true\n'
+        '[[measure]]\nname = "all"\npool = ["*"]\nheadline = true\n'
+    )
+    replies = [("fine", "NO"), ("fine", "No"), ("OH", "well")]  # leads of 2, 1 and -2 capital letters
+    rows = [{"id": n, "prompt": f"{n}?", "chosen": a, "rejected": b} for n, (a, b) in enumerate(replies)]
+    (home / "bench.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (model,) = rmkit(environment, "eval", "shouting", "--suite", "lead.toml", "--data", "bench.jsonl")["models"]
+    assert (model["measures"]["all"]["numerator"], model["measures"]["all"]["denominator"]) == (1, 3)
 
 
 def test_the_dialect(environment: Mapping[str, str]) -> None:
