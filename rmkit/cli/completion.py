@@ -49,7 +49,7 @@ def words(members: Mapping[str, Command], place: str = "rmkit") -> Iterator[tupl
                 yield from words(run.verbs, here)
                 continue
             parser = arguments.parser_of(run)
-        except RmkitError:  # what is not installed completes to files
+        except (RmkitError, ModuleNotFoundError):  # what is not installed completes to files
             continue
         options, choices = parser.words()
         yield here, options

@@ -60,6 +60,7 @@ def test_clients_config_and_types_work_with_the_base_install_alone(tmp_path: Pat
 # With the extra `data` alone, in this order: what each command answers, or the extra whose want it names.
 CALLS: list[tuple[str, int | str]] = [
     ("doctor", 0),
+    ("completion bash", 0),
     ("quickstart --from {data} --max-rows 0", "report"),
     ("sample {tmp}/more --pairs 60", 0),
     ("ingest {data} --name again --license MIT", 0),
