@@ -87,11 +87,9 @@ def build(cls: type[Config], values: Mapping[str, Any], *, where: str) -> Config
     """`cls(**values)` with unknown keys, missing keys and wrong types refused by name. `where` begins each message."""
     if not dataclasses.is_dataclass(cls):
         raise TypeError(f"{cls} is not a dataclass")
+    split(values, cls, where=where)
     hints = typing.get_type_hints(cls)  # of Annotated[type, "help"] the type
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
-    for key in values:
-        if key not in fields:
-            raise ConfigError(f"{where}: {unknown('key', key, fields)}")
     checked = {key: _checked(value, hints[key], where=f"{where}: {key}") for key, value in values.items()}
     missing = [name for name, field in fields.items() if _required(field) and name not in checked]
     if missing:
@@ -113,6 +111,16 @@ def current_names(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
         return renamed if key not in fields and renamed in fields and renamed not in values else key
 
     return {current(key): value for key, value in values.items()}
+
+
+def split(values: Mapping[str, Any], *classes: type[Any], where: str) -> list[dict[str, Any]]:
+    """The values of each class, by the names of its fields; a key that none of them has is refused by name."""
+    names = [[field.name for field in dataclasses.fields(cls) if field.init] for cls in classes]
+    known = [name for of in names for name in of]
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"{where}: {unknown('key', key, known)}")
+    return [{name: values[name] for name in of if name in values} for of in names]
 
 
 def assignments(inputs: Iterable[str]) -> dict[str, Any]:

@@ -43,6 +43,25 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "implicit": "rmkit.models.transformer.implicit:load",
         "ensemble": "rmkit.models.wrappers.ensemble:load",
     },
+    "objectives": {
+        "bradley_terry": "rmkit.training.objectives.bradley_terry:BradleyTerry",
+        "margin": "rmkit.training.objectives.margin:Margin",
+        "soft_label": "rmkit.training.objectives.soft_label:SoftLabel",
+        "ties": "rmkit.training.objectives.ties:Ties",
+        "label_smoothing": "rmkit.training.objectives.label_noise:LabelSmoothing",
+        "robust": "rmkit.training.objectives.label_noise:Robust",
+        "focal": "rmkit.training.objectives.focal:Focal",
+        "plackett_luce": "rmkit.training.objectives.rankings:PlackettLuce",
+        "pro": "rmkit.training.objectives.rankings:PRO",
+        "regression": "rmkit.training.objectives.regression:Regression",
+        "ordinal": "rmkit.training.objectives.ordinal:Ordinal",
+        "reaction": "rmkit.training.objectives.binary_feedback:Reaction",
+        "process": "rmkit.training.objectives.process:Process",
+        "dpo": "rmkit.training.objectives.bradley_terry:DPO",
+        "cdpo": "rmkit.training.objectives.label_noise:ConservativeDPO",
+        "rdpo": "rmkit.training.objectives.label_noise:RobustDPO",
+        "ipo": "rmkit.training.objectives.ipo:IPO",
+    },
     "steps": {
         name: f"data_pipelines.steps.{name}"
         for name in (

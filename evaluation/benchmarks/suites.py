@@ -203,7 +203,7 @@ def _models(kind: str, items: Sequence[Item]) -> tuple[Any, Any, Any]:
     torch.manual_seed(0)
     chat = Chat(
         _tokenizer(items),
-        TruncationPolicy(max_tokens=MAX_TOKENS, response_reserve_tokens=MAX_TOKENS // 2, long_response="flag"),
+        TruncationPolicy(max_length=MAX_TOKENS, response_reserve_tokens=MAX_TOKENS // 2, long_response="flag"),
     )
     shape = {
         "vocab_size": len(chat.tokenizer),

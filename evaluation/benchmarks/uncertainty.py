@@ -107,7 +107,7 @@ def _explicit_cases(options: Any) -> dict[str, tuple[Way, Way]]:
 
 
 def _outputs(model: Any, rows: Any) -> Any:
-    return model.module.outputs(rows, max_tokens=model.max_tokens)
+    return model.module.outputs(rows, max_batch_tokens=model.max_batch_tokens)
 
 
 def _engine(size: str) -> Any:

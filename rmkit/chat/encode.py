@@ -48,29 +48,29 @@ _PROBE = "\ue000"  # private use: begins no real content, so two renderings part
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TruncationPolicy:
-    """What happens to texts over `max_tokens`, special tokens included.
+    """What happens to texts over `max_length`, special tokens included.
 
-    A prompt longer than max_tokens - response_reserve_tokens loses its middle down to that length; the reserve is 1,024
-    or half of max_tokens where that is less, unless it is named. A response may fill all that the (shortened) prompt
+    A prompt longer than max_length - response_reserve_tokens loses its middle down to that length; the reserve is 1,024
+    or half of max_length where that is less, unless it is named. A response may fill all that the (shortened) prompt
     leaves; a longer one is refused, or with `long_response="flag"` cut at its end and marked `response_truncated`.
     """
 
-    max_tokens: int = 2048
+    max_length: int = 2048
     response_reserve_tokens: int = None  # type: ignore[assignment]  # __post_init__ puts the number here
     long_response: Literal["refuse", "flag"] = "refuse"
 
     def __post_init__(self) -> None:
         if self.response_reserve_tokens is None:
-            object.__setattr__(self, "response_reserve_tokens", min(1024, self.max_tokens // 2))
-        if not 0 < self.response_reserve_tokens < self.max_tokens:
+            object.__setattr__(self, "response_reserve_tokens", min(1024, self.max_length // 2))
+        if not 0 < self.response_reserve_tokens < self.max_length:
             raise ConfigError(
-                f"response_reserve_tokens must lie between 0 and max_tokens ({self.max_tokens}), "
+                f"response_reserve_tokens must lie between 0 and max_length ({self.max_length}), "
                 f"got {self.response_reserve_tokens}"
             )
 
     @property
     def max_prompt_tokens(self) -> int:
-        return self.max_tokens - self.response_reserve_tokens
+        return self.max_length - self.response_reserve_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class Chat:
         content_start = self._content_start(text, prompt, completion.messages)
         prompt_tokens = _tokens_before(offsets, content_start)
         steps = _step_tokens(text, offsets, completion, content_start)
-        if len(ids) > self.truncation.max_tokens or prompt_tokens > self.truncation.max_prompt_tokens:
+        if len(ids) > self.truncation.max_length or prompt_tokens > self.truncation.max_prompt_tokens:
             return self._truncate(ids, offsets, text, prompt, prompt_tokens, steps)
         return self._finish(ids, prompt_tokens, steps)
 
@@ -229,17 +229,17 @@ class Chat:
             if head >= policy.max_prompt_tokens:
                 raise DataError(
                     f"the system turn takes {head} tokens and prompts may take {policy.max_prompt_tokens}; "
-                    "raise max_tokens or shorten it"
+                    "raise max_length or shorten it"
                 )
             ids = ids[:head] + ids[head + cut :]
         prompt_tokens, steps = prompt_tokens - cut, [step - cut for step in steps]
-        if over := max(0, len(ids) - policy.max_tokens):
+        if over := max(0, len(ids) - policy.max_length):
             if policy.long_response == "refuse":
                 raise DataError(
                     f"the response takes {len(ids) - prompt_tokens} tokens and may take "
-                    f"{policy.max_tokens - prompt_tokens}; raise max_tokens or set long_response = 'flag'"
+                    f"{policy.max_length - prompt_tokens}; raise max_length or set long_response = 'flag'"
                 )
-            ids = ids[: policy.max_tokens]
+            ids = ids[: policy.max_length]
             steps = [step for step in steps if step < len(ids)]
         return self._finish(ids, prompt_tokens, steps, prompt_truncated=cut > 0, response_truncated=over > 0)
 

@@ -27,10 +27,10 @@ def load_model(name: str | Path | RewardModel, *, check: bool = True, **options:
     reward service.
 
     Where calibration.json lies beside an artifact, its mappings apply. `options` go to the kind of model that takes
-    them (transformers: precision, max_tokens, device; frozen ones: precision); UsageError where it takes none, but for
-    fp32, which is what all models compute in unless told otherwise. Raises ModelError where there is no such model,
-    files are missing or changed, the fingerprint differs, or the golden scores do not come out again (unless `check` is
-    False); MissingExtraError where the model needs a package that is not installed.
+    them (transformers: precision, max_batch_tokens, device; frozen ones: precision); UsageError where it takes none,
+    but for fp32, which is what all models compute in unless told otherwise. Raises ModelError where there is no such
+    model, files are missing or changed, the fingerprint differs, or the golden scores do not come out again (unless
+    `check` is False); MissingExtraError where the model needs a package that is not installed.
     """
     if not isinstance(name, str | Path):
         return name

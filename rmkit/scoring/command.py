@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
         examples=[
             "score models/hh-explicit answers.jsonl -o scores.jsonl",
             "score hh@prod hh@v2 --split test -o scores.jsonl",
-            "score models/hh-explicit answers.parquet -o scores.jsonl --precision bf16 --max-tokens 65536",
+            "score models/hh-explicit answers.parquet -o scores.jsonl --precision bf16 --max-batch-tokens 65536",
             "score models/hh-explicit answers.jsonl -o scores.jsonl --dropout 0.1    # with a std by MC dropout",
         ],
     )
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     parser.add_output("file of scores, JSON lines", required=True)
     parser.add_split()
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="of the network's products (default fp32)")
-    parser.add_argument("--max-tokens", type=int, help="token budget of one forward pass (default 8192)")
+    parser.add_argument("--max-batch-tokens", type=int, help="token budget of one forward pass (default 8192)")
     parser.add_device()
     parser.add_argument("--dropout", type=float, metavar="RATE", help="mean and std over passes with MC dropout")
     parser.add_argument("--passes", type=int, default=10, help="passes of MC dropout")
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
 
 
 def _model(options: Any) -> RewardModel:
-    named = {"precision": options.precision, "max_tokens": options.max_tokens, "device": options.device}
+    named = {"precision": options.precision, "max_batch_tokens": options.max_batch_tokens, "device": options.device}
     model = load_model(options.model, **{key: value for key, value in named.items() if value is not None})
     if options.precision == "bf16" and model.info.pointwise:
         from rmkit.serve.parity_check import exactness
@@ -93,7 +93,7 @@ def _header(model: RewardModel, source: Source, options: Any, *, command: str) -
             "calibration": model.calibration.digest if isinstance(model, CalibratedModel) else None,
             "data_digest": source.digest,
             "precision": options.precision or "fp32",
-            "max_tokens": options.max_tokens,
+            "max_batch_tokens": options.max_batch_tokens,
             "window": options.window,
             "dropout": options.dropout and [options.dropout_in, options.dropout, options.passes],
         },

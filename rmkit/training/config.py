@@ -1,172 +1,200 @@
-"""What `rmkit train explicit` can be told, as TOML or on the command line; resolved, it travels with the artifact."""
+"""The options of `rmkit train explicit | process | implicit`: of every run, of its kind of model, of its objective.
+
+TOML, `--set` and the stored settings name all of them side by side; a config is made of such flat keys by
+`training_config`, and in Python of objects: `ExplicitConfig(model=..., objective=Focal(focal_gamma=1.0))`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import Annotated, Any, ClassVar, Literal
 
+from rmkit import config
 from rmkit.chat.encode import TruncationPolicy
 from rmkit.errors import ConfigError
+from rmkit.plugins import BUILT_IN, resolve
+from rmkit.training.objectives.bradley_terry import DPO, BradleyTerry
+from rmkit.training.objectives.objective import Objective
+from rmkit.training.objectives.process import Process
 
-ObjectiveName = Literal[
-    "bradley_terry",
-    "margin",
-    "soft_label",
-    "ties",
-    "label_smoothing",
-    "robust",
-    "focal",
-    "plackett_luce",
-    "pro",
-    "regression",
-    "ordinal",
-    "reaction",
-    "process",
-    "dpo",
-    "cdpo",
-    "rdpo",
-    "ipo",
-]
-
-RATING = ("regression", "ordinal", "reaction")
-RANKING = ("plackett_luce", "pro")
-IMPLICIT = ("dpo", "cdpo", "rdpo", "ipo", "soft_label", *RANKING)
-KEEPS_TIES = ("soft_label", "ties", *RANKING)
+OBJECTIVE = "what is learned: a name, or module:object of your own"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExplicitConfig:
-    """Defaults suit full fine-tuning of a small model; with LoRA take a ten times higher learning rate.
+class TrainingConfig:
+    """What every run has. Defaults suit full fine-tuning of a small model; with LoRA take a ten times higher learning
+    rate."""
 
-    `rows_per_step` rows (pairs or rankings) make one optimizer step on all processes together, whatever
-    `batch_tokens` (the budget of one forward and backward pass, padding included) cuts it into. `precision` bf16 is
-    autocast over fp32 weights; the head is fp32 either way. `lora_rank` 0 trains all weights; with adapters,
-    `quantize` nf4 keeps the others in 4 bits (QLoRA). `centering` is the weight of the centering penalty, 0 for none.
+    kind: ClassVar[str]  # of the model that comes out, and the word behind `rmkit train`
 
-    Ratings (objectives regression, ordinal, reaction): `aspects` are learned, by default all that the training split
-    has; `aspect_weights` (one each, default equal) make the value. `negatives_kept` is the share of negative reactions
-    that sampling left. Objective process: `reduction` makes the value of a solution from its steps, and a response
-    without marked steps is split after each `step_separator`.
-    """
+    model: Annotated[str, "Hugging Face id or folder of a causal or encoder model"]
+    objective: Annotated[Objective, OBJECTIVE]
 
-    model: str
-    objective: ObjectiveName = "bradley_terry"
-    label_noise: float = 0.1
-    margin_scale: float = 1.0
-    focal_gamma: float = 2.0
-    centering: float = 0.0
-    aspects: tuple[str, ...] = ()
-    aspect_weights: tuple[float, ...] = ()
-    negatives_kept: float = 1.0
-    reduction: Literal["min", "last", "product", "mean"] = "min"
-    step_separator: str = "\n\n"
+    learning_rate: Annotated[float, "peak learning rate of AdamW"] = 1e-5
+    lr_scheduler_type: Annotated[
+        Literal["linear", "cosine", "constant_with_warmup"], "how the learning rate falls after the warm-up"
+    ] = "cosine"
+    warmup_ratio: Annotated[float, "share of the steps in which the learning rate rises, in [0, 1)"] = 0.05
+    weight_decay: Annotated[float, "of AdamW"] = 0.0
+    max_grad_norm: Annotated[float, "norm to which gradients are clipped"] = 1.0
+    num_train_epochs: Annotated[float, "passes over the train split"] = 1.0
+    global_batch_size: Annotated[int, "rows (pairs, rankings ...) of one step on all processes together"] = 64
+    max_batch_tokens: Annotated[int, "tokens of one forward and backward pass, padding included"] = 8192
+    evaluations_per_epoch: Annotated[int, "how often an epoch is validated and a checkpoint written"] = 2
 
-    learning_rate: float = 1e-5
-    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
-    warmup_share: float = 0.05
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    epochs: float = 1.0
-    rows_per_step: int = 64
-    batch_tokens: int = 8192
-    evaluations_per_epoch: int = 2
+    max_length: Annotated[int, "longest text in tokens, special ones included"] = 2048
+    response_reserve_tokens: Annotated[
+        int | None, "what a prompt leaves to its response; default 1024 or half of max_length"
+    ] = None
+    long_response: Annotated[Literal["refuse", "flag"], "skip rows with a longer response, or cut it"] = "refuse"
 
-    max_tokens: int = 2048
-    response_reserve_tokens: int | None = None
-    long_response: Literal["refuse", "flag"] = "refuse"
+    precision: Annotated[Literal["fp32", "bf16"], "bf16 is autocast over fp32 weights; the head is fp32"] = "fp32"
+    gradient_checkpointing: Annotated[bool, "compute activations again instead of holding them"] = False
+    dropout: Annotated[bool, "leave the model's own dropout on"] = False
+    share_prompts: Annotated[bool, "read the prompt of a row's responses once"] = True
+    lora_rank: Annotated[int, "rank of the adapters; 0 trains all weights"] = 0
+    lora_alpha: Annotated[int, "scale of the adapters"] = 32
+    lora_dropout: Annotated[float, "dropout of the adapters"] = 0.0
+    quantization: Annotated[Literal["none", "nf4"], "nf4 keeps all weights but the adapters in 4 bits (QLoRA)"] = "none"
 
-    precision: Literal["fp32", "bf16"] = "fp32"
-    gradient_checkpointing: bool = False
-    dropout: bool = False
-    share_prompts: bool = True
-    lora_rank: int = 0
-    lora_alpha: int = 32
-    lora_dropout: float = 0.0
-    quantize: Literal["none", "nf4"] = "none"
-
-    seed: int = 0
-    report_to: tuple[str, ...] = ()
+    seed: Annotated[int, "of initialization and order"] = 0
+    report_to: Annotated[tuple[str, ...], "trackers of transformers, such as tensorboard"] = ()
 
     @property
     def truncation(self) -> TruncationPolicy:
         """The limits on texts; without `response_reserve_tokens` its own default. Raises ConfigError."""
         reserve = self.response_reserve_tokens
         named = {} if reserve is None else {"response_reserve_tokens": reserve}
-        return TruncationPolicy(max_tokens=self.max_tokens, long_response=self.long_response, **named)
+        return TruncationPolicy(max_length=self.max_length, long_response=self.long_response, **named)
 
     @property
-    def kind(self) -> str:
-        """The kind of model that comes out, and the word behind `rmkit train`."""
-        return "process" if self.objective == "process" else "explicit"
+    def reward_scale(self) -> float:
+        """The factor between log-ratios and implicit rewards."""
+        return 1.0
+
+    def as_json(self) -> dict[str, Any]:
+        """All options as flat keys, the objective by its name: what `training_config` takes."""
+        own = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {**own, "objective": self.objective.name(), **asdict(self.objective)}
 
     def __post_init__(self) -> None:
-        if self.kind == "explicit" and self.objective in ("dpo", "cdpo", "rdpo", "ipo"):
-            raise ConfigError(f"{self.objective} trains implicit reward models: rmkit train implicit")
-        positive = ("learning_rate", "epochs", "rows_per_step", "batch_tokens", "evaluations_per_epoch", "margin_scale")
-        for name in positive:
+        if self.kind not in self.objective.trains:
+            others = ", ".join(f"rmkit train {kind}" for kind in self.objective.trains)
+            raise ConfigError(
+                f"{self.kind} models learn by {', '.join(objectives(self.kind))}; got "
+                f"{self.objective.name()!r}, which is for {others}"
+            )
+        positive = ("learning_rate", "num_train_epochs", "global_batch_size", "max_batch_tokens")
+        for name in (*positive, "evaluations_per_epoch"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
-        if not 0 <= self.warmup_share < 1:
-            raise ConfigError(f"warmup_share lies in [0, 1), got {self.warmup_share}")
-        if not 0 <= self.label_noise < 0.5:
-            raise ConfigError(
-                f"label_noise is a flip rate in [0, 0.5), got {self.label_noise}; from 0.5 on labels say nothing"
-            )
-        if not 0 < self.negatives_kept <= 1:
-            raise ConfigError(f"negatives_kept is a share in (0, 1], got {self.negatives_kept}")
-        if self.aspect_weights and len(self.aspect_weights) != len(self.aspects):
-            raise ConfigError("aspect_weights needs aspects, and one weight for each of them")
-        if self.aspect_weights and (min(self.aspect_weights) < 0 or sum(self.aspect_weights) <= 0):
-            raise ConfigError(f"aspect_weights must not be negative, nor all zero, got {self.aspect_weights}")
+        if not 0 <= self.warmup_ratio < 1:
+            raise ConfigError(f"warmup_ratio lies in [0, 1), got {self.warmup_ratio}")
         _ = self.truncation  # limits that do not fit each other are told before anything is loaded
-        if not self.step_separator:
-            raise ConfigError("step_separator must not be empty")
-        if self.centering and self.objective in (*RATING, "process"):
-            raise ConfigError(
-                f"centering belongs to preferences; the objective {self.objective} fixes the level itself"
-            )
-        if self.centering < 0 or self.lora_rank < 0:
-            raise ConfigError("centering and lora_rank must not be negative")
-        if self.quantize != "none" and not self.lora_rank:
-            raise ConfigError("quantize = 'nf4' trains adapters only (QLoRA); set lora_rank, e.g. 16")
+        if self.lora_rank < 0:
+            raise ConfigError("lora_rank must not be negative")
+        if self.quantization != "none" and not self.lora_rank:
+            raise ConfigError("quantization = 'nf4' trains adapters only (QLoRA); set lora_rank, e.g. 16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImplicitConfig(ExplicitConfig):
-    """As ExplicitConfig, for a policy whose log-ratios to a reference are the rewards.
+class ExplicitConfig(TrainingConfig):
+    """A transformer with a scalar head, or with one output an aspect."""
 
-    `beta` scales rewards; `per_token` divides them by the response's tokens (length-normalized DPO; ipo always does).
-    `label_noise` is the flip rate that cdpo and rdpo assume. `reference` is what rewards are measured against, by
-    default `model` itself. `reverse` learns from the swapped pairs, the other half of a contrastive model. `likelihood`
-    weighs a second term, -log pi(best) per token of the best response (PRO's own; RISE's and UPO's for DPO).
-    """
+    kind: ClassVar[str] = "explicit"
 
-    objective: ObjectiveName = "dpo"
-    beta: float = 0.1
-    per_token: bool = False
-    reference: str = ""
-    reverse: bool = False
-    likelihood: float = 0.0
-    learning_rate: float = 1e-6
+    objective: Annotated[Objective, OBJECTIVE] = field(default_factory=BradleyTerry)
+    center_rewards_coefficient: Annotated[float, "weight of the penalty on rewards that do not add up to 0"] = 0.0
+
+    def __post_init__(self) -> None:
+        TrainingConfig.__post_init__(self)
+        if self.center_rewards_coefficient < 0:
+            raise ConfigError(f"center_rewards_coefficient must not be negative, got {self.center_rewards_coefficient}")
+        if self.center_rewards_coefficient and not self.objective.level_is_free:
+            raise ConfigError(
+                f"center_rewards_coefficient belongs to preferences; the objective {self.objective.name()} fixes the "
+                "level itself"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessConfig(TrainingConfig):
+    """A transformer with a head that scores every step of a solution."""
+
+    kind: ClassVar[str] = "process"
+
+    objective: Annotated[Objective, OBJECTIVE] = field(default_factory=Process)
+    reduction: Annotated[
+        Literal["min", "last", "product", "mean"], "what makes the value of a solution from its steps"
+    ] = "min"
+    step_separator: Annotated[str, "what ends a step of a response whose steps are not marked"] = "\n\n"
+
+    def __post_init__(self) -> None:
+        TrainingConfig.__post_init__(self)
+        if not self.step_separator:
+            raise ConfigError("step_separator must not be empty")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImplicitConfig(TrainingConfig):
+    """A policy whose log-ratios to a reference are the rewards."""
+
+    kind: ClassVar[str] = "implicit"
+
+    objective: Annotated[Objective, OBJECTIVE] = field(default_factory=DPO)
+    beta: Annotated[float, "reward per unit of the log-ratio"] = 0.1
+    per_token: Annotated[bool, "rewards are means over the response's tokens (length-normalized DPO)"] = False
+    reference: Annotated[str, "what rewards are measured against; default: model itself"] = ""
+    reverse: Annotated[bool, "learn the swapped pairs: the other half of a contrastive model"] = False
+    nll_weight: Annotated[float, "weight of -log pi(best) per token of the best response (PRO, RISE, UPO)"] = 0.0
+    learning_rate: Annotated[float, "peak learning rate of AdamW"] = 1e-6
 
     @property
-    def kind(self) -> str:
-        return "implicit"
+    def reward_scale(self) -> float:
+        return self.beta
 
     @property
     def divides(self) -> bool:
         """Whether rewards are means over tokens rather than sums."""
-        return self.per_token or self.objective == "ipo"
+        return self.per_token or self.objective.divides
 
     def __post_init__(self) -> None:
-        ExplicitConfig.__post_init__(self)
-        if self.objective not in IMPLICIT:
-            raise ConfigError(f"implicit models learn by {', '.join(IMPLICIT)}; got {self.objective!r}")
+        TrainingConfig.__post_init__(self)
         if self.beta <= 0:
             raise ConfigError(f"beta must be positive, got {self.beta}")
-        if self.likelihood < 0:
-            raise ConfigError(f"likelihood must not be negative, got {self.likelihood}")
-        if self.quantize != "none":
-            raise ConfigError("implicit models are not trained in 4 bits yet; leave quantize out (lora_rank works)")
-        if self.centering:
-            raise ConfigError("centering belongs to explicit rewards; the reference fixes the level of implicit ones")
+        if self.nll_weight < 0:
+            raise ConfigError(f"nll_weight must not be negative, got {self.nll_weight}")
+        if self.quantization != "none":
+            raise ConfigError("implicit models are not trained in 4 bits yet; leave quantization out (lora_rank works)")
+
+
+CONFIGS: dict[str, type[TrainingConfig]] = {
+    config.kind: config for config in (ExplicitConfig, ProcessConfig, ImplicitConfig)
+}
+
+
+def objectives(kind: str) -> list[str]:
+    """The built-in objectives that train a kind of model."""
+    return [name for name in BUILT_IN["objectives"] if kind in resolve("objectives", name).trains]
+
+
+def training_config(kind: str, /, **values: Any) -> TrainingConfig:
+    """The config of a kind of model from flat keys; `objective` is a name or "module:object".
+
+    Raises ConfigError for unknown keys and values out of range, UsageError for an unknown objective.
+    """
+    where, cls = f"train {kind}", CONFIGS[kind]
+    objective: Any = next(one.default_factory for one in fields(cls) if one.name == "objective")
+    if (name := values.pop("objective", None)) is not None:
+        objective = resolve("objectives", str(name), trusted=True)
+    if not isinstance(objective, type) or not issubclass(objective, Objective):
+        raise ConfigError(f"{where}: {name} is no subclass of rmkit.training.objectives.objective.Objective")
+    for key in values.keys() - _options(cls) - _options(objective):
+        if owners := [name for name in objectives(kind) if key in _options(resolve("objectives", name))]:
+            raise ConfigError(f"{where}: {key} is an option of {' and '.join(owners)}, not of {objective.name()}")
+    options, own = config.split(values, objective, cls, where=where)
+    return config.build(cls, {**own, "objective": config.build(objective, options, where=where)}, where=where)
+
+
+def _options(cls: type[TrainingConfig | Objective]) -> set[str]:
+    return {one.name for one in fields(cls)}

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
+
 from rmkit.chat.encode import Chat, Encoded
 from rmkit.data.example import Example
 from rmkit.data.pairs import read_pairs
@@ -20,7 +23,7 @@ from rmkit.data.reasons import without_numbers
 from rmkit.errors import DataError
 from rmkit.models.transformer.packing import Ids
 from rmkit.models.transformer.rating_head import RatingHead
-from rmkit.training.config import KEEPS_TIES, RANKING, ObjectiveName
+from rmkit.training.objectives.objective import Objective
 
 
 class Preference(NamedTuple):
@@ -65,13 +68,20 @@ class TrainingRow:
 
 
 def read_rows(
-    examples: Iterable[Example], chat: Chat, *, objective: ObjectiveName, head: RatingHead | None = None
+    examples: Iterable[Example],
+    chat: Chat,
+    *,
+    objective: Objective,
+    head: RatingHead | None = None,
+    validation: bool = False,
 ) -> tuple[list[TrainingRow], dict[str, int]]:
-    """The usable rows in order, and how many were left out by reason. `head` names the aspects of rated rows."""
+    """The rows that the objective learns from (or, for `validation`, is judged by) in order, and how many were left out
+    by reason. `head` names the aspects of rated rows."""
+    row_of = objective.validation_row if validation else objective.row
     rows: list[TrainingRow] = []
     skipped: Counter[str] = Counter()
     for example in examples:
-        result = _row(example, chat, objective, head)
+        result = row_of(example, chat, head=head)
         if isinstance(result, str):
             skipped[without_numbers(result)] += 1
         else:
@@ -79,13 +89,8 @@ def read_rows(
     return rows, dict(skipped)
 
 
-def _row(example: Example, chat: Chat, objective: ObjectiveName, head: RatingHead | None) -> TrainingRow | str:
-    if head is not None:
-        return _rated(example, chat, head)
-    return _stepped(example, chat) if objective == "process" else _compared(example, chat, objective)
-
-
-def _compared(example: Example, chat: Chat, objective: ObjectiveName) -> TrainingRow | str:
+def compared_row(example: Example, chat: Chat, *, ties: bool, ranked: bool = False) -> TrainingRow | str:
+    """A row of preferences; `ties` keeps those whose label is one, `ranked` needs a ranking of two responses."""
     pairs, reasons = read_pairs([example])
     if not pairs:
         return next(iter(reasons))
@@ -98,20 +103,20 @@ def _compared(example: Example, chat: Chat, objective: ObjectiveName) -> Trainin
     preferences = [
         Preference(place[pair.i], place[pair.j], pair.p, pair.share)
         for pair in pairs
-        if pair.i in place and pair.j in place and (pair.p != 0.5 or objective in KEEPS_TIES)
+        if pair.i in place and pair.j in place and (pair.p != 0.5 or ties)
     ]
     if not preferences:
         return next((str(one) for one in encoded if isinstance(one, DataError)), "the label is a tie")
-    ranks = _ranks(example, kept_rows) if objective in RANKING else ()
-    if objective in RANKING and len({rank for rank in ranks if rank >= 0}) < 2:
+    ranks = _ranks(example, kept_rows) if ranked else ()
+    if ranked and len({rank for rank in ranks if rank >= 0}) < 2:
         return "no ranking of two responses"
     usable = [one for one in encoded if isinstance(one, Encoded)]
     total = sum(preference.share for preference in preferences)
     shared = tuple(preference._replace(share=preference.share / total) for preference in preferences)
-    return _made(example, usable, preferences=shared, ranks=ranks, margin=abs(example.row["margin"] or 0.0))
+    return _training_row(example, usable, preferences=shared, ranks=ranks, margin=abs(example.row["margin"] or 0.0))
 
 
-def _made(
+def _training_row(
     example: Example,
     usable: Sequence[Encoded],
     *,
@@ -146,7 +151,8 @@ def _encoded(example: Example, chat: Chat) -> list[Encoded | DataError] | str:
         return str(error)
 
 
-def _rated(example: Example, chat: Chat, head: RatingHead) -> TrainingRow | str:
+def rated_row(example: Example, chat: Chat, head: RatingHead) -> TrainingRow | str:
+    """The responses rated on an aspect of the head, and the preferences that follow from their ratings."""
     table = ratings_of(example.row, head.aspects)
     if all(math.isnan(value) for ratings in table for value in ratings):
         return f"no rating of {', '.join(head.aspects)}"
@@ -161,7 +167,9 @@ def _rated(example: Example, chat: Chat, head: RatingHead) -> TrainingRow | str:
     if not kept_rows:
         return next((str(one) for one in encoded if isinstance(one, DataError)), "no rated response")
     ratings = tuple(ratings for _, ratings in kept_rows)
-    return _made(example, [one for one, _ in kept_rows], ratings=ratings, preferences=_by_rating(ratings, head.weights))
+    return _training_row(
+        example, [one for one, _ in kept_rows], ratings=ratings, preferences=_by_rating(ratings, head.weights)
+    )
 
 
 def ratings_of(row: Mapping[str, Any], aspects: Sequence[str]) -> list[tuple[float, ...]]:
@@ -194,7 +202,7 @@ def step_labels(example: Example) -> tuple[float, ...] | str:
     return tuple(math.nan if label is None else float(label) for label in labels)
 
 
-def _stepped(example: Example, chat: Chat) -> TrainingRow | str:
+def stepped_row(example: Example, chat: Chat) -> TrainingRow | str:
     """One response in steps; steps that truncation cut off lose their labels."""
     labels = step_labels(example)
     if isinstance(labels, str):
@@ -208,7 +216,7 @@ def _stepped(example: Example, chat: Chat) -> TrainingRow | str:
     kept_rows = labels[: len(one.step_index)]
     if all(map(math.isnan, kept_rows)):
         return "every labeled step lies beyond the token limit"
-    return _made(example, [one], step_index=(one.step_index,), step_labels=(kept_rows,))
+    return _training_row(example, [one], step_index=(one.step_index,), step_labels=(kept_rows,))
 
 
 def _ranks(example: Example, kept_rows: Sequence[int]) -> tuple[int, ...]:
@@ -219,3 +227,16 @@ def _ranks(example: Example, kept_rows: Sequence[int]) -> tuple[int, ...]:
     if p:
         return tuple(sum(other > p[number] for other in p) for number in kept_rows)
     return (-1,) * len(kept_rows)
+
+
+def table(score_K: Tensor, rows: Sequence[TrainingRow]) -> tuple[Tensor, Tensor]:
+    """[B, N] scores of the rows' responses, and which of them are there; N responses of the longest row."""
+    parts = torch.split_with_sizes(score_K, [len(row.ids) for row in rows])
+    score_BN = torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)
+    count_B = torch.tensor([len(row.ids) for row in rows], device=score_K.device)
+    return score_BN, torch.arange(score_BN.shape[1], device=score_K.device) < count_B[:, None]
+
+
+def mean_of_rows(loss_K: Tensor, rows: Sequence[TrainingRow]) -> Tensor:
+    """[B] mean over each row's responses."""
+    return torch.stack([part.mean() for part in torch.split_with_sizes(loss_K, [len(row.ids) for row in rows])])

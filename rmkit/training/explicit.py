@@ -10,7 +10,6 @@ import contextlib
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from rmkit.cli import display as console
 from rmkit.data.export_folder import Data, export_folder, model_folder, trainable_dataset
 from rmkit.errors import MissingExtraError, UsageError
 from rmkit.revision import git_sha
-from rmkit.training.config import RATING, ExplicitConfig, ImplicitConfig
-from rmkit.training.run import arguments, begin, leads, run_folder, steps
+from rmkit.training.config import TrainingConfig
+from rmkit.training.kinds import kind_of
+from rmkit.training.run import arguments, is_main_process, prepare_run_dir, run_folder, steps
 from rmkit.training.settings import read_settings
 from rmkit.training.splits import examples, read_splits
 
@@ -34,7 +34,7 @@ EXAMPLES = {
         "train explicit --data exports/hh-v2 --config explicit.toml -o models/hh --resume",
         "train explicit --data helpsteer@v1 --model ID_OR_PATH --set objective=regression",
     ),
-    "process": ("train process --data prm@v2 --model Qwen/Qwen3-0.6B --set reduction=min --set max_tokens=4096",),
+    "process": ("train process --data prm@v2 --model Qwen/Qwen3-0.6B --set reduction=min --set max_length=4096",),
     "implicit": (
         "train implicit --data hh@v2 --model Qwen/Qwen3-0.6B --set beta=0.1 --set precision=bf16",
         "train implicit --data hh@v2 --model PATH --set objective=ipo --seeds 3",
@@ -72,14 +72,14 @@ def main(argv: list[str], *, kind: str = "explicit") -> int:
         restart=options.restart,
         allow_benchmark=options.allow_benchmark,
     )
-    if leads():
+    if is_main_process():
         console.emit(result, as_json=options.json, text=_text(result))
     return 0
 
 
 def train(
     data: Data,
-    settings: ExplicitConfig,
+    settings: TrainingConfig,
     *,
     output: Path | None = None,
     resume: bool = False,
@@ -99,7 +99,6 @@ def train(
     from rmkit.metrics import fit_temperature
     from rmkit.models import load_model
     from rmkit.models.artifact import folder as artifact
-    from rmkit.training.model import storable
     from rmkit.training.validation import validate
 
     start = time.monotonic()
@@ -107,22 +106,26 @@ def train(
     dataset = trainable_dataset(folder, allow_benchmark=allow_benchmark)
     target = output or model_folder(folder, settings.kind)
     run = run_folder(target)
-    identity = {"settings": asdict(settings), "dataset": dataset}
-    checkpoint = begin(run, identity, resume=resume, restart=restart)
-    with artifact.building(target) if leads() else contextlib.nullcontext() as temporary:
-        head = _rating_head(folder, settings)
-        module, chat = _build(settings, head)
-        if head and head.kind == "ordinal":
-            module.raw_cuts = _raw_cuts(folder, head)
-        rows, skipped = read_splits(folder, chat, settings, head)
-        if isinstance(settings, ImplicitConfig):
-            rows = _with_reference(module, rows, settings)
-        trainer, mean_loss = _trained(module, rows, settings, run=run, checkpoint=checkpoint)
-        module = trainer.whole(lambda: _build(settings, head)[0])
+    identity = {"settings": settings.as_json(), "dataset": dataset}
+    checkpoint = prepare_run_dir(run, identity, resume=resume, restart=restart)
+    with artifact.building(target) if is_main_process() else contextlib.nullcontext() as temporary:
+        kind, objective = kind_of(settings), settings.objective
+        head = objective.head(examples(folder, "train"))
+        module, chat = kind.build(settings, head=head)
+        rows, skipped = read_splits(folder, chat, objective, head)
+        rows = kind.prepare(rows, settings, module)
+        trainer, mean_loss = _trained(module, rows, settings, head=head, run=run, checkpoint=checkpoint)
+        module = trainer.whole(lambda: kind.build(settings, head=head)[0])
         if temporary is None:
             return {}
-        module = storable(module, settings)
-        result = validate(module, rows["validation"], batch_tokens=trainer.batch_tokens, config=settings)
+        module, state = kind.storable(module, settings, head=head), trainer.run_state
+        result = validate(
+            module,
+            rows["validation"],
+            max_batch_tokens=trainer.max_batch_tokens,
+            objective=objective,
+            state=state,
+        )
         facts = {
             "name": target.name,
             "temperature": fit_temperature(result.margin, result.p),
@@ -130,27 +133,26 @@ def train(
             "seed": settings.seed,
             "validation": result.facts,
             "training": {
-                "settings": asdict(settings),
+                "settings": settings.as_json(),
                 "rows": {split: len(kept_rows) for split, kept_rows in rows.items()},
                 "skipped": skipped,
                 "padded_because": module.padded_because,
-                **_course(trainer),
+                **training_stats(trainer),
                 "mean_loss": mean_loss,
                 "seconds": round(time.monotonic() - start, 2),
                 "revision": git_sha(),
                 "versions": _versions(),
             },
+            **objective.metadata(state),
         }
-        if (log_nu := getattr(module, "log_nu", None)) is not None:
-            facts["log_nu"] = log_nu.item()
-        _save(temporary, module, chat, settings, facts)
+        kind.save(temporary, module, chat, settings, facts=facts, head=objective.trained_head(state))
         info = load_model(temporary).info
     shutil.rmtree(run, ignore_errors=True)
     return {"path": str(target), "fingerprint": info.fingerprint, "kind": info.kind, "scale": info.scale, **facts}
 
 
 def _trained(
-    module: Any, rows: Mapping[str, Any], settings: ExplicitConfig, *, run: Path, checkpoint: str | None
+    module: Any, rows: Mapping[str, Any], settings: TrainingConfig, *, head: Any, run: Path, checkpoint: str | None
 ) -> tuple[Any, float]:
     """The trainer after its last step, and the mean loss."""
     from rmkit.training.trainer import RewardTrainer
@@ -162,80 +164,22 @@ def _trained(
             config=settings,
             rows=rows["train"],
             validation=rows["validation"],
+            head=head,
             on_step=advance,
         )
         outcome = trainer.train(resume_from_checkpoint=checkpoint)
     return trainer, outcome.training_loss
 
 
-def _course(trainer: Any) -> dict[str, Any]:
+def training_stats(trainer: Any) -> dict[str, Any]:
     """How a run went: its processes, steps, losses, and the token budget that memory left."""
     return {
         "processes": trainer.args.world_size,
-        "batch_tokens": trainer.batch_tokens,
+        "max_batch_tokens": trainer.max_batch_tokens,
         "steps": trainer.state.global_step,
         "best_step": trainer.state.best_global_step,
         "loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
     }
-
-
-def _build(settings: ExplicitConfig, head: Any) -> Any:
-    """The module to train and its chat."""
-    if isinstance(settings, ImplicitConfig):
-        from rmkit.training import implicit
-
-        return implicit.build(settings)
-    from rmkit.training.model import build
-
-    return build(settings, head=head)
-
-
-def _rating_head(folder: Path, settings: ExplicitConfig) -> Any:
-    """What the outputs will mean where ratings or reactions are learned, else None."""
-    if settings.objective not in RATING:
-        return None
-    from rmkit.training.rating_labels import rating_head
-
-    return rating_head(examples(folder, "train"), settings)
-
-
-def _raw_cuts(folder: Path, head: Any) -> Any:
-    import torch
-
-    from rmkit.training.rating_labels import initial_cuts
-
-    return torch.nn.Parameter(initial_cuts(examples(folder, "train"), head))
-
-
-def _with_reference(module: Any, rows: dict[str, Any], settings: ImplicitConfig) -> dict[str, Any]:
-    """The rows, swapped where a reverse model is wanted; the module knows their reference log-probabilities."""
-    from rmkit.training import implicit
-
-    implicit.add_reference(module, rows, settings)
-    return {split: implicit.swapped(part) for split, part in rows.items()} if settings.reverse else rows
-
-
-def _save(folder: Path, module: Any, chat: Any, settings: ExplicitConfig, facts: Mapping[str, Any]) -> None:
-    from rmkit.models.transformer import explicit, process
-    from rmkit.training.model import plain
-    from rmkit.training.validation import with_cuts
-
-    if isinstance(settings, ImplicitConfig):
-        from rmkit.training import implicit
-
-        implicit.save(folder, module, chat, settings, facts)
-    elif settings.objective == "process":
-        process.save(
-            folder,
-            model=plain(module),
-            chat=chat,
-            facts=facts,
-            reduction=settings.reduction,
-            step_separator=settings.step_separator,
-        )
-    else:
-        head = with_cuts(module.rating_head, module) if module.rating_head else None
-        explicit.save(folder, model=plain(module), chat=chat, facts=facts, head=head)
 
 
 def _versions() -> dict[str, str]:

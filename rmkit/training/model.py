@@ -2,71 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from rmkit.chat.encode import Chat, ensure_pad
 from rmkit.errors import ConfigError, MissingExtraError, ModelError
-from rmkit.models.transformer import explicit, process
 from rmkit.models.transformer.artifact import pretrained
-from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.models.transformer.reward_module import RewardModule
-from rmkit.training.config import ExplicitConfig
+from rmkit.training.config import TrainingConfig
 
 
-def build(config: ExplicitConfig, *, head: RatingHead | None = None) -> tuple[RewardModule, Chat]:
+class Checkpoint(NamedTuple):
+    """How a checkpoint is loaded: the class of transformers, its outputs, and what peft calls the task."""
+
+    loader: str
+    n_labels: int
+    peft_task: str
+
+
+def build(config: TrainingConfig, checkpoint: Checkpoint) -> tuple[RewardModule, Chat]:
     """The reward module in fp32 on the CPU (quantized: on the GPU), a new head where the checkpoint has none, its chat.
-
-    A rating `head` gives it one label an aspect; the objective `process` takes a classifier of tokens.
-
-    Raises ModelError where the checkpoint or its tokenizer cannot be used, ConfigError where texts may be longer than
-    its positions or weights cannot be quantized here, MissingExtraError for an absent package.
-    """
+    Errors as `rmkit.training.kinds.Kind.build`."""
     from transformers import set_seed
 
     set_seed(config.seed)  # the head and the adapters are drawn from it
-    model, chat = _loaded(config, head, **_weights(config))
+    model, chat = _loaded(config, checkpoint, **_weights(config))
+    return RewardModule(trainable(model, config, peft_task=checkpoint.peft_task), share=config.share_prompts), chat
+
+
+def trainable(model: Any, config: TrainingConfig, *, peft_task: str, train_heads: bool = True) -> Any:
+    """The model with the dropout, adapters and checkpointing that the config wants."""
     if not config.dropout:
         switch_dropout_off(model)
     if config.lora_rank:
-        model = with_lora(model, config)
+        model = with_lora(model, config, peft_task=peft_task, train_heads=train_heads)
     if config.gradient_checkpointing:
         checkpoint_activations(model)
-    module = RewardModule(model, share=config.share_prompts)
-    module.__dict__["rating_head"] = head  # plain data: nn.Module must not take it for a part of the network
-    return module, chat
+    return model
 
 
-def _weights(config: ExplicitConfig) -> dict[str, Any]:
-    if config.quantize == "none":
+def _weights(config: TrainingConfig) -> dict[str, Any]:
+    if config.quantization == "none":
         return {"dtype": "float32"}
     from rmkit.training.quantization import loading_options
 
     return loading_options()
 
 
-def _loaded(config: ExplicitConfig, head: RatingHead | None, **options: Any) -> tuple[Any, Chat]:
+def _loaded(config: TrainingConfig, checkpoint: Checkpoint, **options: Any) -> tuple[Any, Chat]:
     """The classifier and its chat."""
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(config.model)
-        auto = process.CLASSIFIER if config.objective == "process" else explicit.CLASSIFIER
-        model, _ = pretrained(auto, config.model, num_labels=len(head.aspects) if head else 1, **options)
+        model, _ = pretrained(checkpoint.loader, config.model, num_labels=checkpoint.n_labels, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{config.model} cannot be loaded with a score head and a tokenizer: {error}") from error
     model.config.problem_type = "regression"
     return model, chat_of(model, tokenizer, config)
 
 
-def chat_of(model: Any, tokenizer: Any, config: ExplicitConfig) -> Chat:
+def chat_of(model: Any, tokenizer: Any, config: TrainingConfig) -> Chat:
     """The chat that the config wants; model and tokenizer get a pad token that is not EOS. Raises ConfigError where
     texts may be longer than the model's positions."""
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if positions and config.max_tokens > positions:
+    if positions and config.max_length > positions:
         raise ConfigError(
-            f"max_tokens {config.max_tokens} exceeds the {positions} positions of {model.name_or_path}; lower it"
+            f"max_length {config.max_length} exceeds the {positions} positions of {model.name_or_path}; lower it"
         )
     ensure_pad(tokenizer)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
@@ -75,22 +78,18 @@ def chat_of(model: Any, tokenizer: Any, config: ExplicitConfig) -> Chat:
     return Chat(tokenizer, config.truncation)
 
 
-def storable(module: RewardModule, config: ExplicitConfig) -> RewardModule:
+def storable(module: RewardModule, config: TrainingConfig, checkpoint: Checkpoint) -> RewardModule:
     """The module as it will be stored: of a quantized trunk the original weights with the adapters merged in."""
-    if config.quantize == "none":
+    if config.quantization == "none":
         return module
     from rmkit.training.quantization import merged_into
 
-    head = module.__dict__.get("rating_head")
-    base, _ = _loaded(config, head, dtype="float32")
+    base, _ = _loaded(config, checkpoint, dtype="float32")
     switch_dropout_off(base)
-    merged = merged_into(base, module.model, wrap=lambda model: with_lora(model, config))
-    result = RewardModule(merged.to(module.classifier.device), share=config.share_prompts)
-    result.__dict__["rating_head"] = head
-    for name in ("log_nu", "raw_cuts"):  # learned beside the classifier
-        if hasattr(module, name):
-            setattr(result, name, getattr(module, name))
-    return result
+    merged = merged_into(
+        base, module.model, wrap=lambda model: with_lora(model, config, peft_task=checkpoint.peft_task)
+    )
+    return RewardModule(merged.to(module.classifier.device), share=config.share_prompts)
 
 
 def plain(module: RewardModule) -> Any:
@@ -108,23 +107,23 @@ def switch_dropout_off(model: nn.Module) -> None:
                 setattr(part, name, 0.0)
 
 
-def with_lora(model: Any, config: ExplicitConfig) -> Any:
+def with_lora(model: Any, config: TrainingConfig, *, peft_task: str, train_heads: bool = True) -> Any:
+    """The model behind adapters; `train_heads` trains its own heads beside them."""
     try:
-        from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
+        from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     except ImportError as error:
         raise MissingExtraError("peft", "train") from error
-    if config.quantize != "none" and getattr(model, "is_quantized", False):
+    if config.quantization != "none" and getattr(model, "is_quantized", False):
         prepare: Any = prepare_model_for_kbit_training
         model = prepare(model, use_gradient_checkpointing=False)
     heads = [name for name, child in model.named_children() if child is not model.base_model]
-    task = {"process": TaskType.TOKEN_CLS, "implicit": TaskType.CAUSAL_LM}.get(config.kind, TaskType.SEQ_CLS)
     lora = LoraConfig(
-        task_type=task,
+        task_type=peft_task,
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules="all-linear",
-        modules_to_save=None if config.kind == "implicit" else heads,
+        modules_to_save=heads if train_heads else None,
     )
     return get_peft_model(model, lora)
 

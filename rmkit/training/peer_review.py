@@ -10,9 +10,9 @@ With LoRA both adapters sit on one frozen trunk, held in memory once. Gradients 
 two touch each other through the selection alone. Selection and audit are part of every checkpoint; orders depend on
 (seed, epoch, model) and margins on weights: a run that was killed and resumed equals an unbroken one.
 
-The models may be policies (`rmkit.training.implicit`), whose rewards are beta times log-ratios to one frozen reference:
-Bradley-Terry on them is DPO, and this is peer review of implicit reward models. Policies that start from the same
-weights differ by their orders alone.
+The models may be policies (`rmkit.training.kinds.implicit`), whose rewards are beta times log-ratios to one frozen
+reference: Bradley-Terry on them is DPO, and this is peer review of implicit reward models. Policies that start from the
+same weights differ by their orders alone.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 from transformers import TrainerCallback, TrainingArguments
 
 from rmkit.errors import ConfigError, DataError
 from rmkit.models.transformer.reward_module import RewardModule
+from rmkit.plugins import BUILT_IN, resolve
 from rmkit.reliability.label_weights import Flags, check_enough, check_noise
 from rmkit.reliability.peer_review import (
     ReviewConfig,
@@ -46,12 +46,11 @@ from rmkit.reliability.peer_review import (
     tie_order,
 )
 from rmkit.reliability.review_audit import AuditLog, ReviewAudit
-from rmkit.training.config import ExplicitConfig
+from rmkit.training.config import TrainingConfig
 from rmkit.training.data import TrainingRow
-from rmkit.training.trainer import RewardTrainer
+from rmkit.training.trainer import RewardTrainer, row_losses
 
 WEIGHTS, REVIEW = "peers.safetensors", "peer_review.npz"
-OBJECTIVES = ("bradley_terry", "dpo", "soft_label")
 
 
 def reward_margins(module: Any, rows: Sequence[TrainingRow]) -> Tensor:
@@ -79,8 +78,8 @@ class Peers(nn.Module):
     def both(self) -> tuple[RewardModule, RewardModule]:
         return self.first, self.second
 
-    def plan(self, rows: Sequence[Sequence[Any]], *, max_tokens: int) -> list[list[int]]:
-        return self.first.plan(rows, max_tokens=max_tokens)
+    def plan(self, rows: Sequence[Sequence[Any]], *, max_batch_tokens: int) -> list[list[int]]:
+        return self.first.plan(rows, max_batch_tokens=max_batch_tokens)
 
 
 def share_frozen_weights(first: nn.Module, second: nn.Module) -> int:
@@ -102,7 +101,7 @@ class PeerTrainer(RewardTrainer):
         peers: Peers,
         arguments: TrainingArguments,
         *,
-        config: ExplicitConfig,
+        config: TrainingConfig,
         review: ReviewConfig,
         noise: float,
         rows: Sequence[TrainingRow],
@@ -112,7 +111,7 @@ class PeerTrainer(RewardTrainer):
         _check(config, review, rows, arguments, noise=noise)
         super().__init__(peers, arguments, config=config, rows=rows, on_step=on_step)  # type: ignore[arg-type]
         self.review, self.noise, self.rows = review, check_noise(noise), list(rows)
-        self.steps_per_epoch = math.ceil(len(self.rows) / config.rows_per_step)
+        self.steps_per_epoch = math.ceil(len(self.rows) / config.global_batch_size)
         self.history = AuditLog(review.selector, [row.id for row in rows], truth=truth)
         self.tie_order = tie_order([row.id for row in rows])
         self.selection = everything(np.ones(len(rows), dtype=bool))
@@ -138,7 +137,7 @@ class PeerTrainer(RewardTrainer):
             return draw.permutation(pool)
         mean = self.history.last_margin.astype(np.float64).mean(axis=0)
         return curriculum_order(
-            mean, pool, window=self.review.window_batches * self.config.rows_per_step, generator=draw
+            mean, pool, window=self.review.window_batches * self.config.global_batch_size, generator=draw
         )
 
     def _selected(self, epoch: int) -> Selection:
@@ -164,7 +163,7 @@ class PeerTrainer(RewardTrainer):
         training = module.training
         module.eval()
         margin = np.empty(len(rows), dtype=np.float32)
-        for batch in self.model.plan([row.ids for row in rows], max_tokens=self.batch_tokens):
+        for batch in self.model.plan([row.ids for row in rows], max_batch_tokens=self.max_batch_tokens):
             margin[batch] = reward_margins(module, [rows[at] for at in batch]).float().cpu().numpy()
         module.train(training)
         return margin
@@ -197,8 +196,10 @@ class PeerTrainer(RewardTrainer):
     def _learn(self, module: RewardModule, rows: Sequence[TrainingRow]) -> Tensor:
         """Gradients of the mean loss over the rows, clipped; the loss."""
         total = torch.zeros((), device=self.args.device)
-        for batch in self.model.plan([row.ids for row in rows], max_tokens=self.batch_tokens) if rows else []:
-            loss = self._losses(module, [rows[at] for at in batch]).sum() / len(rows)
+        for batch in self.model.plan([row.ids for row in rows], max_batch_tokens=self.max_batch_tokens) if rows else []:
+            part = [rows[at] for at in batch]
+            outputs = module(module.collate([row.ids for row in part]))
+            loss = row_losses(outputs, part, self.config, state=self.run_state, module=module).sum() / len(rows)
             if not bool(loss.isfinite()):
                 named = ", ".join(rows[at].id for at in batch[:8])
                 raise DataError(f"the loss of step {self.state.global_step + 1} is not finite ({named} ...)")
@@ -206,14 +207,6 @@ class PeerTrainer(RewardTrainer):
             total += loss.detach()
         torch.nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], self.config.max_grad_norm)
         return total
-
-    def _losses(self, module: RewardModule, rows: Sequence[TrainingRow]) -> Tensor:
-        margin = reward_margins(module, rows)
-        weight = margin.new_tensor([row.weight for row in rows])
-        if self.config.objective != "soft_label":
-            return weight * softplus(-margin)
-        sure = margin.new_tensor([max(row.preferences[0].p, 1 - row.preferences[0].p) for row in rows])
-        return weight * (sure * softplus(-margin) + (1 - sure) * softplus(margin))
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Trained weights alone (a shared trunk is frozen), the review before them: what has weights can be resumed."""
@@ -246,19 +239,20 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]
 
 
 def _check(
-    config: ExplicitConfig,
+    config: TrainingConfig,
     review: ReviewConfig,
     rows: Sequence[TrainingRow],
     arguments: TrainingArguments,
     *,
     noise: float,
 ) -> None:
-    if config.objective not in OBJECTIVES:
-        raise ConfigError(f"peer review trains with one of {', '.join(OBJECTIVES)}, got {config.objective}")
-    if noise and review.scope == "global" and config.epochs <= max(1, review.warmup_epochs):
+    if not config.objective.reviewable:
+        names = [name for name in BUILT_IN["objectives"] if resolve("objectives", name).reviewable]
+        raise ConfigError(f"peer review trains with one of {', '.join(names)}, got {config.objective.name()}")
+    if noise and review.scope == "global" and config.num_train_epochs <= max(1, review.warmup_epochs):
         raise ConfigError(
-            f"{config.epochs:g} epochs end before the first selection, which needs the margins after the warm-up of "
-            f"{max(1, review.warmup_epochs):g}; take more epochs, or scope batch with warmup_epochs = 0.15"
+            f"{config.num_train_epochs:g} epochs end before the first selection, which needs the margins after the "
+            f"warm-up of {max(1, review.warmup_epochs):g}; take more epochs, or scope batch with warmup_epochs = 0.15"
         )
     if review.scope == "batch" and arguments.save_strategy != "epoch":
         raise ConfigError("scope 'batch' is saved at the ends of epochs only, where its pools are complete")

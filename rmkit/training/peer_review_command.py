@@ -16,9 +16,10 @@ from rmkit import paths
 from rmkit.atomic import draft_folder, put
 from rmkit.cli import display as console
 from rmkit.data.export_folder import export_folder, model_folder, trainable_dataset
-from rmkit.errors import ConfigError, MissingExtraError, UsageError
+from rmkit.errors import MissingExtraError, UsageError
 from rmkit.reliability.peer_review import ReviewConfig
-from rmkit.training.config import ExplicitConfig, ImplicitConfig
+from rmkit.training.config import TrainingConfig
+from rmkit.training.kinds import kind_of
 
 AUDIT = "audit.parquet"
 
@@ -28,8 +29,8 @@ def main(argv: list[str]) -> int:
         "train peers",
         "Fine-tune two transformers that select training pairs for each other, on data with wrong labels.",
         examples=[
-            "train peers --data hh@v2 --model Qwen/Qwen3-0.6B --noise 0.3 --set lora_rank=16 --set epochs=3",
-            "train peers --kind implicit --data hh@v2 --model Qwen/Qwen3-0.6B --noise 0.3 --set epochs=3",
+            "train peers --data hh@v2 --model Qwen/Qwen3-0.6B --noise 0.3 --set lora_rank=16 --set num_train_epochs=3",
+            "train peers --kind implicit --data hh@v2 --model Qwen/Qwen3-0.6B --noise 0.3 --set num_train_epochs=3",
         ],
     )
     parser.add_argument(
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--warmup-epochs", type=float, default=1.0, help="epochs on all pairs (scope batch: 0.15, say)")
     parser.add_argument("--ramp-epochs", type=int, default=2, help="epochs until the share kept is 1 - noise")
     parser.add_argument("--curriculum", action="store_true", help="scope global: walk each pool from easy to hard")
-    parser.add_argument("--config", type=Path, help="TOML with any option of ExplicitConfig or ImplicitConfig")
+    parser.add_argument("--config", type=Path, help="TOML with any option of train explicit or implicit")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one option, over the TOML")
     parser.add_argument("--seed", type=int, help="as --set seed=N")
     parser.add_argument("-o", "--output", type=Path, help="folder of models A and B and the audit")
@@ -87,7 +88,7 @@ def _text(result: Mapping[str, Any]) -> str:
 
 def train_peers(
     data: str,
-    settings: ExplicitConfig,
+    settings: TrainingConfig,
     *,
     noise: float,
     review: ReviewConfig | None = None,
@@ -98,7 +99,7 @@ def train_peers(
 ) -> dict[str, Any]:
     """Train both models; folders of A and B, the audit's file and facts per epoch, and accuracy of A, B and their mean.
 
-    Policies (ImplicitConfig) share one reference, whose log-probabilities are computed once.
+    Policies share one reference, whose log-probabilities are computed once.
 
     Raises DataError below 50 pairs or where there are benchmark rows, ConfigError for a noise prior outside [0, 0.5),
     UsageError where an interrupted run stands in the way.
@@ -110,10 +111,9 @@ def train_peers(
     import pyarrow.parquet as pq
 
     from rmkit.reliability.label_weights import check_noise
-    from rmkit.training import implicit
     from rmkit.training.peer_review import Peers, PeerTrainer
     from rmkit.training.run import arguments as trainer_arguments
-    from rmkit.training.run import begin, steps
+    from rmkit.training.run import prepare_run_dir, steps
     from rmkit.training.splits import read_splits
 
     review, start = review or ReviewConfig(), time.monotonic()
@@ -124,13 +124,11 @@ def train_peers(
         raise UsageError(f"{target} exists and holds no reviewed pair of models; name another folder with -o")
     run = paths.home() / "runs" / f"peers-{target.name}"
     dataset = trainable_dataset(folder, allow_benchmark=allow_benchmark)
-    identity = {"settings": asdict(settings), "review": asdict(review), "noise": noise, "dataset": dataset}
-    checkpoint = begin(run, identity, resume=resume, restart=restart)
+    identity = {"settings": settings.as_json(), "review": asdict(review), "noise": noise, "dataset": dataset}
+    checkpoint = prepare_run_dir(run, identity, resume=resume, restart=restart)
     first, second, chat = build_peers(settings)
-    rows, skipped = read_splits(folder, chat, settings)
-    if isinstance(settings, ImplicitConfig):
-        implicit.add_reference(first, rows, settings)
-        second.known = first.known
+    rows, skipped = read_splits(folder, chat, settings.objective)
+    rows = kind_of(settings).prepare(rows, settings, first, second)
     arguments = trainer_arguments(settings, n_rows=len(rows["train"]), run=run)
     for name, value in _EPOCHS.items():
         setattr(arguments, name, value)
@@ -155,19 +153,11 @@ def train_peers(
     return result | {"audit": str(target / AUDIT), "seconds": round(time.monotonic() - start, 2)}
 
 
-def build_peers(settings: ExplicitConfig) -> tuple[Any, Any, Any]:
+def build_peers(settings: TrainingConfig) -> tuple[Any, Any, Any]:
     """Models A and B, which differ in their seed, and their chat."""
-    from rmkit.training import implicit, model
-
-    if isinstance(settings, ImplicitConfig):
-        if settings.reverse:
-            raise ConfigError("reverse exchanges better and worse; train peers without it")
-        if settings.likelihood:
-            raise ConfigError("peers are compared by their preference loss alone; leave likelihood out")
-        policy, chat = implicit.build(settings)
-        return policy, implicit.build(replace(settings, seed=settings.seed + 1))[0], chat
-    scorer, chat = model.build(settings)
-    return scorer, model.build(replace(settings, seed=settings.seed + 1))[0], chat
+    kind = kind_of(settings)
+    first, chat = kind.build(settings)
+    return first, kind.build(replace(settings, seed=settings.seed + 1))[0], chat
 
 
 # The Trainer's defaults for one model do not fit two: the last epoch counts, and pools are complete at ends of epochs.
@@ -183,7 +173,7 @@ def _stored(
     trainer: Any,
     chat: Any,
     validation: Any,
-    settings: ExplicitConfig,
+    settings: TrainingConfig,
     draft: Path,
     target: Path,
     answers: Mapping[str, Any],
@@ -191,15 +181,12 @@ def _stored(
     """Both models as artifacts DRAFT/A and DRAFT/B, and what they reach on the validation pairs."""
     from rmkit.metrics import fit_temperature
     from rmkit.models.artifact import folder as artifact
-    from rmkit.models.transformer import explicit
-    from rmkit.training import implicit
-    from rmkit.training.model import plain
     from rmkit.training.validation import validate
 
     details: dict[str, Any] = {}
     margins = []
     for name, module in zip(("A", "B"), trainer.model.both, strict=True):
-        result = validate(module, validation, batch_tokens=trainer.batch_tokens, config=settings)
+        result = validate(module, validation, max_batch_tokens=trainer.max_batch_tokens, objective=settings.objective)
         margins.append(result.margin)
         with artifact.building(draft / name) as temporary:
             facts = {
@@ -208,12 +195,9 @@ def _stored(
                 "dataset": answers["dataset"],
                 "seed": settings.seed,
                 "validation": result.facts,
-                "training": {"settings": asdict(settings), "review": answers["review"], "noise": answers["noise"]},
+                "training": {"settings": settings.as_json(), "review": answers["review"], "noise": answers["noise"]},
             }
-            if isinstance(settings, ImplicitConfig):
-                implicit.save(temporary, module, chat, settings, facts)
-            else:
-                explicit.save(temporary, model=plain(module), chat=chat, facts=facts)
+            kind_of(settings).save(temporary, module, chat, settings, facts=facts)
         details[name] = {"path": str(target / name), "accuracy": result.facts["accuracy"]["value"]}
     mean = sum(margin / margin.std() for margin in margins)
     right = ((mean > 0) == (result.p > 0.5))[result.p != 0.5]

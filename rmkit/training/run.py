@@ -15,10 +15,10 @@ from rmkit import paths
 from rmkit.atomic import write_text
 from rmkit.config import read_object
 from rmkit.errors import ConfigError, UsageError
-from rmkit.training.config import ExplicitConfig
+from rmkit.training.config import TrainingConfig
 
 
-def leads() -> bool:
+def is_main_process() -> bool:
     """Whether this process tells and saves: the only one, or the first of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
@@ -28,12 +28,12 @@ def run_folder(target: Path) -> Path:
     return paths.home() / "runs" / f"explicit-{target.name}"
 
 
-def begin(run: Path, answers: Mapping[str, Any], *, resume: bool, restart: bool) -> str | None:
+def prepare_run_dir(run: Path, answers: Mapping[str, Any], *, resume: bool, restart: bool) -> str | None:
     """Make the run folder ready; the checkpoint to go on from, None for a new run. `answers` are settings and data.
 
     Raises rather than go on from the checkpoint of another run: UsageError, ConfigError.
     """
-    if not leads():
+    if not is_main_process():
         return last_checkpoint(run) if resume else None
     if restart:
         shutil.rmtree(run, ignore_errors=True)
@@ -62,28 +62,26 @@ def last_checkpoint(run: Path) -> str | None:
     return None
 
 
-def steps(settings: ExplicitConfig, n_rows: int) -> int:
-    return math.ceil(math.ceil(n_rows / settings.rows_per_step) * settings.epochs)
+def steps(settings: TrainingConfig, n_rows: int) -> int:
+    return math.ceil(math.ceil(n_rows / settings.global_batch_size) * settings.num_train_epochs)
 
 
-def arguments(settings: ExplicitConfig, *, n_rows: int, run: Path) -> Any:
+def arguments(settings: TrainingConfig, *, n_rows: int, run: Path) -> Any:
     """The Trainer's own arguments: one batch is one step, checkpoints where validation is."""
     import torch
     from transformers import TrainingArguments
 
-    from rmkit.training.validation import selects_by
-
-    steps_per_epoch = math.ceil(n_rows / settings.rows_per_step)
+    steps_per_epoch = math.ceil(n_rows / settings.global_batch_size)
     every = max(1, steps_per_epoch // settings.evaluations_per_epoch)
     result = TrainingArguments(
         output_dir=str(run),
-        num_train_epochs=settings.epochs,
+        num_train_epochs=settings.num_train_epochs,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.schedule,
-        warmup_steps=math.ceil(settings.warmup_share * steps(settings, n_rows)),
+        lr_scheduler_type=settings.lr_scheduler_type,
+        warmup_steps=math.ceil(settings.warmup_ratio * steps(settings, n_rows)),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        per_device_train_batch_size=settings.rows_per_step,
+        per_device_train_batch_size=settings.global_batch_size,
         bf16=settings.precision == "bf16",
         use_cpu=not torch.cuda.is_available(),
         logging_steps=1,
@@ -94,7 +92,7 @@ def arguments(settings: ExplicitConfig, *, n_rows: int, run: Path) -> Any:
         save_steps=every,
         save_total_limit=2,
         load_best_model_at_end=True,
-        metric_for_best_model=selects_by(settings.objective),
+        metric_for_best_model=settings.objective.selects_by,
         greater_is_better=False,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
@@ -102,7 +100,9 @@ def arguments(settings: ExplicitConfig, *, n_rows: int, run: Path) -> Any:
         seed=settings.seed,
         disable_tqdm=True,
     )
-    if settings.rows_per_step % result.world_size:
-        raise ConfigError(f"rows_per_step {settings.rows_per_step} must divide among {result.world_size} processes")
-    result.per_device_train_batch_size = settings.rows_per_step // result.world_size
+    if settings.global_batch_size % result.world_size:
+        raise ConfigError(
+            f"global_batch_size {settings.global_batch_size} must divide among {result.world_size} processes"
+        )
+    result.per_device_train_batch_size = settings.global_batch_size // result.world_size
     return result

@@ -8,13 +8,13 @@ from typing import Any
 from rmkit.data.export_folder import SPLIT_NAMES, examples_of
 from rmkit.data.reasons import check_enough
 from rmkit.errors import DataError
-from rmkit.training.config import RATING, ExplicitConfig
+from rmkit.training.objectives.objective import Objective
 
 MIN_TRAIN, MIN_VALIDATION = 20, 5
 
 
 def read_splits(
-    folder: Path, chat: Any, settings: ExplicitConfig, head: Any = None
+    folder: Path, chat: Any, objective: Objective, head: Any = None
 ) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
     """Usable rows of the train and validation splits, and how many were skipped by split and reason.
 
@@ -24,9 +24,9 @@ def read_splits(
 
     rows, skipped = {}, {}
     for split, least in (("train", MIN_TRAIN), ("validation", MIN_VALIDATION)):
-        keeps = split == "train" or settings.objective in (*RATING, "process")
-        objective = settings.objective if keeps else "soft_label"
-        kept_rows, reasons = read_rows(examples(folder, split), chat, objective=objective, head=head)
+        kept_rows, reasons = read_rows(
+            examples(folder, split), chat, objective=objective, head=head, validation=split == "validation"
+        )
         check_enough(split, len(kept_rows), reasons, rows=len(kept_rows) + sum(reasons.values()), least=least)
         rows[split], skipped[split] = kept_rows, reasons
     return rows, skipped

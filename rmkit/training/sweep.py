@@ -17,7 +17,7 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from rmkit.config import read_object
 from rmkit.data.export_folder import dataset_of, export_folder, model_folder
 from rmkit.errors import ConfigError, UsageError
 from rmkit.models.artifact.folder import CARD
-from rmkit.training.config import ExplicitConfig
+from rmkit.training.config import TrainingConfig
 
 # t(0.975, df) for df = 1 ... 30; beyond, the normal's 1.96 is used, 4% too narrow at most
 T_975 = (
@@ -40,7 +40,7 @@ T_975 = (
 Train = Callable[..., dict[str, Any]]
 
 
-def run(options: Any, settings: ExplicitConfig) -> int:
+def run(options: Any, settings: TrainingConfig) -> int:
     """`rmkit train explicit` with --seeds or --learning-rates: its parsed options."""
     try:
         rates = [float(rate) for rate in (options.learning_rates or "").split(",") if rate]
@@ -65,7 +65,7 @@ def run(options: Any, settings: ExplicitConfig) -> int:
 
 def sweep(
     data: str,
-    settings: ExplicitConfig,
+    settings: TrainingConfig,
     *,
     seeds: int = 1,
     learning_rates: Sequence[float] = (),
@@ -80,7 +80,6 @@ def sweep(
     """
     from rmkit.training import explicit
     from rmkit.training.run import last_checkpoint, run_folder
-    from rmkit.training.validation import selects_by
 
     if seeds < 1:
         raise UsageError(f"--seeds takes 1 or more, got {seeds}")
@@ -98,27 +97,27 @@ def sweep(
         if card:  # a process that does not lead is told nothing
             details = {"path": str(place), "learning_rate": chosen.learning_rate, "seed": chosen.seed}
             runs.append({**details, "validation": numbers(card["validation"])})
-    result = summary(runs, by=selects_by(settings.objective)) if runs else {"runs": []}
+    result = summary(runs, by=settings.objective.selects_by) if runs else {"runs": []}
     if runs:
         _write(target, result)
     return result
 
 
 def _runs(
-    settings: ExplicitConfig, target: Path, *, seeds: int, learning_rates: Sequence[float]
-) -> Iterator[tuple[ExplicitConfig, Path]]:
+    settings: TrainingConfig, target: Path, *, seeds: int, learning_rates: Sequence[float]
+) -> Iterator[tuple[TrainingConfig, Path]]:
     for rate in dict.fromkeys(learning_rates or (settings.learning_rate,)):
         for seed in range(settings.seed, settings.seed + seeds):
             name = f"{target.name}-lr{rate:g}-seed{seed}"
             yield replace(settings, learning_rate=rate, seed=seed), target.with_name(name)
 
 
-def finished(place: Path, settings: ExplicitConfig, dataset: Mapping[str, Any]) -> dict[str, Any] | None:
+def finished(place: Path, settings: TrainingConfig, dataset: Mapping[str, Any]) -> dict[str, Any] | None:
     """The card of an artifact that is this very run, None where there is none. Raises ConfigError for another one."""
     if not (place / CARD).is_file():
         return None
     card = read_object(place / CARD, raises=ConfigError, hint="give the sweep another -o, or --restart")
-    document = json.loads(json.dumps(asdict(settings)))
+    document = json.loads(json.dumps(settings.as_json()))
     stored = card.get("training", {}).get("settings")
     if stored != document or card.get("dataset") != dataset:
         keys = [key for key in document if (stored or {}).get(key) != document[key]] or ["dataset"]

@@ -14,13 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from rmkit.errors import ConfigError, DataError
+from rmkit.models.transformer.packing import Batch
+from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.models.transformer.reward_module import RewardModule
-from rmkit.training.config import ExplicitConfig, ImplicitConfig
+from rmkit.training.config import TrainingConfig
 from rmkit.training.data import TrainingRow
-from rmkit.training.objective import row_losses
+from rmkit.training.kinds import kind_of
+from rmkit.training.objectives.objective import RunState
 from rmkit.training.validation import Validation, logged, reads_of, validate
 
 log = logging.getLogger(__name__)
@@ -33,42 +37,77 @@ class StepRows:
     rows: tuple[TrainingRow, ...]
 
 
+class WithLearned(nn.Module):
+    """A reward module and the numbers that its objective learns beside it, trained as one."""
+
+    def __init__(self, module: RewardModule, learned: nn.ParameterDict) -> None:
+        super().__init__()
+        self.learned = learned
+        self.reward = module
+        self.plan, self.collate = module.plan, module.collate
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        outputs: torch.Tensor = self.reward(batch)
+        for number in self.learned.parameters():  # the loss reads them; DDP looks for them in this pass
+            outputs = outputs + 0 * number.sum()
+        return outputs
+
+
+def row_losses(
+    outputs: torch.Tensor,
+    rows: Sequence[TrainingRow],
+    config: TrainingConfig,
+    *,
+    state: RunState | None = None,
+    module: Any = None,
+) -> torch.Tensor:
+    """[B] weighted losses of the rows: the objective's, and what the kind of model adds (`module` is read for it)."""
+    state = state or RunState(reward_scale=config.reward_scale)
+    loss_B = config.objective.losses(outputs, rows, state)
+    if (added_B := kind_of(config).added_losses(outputs, rows, config, module)) is not None:
+        loss_B = loss_B + added_B
+    return loss_B * outputs.new_tensor([row.weight for row in rows])
+
+
 class RewardTrainer(Trainer):  # type: ignore[misc]
-    """`validation` rows score the model; `validated` holds the latest result in full."""
+    """`validation` rows score the module; `validated` holds the latest result in full, `run_state` what the objective
+    has learned beside the module."""
 
     def __init__(
         self,
         module: RewardModule,
         arguments: TrainingArguments,
         *,
-        config: ExplicitConfig,
+        config: TrainingConfig,
         rows: Sequence[TrainingRow],
         validation: Sequence[TrainingRow] = (),
+        head: RatingHead | None = None,
         on_step: Callable[[float], None] | None = None,
     ) -> None:
-        if config.objective == "ties" and not hasattr(module, "log_nu"):
-            module.log_nu = torch.nn.Parameter(torch.zeros(()))
+        learned = config.objective.learned(head)
         super().__init__(
-            model=module,
+            model=module if learned is None else WithLearned(module, learned),
             args=arguments,
             train_dataset=list(rows),
             eval_dataset=list(validation) or None,
             data_collator=lambda drawn: {"step": StepRows(tuple(drawn))},
         )
-        if self.shards and list(module.parameters(recurse=False)):
+        if self.shards and learned is not None:
             raise ConfigError(
-                f"the objective {config.objective} learns numbers beside the model, which FSDP and DeepSpeed cannot "
-                "hold; train it on one device or with DDP (torchrun, or launch/ddp.yaml)"
+                f"the objective {config.objective.name()} learns numbers beside the model, which FSDP and DeepSpeed "
+                "cannot hold; train it on one device or with DDP (torchrun, or launch/ddp.yaml)"
             )
-        if self.shards and len({module.pass_key(length) for length in range(1, config.max_tokens + 1)}) > 1:
+        if self.shards and len({module.pass_key(length) for length in range(1, config.max_length + 1)}) > 1:
             raise ConfigError(
                 f"{type(module.classifier).__name__} reads texts of different lengths in different passes (its rotary "
                 "frequencies or its head depend on them), and under FSDP or DeepSpeed all processes must make the same "
-                "passes; train it on one device or with DDP, or lower max_tokens to where frequencies change"
+                "passes; train it on one device or with DDP, or lower max_length to where frequencies change"
             )
         _keep_the_head_in_fp32(self)
         self.config = config
-        self.batch_tokens = config.batch_tokens
+        self.module = module
+        self.run_state = RunState(head, learned, config.reward_scale)
+        self.max_batch_tokens = config.max_batch_tokens
         self.validation = list(validation)
         self.validated: Validation | None = None
         for chatty in (PrinterCallback, ProgressCallback):  # stdout is for results
@@ -84,12 +123,11 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
     def whole(self, rebuild: Callable[[], RewardModule]) -> RewardModule:
         """The trained module in one piece. Where weights are sharded, all processes must call this; the first gets a
         rebuilt module with them, the others their own back."""
-        own: RewardModule = self.model
         if not self.shards:
-            return own
+            return self.module
         state = self.accelerator.get_state_dict(self.model_wrapped)
         if not self.is_world_process_zero():
-            return own
+            return self.module
         result = rebuild()
         result.load_state_dict(state)
         return result.to(self.args.device)
@@ -103,15 +141,15 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
                 return self._accumulate(model, rows)
             except torch.OutOfMemoryError:
                 longest = max(sum(len(ids) for ids in row.ids) for row in rows)
-                if self.shards or self.batch_tokens <= longest:  # sharded: the others would wait for ever
+                if self.shards or self.max_batch_tokens <= longest:  # sharded: the others would wait for ever
                     raise
                 model.zero_grad()
-                self.batch_tokens //= 2
-                log.warning("out of memory: going on with %d tokens a micro-batch", self.batch_tokens)
+                self.max_batch_tokens //= 2
+                log.warning("out of memory: going on with %d tokens a micro-batch", self.max_batch_tokens)
 
     def _accumulate(self, model: Any, rows: Sequence[TrainingRow]) -> torch.Tensor:
         total = torch.zeros((), device=self.args.device)
-        batches = self.model.plan([row.ids for row in rows], max_tokens=self.batch_tokens)
+        batches = self.model.plan([row.ids for row in rows], max_batch_tokens=self.max_batch_tokens)
         idle = self._most_micro_batches(len(batches)) - len(batches)
         for number, batch in enumerate([batches[-1]] * idle + batches):
             part = [rows[position] for position in batch]
@@ -119,11 +157,7 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
             with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
                 self.accelerator.sync_gradients = last  # DeepSpeed takes its step in the backward pass that has it set
                 outputs = model(self.model.collate([row.ids for row in part], reads=reads_of(part)))
-                learned = {name: getattr(self.model, name, None) for name in ("log_nu", "raw_cuts")}
-                head = getattr(self.model, "rating_head", None)
-                if isinstance(self.config, ImplicitConfig) and self.config.likelihood:
-                    learned["likelihood_B"] = self.model.likelihood(outputs, part)
-                loss_B = row_losses(outputs, part, self.config, head=head, **learned)
+                loss_B = row_losses(outputs, part, self.config, state=self.run_state, module=self.module)
                 _stop_unless_finite(loss_B, part, step=self.state.global_step)
                 loss = loss_B.sum() / len(rows) * (number >= idle)
                 self.accelerator.backward(loss)
@@ -140,7 +174,13 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Validation numbers with the prefix, as logged; every process computes them all."""
-        self.validated = validate(self.model, self.validation, batch_tokens=self.batch_tokens, config=self.config)
+        self.validated = validate(
+            self.model,
+            self.validation,
+            max_batch_tokens=self.max_batch_tokens,
+            objective=self.config.objective,
+            state=self.run_state,
+        )
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in logged(self.validated.facts).items()}
         self.log(metrics)
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

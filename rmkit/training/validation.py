@@ -10,25 +10,23 @@ steps          log loss, calibration error and AUC of the step probabilities, fi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rmkit.losses.ordinal import ordered_cuts
 from rmkit.metrics import calibration, clustered_interval, length_bias, margin_summary, pair_accuracy
 from rmkit.metrics.calibration import sigmoid
 from rmkit.metrics.steps import auc, first_error, first_error_scores
-from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.models.transformer.reward_module import RewardModule
-from rmkit.training.config import RATING, ExplicitConfig
 from rmkit.training.data import TrainingRow
-from rmkit.training.objective import rated_losses
+from rmkit.training.objectives.objective import Objective, RunState
 
 Array = NDArray[np.float64]
+Outputs = Sequence[Sequence[Array]]  # [B][N]: per response one number, one per aspect, or one per step
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +38,6 @@ class Validation:
     facts: dict[str, Any]
 
 
-def selects_by(objective: str) -> str:
-    """The number by which the best checkpoint is chosen (lower is better); `facts` holds it."""
-    return "loss" if objective in ("regression", "ordinal") else "log_loss"
-
-
 def logged(facts: dict[str, Any]) -> dict[str, float]:
     """The few numbers worth a line in a log."""
     numbers = {name: facts[name] for name in ("loss", "log_loss", "ece", "auc") if facts.get(name) is not None}
@@ -52,28 +45,24 @@ def logged(facts: dict[str, Any]) -> dict[str, float]:
 
 
 def validate(
-    module: RewardModule, rows: Sequence[TrainingRow], *, batch_tokens: int, config: ExplicitConfig | None = None
+    module: RewardModule,
+    rows: Sequence[TrainingRow],
+    *,
+    max_batch_tokens: int,
+    objective: Objective,
+    state: RunState | None = None,
 ) -> Validation:
-    """Numbers of the module on the rows; without a config they are preferences."""
-    result = outputs(module, rows, batch_tokens=batch_tokens)
-    head: RatingHead | None = getattr(module, "rating_head", None)
-    if head is not None and config is not None and config.objective in RATING:
-        return _ratings(result, rows, config, with_cuts(head, module), raw_cuts=getattr(module, "raw_cuts", None))
-    if config is not None and config.objective == "process":
-        steps = [np.array(steps) for row in rows for steps in row.step_labels]
-        families = [row.family for row in rows for _ in row.ids]
-        facts = step_facts([output for row in result for output in row], steps, families)
-        return Validation(np.empty(0), np.empty(0), facts)
-    return _preferences(result, rows, value=lambda output: float(output[0]))
+    """What the module's outputs on the rows are worth to the objective."""
+    return objective.validate(outputs(module, rows, max_batch_tokens=max_batch_tokens), rows, state or RunState())
 
 
 @torch.no_grad()
-def outputs(module: RewardModule, rows: Sequence[TrainingRow], *, batch_tokens: int) -> list[list[Array]]:
+def outputs(module: RewardModule, rows: Sequence[TrainingRow], *, max_batch_tokens: int) -> list[list[Array]]:
     """[B][N] arrays: per response one number, one per aspect, or one per step."""
     training = module.training
     module.eval()
     results: list[list[Array]] = [[] for _ in rows]
-    for batch in module.plan([row.ids for row in rows], max_tokens=batch_tokens):
+    for batch in module.plan([row.ids for row in rows], max_batch_tokens=max_batch_tokens):
         part = [rows[number] for number in batch]
         result = module(module.collate([row.ids for row in part], reads=reads_of(part))).double().cpu().numpy()
         at = 0
@@ -90,19 +79,9 @@ def reads_of(rows: Sequence[TrainingRow]) -> list[tuple[tuple[int, ...], ...]] |
     return [row.step_index for row in rows] if rows and rows[0].step_index else None
 
 
-def with_cuts(head: RatingHead, module: Any) -> RatingHead:
-    """The head with the thresholds that the module has learned, if any."""
-    if (raw_AK := getattr(module, "raw_cuts", None)) is None:
-        return head
-    raw_AK = raw_AK.detach().double().cpu()
-    cuts = [ordered_cuts(raw_AK[a : a + 1, : len(of) - 1])[0].tolist() for a, of in enumerate(head.levels)]
-    return replace(head, cuts=tuple(map(tuple, cuts)))
-
-
-def _preferences(
-    result: Sequence[Sequence[Array]], rows: Sequence[TrainingRow], *, value: Callable[[Array], float]
-) -> Validation:
-    values = [[value(output) for output in row] for row in result]
+def preferences(outputs: Outputs, rows: Sequence[TrainingRow], *, value: Callable[[Array], float]) -> Validation:
+    """Margins and facts of the rows' preferences, of rewards that are the outputs' values."""
+    values = [[value(output) for output in row] for row in outputs]
     flat = [(values[number], row, one) for number, row in enumerate(rows) for one in row.preferences]
     margin = np.array([of[one.i] - of[one.j] for of, _, one in flat])
     p = np.array([one.p for _, _, one in flat])
@@ -130,36 +109,15 @@ def _facts(margin: Array, p: Array, flat: Sequence[tuple[TrainingRow, Any]]) -> 
     }
 
 
-def _ratings(
-    result: Sequence[Sequence[Array]],
-    rows: Sequence[TrainingRow],
-    config: ExplicitConfig,
-    head: RatingHead,
-    *,
-    raw_cuts: torch.Tensor | None,
-) -> Validation:
-    output_KA = np.array([output for row in result for output in row])
-    rating_KA = np.array([ratings for row in rows for ratings in row.ratings])
-    raw = None if raw_cuts is None else raw_cuts.detach().double().cpu()
-    loss_K = rated_losses(torch.from_numpy(output_KA), rows, config, head=head, raw_cuts=raw).numpy()
-    family_K = np.array([row.family for row in rows for _ in row.ids])
-    facts: dict[str, Any] = {"loss": float(loss_K.mean()), "responses": len(loss_K)}
-    if head.kind == "reaction":
-        sampled_K = output_KA[:, 0] - math.log(config.negatives_kept)  # the split was sampled like the training data
-        facts |= _reactions(sampled_K, rating_KA[:, 0], family_K)
-    else:
-        predicted_KA = np.array([head.ratings(output.tolist()) for output in output_KA])
-        facts["aspects"] = {
-            name: _aspect(predicted_KA[:, a], rating_KA[:, a], family_K) for a, name in enumerate(head.aspects)
-        }
-    compared = _preferences(result, rows, value=lambda output: head.value(output.tolist()))
-    if len(compared.p):
-        named = facts.keys()  # a reaction's own log loss stays
-        facts |= {key: fact for key, fact in compared.facts.items() if key not in named}
-    return Validation(compared.margin, compared.p, _without_nan(facts))
+def with_facts(compared: Validation, facts: Mapping[str, Any]) -> Validation:
+    """The facts, and beside them those of the preferences where there are any under names of their own."""
+    more = compared.facts.items() if len(compared.p) else ()
+    return Validation(
+        compared.margin, compared.p, _without_nan({**facts, **{key: fact for key, fact in more if key not in facts}})
+    )
 
 
-def _aspect(predicted: Array, rating: Array, family: NDArray[Any]) -> dict[str, Any]:
+def aspect_facts(predicted: Array, rating: Array, family: NDArray[Any]) -> dict[str, Any]:
     """Correlations and errors of one aspect on the responses that were rated on it."""
     rated = ~np.isnan(rating)
     x, y = predicted[rated], rating[rated]
@@ -178,7 +136,8 @@ def _aspect(predicted: Array, rating: Array, family: NDArray[Any]) -> dict[str, 
     }
 
 
-def _reactions(logit: Array, liked: Array, family: NDArray[Any]) -> dict[str, Any]:
+def reaction_facts(logit: Array, liked: Array, family: NDArray[Any]) -> dict[str, Any]:
+    """What logits of reactions are worth beside always saying the base rate."""
     calibrated = calibration(sigmoid(logit), liked)
     return {
         "log_loss": calibrated.log_loss,

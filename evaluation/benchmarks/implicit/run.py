@@ -43,7 +43,7 @@ from rmkit.errors import UsageError
 from rmkit.losses.bradley_terry import bradley_terry
 from rmkit.models.transformer.policy import PolicyModule
 from rmkit.models.transformer.reward_module import RewardModule
-from rmkit.training.implicit import ImplicitModule
+from rmkit.training.kinds.implicit import ImplicitModule
 
 TIE = 1e-4
 PROMPT_TOKENS = 4  # of the analytic case
@@ -107,7 +107,7 @@ def reference_of(result: SyntheticTask, *, seed: int) -> dict[Any, tuple[int, fl
     """Where each response begins and its log-probability under the language model."""
     ids = list(dict.fromkeys(ids for pairs in result.pairs.values() for pair in pairs for ids in pair))
     policy = PolicyModule(causal_model(result.weights, seed=seed)).eval()
-    results = policy.token_log_probs([[one] for one in ids], [[START]] * len(ids), max_tokens=8192)
+    results = policy.token_log_probs([[one] for one in ids], [[START]] * len(ids), max_batch_tokens=8192)
     return {one: (START, sum(tokens[0])) for one, tokens in zip(ids, results, strict=True)}
 
 
@@ -248,5 +248,5 @@ def _one_token_pairs(
 
 def _one_token_reference(policy: PolicyModule, pairs: Sequence[Pair]) -> dict[Any, tuple[int, float]]:
     ids = list(dict.fromkeys(one for pair in pairs for one in pair))
-    result = policy.token_log_probs([[one] for one in ids], [[len(one) - 1] for one in ids], max_tokens=8192)
+    result = policy.token_log_probs([[one] for one in ids], [[len(one) - 1] for one in ids], max_batch_tokens=8192)
     return {one: (len(one) - 1, tokens[0][0]) for one, tokens in zip(ids, result, strict=True)}

@@ -69,7 +69,7 @@ def write_model(folder: Path, *, layers: int, hidden: int) -> Path:
     with torch.no_grad():
         model.score.weight.mul_(20)  # scores that differ visibly
     folder.mkdir(parents=True)
-    chat = Chat(tokenizer, TruncationPolicy(max_tokens=4096, response_reserve_tokens=2048))
+    chat = Chat(tokenizer, TruncationPolicy(max_length=4096, response_reserve_tokens=2048))
     explicit.save(folder, model=model, chat=chat, facts={"name": "service-benchmark"})
     return folder
 

@@ -20,7 +20,7 @@ PRELOADED = (
     "trl.trainer.reward_trainer",
     "transformers.models.qwen3.modeling_qwen3",
     "rmkit.training.trainer",
-    "rmkit.training.model",
+    "rmkit.training.kinds.explicit",
     "rmkit.training.data",
 )
 
@@ -85,7 +85,7 @@ def _common(spec: Mapping[str, Any]) -> dict[str, Any]:
         "num_train_epochs": 1,
         "learning_rate": 1e-4,
         "lr_scheduler_type": "constant",
-        "per_device_train_batch_size": spec["rows_per_step"],
+        "per_device_train_batch_size": spec["global_batch_size"],
         "bf16": spec["precision"] == "bf16",
         "use_cpu": not torch.cuda.is_available(),
         "logging_steps": 1,
@@ -114,7 +114,7 @@ def _trl(spec: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> dict[st
     more: dict[str, Any] = grouped if spec["arm"] == "trl_grouped" else {}
     cut = {
         "per_device_train_batch_size": spec["micro_batch"],
-        "gradient_accumulation_steps": spec["rows_per_step"] // spec["micro_batch"],
+        "gradient_accumulation_steps": spec["global_batch_size"] // spec["micro_batch"],
     }
     arguments = trl.RewardConfig(
         **{**_common(spec), **cut, **more},
@@ -156,24 +156,24 @@ def _rmkit(spec: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> dict[
     from rmkit.data.example import Example
     from rmkit.training.config import ExplicitConfig
     from rmkit.training.data import read_rows
-    from rmkit.training.model import build
+    from rmkit.training.kinds.explicit import build
     from rmkit.training.trainer import RewardTrainer
 
     config = ExplicitConfig(
         model=str(Path(spec["folder"]) / "model"),
-        rows_per_step=spec["rows_per_step"],
-        batch_tokens=spec["batch_tokens"],
+        global_batch_size=spec["global_batch_size"],
+        max_batch_tokens=spec["max_batch_tokens"],
         precision=spec["precision"],
         gradient_checkpointing=spec["checkpointing"],
         share_prompts=spec["arm"] != "packed",
-        max_tokens=1 << 16,
+        max_length=1 << 16,
         response_reserve_tokens=1 << 15,
     )
     module, chat = build(config)
-    _as_arm(module, spec["arm"], batch_tokens=spec["batch_tokens"], micro_batch=spec["micro_batch"])
+    _as_arm(module, spec["arm"], micro_batch=spec["micro_batch"])
     meter = _Meter()
     rows, skipped = read_rows(
-        (Example(_example(i, pair)) for i, pair in enumerate(pairs)), chat, objective="bradley_terry"
+        (Example(_example(i, pair)) for i, pair in enumerate(pairs)), chat, objective=config.objective
     )
     if skipped:
         raise DataError(f"pairs were left out, so the arms would not do the same work: {skipped}")
@@ -185,7 +185,7 @@ def _rmkit(spec: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> dict[
     return meter.result(trainer, n=len(pairs), tokens=tokens, train_s=time.perf_counter() - began)
 
 
-def _as_arm(module: Any, arm: str, *, batch_tokens: int, micro_batch: int) -> None:
+def _as_arm(module: Any, arm: str, *, micro_batch: int) -> None:
     """Turn single ingredients off by padding, and by how a step is cut."""
     if arm in ("rmkit", "packed"):
         return
@@ -197,7 +197,7 @@ def _as_arm(module: Any, arm: str, *, batch_tokens: int, micro_batch: int) -> No
         lines = [len(ids) for row in batch for ids in rows[row]]
         return len(lines) * max(lines)
 
-    def plan(rows: Sequence[Sequence[Any]], *, max_tokens: int) -> list[list[int]]:
+    def plan(rows: Sequence[Sequence[Any]], *, max_batch_tokens: int) -> list[list[int]]:
         numbers = list(range(len(rows)))
         if arm == "bucketed":
             numbers.sort(key=lambda number: -max(len(ids) for ids in rows[number]))
@@ -205,7 +205,7 @@ def _as_arm(module: Any, arm: str, *, batch_tokens: int, micro_batch: int) -> No
             return [numbers[i : i + micro_batch] for i in range(0, len(numbers), micro_batch)]
         batches: list[list[int]] = [[]]
         for number in numbers:
-            if batches[-1] and padded_tokens(rows, [*batches[-1], number]) > batch_tokens:
+            if batches[-1] and padded_tokens(rows, [*batches[-1], number]) > max_batch_tokens:
                 batches.append([])
             batches[-1].append(number)
         return batches

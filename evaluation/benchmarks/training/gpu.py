@@ -57,7 +57,7 @@ def _parser() -> Any:
     parser.add_argument("--size", choices=sorted(SIZES), default="qwen3-0.6b")
     parser.add_argument("--pairs", type=int, default=64, help="pairs a step")
     parser.add_argument("--micro-batch", type=int, default=8, help="pairs of a padded forward pass")
-    parser.add_argument("--batch-tokens", type=int, default=16384, help="our token budget")
+    parser.add_argument("--max-batch-tokens", type=int, default=16384, help="our token budget")
     parser.add_argument("--prompt", type=int, default=256, help="median tokens of a prompt")
     parser.add_argument("--reply", type=int, default=128, help="median tokens of a reply")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
@@ -155,7 +155,7 @@ def _arms(options: Any, device: Any, dtype: Any) -> dict[str, _Arm]:
         return _padded(model, plain_head, rows, micro_batch=options.micro_batch)
 
     def packed(rows: Sequence[Row]) -> Iterator[tuple[Any, int]]:
-        return _packed(module, rows, batch_tokens=options.batch_tokens)
+        return _packed(module, rows, max_batch_tokens=options.max_batch_tokens)
 
     result = {"padded": _Arm(model, padded, lambda: _attention(model, "sdpa"))}
     if device.type == "cuda" and importlib.util.find_spec("flash_attn"):
@@ -199,10 +199,10 @@ def _padded(model: Any, head: Any, rows: Sequence[Row], *, micro_batch: int) -> 
         yield -torch.nn.functional.logsigmoid(chosen - rejected).sum(), batch.input_ids.numel()
 
 
-def _packed(module: Any, rows: Sequence[Row], *, batch_tokens: int) -> Iterator[tuple[Any, int]]:
+def _packed(module: Any, rows: Sequence[Row], *, max_batch_tokens: int) -> Iterator[tuple[Any, int]]:
     import torch
 
-    for numbers in module.plan(rows, max_tokens=batch_tokens):
+    for numbers in module.plan(rows, max_batch_tokens=max_batch_tokens):
         batch = module.collate([rows[number] for number in numbers])
         chosen, rejected = module(batch).view(-1, 2).T
         yield -torch.nn.functional.logsigmoid(chosen - rejected).sum(), batch.input_ids.numel()

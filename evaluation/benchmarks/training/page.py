@@ -124,8 +124,8 @@ def write(page: Path, summary: Mapping[str, Any], *, argv: Sequence[str], plot: 
         "",
         f"{spec['n']} pairs spread over {', '.join(f'`{name}`' for name in spec['files'])}; a Qwen3-type model of "
         f"random weights (`{spec['size']}`) and a tokenizer trained on the pairs; {spec['precision']}, "
-        f"{spec['rows_per_step']} pairs an optimizer step in every arm, padded arms in micro-batches of "
-        f"{spec['micro_batch']} pairs, token budget {spec['batch_tokens']}, checkpointing "
+        f"{spec['global_batch_size']} pairs an optimizer step in every arm, padded arms in micro-batches of "
+        f"{spec['micro_batch']} pairs, token budget {spec['max_batch_tokens']}, checkpointing "
         f"{'on' if spec['checkpointing'] else 'off'}, no dropout, AdamW. {summary['repeats']} repeats.",
         "",
         table(summary),

@@ -14,8 +14,8 @@ reported. Pairs per second count from the raw pairs to the last step (imports an
     prefix         head + shared prompts: micro-batches of the same pairs as trl's, packed without padding
     packed         rmkit without shared prompts
 
-An optimizer step is `--rows-per-step` pairs in every arm; trl takes it in micro-batches of `--micro-batch` pairs (its
-default, 8) with gradient accumulation. trl and every arm of ours draw the same batches, so their loss curves are
+An optimizer step is `--global-batch-size` pairs in every arm; trl takes it in micro-batches of `--micro-batch` pairs
+(its default, 8) with gradient accumulation. trl and every arm of ours draw the same batches, so their loss curves are
 compared step by step. Memory is the
 process's peak resident set, and how far it rose during training.
 """
@@ -55,9 +55,9 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     if not options.pairs:
         raise UsageError("--pairs takes one or more files of pairs (prompt, chosen, rejected), e.g. HH-RLHF as JSONL")
-    if options.rows_per_step % options.micro_batch:
+    if options.global_batch_size % options.micro_batch:
         raise UsageError(
-            f"--rows-per-step {options.rows_per_step} is no multiple of --micro-batch {options.micro_batch}"
+            f"--global-batch-size {options.global_batch_size} is no multiple of --micro-batch {options.micro_batch}"
         )
     arms = options.arms.split(",")
     if extra := set(arms) - {*PEERS, *OURS}:
@@ -85,11 +85,11 @@ def _parser() -> Any:
     )
     parser.add_argument("--pairs", nargs="+", type=Path, help="JSONL (or .gz) with prompt turns, chosen, rejected")
     parser.add_argument("--n", type=int, default=256, help="pairs per run")
-    parser.add_argument("--rows-per-step", type=int, default=32, help="pairs per optimizer step")
+    parser.add_argument("--global-batch-size", type=int, default=32, help="pairs per optimizer step")
     parser.add_argument(
         "--micro-batch", type=int, default=8, help="pairs of a padded forward pass (default 8, as TRL's)"
     )
-    parser.add_argument("--batch-tokens", type=int, default=4096, help="our token budget")
+    parser.add_argument("--max-batch-tokens", type=int, default=4096, help="our token budget")
     parser.add_argument("--size", choices=sorted(SIZES), default="small")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing in every arm")
@@ -109,9 +109,9 @@ def _prepare(folder: Path, options: Any) -> dict[str, Any]:
     return {
         "folder": str(folder),
         "n": len(pairs),
-        "rows_per_step": options.rows_per_step,
+        "global_batch_size": options.global_batch_size,
         "micro_batch": options.micro_batch,
-        "batch_tokens": options.batch_tokens,
+        "max_batch_tokens": options.max_batch_tokens,
         "size": options.size,
         "precision": options.precision,
         "checkpointing": options.checkpointing,

@@ -81,7 +81,7 @@ def write_golden_scores(folder: Path, model: Golden, *, probes: Sequence[tuple[s
 def write(folder: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Write golden.jsonl and, the artifact being complete now, the model card. Raises ModelError without any line."""
     if not lines:
-        raise ModelError("no probe text could be scored, so nothing would vouch for the artifact; raise max_tokens")
+        raise ModelError("no probe text could be scored, so nothing would vouch for the artifact; raise max_length")
     (folder / GOLDEN).write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
     model_card.write_card(folder)
 

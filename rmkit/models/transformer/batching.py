@@ -12,21 +12,21 @@ from collections.abc import Sequence
 from rmkit.errors import ConfigError
 
 
-def micro_batches(lengths: Sequence[int], *, max_tokens: int, padded: bool) -> list[list[int]]:
+def micro_batches(lengths: Sequence[int], *, max_batch_tokens: int, padded: bool) -> list[list[int]]:
     """Row numbers in micro-batches, longest rows first, together a permutation of all rows.
 
     `lengths` are tokens per row. A micro-batch costs the sum of its lengths, or, where rows are padded, its row count
-    times its longest; it exceeds `max_tokens` only when a single row does. Longest first, so that memory that does not
-    suffice fails at once.
+    times its longest; it exceeds `max_batch_tokens` only when a single row does. Longest first, so that memory that
+    does not suffice fails at once.
     """
-    if max_tokens < 1:
-        raise ConfigError(f"the token budget must be positive, got {max_tokens}")
+    if max_batch_tokens < 1:
+        raise ConfigError(f"the token budget must be positive, got {max_batch_tokens}")
     order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
     batches: list[list[int]] = []
     longest = total = 0
     for row in order:
         cost = longest * (len(batches[-1]) + 1) if padded and batches else total + lengths[row]
-        if not batches or cost > max_tokens:
+        if not batches or cost > max_batch_tokens:
             batches.append([])
             longest, total = lengths[row], 0
         batches[-1].append(row)

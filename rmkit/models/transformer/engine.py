@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class TransformerModel:
-    """Completed by `outputs` and `read`. `max_tokens` is the budget of one forward pass, padding included."""
+    """Completed by `outputs` and `read`. `max_batch_tokens` is the budget of one forward pass, padding included."""
 
     def __init__(
         self,
@@ -32,13 +32,13 @@ class TransformerModel:
         info: ModelInfo,
         *,
         temperature: float = 1.0,
-        max_tokens: int = 8192,
+        max_batch_tokens: int = 8192,
         precision: Precision = "fp32",
     ) -> None:
         self.chat = chat
         self.info = info
         self.temperature = temperature
-        self.max_tokens = max_tokens
+        self.max_batch_tokens = max_batch_tokens
         self.precision = precision
 
     def place(self, item: Candidates, completion: Completion) -> Encoded:
@@ -46,7 +46,7 @@ class TransformerModel:
         return self.chat.encode(item.prompt, completion)
 
     def outputs(self, rows: Sequence[Sequence[Encoded]]) -> list[list[Any]]:
-        """[P][N] what the network says of every completion, by passes of at most `max_tokens` tokens."""
+        """[P][N] what the network says of every completion, by passes of at most `max_batch_tokens` tokens."""
         raise NotImplementedError
 
     def read(self, output: Any, encoded: Encoded) -> Score:
@@ -91,10 +91,10 @@ class TransformerModel:
             try:
                 return self.outputs(rows)
             except torch.OutOfMemoryError:
-                if self.max_tokens <= max(packed_tokens([one.ids for one in row]) for row in rows):
+                if self.max_batch_tokens <= max(packed_tokens([one.ids for one in row]) for row in rows):
                     raise
-                self.max_tokens //= 2
-                log.warning("out of memory: going on with %d tokens a batch", self.max_tokens)
+                self.max_batch_tokens //= 2
+                log.warning("out of memory: going on with %d tokens a batch", self.max_batch_tokens)
 
     def _score_window(self, items: Sequence[Candidates]) -> list[list[Score]]:
         encoded = [[self.encode(item, completion) for completion in item.completions] for item in items]

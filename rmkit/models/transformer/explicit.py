@@ -42,7 +42,7 @@ class ExplicitRewardModel(TransformerModel):
     def outputs(self, rows: Sequence[Sequence[Encoded]]) -> list[list[Any]]:
         """[P][N] the head's output at the last token: a number, or one per aspect."""
         ids = [[one.ids for one in row] for row in rows]
-        result = self.module.outputs(ids, max_tokens=self.max_tokens, precision=self.precision)
+        result = self.module.outputs(ids, max_batch_tokens=self.max_batch_tokens, precision=self.precision)
         return [[output for [output] in row] for row in result]
 
     def read(self, output: Any, encoded: Encoded) -> Score:
@@ -78,7 +78,7 @@ def save(folder: Path, *, model: Any, chat: Chat, facts: Mapping[str, Any], head
 def load(folder: str | Path, *, check: bool = True, device: str | None = None, **options: Any) -> ExplicitRewardModel:
     """The model in an artifact folder, its golden scores replayed unless told otherwise (see `transformer_artifact`).
 
-    `options` go to the model (max_tokens, precision); `device` defaults to a GPU where there is one.
+    `options` go to the model (max_batch_tokens, precision); `device` defaults to a GPU where there is one.
     """
     opened, chat = open_with_chat(Path(folder))
     head = RatingHead.of(opened.card["config"]["head"]) if "head" in opened.card["config"] else None

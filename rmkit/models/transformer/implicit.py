@@ -71,7 +71,7 @@ class ImplicitRewardModel(TransformerModel):
     def place(self, item: Candidates, completion: Completion) -> Encoded:
         encoded = super().place(item, completion)
         if encoded.prompt_truncated or encoded.response_truncated:
-            raise DataError("truncated: a shortened text's log-probabilities compare with no others; raise max_tokens")
+            raise DataError("truncated: a shortened text's log-probabilities compare with no others; raise max_length")
         return encoded
 
     def outputs(self, rows: Sequence[Sequence[Encoded]]) -> list[list[LogProbs]]:
@@ -79,7 +79,7 @@ class ImplicitRewardModel(TransformerModel):
         ids = [[one.ids for one in row] for row in rows]
         starts = [[one.prompt_tokens for one in row] for row in rows]
         policy, reference = (
-            module.token_log_probs(ids, starts, max_tokens=self.max_tokens, precision=self.precision)
+            module.token_log_probs(ids, starts, max_batch_tokens=self.max_batch_tokens, precision=self.precision)
             for module in (self.policy, self.reference)
         )
         return [[LogProbs(*both) for both in zip(*row, strict=True)] for row in zip(policy, reference, strict=True)]
@@ -114,7 +114,7 @@ def save(
 def load(folder: str | Path, *, check: bool = True, device: str | None = None, **options: Any) -> ImplicitRewardModel:
     """The model in an artifact folder, its golden scores replayed unless told otherwise (see `transformer_artifact`).
 
-    `options` go to the model (max_tokens, precision); `device` defaults to a GPU where there is one.
+    `options` go to the model (max_batch_tokens, precision); `device` defaults to a GPU where there is one.
     """
     opened, chat = open_with_chat(Path(folder))
     config = opened.card["config"]

@@ -62,11 +62,13 @@ class PolicyModule(RewardModule):
         rows: Sequence[Sequence[Ids]],
         starts: Sequence[Sequence[int]],
         *,
-        max_tokens: int,
+        max_batch_tokens: int,
         precision: Precision = "fp32",
     ) -> list[list[list[float]]]:
         """[B][N][T] log-probabilities of the tokens of every response, which begins at the token `starts` [B][N]."""
-        return self.outputs(rows, reads=response_reads(rows, starts), max_tokens=max_tokens, precision=precision)
+        return self.outputs(
+            rows, reads=response_reads(rows, starts), max_batch_tokens=max_batch_tokens, precision=precision
+        )
 
     def forward(self, batch: Any) -> Tensor:
         """[R] fp32 log-probabilities of the response tokens, in order."""

@@ -59,14 +59,14 @@ class ProcessRewardModel(TransformerModel):
         stepped = in_steps(completion, separator=self.step_separator)
         encoded = super().place(item, stepped)
         if (n := len(stepped.step_ends)) > len(encoded.step_index):
-            raise DataError(f"only {len(encoded.step_index)} of {n} steps fit into the token limit; raise max_tokens")
+            raise DataError(f"only {len(encoded.step_index)} of {n} steps fit into the token limit; raise max_length")
         return encoded
 
     def outputs(self, rows: Sequence[Sequence[Encoded]]) -> list[list[list[float]]]:
         """[P][N][S] logits of the steps."""
         ids = [[one.ids for one in row] for row in rows]
         reads = [[one.step_index for one in row] for row in rows]
-        return self.module.outputs(ids, reads=reads, max_tokens=self.max_tokens, precision=self.precision)
+        return self.module.outputs(ids, reads=reads, max_batch_tokens=self.max_batch_tokens, precision=self.precision)
 
     def read(self, output: Sequence[float], encoded: Encoded) -> Score:
         return step_score(output, reduction=self.reduction)
@@ -138,7 +138,7 @@ def save(
 def load(folder: str | Path, *, check: bool = True, device: str | None = None, **options: Any) -> ProcessRewardModel:
     """The model in an artifact folder, its golden scores replayed unless told otherwise (see `transformer_artifact`).
 
-    `options` go to the model (max_tokens, precision); `device` defaults to a GPU where there is one.
+    `options` go to the model (max_batch_tokens, precision); `device` defaults to a GPU where there is one.
     """
     opened, chat = open_with_chat(Path(folder))
     config = opened.card["config"]

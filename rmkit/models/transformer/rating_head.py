@@ -27,7 +27,7 @@ HeadKind = Literal["regression", "ordinal", "reaction"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RatingHead:
     """One entry per aspect in every tuple; `weights` add up to 1. Of mean and std, levels and cuts, those of the other
-    kinds are empty. `cuts` are learned and empty before training."""
+    kinds are empty. `cuts` are learned; before training, where they start."""
 
     kind: HeadKind
     aspects: tuple[str, ...]

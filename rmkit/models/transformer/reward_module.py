@@ -75,12 +75,14 @@ class RewardModule(nn.Module):
         """The layer classes that sharding (FSDP) wraps one by one, as transformers names them."""
         return self.classifier._no_split_modules
 
-    def plan(self, rows: Sequence[Sequence[Ids]], *, max_tokens: int) -> list[list[int]]:
-        """Row numbers in micro-batches that take at most `max_tokens` tokens, padding included."""
+    def plan(self, rows: Sequence[Sequence[Ids]], *, max_batch_tokens: int) -> list[list[int]]:
+        """Row numbers in micro-batches that take at most `max_batch_tokens` tokens, padding included."""
         if self.padded_because is None:
-            return micro_batches([self._packed_tokens(row) for row in rows], max_tokens=max_tokens, padded=False)
+            return micro_batches(
+                [self._packed_tokens(row) for row in rows], max_batch_tokens=max_batch_tokens, padded=False
+            )
         lengths = [len(row) * max(len(ids) for ids in row) for row in rows]
-        return micro_batches(lengths, max_tokens=max_tokens, padded=True)
+        return micro_batches(lengths, max_batch_tokens=max_batch_tokens, padded=True)
 
     def collate(self, rows: Sequence[Sequence[Ids]], *, reads: Sequence[Sequence[Ids]] | None = None) -> Batch:
         """Rows of N id sequences as one batch on the model's device; `reads` are the tokens of each sequence at which
@@ -107,15 +109,15 @@ class RewardModule(nn.Module):
         self,
         rows: Sequence[Sequence[Ids]],
         *,
-        max_tokens: int,
+        max_batch_tokens: int,
         reads: Sequence[Sequence[Ids]] | None = None,
         precision: Precision = "fp32",
     ) -> list[list[list[Any]]]:
         """[P][N] per sequence what stands at the tokens read, by default its last alone: fp32 numbers, or a list of
-        them from a head with A > 1 labels. At most `max_tokens` tokens go through together, padding included."""
+        them from a head with A > 1 labels. At most `max_batch_tokens` tokens go through together, padding included."""
         results: list[list[list[Any]]] = [[] for _ in rows]
         device = self.classifier.device.type
-        for numbers in self.plan(rows, max_tokens=max_tokens):
+        for numbers in self.plan(rows, max_batch_tokens=max_batch_tokens):
             read = None if reads is None else [reads[number] for number in numbers]
             batch = self.collate([rows[number] for number in numbers], reads=read)
             with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
@@ -131,10 +133,7 @@ class RewardModule(nn.Module):
             logits = _in_order(batch, self._own_logits)
         else:
             logits = self.classifier.score(self._states(batch))
-        outputs = logits[:, 0] if logits.shape[-1] == 1 else logits
-        for beside in self.parameters(recurse=False):  # a tie width, cut points: the loss reads them, DDP looks here
-            outputs = outputs + 0 * beside.sum()
-        return outputs
+        return logits[:, 0] if logits.shape[-1] == 1 else logits
 
     def _states(self, batch: Batch) -> Tensor:
         """[R, hidden] final states at the tokens read."""

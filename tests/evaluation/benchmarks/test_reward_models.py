@@ -111,11 +111,11 @@ def test_every_arm_does_the_same_training(pairs_file: Path, tmp_path: Path, caps
     options = [
         "--n",
         "24",
-        "--rows-per-step",
+        "--global-batch-size",
         "12",
         "--micro-batch",
         "4",
-        "--batch-tokens",
+        "--max-batch-tokens",
         "300",
         "--size",
         "toy",
@@ -151,7 +151,7 @@ def test_a_step_packed_is_the_step_padded(capsys: pytest.CaptureFixture[str]) ->
     """The GPU comparison at toy size: the same loss and gradients, fewer tokens."""
     from rmkit.models.transformer import shared_attention
 
-    options = ["--size", "toy", "--pairs", "6", "--micro-batch", "3", "--batch-tokens", "300", "--prompt", "30"]
+    options = ["--size", "toy", "--pairs", "6", "--micro-batch", "3", "--max-batch-tokens", "300", "--prompt", "30"]
     status = benchmarks.main(
         ["gpu-training", *options, "--reply", "9", "--precision", "fp32", "--repeats", "1", "--json"]
     )
@@ -174,7 +174,7 @@ def test_a_step_packed_is_the_step_padded(capsys: pytest.CaptureFixture[str]) ->
 def test_the_gradients_of_both_arms_are_equal() -> None:
     import torch
 
-    options = argparse.Namespace(size="toy", micro_batch=2, batch_tokens=200, checkpointing=False)
+    options = argparse.Namespace(size="toy", micro_batch=2, max_batch_tokens=200, checkpointing=False)
     arms = gpu._arms(options, torch.device("cpu"), torch.float32)
     drawn = gpu.make_rows(4, prompt=20, reply=8, seed=1)
     found = {}

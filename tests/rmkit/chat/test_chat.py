@@ -221,7 +221,7 @@ def test_without_a_template_the_fallback_ends_in_eos_once(make_tokenizer: Make) 
 
 
 def policy(total: int, reserve: int, **more: Any) -> TruncationPolicy:
-    return TruncationPolicy(max_tokens=total, response_reserve_tokens=reserve, **more)
+    return TruncationPolicy(max_length=total, response_reserve_tokens=reserve, **more)
 
 
 LONG = (
@@ -342,15 +342,15 @@ def test_the_fingerprint_ignores_how_the_tokenizer_was_last_called(make_tokenize
 
 def test_the_reserve_follows_the_limit() -> None:
     limits = (8192, 2048, 1024, 1023, 100, 2)
-    assert [TruncationPolicy(max_tokens=n).response_reserve_tokens for n in limits] == [1024, 1024, 512, 511, 50, 1]
-    assert TruncationPolicy(max_tokens=4096) == TruncationPolicy(max_tokens=4096, response_reserve_tokens=1024)
+    assert [TruncationPolicy(max_length=n).response_reserve_tokens for n in limits] == [1024, 1024, 512, 511, 50, 1]
+    assert TruncationPolicy(max_length=4096) == TruncationPolicy(max_length=4096, response_reserve_tokens=1024)
     with pytest.raises(ConfigError, match="response_reserve_tokens"):
-        TruncationPolicy(max_tokens=1)
+        TruncationPolicy(max_length=1)
 
 
 def test_a_senseless_policy_is_refused() -> None:
     with pytest.raises(ConfigError, match="response_reserve_tokens"):
-        TruncationPolicy(max_tokens=10, response_reserve_tokens=10)
+        TruncationPolicy(max_length=10, response_reserve_tokens=10)
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Co", "Cc")), max_size=60)

@@ -163,7 +163,7 @@ def test_steps_cuts_and_tool_calls_hold_with_control_tokens(make_tokenizer: Make
     stepped = Completion((Message("assistant", f"{first}\n\ntwo"),), step_ends=(len(first) + 2, len(first) + 5))
     encoded = Chat(tokens).encode(asked("Is it?"), stepped)
     assert tokens.decode(encoded.ids[encoded.prompt_tokens : encoded.step_index[0] + 1]) == first
-    short = Chat(tokens, TruncationPolicy(max_tokens=60, response_reserve_tokens=30))
+    short = Chat(tokens, TruncationPolicy(max_length=60, response_reserve_tokens=30))
     cut = short.encode((Message("system", "Be <s> brief"), *asked("the fox <|im_start|> " * 20)), answer("Yes"))
     assert cut.prompt_truncated
     assert tokens.decode(cut.ids).startswith("<|im_start|>system\nBe <s> brief<|im_end|>\n<|im_start|>user\n")

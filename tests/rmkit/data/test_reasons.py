@@ -12,7 +12,7 @@ from rmkit.training import command as train
 from rmkit.training.config import ExplicitConfig, ImplicitConfig
 from tests.exports import kind_rows, row, write_export
 
-LONG = "the response takes {} tokens and may take {}; raise max_tokens or set long_response = 'flag'"
+LONG = "the response takes {} tokens and may take {}; raise max_length or set long_response = 'flag'"
 
 
 def test_reasons_that_differ_in_numbers_are_one() -> None:
@@ -51,8 +51,8 @@ def test_training_says_why_rows_are_skipped(tmp_path: Path, home: Path, capsys: 
 
 
 def test_limits_that_do_not_fit_are_told_before_anything_is_loaded() -> None:
-    assert ExplicitConfig(model="m", max_tokens=1024).truncation.response_reserve_tokens == 512
-    assert ImplicitConfig(model="m", max_tokens=4096).truncation.response_reserve_tokens == 1024
+    assert ExplicitConfig(model="m", max_length=1024).truncation.response_reserve_tokens == 512
+    assert ImplicitConfig(model="m", max_length=4096).truncation.response_reserve_tokens == 1024
     assert ExplicitConfig(model="m", response_reserve_tokens=100).truncation.max_prompt_tokens == 1948
-    with pytest.raises(ConfigError, match=r"must lie between 0 and max_tokens \(64\), got 64"):
-        ExplicitConfig(model="m", max_tokens=64, response_reserve_tokens=64)
+    with pytest.raises(ConfigError, match=r"must lie between 0 and max_length \(64\), got 64"):
+        ExplicitConfig(model="m", max_length=64, response_reserve_tokens=64)

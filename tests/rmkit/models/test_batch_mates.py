@@ -75,8 +75,8 @@ def alone(model: Any) -> Any:
         return torch.stack([copy.deepcopy(model)(input_ids=torch.tensor([text])).logits[0, 0] for text in TEXTS])
 
 
-def scores(module: RewardModule, rows: list[Row], *, max_tokens: int = 10_000) -> Any:
-    found = module.outputs(rows, max_tokens=max_tokens)
+def scores(module: RewardModule, rows: list[Row], *, max_batch_tokens: int = 10_000) -> Any:
+    found = module.outputs(rows, max_batch_tokens=max_batch_tokens)
     return torch.tensor([value for one in found for [value] in one])
 
 
@@ -88,10 +88,10 @@ def test_a_text_scores_as_if_it_were_alone(tiny_model: Make, family: str, option
         module = RewardModule(tiny_model(family, **options), **arm).eval()
         assert (module.padded_because is None) == ("packed" not in arm)
         for rows, budget in ((ROWS, 10_000), (ROWS, 70), (single, 10_000), (single, 1)):
-            assert scores(module, rows, max_tokens=budget) == pytest.approx(expected, abs=1e-4)
+            assert scores(module, rows, max_batch_tokens=budget) == pytest.approx(expected, abs=1e-4)
         backwards = scores(module, single[::-1]).flip(0)
         assert backwards == pytest.approx(expected, abs=1e-4)
-        last = torch.tensor([value for one in module.outputs([ROWS[1]], max_tokens=9999) for [value] in one])
+        last = torch.tensor([value for one in module.outputs([ROWS[1]], max_batch_tokens=9999) for [value] in one])
         assert last == pytest.approx(expected[2:8], abs=1e-4)  # after longer and shorter texts than its own
 
 
@@ -241,7 +241,7 @@ def test_a_wrapped_policy_generates_as_before(tiny_model: Make, options: dict[st
     ids, mask = prompts.input_ids.flip(1), prompts.attention_mask.flip(1)  # padded on the left
     before = model.generate(ids, attention_mask=mask, max_new_tokens=12, do_sample=False, pad_token_id=0)
     module = PolicyModule(model)
-    module.token_log_probs(ROWS, [[1] * len(one) for one in ROWS], max_tokens=10_000)
+    module.token_log_probs(ROWS, [[1] * len(one) for one in ROWS], max_batch_tokens=10_000)
     after = model.generate(ids, attention_mask=mask, max_new_tokens=12, do_sample=False, pad_token_id=0)
     assert after.tolist() == before.tolist()
 
@@ -252,7 +252,9 @@ def test_log_probabilities_are_those_of_texts_alone(tiny_model: Make, kind: str)
 
     torch.manual_seed(1)
     model = AutoModelForCausalLM.from_config(tiny_model("llama", **rope(kind)).config).eval()
-    found = PolicyModule(copy.deepcopy(model)).token_log_probs(ROWS, [[2] * len(one) for one in ROWS], max_tokens=9999)
+    found = PolicyModule(copy.deepcopy(model)).token_log_probs(
+        ROWS, [[2] * len(one) for one in ROWS], max_batch_tokens=9999
+    )
     for text, values in zip(TEXTS, (values for one in found for values in one), strict=True):
         with torch.no_grad():
             logits = copy.deepcopy(model)(input_ids=torch.tensor([text])).logits[0]

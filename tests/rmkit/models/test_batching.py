@@ -16,36 +16,36 @@ from rmkit.models.transformer.batching import micro_batches
 lengths = st.lists(st.integers(1, 50), max_size=30)
 
 
-@given(lengths=lengths, max_tokens=st.integers(1, 120), padded=st.booleans())
-def test_every_row_once_and_within_the_budget(lengths: list[int], max_tokens: int, padded: bool) -> None:
-    batches = micro_batches(lengths, max_tokens=max_tokens, padded=padded)
+@given(lengths=lengths, max_batch_tokens=st.integers(1, 120), padded=st.booleans())
+def test_every_row_once_and_within_the_budget(lengths: list[int], max_batch_tokens: int, padded: bool) -> None:
+    batches = micro_batches(lengths, max_batch_tokens=max_batch_tokens, padded=padded)
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     for batch in batches:
         rows = [lengths[row] for row in batch]
         cost = max(rows) * len(rows) if padded else sum(rows)
-        assert cost <= max_tokens or len(batch) == 1
+        assert cost <= max_batch_tokens or len(batch) == 1
 
 
-@given(lengths=lengths, max_tokens=st.integers(1, 120), padded=st.booleans())
-def test_no_neighbors_could_have_shared_a_batch(lengths: list[int], max_tokens: int, padded: bool) -> None:
-    batches = micro_batches(lengths, max_tokens=max_tokens, padded=padded)
+@given(lengths=lengths, max_batch_tokens=st.integers(1, 120), padded=st.booleans())
+def test_no_neighbors_could_have_shared_a_batch(lengths: list[int], max_batch_tokens: int, padded: bool) -> None:
+    batches = micro_batches(lengths, max_batch_tokens=max_batch_tokens, padded=padded)
     for batch, following in itertools.pairwise(batches):
         rows = [lengths[row] for row in batch] + [lengths[following[0]]]
-        assert (max(rows) * len(rows) if padded else sum(rows)) > max_tokens
+        assert (max(rows) * len(rows) if padded else sum(rows)) > max_batch_tokens
 
 
 def test_longest_first_and_deterministic() -> None:
-    assert micro_batches([3, 9, 3, 5], max_tokens=9, padded=True) == [[1], [3], [0, 2]]
-    assert micro_batches([3, 9, 3, 5], max_tokens=11, padded=False) == [[1], [3, 0, 2]]
-    assert micro_batches([], max_tokens=10, padded=True) == []
+    assert micro_batches([3, 9, 3, 5], max_batch_tokens=9, padded=True) == [[1], [3], [0, 2]]
+    assert micro_batches([3, 9, 3, 5], max_batch_tokens=11, padded=False) == [[1], [3, 0, 2]]
+    assert micro_batches([], max_batch_tokens=10, padded=True) == []
     with pytest.raises(ConfigError, match="budget"):
-        micro_batches([1], max_tokens=0, padded=True)
+        micro_batches([1], max_batch_tokens=0, padded=True)
 
 
 @pytest.mark.parametrize("packed", [True, False])
-@pytest.mark.parametrize("max_tokens", [10, 45, 10_000])
+@pytest.mark.parametrize("max_batch_tokens", [10, 45, 10_000])
 def test_the_gradient_of_a_step_does_not_depend_on_the_cut(
-    tiny_model: Callable[..., Any], packed: bool, max_tokens: int
+    tiny_model: Callable[..., Any], packed: bool, max_batch_tokens: int
 ) -> None:
     torch = pytest.importorskip("torch")
     from rmkit.losses.bradley_terry import bradley_terry
@@ -71,7 +71,7 @@ def test_the_gradient_of_a_step_does_not_depend_on_the_cut(
     model = tiny_model("llama")
     module = RewardModule(model, packed=packed)
     total = 0.0
-    for rows in module.plan(pairs, max_tokens=max_tokens):
+    for rows in module.plan(pairs, max_batch_tokens=max_batch_tokens):
         scores = module(module.collate([pairs[row] for row in rows])).view(-1, 2)
         part = bradley_terry(scores[:, 0], scores[:, 1]).sum() / len(pairs)
         part.backward()

@@ -53,7 +53,7 @@ def engine(tiny_model: Make, make_tokenizer: Make, chatml: str) -> Callable[...,
         tokenizer = make_tokenizer(chatml)
         model = tiny_model(family, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
         info = ModelInfo("tiny", "explicit", "logit", True, "0")
-        truncation = truncation or TruncationPolicy(max_tokens=250, response_reserve_tokens=100)
+        truncation = truncation or TruncationPolicy(max_length=250, response_reserve_tokens=100)
         return ExplicitRewardModel(RewardModule(model), Chat(tokenizer, truncation), info, **options)
 
     return make
@@ -97,7 +97,7 @@ def test_scores_do_not_depend_on_batch_size_or_order(engine: Make, family: str) 
     whole = model.score(batch)
     alone = [model.score([item])[0] for item in batch]
     assert values(whole) == pytest.approx(values(alone), abs=1e-5)
-    model.max_tokens = 64
+    model.max_batch_tokens = 64
     assert values(model.score(batch)) == pytest.approx(values(whole), abs=1e-5)
     order = random.Random(2).sample(range(15), 15)
     shuffled = model.score([batch[i] for i in order])
@@ -122,7 +122,7 @@ def test_a_stream_is_read_and_answered_window_by_window(engine: Make) -> None:
 
 
 def test_one_bad_item_does_not_lose_the_batch(engine: Make) -> None:
-    model = engine(truncation=TruncationPolicy(max_tokens=60, response_reserve_tokens=30))
+    model = engine(truncation=TruncationPolicy(max_length=60, response_reserve_tokens=30))
     good = items(3, seed=4)
     good = [Candidates((Message("user", "sky"),), item.completions[:1]) for item in good]
     bad = Candidates(
@@ -157,7 +157,7 @@ def test_numbers_that_are_not_finite_are_unscored(engine: Make) -> None:
 
 
 def test_out_of_memory_halves_the_budget(engine: Make, caplog: pytest.LogCaptureFixture) -> None:
-    model, batch = engine(max_tokens=2000), items(30, seed=6)
+    model, batch = engine(max_batch_tokens=2000), items(30, seed=6)
     expected = values(model.score(batch))
     real = model.module.forward
 
@@ -248,7 +248,7 @@ def test_the_artifact_tells_what_a_score_needs(engine: Make, tmp_path: Path) -> 
     assert card["kind"] == "explicit"
     assert card["scale"] == "logit"
     assert card["config"]["template_sha256"] == model.chat.template_hash
-    assert card["config"]["truncation"]["max_tokens"] == 250
+    assert card["config"]["truncation"]["max_length"] == 250
     assert card["dataset"]["ref"] == "sample@v1"
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= set(card["files"])
     golden = [json.loads(line) for line in (folder / "golden.jsonl").read_text().splitlines()]

@@ -26,11 +26,15 @@ from rmkit.models import load_model  # noqa: E402
 from rmkit.models.transformer.implicit import ImplicitRewardModel, causal  # noqa: E402
 from rmkit.models.transformer.policy import PolicyModule  # noqa: E402
 from rmkit.models.transformer.token_rewards import token_rewards  # noqa: E402
-from rmkit.training import explicit, implicit  # noqa: E402
-from rmkit.training.config import ExplicitConfig, ImplicitConfig  # noqa: E402
+from rmkit.training import explicit  # noqa: E402
+from rmkit.training.config import ExplicitConfig, ImplicitConfig, TrainingConfig, training_config  # noqa: E402
 from rmkit.training.contrastive import contrastive  # noqa: E402
 from rmkit.training.data import Preference, TrainingRow  # noqa: E402
-from rmkit.training.objective import row_losses  # noqa: E402
+from rmkit.training.kinds import implicit  # noqa: E402
+from rmkit.training.objectives.bradley_terry import DPO  # noqa: E402
+from rmkit.training.objectives.label_noise import ConservativeDPO  # noqa: E402
+from rmkit.training.objectives.rankings import PRO  # noqa: E402
+from rmkit.training.trainer import row_losses  # noqa: E402
 from rmkit.types import Candidates, Completion, Message  # noqa: E402
 
 Make = Callable[..., Any]
@@ -60,7 +64,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "yes"
     folder.mkdir()
     pq.write_table(pa.Table.from_pylist(rows(150), schema=EXAMPLE_SCHEMA), folder / "rows.parquet")
-    manifest = {"files": {"rows.parquet": "-"}, "ref": "yes@v1", "digest": "d" * 64}
+    manifest = {"files": {"rows.parquet": {}}, "ref": "yes@v1", "digest": "d" * 64}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
@@ -97,9 +101,15 @@ def model_folder(base: Make) -> str:
     return str(base())
 
 
-def settings(model: str, **more: Any) -> ImplicitConfig:
-    quick = {"learning_rate": 3e-3, "epochs": 3.0, "rows_per_step": 16, "batch_tokens": 900, "max_tokens": 200}
-    return ImplicitConfig(model=model, **{**quick, "response_reserve_tokens": 100, **more})
+def settings(model: str, **more: Any) -> TrainingConfig:
+    quick = {
+        "learning_rate": 3e-3,
+        "num_train_epochs": 3.0,
+        "global_batch_size": 16,
+        "max_batch_tokens": 900,
+        "max_length": 200,
+    }
+    return training_config("implicit", model=model, **{**quick, "response_reserve_tokens": 100, **more})
 
 
 @pytest.fixture(scope="module")
@@ -123,15 +133,15 @@ def plain_log_prob(model: Any, ids: tuple[int, ...], start: int) -> float:
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gpt2"])
-@pytest.mark.parametrize("max_tokens", [30, 10_000])
-def test_log_probabilities_are_those_of_the_plain_model(base: Make, family: str, max_tokens: int) -> None:
+@pytest.mark.parametrize("max_batch_tokens", [30, 10_000])
+def test_log_probabilities_are_those_of_the_plain_model(base: Make, family: str, max_batch_tokens: int) -> None:
     folder = base(family, **({"tie_word_embeddings": True} if family == "qwen2" else {}))
     draw, model = random.Random(3), causal(folder)
     prompts = [tuple(draw.choices(range(5, 200), k=draw.randint(1, 9))) for _ in range(6)]
     made = [[p + tuple(draw.choices(range(5, 200), k=draw.randint(1, 12))) for _ in range(3)] for p in prompts]
     made[0][1] = (*made[0][0][: len(prompts[0]) + 1], 9)  # these begin alike
     starts = [[len(p)] * 3 for p in prompts]
-    found = PolicyModule(model).eval().token_log_probs(made, starts, max_tokens=max_tokens)
+    found = PolicyModule(model).eval().token_log_probs(made, starts, max_batch_tokens=max_batch_tokens)
     plain = causal(folder)
     for row, begin, given in zip(made, starts, found, strict=True):
         for ids, at, tokens in zip(row, begin, given, strict=True):
@@ -155,7 +165,7 @@ def test_loss_and_gradients_are_those_of_trl(
     from transformers import AutoTokenizer
 
     start, ahead = base(seed=1), base(seed=2)
-    config = ImplicitConfig(model=start, objective=objective, **more)  # type: ignore[arg-type]
+    config = training_config("implicit", model=start, objective=objective, **more)
     pairs = [("the sky is", " blue and quick", " not"), ("2 + 2", " = 4", " = 5 or the brown fox"), ("a", "b c", "d")]
     tokenizer = AutoTokenizer.from_pretrained(start)
     tokenizer.pad_token = "<s>"
@@ -200,7 +210,7 @@ def test_loss_and_gradients_are_those_of_trl(
     ours = implicit.ImplicitModule(causal(ahead), beta=config.beta, per_token=config.divides)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RMKIT_HOME", str(tmp_path))
-        implicit.add_reference(ours, {"train": rows}, config)
+        implicit.prepare({"train": rows}, config, ours)
     loss: Any = row_losses(ours(ours.collate([row.ids for row in rows])), rows, config).mean()
     loss.backward()
     assert math.isclose(loss.item(), theirs_loss.item(), rel_tol=1e-5)
@@ -216,7 +226,7 @@ def test_loss_and_gradients_are_those_of_trl(
 
 def test_conservative_dpo_by_hand() -> None:
     row = TrainingRow("a", ((1,), (2,)), (1, 1), (Preference(0, 1, 1.0, 1.0),), (), 0.0, 1.0, 0)
-    config = ImplicitConfig(model="x", objective="cdpo", label_noise=0.1)
+    config = ImplicitConfig(model="x", objective=ConservativeDPO(label_noise=0.1))
     loss = float(row_losses(torch.tensor([2.0, 0.5]), [row], config)[0])
     assert math.isclose(loss, 0.9 * math.log1p(math.exp(-1.5)) + 0.1 * math.log1p(math.exp(1.5)), rel_tol=1e-6)
 
@@ -228,12 +238,14 @@ def test_likelihood_of_the_best_response_is_that_of_the_plain_model(base: Make, 
     better = replace(row, ranks=(), preferences=(Preference(0, 2, 0.2, 0.5), Preference(2, 1, 1.0, 0.5)))
     module, plain = implicit.ImplicitModule(causal(folder), beta=0.3, per_token=per_token), causal(folder)
     module.known = {one: (2, -1.5 * len(one)) for one in ids}
-    config = ImplicitConfig(model="x", objective="pro", likelihood=0.5)
+    config = ImplicitConfig(model="x", objective=PRO(), nll_weight=0.5)
     reward_K = module(module.collate([row.ids]))
     expected = plain_log_prob(plain, ids[1], 2), plain_log_prob(plain, ids[2], 2) / 2
-    found = module.likelihood(torch.cat([reward_K, reward_K]), [row, better])
+    found = module.best_log_probs(torch.cat([reward_K, reward_K]), [row, better])
     assert found.tolist() == pytest.approx(expected, abs=1e-5)
-    alone, both = (row_losses(reward_K, [row], config, likelihood_B=of)[0] for of in (None, found[:1]))
+    alone, both = (
+        row_losses(reward_K, [row], one, module=module)[0] for one in (replace(config, nll_weight=0.0), config)
+    )
     assert float(both - alone) == pytest.approx(-0.5 * expected[0], abs=1e-5)
 
 
@@ -254,7 +266,7 @@ def test_score_is_beta_times_the_log_ratio_whatever_the_company(trained: Path) -
     assert isinstance(model, ImplicitRewardModel)
     items = [item("Yes", "No, it is not"), item("the sky is blue"), item("fox " * 20, "Yes", prompt="Why?")]
     together = model.score(items)
-    model.max_tokens = 1
+    model.max_batch_tokens = 1
     policy, reference = causal(trained), causal(trained / "reference")
     for row, one in zip(together, items, strict=True):
         for score, completion in zip(row, one.completions, strict=True):
@@ -316,18 +328,20 @@ def test_reference_is_computed_once(
 
     monkeypatch.setattr(implicit, "_computed", counted)
     for objective in ("dpo", "ipo"):
-        config = settings(model_folder, objective=objective, epochs=0.2)
+        config = settings(model_folder, objective=objective, num_train_epochs=0.2)
         first = explicit.train(str(data), config, output=tmp_path / objective)
     assert asked == [280]
     assert first["training"]["loss"][0] == pytest.approx(25.0, abs=1e-3)  # (0 - 1 / (2 beta))^2
-    explicit.train(str(data), settings(model_folder, reference=base(seed=5), epochs=0.2), output=tmp_path / "other")
+    explicit.train(
+        str(data), settings(model_folder, reference=base(seed=5), num_train_epochs=0.2), output=tmp_path / "other"
+    )
     assert asked == [280, 280]
 
 
 @pytest.mark.parametrize(
     "more",
     [
-        {"objective": "pro", "likelihood": 0.1},
+        {"objective": "pro", "nll_weight": 0.1},
         pytest.param({"per_token": True, "beta": 1.0}, marks=pytest.mark.slow),
         pytest.param({"lora_rank": 8}, marks=pytest.mark.slow),
     ],
@@ -355,7 +369,7 @@ def test_contrast_is_the_difference_of_the_implicit_rewards(
     assert reverse[0].value < reverse[1].value
     for n, r, b in zip(normal, reverse, both, strict=True):
         assert b.value == pytest.approx(n.value - r.value, abs=1e-4)
-    other = settings(model_folder, reverse=True, reference=base(seed=5), epochs=0.2)
+    other = settings(model_folder, reverse=True, reference=base(seed=5), num_train_epochs=0.2)
     explicit.train(str(data), other, output=tmp_path / "elsewhere")
     with pytest.raises(ModelError, match="different references"):
         contrastive(str(trained), str(tmp_path / "elsewhere"), output=tmp_path / "no")
@@ -402,16 +416,16 @@ def test_the_shift_study_takes_it_beside_an_explicit_model(
     [
         ({"objective": "focal"}, "implicit models learn by dpo"),
         ({"beta": 0.0}, "beta must be positive"),
-        ({"quantize": "nf4", "lora_rank": 4}, "4 bits"),
+        ({"quantization": "nf4", "lora_rank": 4}, "4 bits"),
         ({"objective": "rdpo", "label_noise": 0.5}, "flip rate"),
-        ({"centering": 0.1}, "centering"),
+        ({"center_rewards_coefficient": 0.1}, "center_rewards_coefficient"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        ImplicitConfig(model="x", **values)
+        training_config("implicit", model="x", **values)
 
 
 def test_dpo_is_no_objective_of_explicit_models() -> None:
     with pytest.raises(ConfigError, match="rmkit train implicit"):
-        ExplicitConfig(model="x", objective="dpo")
+        ExplicitConfig(model="x", objective=DPO())

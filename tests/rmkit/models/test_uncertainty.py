@@ -44,7 +44,7 @@ def engine(tiny_model: Make, make_tokenizer: Make, chatml: str) -> Make:
     def make(family: str = "llama", *, seed: int = 0) -> ExplicitRewardModel:
         tokenizer = make_tokenizer(chatml)
         model = tiny_model(family, seed=seed, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
-        chat = Chat(tokenizer, TruncationPolicy(max_tokens=200, response_reserve_tokens=100))
+        chat = Chat(tokenizer, TruncationPolicy(max_length=200, response_reserve_tokens=100))
         return ExplicitRewardModel(
             RewardModule(model), chat, ModelInfo(f"m{seed}", "explicit", "logit", True, str(seed))
         )

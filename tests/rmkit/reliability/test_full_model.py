@@ -35,7 +35,7 @@ PAIRS = [pair("the quick fox", "yes", "no, the sky is blue"), pair("2 + 2", "4",
 def engine(tiny_model: Make, make_tokenizer: Make, chatml: str) -> ExplicitRewardModel:
     tokenizer = make_tokenizer(chatml)
     model = tiny_model("llama", seed=0, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
-    chat = Chat(tokenizer, TruncationPolicy(max_tokens=200, response_reserve_tokens=100))
+    chat = Chat(tokenizer, TruncationPolicy(max_length=200, response_reserve_tokens=100))
     return ExplicitRewardModel(RewardModule(model), chat, ModelInfo("m", "explicit", "logit", True, "0"))
 
 

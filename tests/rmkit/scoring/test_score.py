@@ -258,6 +258,8 @@ def test_options_of_transformers_are_refused_for_others(lexical: str, tmp_path: 
     data = write_lines(tmp_path / "rows.jsonl", [{"prompt": "p", "response": "a"}])
     with pytest.raises(UsageError, match="a lexical model, which takes no precision"):
         score.main([lexical, str(data), "-o", str(tmp_path / "o.jsonl"), "--precision", "bf16"])
-    with pytest.raises(UsageError, match="takes no max_tokens"):
-        score.main([lexical, str(data), "-o", str(tmp_path / "o.jsonl"), "--precision", "fp32", "--max-tokens", "9"])
+    with pytest.raises(UsageError, match="takes no max_batch_tokens"):
+        score.main(
+            [lexical, str(data), "-o", str(tmp_path / "o.jsonl"), "--precision", "fp32", "--max-batch-tokens", "9"]
+        )
     assert score.main([lexical, str(data), "-o", str(tmp_path / "o.jsonl"), "--precision", "fp32"]) == 0

@@ -39,7 +39,7 @@ def folder(tiny_model: Make, make_tokenizer: Make, chatml: str, tmp_path_factory
     model = tiny_model("qwen3", vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
     made = tmp_path_factory.mktemp("serve") / "model"
     made.mkdir()
-    chat = Chat(tokenizer, TruncationPolicy(max_tokens=200, response_reserve_tokens=100))
+    chat = Chat(tokenizer, TruncationPolicy(max_length=200, response_reserve_tokens=100))
     explicit.save(made, model=model, chat=chat, facts={"name": "tiny"})
     return made
 
@@ -128,7 +128,7 @@ class Behind(httpx.BaseTransport):
         self.asked.append(asked)
         if self.status != 200:
             return httpx.Response(self.status, json={"error": {"message": "busy"}})
-        logits = [self.model.module.outputs([[tuple(ids)]], max_tokens=8192)[0][0][0] for ids in asked["input"]]
+        logits = [self.model.module.outputs([[tuple(ids)]], max_batch_tokens=8192)[0][0][0] for ids in asked["input"]]
         squash = self.squash or asked.get("use_activation", True)
         rows = [{"index": n, "probs": [1 / (1 + 2.718281828**-x) if squash else x]} for n, x in enumerate(logits)]
         return httpx.Response(200, json={"data": rows[::-1]})  # in any order

@@ -24,10 +24,14 @@ from rmkit.models import load_model  # noqa: E402
 from rmkit.models.transformer.process import in_steps  # noqa: E402
 from rmkit.models.transformer.rating_head import RatingHead  # noqa: E402
 from rmkit.training import explicit  # noqa: E402
-from rmkit.training.config import ExplicitConfig  # noqa: E402
+from rmkit.training.config import TrainingConfig, training_config  # noqa: E402
 from rmkit.training.data import read_rows  # noqa: E402
-from rmkit.training.objective import row_losses  # noqa: E402
-from rmkit.training.rating_labels import initial_cuts, rating_head  # noqa: E402
+from rmkit.training.objectives.binary_feedback import Reaction  # noqa: E402
+from rmkit.training.objectives.objective import RunState  # noqa: E402
+from rmkit.training.objectives.ordinal import Ordinal  # noqa: E402
+from rmkit.training.objectives.process import Process  # noqa: E402
+from rmkit.training.objectives.regression import Regression  # noqa: E402
+from rmkit.training.trainer import row_losses  # noqa: E402
 from rmkit.types import Candidates, Completion, Message  # noqa: E402
 from tests.exports import row, write_export  # noqa: E402
 
@@ -64,12 +68,19 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, make_tokenizer: Make, c
 
 @pytest.fixture(scope="module")
 def chat(make_tokenizer: Make, chatml: str) -> Chat:
-    return Chat(make_tokenizer(chatml, adds_bos=True), TruncationPolicy(max_tokens=200, response_reserve_tokens=120))
+    return Chat(make_tokenizer(chatml, adds_bos=True), TruncationPolicy(max_length=200, response_reserve_tokens=120))
 
 
-def settings(model: str, objective: str, **more: Any) -> ExplicitConfig:
-    quick = {"learning_rate": 1e-2, "epochs": 4.0, "rows_per_step": 8, "batch_tokens": 600, "max_tokens": 200}
-    return ExplicitConfig(model=model, objective=objective, **{**quick, "response_reserve_tokens": 100, **more})
+def settings(model: str, objective: str, **more: Any) -> TrainingConfig:
+    quick = {
+        "learning_rate": 1e-2,
+        "num_train_epochs": 4.0,
+        "global_batch_size": 8,
+        "max_batch_tokens": 600,
+        "max_length": 200,
+    }
+    kind = "process" if objective == "process" else "explicit"
+    return training_config(kind, model=model, objective=objective, **{**quick, "response_reserve_tokens": 100, **more})
 
 
 def scores(*triples: tuple[int, str, float | None]) -> list[dict[str, Any]]:
@@ -137,7 +148,7 @@ def test_ratings_become_rows_with_missing_aspects_and_the_pairs_that_follow(chat
     head = RatingHead(kind="regression", aspects=("a", "b"), weights=(0.75, 0.25), mean=(0, 0), std=(1, 1))
     given = scores((0, "a", 1.0), (0, "b", 4.0), (1, "a", 2.0), (1, "b", 1.0), (2, "a", 5.0), (0, "other", 9.0))
     [made], skipped = read_rows(
-        [example(["the sky", "the fox", "the step"], scores=given)], chat, objective="regression", head=head
+        [example(["the sky", "the fox", "the step"], scores=given)], chat, objective=Regression(), head=head
     )
     assert not skipped
     assert made.ratings[:2] == ((1.0, 4.0), (2.0, 1.0))
@@ -155,7 +166,7 @@ def test_rows_without_the_asked_aspects_are_counted(chat: Chat) -> None:
         example(["the sky"], scores=scores((0, "thumb", 1.0))),
         example(["the " * 300], scores=scores((0, "thumb", 1.0))),
     ]
-    kept, skipped = read_rows(rows, chat, objective="reaction", head=head)
+    kept, skipped = read_rows(rows, chat, objective=Reaction(), head=head)
     assert len(kept) == 1
     assert skipped.pop("no rating of thumb") == 2
     [(reason, count)] = skipped.items()
@@ -163,8 +174,9 @@ def test_rows_without_the_asked_aspects_are_counted(chat: Chat) -> None:
     assert "response takes N tokens" in reason
 
 
-def config(objective: str, **more: Any) -> ExplicitConfig:
-    return ExplicitConfig(model="-", objective=objective, **more)
+def config(objective: str, **more: Any) -> TrainingConfig:
+    kind = "process" if objective == "process" else "explicit"
+    return training_config(kind, model="-", objective=objective, **more)
 
 
 def rated(*values: float, aspect: str = "a") -> list[Example]:
@@ -173,7 +185,7 @@ def rated(*values: float, aspect: str = "a") -> list[Example]:
 
 def test_the_head_learns_its_scales_from_the_training_split() -> None:
     data = rated(1, 3, 5, 3) + rated(2, 4, aspect="b")
-    head = rating_head(data, config("regression"))
+    head = Regression().head(data)
     assert head.aspects == ("a", "b")
     assert head.weights == (0.5, 0.5)
     assert head.mean == (3.0, 3.0)
@@ -182,16 +194,17 @@ def test_the_head_learns_its_scales_from_the_training_split() -> None:
     assert head.score([0.0, 0.5]).aspects == pytest.approx({"a": 3.0, "b": 3.5})
     assert head.scale == "rating"
     assert head.score([math.nan, 0.0]).unscored
-    weighted = rating_head(data, config("regression", aspects=("a", "b"), aspect_weights=(3.0, 1.0)))
+    weighted = Regression(aspects=("a", "b"), aspect_weights=(3.0, 1.0)).head(data)
     assert weighted.weights == (0.75, 0.25)
     assert RatingHead.of(json.loads(json.dumps(weighted.as_json()))) == weighted
 
 
 def test_ordinal_thresholds_start_at_the_shares_of_the_levels() -> None:
     data = rated(1, 1, 2, 5) + rated(0, 1, 1, 1, aspect="b")
-    head = rating_head(data, config("ordinal", aspects=("a", "b"), aspect_weights=(1.0, 0.0)))
+    objective = Ordinal(aspects=("a", "b"), aspect_weights=(1.0, 0.0))
+    head = objective.head(data)
     assert head.levels == ((1.0, 2.0, 5.0), (0.0, 1.0))
-    raw = initial_cuts(data, head)
+    raw = objective.learned(head)["raw_cuts"].detach()
     cuts = [ordered_cuts(raw[0:1])[0], ordered_cuts(raw[1:2, :1])[0]]
     zero = torch.zeros(1, 1)
     assert level_log_probs(zero, cut_AK=cuts[0][None]).exp()[0, 0].tolist() == pytest.approx([0.5, 0.25, 0.25])
@@ -220,7 +233,7 @@ def test_an_expected_rating_is_the_mean_over_the_levels() -> None:
 )
 def test_ratings_that_do_not_fit_are_refused(data: Any, objective: str, more: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        rating_head(data, config(objective, **more))
+        config(objective, **more).objective.head(data)
 
 
 @pytest.mark.parametrize(
@@ -229,30 +242,30 @@ def test_ratings_that_do_not_fit_are_refused(data: Any, objective: str, more: An
         {"aspect_weights": (1.0,)},
         {"aspects": ("a",), "aspect_weights": (0.0,)},
         {"aspects": ("a", "b"), "aspect_weights": (1.0,)},
-        {"negatives_kept": 0.0},
-        {"objective": "regression", "centering": 0.1},
-        {"step_separator": ""},
+        {"objective": "reaction", "negatives_kept": 0.0},
+        {"center_rewards_coefficient": 0.1},
+        {"kind": "process", "objective": "process", "step_separator": ""},
     ],
 )
 def test_configs_that_make_no_sense_are_refused(more: Any) -> None:
     with pytest.raises(ConfigError):
-        ExplicitConfig(**{"model": "-", "objective": "soft_label", **more})
+        training_config(more.pop("kind", "explicit"), **{"model": "-", "objective": "regression", **more})
 
 
 def test_row_losses_of_ratings_are_the_hand_derived_ones(chat: Chat) -> None:
     head = RatingHead(kind="regression", aspects=("a", "b"), weights=(0.5, 0.5), mean=(3, 2), std=(2, 1))
     given = scores((0, "a", 5.0), (0, "b", 2.0), (1, "a", 3.0))
     data = [example(["the sky", "the fox"], scores=given, weight=2.0)]
-    rows, _ = read_rows(data, chat, objective="regression", head=head)
+    rows, _ = read_rows(data, chat, objective=Regression(), head=head)
     outputs = torch.tensor([[0.0, 3.0], [0.5, 9.0]])
     # first: ((0 - 1)^2 + (3 - 0)^2) / 2 = 5; second: b is missing, (0.5 - 0)^2 = 0.25; mean 2.625, weight 2
-    assert row_losses(outputs, rows, config("regression"), head=head).tolist() == [5.25]
+    assert row_losses(outputs, rows, config("regression"), state=RunState(head)).tolist() == [5.25]
 
 
 def test_prior_correction_shifts_the_logit(chat: Chat) -> None:
     head = RatingHead(kind="reaction", aspects=("thumb",), weights=(1.0,))
-    rows, _ = read_rows(rated(1.0, 0.0, aspect="thumb"), chat, objective="reaction", head=head)
-    found = row_losses(torch.tensor([0.2, 0.2]), rows, config("reaction", negatives_kept=0.25), head=head)
+    rows, _ = read_rows(rated(1.0, 0.0, aspect="thumb"), chat, objective=Reaction(), head=head)
+    found = row_losses(torch.tensor([0.2, 0.2]), rows, config("reaction", negatives_kept=0.25), state=RunState(head))
     shifted = 0.2 + math.log(4)
     assert found.tolist() == pytest.approx([math.log1p(math.exp(-shifted)), math.log1p(math.exp(shifted))])
 
@@ -260,7 +273,7 @@ def test_prior_correction_shifts_the_logit(chat: Chat) -> None:
 def test_steps_are_masked_after_the_first_error_and_read_where_they_end(chat: Chat) -> None:
     text = "the sky\n\nis not\n\nblue"
     data = [example([text], step_ends=[[9, 17, 21]], step_labels=[1.0, 0.0, None])]
-    [made], _ = read_rows(data, chat, objective="process")
+    [made], _ = read_rows(data, chat, objective=Process())
     ends = [chat.tokenizer.decode(made.ids[0][: at + 1]) for at in made.step_index[0]]
     assert [end.endswith(step) for end, step in zip(ends, ("the sky", "is not", "blue"), strict=True)] == [True] * 3
     logits = torch.tensor([0.5, 1.0, 77.0], requires_grad=True)
@@ -274,11 +287,11 @@ def test_steps_are_masked_after_the_first_error_and_read_where_they_end(chat: Ch
 
 def test_soft_step_labels_and_rows_without_any(chat: Chat) -> None:
     soft = [example(["the sky"], step_ends=[[7]], step_labels=[0.25])]
-    [made], _ = read_rows(soft, chat, objective="process")
+    [made], _ = read_rows(soft, chat, objective=Process())
     loss = row_losses(torch.zeros(1), [made], config("process")).item()
     assert loss == pytest.approx(math.log(2))
     nothing = [example(["the sky"]), example(["the sky", "the fox"], step_ends=[[7], [7]], step_labels=[1.0])]
-    _, skipped = read_rows(nothing, chat, objective="process")
+    _, skipped = read_rows(nothing, chat, objective=Process())
     assert skipped == {"no step labels (kind list)": 1, "not one response with one label a step": 1}
 
 
@@ -289,7 +302,9 @@ def test_ratings_train_into_an_artifact_that_reloads(
     from transformers import AutoModelForSequenceClassification
 
     data = rated_export(tmp_path / "data")
-    chosen = settings(checkpoint(), objective, aspects=("help", "clarity"), aspect_weights=(1.0, 0.0), epochs=6.0)
+    chosen = settings(
+        checkpoint(), objective, aspects=("help", "clarity"), aspect_weights=(1.0, 0.0), num_train_epochs=6.0
+    )
     result = explicit.train(str(data), chosen, output=tmp_path / "model")
     help_facts = result["validation"]["aspects"]["help"]
     assert help_facts["pearson"] > 0.6
@@ -344,7 +359,7 @@ def process_result(
     def make(family: str) -> tuple[dict[str, Any], Any]:
         if family not in made:
             folder = tmp_path_factory.mktemp(f"process-{family}")
-            chosen = settings(checkpoint(family), "process", reduction="product", epochs=8.0)
+            chosen = settings(checkpoint(family), "process", reduction="product", num_train_epochs=8.0)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("RMKIT_HOME", str(folder / "home"))
                 result = explicit.train(str(stepped_export(folder / "data")), chosen, output=folder / "model")

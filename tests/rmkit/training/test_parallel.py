@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,8 +22,8 @@ pytest.importorskip("accelerate")
 from rmkit.errors import ConfigError  # noqa: E402
 from rmkit.models.transformer.reward_module import RewardModule  # noqa: E402
 from rmkit.training import explicit  # noqa: E402
+from rmkit.training.kinds.explicit import build  # noqa: E402
 from rmkit.training.launch import config_file  # noqa: E402
-from rmkit.training.model import build  # noqa: E402
 from rmkit.training.trainer import RewardTrainer, _keep_the_head_in_fp32  # noqa: E402
 from tests.rmkit.training.test_training import Make, base_model, data, make_trainer, settings  # noqa: E402, F401
 
@@ -96,7 +95,7 @@ def test_sharded_processes_make_equally_many_passes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Passes that only keep step with another process change nothing, and only the last one is the step's."""
-    config = settings(base_model("llama"), batch_tokens=150)
+    config = settings(base_model("llama"), max_batch_tokens=150)
     trainer, rows = make_trainer(config, data, tmp_path)
     step = rows["train"][:16]
 
@@ -106,7 +105,7 @@ def test_sharded_processes_make_equally_many_passes(
         return loss, [p.grad.clone() for p in trainer.model.parameters()]
 
     loss, expected = gradients()
-    planned = len(trainer.model.plan([row.ids for row in step], max_tokens=150))
+    planned = len(trainer.model.plan([row.ids for row in step], max_length=150))
     monkeypatch.setattr(RewardTrainer, "shards", property(lambda self: True))
     monkeypatch.setattr(trainer.accelerator, "gather", lambda count: torch.cat([count, count + 3]))
     steps: list[bool] = []
@@ -171,11 +170,11 @@ def test_a_learned_tie_width_is_the_same_in_two_processes(
     tmp_path: Path,
 ) -> None:
     """DDP over gloo: the loss, not the model's forward pass, reads `log_nu`."""
-    config = settings(base_model("llama"), epochs=1.0, objective="ties", learning_rate=3e-2)
+    config = settings(base_model("llama"), num_train_epochs=1.0, objective="ties", learning_rate=3e-2)
     alone = explicit.train(str(data), config, output=tmp_path / "alone")
     assert abs(alone["log_nu"]) > 0.01
     toml = tmp_path / "explicit.toml"
-    toml.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in asdict(config).items()))
+    toml.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in config.as_json().items()))
     arguments = ["--data", str(data), "--config", str(toml), "-o", str(tmp_path / "both"), "--json"]
     both = json.loads(torchrun("-m", "rmkit", "train", "explicit", *arguments, RMKIT_HOME=str(home)).stdout)
     assert both["training"]["processes"] == 2
@@ -252,7 +251,9 @@ def test_trackers_named_in_report_to_are_told_the_numbers(
             told.append({"step": state.global_step, **logs})
 
     monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "tensorboard", Tracker)
-    trainer, _ = make_trainer(settings(base_model("llama"), epochs=1.0, report_to=("tensorboard",)), data, tmp_path)
+    trainer, _ = make_trainer(
+        settings(base_model("llama"), num_train_epochs=1.0, report_to=("tensorboard",)), data, tmp_path
+    )
     trainer.train()
     losses = [entry["loss"] for entry in told if "loss" in entry]
     assert losses == [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

@@ -26,8 +26,8 @@ KILLS = 4
 
 
 def command(home: Path, data: Path, model: Path, target: Path, *more: str) -> subprocess.Popen[str]:
-    options = ["learning_rate=1e-3", "epochs=5", "rows_per_step=8", "batch_tokens=800", "max_tokens=200",
-               "response_reserve_tokens=100"]  # fmt: skip
+    options = ["learning_rate=1e-3", "num_train_epochs=5", "global_batch_size=8", "max_batch_tokens=800",
+               "max_length=200", "response_reserve_tokens=100"]  # fmt: skip
     said = [part for option in options for part in ("--set", option)]
     arguments = [
         "--data",
@@ -82,7 +82,7 @@ def test_a_killed_review_resumes_bit_for_bit(kind: str, tmp_path: Path) -> None:
     assert kills >= 1
     assert resumed >= 1
     if again is not None:
-        assert again["epochs"] == whole["epochs"]
+        assert again["num_train_epochs"] == whole["num_train_epochs"]
     for name in ("A", "B"):
         ours, theirs = (sorted((tmp_path / arm / "m" / name).rglob("*.safetensors")) for arm in ("broken", "whole"))
         assert ours

@@ -22,7 +22,7 @@ from rmkit.errors import ConfigError, DataError, UsageError  # noqa: E402
 from rmkit.models import load_model  # noqa: E402
 from rmkit.reliability.peer_review import ReviewConfig  # noqa: E402
 from rmkit.reliability.review_audit import ReviewAudit  # noqa: E402
-from rmkit.training.config import ExplicitConfig, ImplicitConfig  # noqa: E402
+from rmkit.training.config import ImplicitConfig, TrainingConfig, training_config  # noqa: E402
 from rmkit.training.data import TrainingRow, read_rows  # noqa: E402
 from rmkit.training.peer_review import Peers, PeerTrainer, reward_margins  # noqa: E402
 from rmkit.training.peer_review_command import _EPOCHS, build_peers, train_peers  # noqa: E402
@@ -72,13 +72,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bool
     return write_export(tmp_path_factory.mktemp("data") / "yes", rows, ref="yes@v1"), right
 
 
-def settings(model: str, **more: Any) -> ExplicitConfig:
-    quick = {"learning_rate": 3e-3, "epochs": float(EPOCHS), "rows_per_step": 8, "batch_tokens": 800, "max_tokens": 200}
-    return ExplicitConfig(model=model, **{**quick, "response_reserve_tokens": 100, **more})
+def settings(model: str, **more: Any) -> TrainingConfig:
+    quick = {
+        "learning_rate": 3e-3,
+        "num_train_epochs": float(EPOCHS),
+        "global_batch_size": 8,
+        "max_batch_tokens": 800,
+        "max_length": 200,
+    }
+    return training_config("explicit", model=model, **{**quick, "response_reserve_tokens": 100, **more})
 
 
 def make(
-    config: ExplicitConfig,
+    config: TrainingConfig,
     data: tuple[Path, dict[str, bool]],
     run: Path,
     *,
@@ -101,7 +107,9 @@ def make(
         rows=rows,
         truth=truth,
     )
-    held_out, _ = read_rows(read_examples(folder, split="validation"), chat, objective="soft_label")
+    held_out, _ = read_rows(
+        read_examples(folder, split="validation"), chat, objective=config.objective, validation=True
+    )
     return trainer, held_out, chat
 
 
@@ -153,7 +161,7 @@ def test_a_step_moves_each_model_as_if_it_were_alone_with_its_kept_rows(
 
 @pytest.mark.slow
 def test_adapters_share_one_frozen_trunk_and_learn(checkpoint: str, data: Any, tmp_path: Path) -> None:
-    config = settings(checkpoint, lora_rank=4, learning_rate=2e-2, epochs=2.0)
+    config = settings(checkpoint, lora_rank=4, learning_rate=2e-2, num_train_epochs=2.0)
     trainer, held_out, _ = make(config, data, tmp_path)
     first, second = (dict(module.named_parameters()) for module in trainer.model.both)
     frozen = [name for name, weight in first.items() if not weight.requires_grad]
@@ -204,8 +212,9 @@ def test_policies_under_dpo_that_review_each_other_beat_those_that_do_not(home: 
         rows, right = flipped_rows(240, rate=RATE, seed=seed)
         write_export(folder / "data", rows, ref="yes@v1")
         causal_model(folder / "base", hidden=32, seed=seed)
-        config = ImplicitConfig(model=str(folder / "base"), learning_rate=3e-3, beta=1.0, epochs=5.0, rows_per_step=8,
-                                batch_tokens=2000, max_tokens=200, response_reserve_tokens=100, seed=seed)  # fmt: skip
+        config = ImplicitConfig(model=str(folder / "base"), learning_rate=3e-3, beta=1.0, num_train_epochs=5.0,
+                                global_batch_size=8, max_batch_tokens=2000, max_length=200,
+                                response_reserve_tokens=100, seed=seed)  # fmt: skip
         arms = {
             noise: train_peers(str(folder / "data"), config, noise=noise, output=folder / f"at-{noise}", restart=True)
             for noise in (0.0, RATE)
@@ -225,8 +234,8 @@ def test_bad_input_is_told(checkpoint: str, data: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="late batches train on wrong labels"):
         train_peers(str(data[0]), settings(checkpoint), noise=0.4, review=ReviewConfig(curriculum=True, scope="batch"))
     with pytest.raises(ConfigError, match="1 epochs end before the first selection"):
-        make(settings(checkpoint, epochs=1.0), data, tmp_path)
-    with pytest.raises(ConfigError, match="one of bradley_terry, dpo, soft_label, got focal"):
+        make(settings(checkpoint, num_train_epochs=1.0), data, tmp_path)
+    with pytest.raises(ConfigError, match="one of bradley_terry, soft_label, dpo, got focal"):
         make(settings(checkpoint, objective="focal"), data, tmp_path)
     few = write_export(tmp_path / "few", flipped_rows(40, rate=0.2)[0])
     with pytest.raises(DataError, match="40 usable training pairs, at least 50"):

@@ -19,15 +19,16 @@ from rmkit.errors import ConfigError, MissingExtraError  # noqa: E402
 from rmkit.training import model as training_model  # noqa: E402
 from rmkit.training import quantization  # noqa: E402
 from rmkit.training.config import ExplicitConfig  # noqa: E402
-from rmkit.training.model import build, plain, storable  # noqa: E402
+from rmkit.training.kinds.explicit import build, storable  # noqa: E402
+from rmkit.training.model import plain  # noqa: E402
 from rmkit.training.validation import validate  # noqa: E402
 from tests.rmkit.training.test_training import Make, base_model, data, make_trainer, settings  # noqa: E402, F401
 
 
 def test_it_takes_adapters_a_package_and_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="set lora_rank"):
-        ExplicitConfig(model="x", quantize="nf4")
-    config = ExplicitConfig(model="x", quantize="nf4", lora_rank=4)
+        ExplicitConfig(model="x", quantization="nf4")
+    config = ExplicitConfig(model="x", quantization="nf4", lora_rank=4)
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else found(name))
     with pytest.raises(MissingExtraError, match=r"bitsandbytes is not installed; run: pip install -e '.*\[gpu\]'"):
@@ -58,23 +59,23 @@ def test_adapters_and_head_go_into_the_original_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Trained here over unquantized weights, where merging anew must give exactly what merging in place gives."""
-    config = settings(base_model("llama"), lora_rank=4, learning_rate=1e-2, epochs=1.0)
+    config = settings(base_model("llama"), lora_rank=4, learning_rate=1e-2, num_train_epochs=1.0)
     trainer, rows = make_trainer(config, data, tmp_path / "run")
     untouched = storable(trainer.model, config)
     assert untouched is trainer.model
     trainer.train()
-    trained = validate(trainer.model, rows["validation"], batch_tokens=600)
+    trained = validate(trainer.model, rows["validation"], max_batch_tokens=600, objective=config.objective)
     loads: list[dict[str, Any]] = []
     loaded = training_model._loaded
 
-    def watched(config: ExplicitConfig, head: Any, **options: Any) -> Any:
+    def watched(config: ExplicitConfig, checkpoint: Any, **options: Any) -> Any:
         loads.append(options)
-        return loaded(config, head, **options)
+        return loaded(config, checkpoint, **options)
 
     monkeypatch.setattr(training_model, "_loaded", watched)
-    made = storable(trainer.model, replace(config, quantize="nf4"))
+    made = storable(trainer.model, replace(config, quantization="nf4"))
     assert loads == [{"dtype": "float32"}]  # the original, not its rounding
-    found = validate(made, rows["validation"], batch_tokens=600)
+    found = validate(made, rows["validation"], max_batch_tokens=600, objective=config.objective)
     assert found.margin.tolist() == pytest.approx(trained.margin.tolist(), abs=1e-4)
     weights = plain(made).state_dict()
     assert not any("lora" in name for name in weights)

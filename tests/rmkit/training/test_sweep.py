@@ -48,11 +48,9 @@ def test_rates_are_compared_by_their_means() -> None:
 
 def fake(card: dict[str, Any], calls: list[tuple[Any, ...]]) -> Any:
     def train(_: str, chosen: ExplicitConfig, *, output: Path, resume: bool, restart: bool) -> dict[str, Any]:
-        from dataclasses import asdict
-
         calls.append((chosen.learning_rate, chosen.seed, output.name, resume))
         validation = {"accuracy": {"value": 0.5 + chosen.seed / 100}, "log_loss": chosen.learning_rate, "margin": {}}
-        made = {**card, "validation": validation, "training": {"settings": asdict(chosen)}}
+        made = {**card, "validation": validation, "training": {"settings": chosen.as_json()}}
         output.mkdir()
         (output / "reward_model.json").write_text(json.dumps(made))
         return made
@@ -94,7 +92,7 @@ def test_an_artifact_of_other_settings_is_not_taken(data: Path, home: Path, tmp_
     options: dict[str, Any] = {"output": tmp_path / "hh", "train": train}
     sweep.sweep(str(data), chosen, **options)
     with pytest.raises(ConfigError, match=r"hh-lr1e-05-seed0 was made with other epochs; give the sweep another -o"):
-        sweep.sweep(str(data), replace(chosen, epochs=2.0), **options)
+        sweep.sweep(str(data), replace(chosen, num_train_epochs=2.0), **options)
     with pytest.raises(UsageError, match="--seeds takes 1 or more"):
         sweep.sweep(str(data), chosen, seeds=0, **options)
     with pytest.raises(UsageError, match="must be positive"):
@@ -108,7 +106,7 @@ def test_two_seeds_through_the_command(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    common = [f"--set=max_tokens={200}", "--set=response_reserve_tokens=100", "--set=rows_per_step=32"]
+    common = [f"--set=max_length={200}", "--set=response_reserve_tokens=100", "--set=global_batch_size=32"]
     arguments = ["explicit", "--data", str(data), "--model", base_model("llama"), *common, "-o", str(tmp_path / "yes")]
     assert cli.call("train", [*arguments, "--seeds", "2", "--learning-rates", "1e-3", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,16 @@ from rmkit.losses.plackett_luce import plackett_luce  # noqa: E402
 from rmkit.losses.ties import davidson  # noqa: E402
 from rmkit.models import load_model  # noqa: E402
 from rmkit.training import explicit  # noqa: E402
-from rmkit.training.config import ExplicitConfig  # noqa: E402
+from rmkit.training.config import ExplicitConfig, TrainingConfig, training_config  # noqa: E402
 from rmkit.training.data import Preference, TrainingRow, read_rows  # noqa: E402
-from rmkit.training.model import build  # noqa: E402
-from rmkit.training.objective import row_losses  # noqa: E402
+from rmkit.training.kinds.explicit import build  # noqa: E402
+from rmkit.training.objectives.bradley_terry import BradleyTerry  # noqa: E402
+from rmkit.training.objectives.objective import RunState  # noqa: E402
+from rmkit.training.objectives.rankings import PRO, PlackettLuce  # noqa: E402
+from rmkit.training.objectives.soft_label import SoftLabel  # noqa: E402
+from rmkit.training.objectives.ties import Ties  # noqa: E402
 from rmkit.training.run import arguments as trainer_arguments  # noqa: E402
-from rmkit.training.trainer import RewardTrainer, validate  # noqa: E402
+from rmkit.training.trainer import RewardTrainer, row_losses, validate  # noqa: E402
 from rmkit.types import Candidates, Completion, Message  # noqa: E402
 
 Make = Callable[..., Any]
@@ -109,9 +113,15 @@ def base_model(tmp_path_factory: pytest.TempPathFactory, make_tokenizer: Make, c
     return make
 
 
-def settings(model: str, **more: Any) -> ExplicitConfig:
-    quick = {"learning_rate": 3e-3, "epochs": 2.0, "rows_per_step": 16, "batch_tokens": 600, "max_tokens": 200}
-    return ExplicitConfig(model=model, **{**quick, "response_reserve_tokens": 100, **more})
+def settings(model: str, **more: Any) -> TrainingConfig:
+    quick = {
+        "learning_rate": 3e-3,
+        "num_train_epochs": 2.0,
+        "global_batch_size": 16,
+        "max_batch_tokens": 600,
+        "max_length": 200,
+    }
+    return training_config("explicit", model=model, **{**quick, "response_reserve_tokens": 100, **more})
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +138,7 @@ def pair_item(first: str, second: str) -> Candidates:
 def test_train_learns_and_leaves_a_verified_artifact(
     base_model: Make, data: Path, home: Path, family: str, tmp_path: Path
 ) -> None:
-    chosen = settings(base_model(family), epochs=4.0 if family == "llama" else 6.0, rows_per_step=8)
+    chosen = settings(base_model(family), num_train_epochs=4.0 if family == "llama" else 6.0, global_batch_size=8)
     result = explicit.train(str(data), chosen, output=tmp_path / "model")
     assert result["validation"]["accuracy"]["value"] > 0.9
     assert result["validation"]["accuracy"]["interval"]["low"] > 0.7
@@ -140,14 +150,14 @@ def test_train_learns_and_leaves_a_verified_artifact(
     [[yes, no]] = model.score([pair_item("the Yes sky is", "the No sky is")])
     assert yes.value > no.value + 1
     card = json.loads((tmp_path / "model" / "reward_model.json").read_text())
-    assert card["training"]["settings"] == json.loads(json.dumps(asdict(chosen)))
+    assert card["training"]["settings"] == json.loads(json.dumps(chosen.as_json()))
     assert card["dataset"] == dataset_of(data)
     assert not (home / "runs" / "explicit-model").exists()
 
 
 def test_the_command_line(base_model: Make, data: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toml = home.parent / "explicit.toml"
-    toml.write_text("epochs = 1\nrows_per_step = 32\nmax_tokens = 200\nresponse_reserve_tokens = 100\n")
+    toml.write_text("num_train_epochs = 1\nrows_per_step = 32\nmax_tokens = 200\nresponse_reserve_tokens = 100\n")
     arguments = ["explicit", "--data", str(data), "--model", base_model("llama"), "--config", str(toml)]
     status = cli.call("train", [*arguments, "--set", "learning_rate=1e-3", "--set", "objective=focal", "--json"])
     result = json.loads(capsys.readouterr().out)
@@ -156,10 +166,10 @@ def test_the_command_line(base_model: Make, data: Path, home: Path, capsys: pyte
     assert result["training"]["settings"]["objective"] == "focal"
     assert result["training"]["settings"]["learning_rate"] == 1e-3
     assert len(result["training"]["loss"]) == result["training"]["steps"] == 3
-    with pytest.raises(ConfigError, match="did you mean 'epochs'"):
-        explicit.main([*arguments[1:], "--set", "epoch=1"])
+    with pytest.raises(ConfigError, match="did you mean 'num_train_epochs'"):
+        explicit.main([*arguments[1:], "--set", "num_train_epoch=1"])
     with pytest.raises(UsageError, match="KEY=VALUE"):
-        explicit.main([*arguments[1:], "--set", "epochs"])
+        explicit.main([*arguments[1:], "--set", "num_train_epochs"])
 
 
 @pytest.mark.parametrize("kind", ["explicit", "process", "implicit"])
@@ -169,7 +179,7 @@ def test_a_missing_model_is_told_under_the_commands_own_name(kind: str) -> None:
 
 
 def make_trainer(
-    config: ExplicitConfig, data: Path, run: Path, **more: Any
+    config: TrainingConfig, data: Path, run: Path, **more: Any
 ) -> tuple[RewardTrainer, dict[str, list[TrainingRow]]]:
     module, chat = build(config)
     rows = {
@@ -212,7 +222,7 @@ def test_a_resumed_run_is_the_unbroken_one(base_model: Make, data: Path, tmp_pat
 
 
 def test_the_command_resumes_only_what_it_started(base_model: Make, data: Path, home: Path, tmp_path: Path) -> None:
-    config = settings(base_model("llama"), epochs=1.0)
+    config = settings(base_model("llama"), num_train_epochs=1.0)
     target = tmp_path / "model"
     with pytest.raises(UsageError, match="nothing to resume"):
         explicit.train(str(data), config, output=target, resume=True)
@@ -221,7 +231,7 @@ def test_the_command_resumes_only_what_it_started(base_model: Make, data: Path, 
     trainer.train()  # leaves checkpoints, as a killed command does
     with pytest.raises(UsageError, match="interrupted run"):
         explicit.train(str(data), config, output=target)
-    told = {"settings": asdict(config), "dataset": dataset_of(data)}
+    told = {"settings": config.as_json(), "dataset": dataset_of(data)}
     (run / "settings.json").write_text(json.dumps(told))
     with pytest.raises(ConfigError, match="other settings"):
         explicit.train(str(data), replace(config, learning_rate=1e-4), output=target, resume=True)
@@ -235,7 +245,7 @@ def test_lora_trains_the_head_and_merging_keeps_the_scores(
     pytest.importorskip("peft")
     from safetensors.torch import load_file
 
-    config = settings(base_model("llama"), lora_rank=4, learning_rate=1e-2, epochs=3.0)
+    config = settings(base_model("llama"), lora_rank=4, learning_rate=1e-2, num_train_epochs=3.0)
     start, _ = build(config)
     trainable = {name for name, parameter in start.named_parameters() if parameter.requires_grad}
     assert any("lora_A" in name for name in trainable)
@@ -245,7 +255,7 @@ def test_lora_trains_the_head_and_merging_keeps_the_scores(
 
     trainer, rows = make_trainer(config, data, tmp_path / "run")
     trainer.train()
-    trained = validate(trainer.model, rows["validation"], batch_tokens=600)
+    trained = validate(trainer.model, rows["validation"], max_batch_tokens=600, objective=config.objective)
     assert trained.facts["accuracy"]["value"] > 0.8
 
     result = explicit.train(str(data), config, output=tmp_path / "model")
@@ -253,17 +263,19 @@ def test_lora_trains_the_head_and_merging_keeps_the_scores(
     weights = load_file(tmp_path / "model" / "model.safetensors")
     assert not any("lora" in name for name in weights)
     assert not torch.allclose(weights["score.weight"], head)
-    merged = validate(model.module, rows["validation"], batch_tokens=600)
+    merged = validate(model.module, rows["validation"], max_batch_tokens=600, objective=config.objective)
     assert merged.margin.tolist() == pytest.approx(trained.margin.tolist(), abs=1e-4)
 
 
-@pytest.mark.parametrize("options", [{"gradient_checkpointing": True}, {"batch_tokens": 60, "share_prompts": False}])
+@pytest.mark.parametrize(
+    "options", [{"gradient_checkpointing": True}, {"max_batch_tokens": 60, "share_prompts": False}]
+)
 def test_memory_options_do_not_change_the_losses(
     base_model: Make, data: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    plain, _ = make_trainer(settings(base_model("llama"), epochs=0.5), data, tmp_path / "plain")
+    plain, _ = make_trainer(settings(base_model("llama"), num_train_epochs=0.5), data, tmp_path / "plain")
     plain.train()
-    other, _ = make_trainer(settings(base_model("llama"), epochs=0.5, **options), data, tmp_path / "other")
+    other, _ = make_trainer(settings(base_model("llama"), num_train_epochs=0.5, **options), data, tmp_path / "other")
     other.train()
     assert logged(other) == pytest.approx(logged(plain), abs=2e-5)
 
@@ -271,7 +283,7 @@ def test_memory_options_do_not_change_the_losses(
 @pytest.mark.slow
 def test_gradient_checkpointing_with_lora_trains(base_model: Make, data: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
-    config = settings(base_model("llama"), epochs=0.5, lora_rank=2, learning_rate=1e-2)
+    config = settings(base_model("llama"), num_train_epochs=0.5, lora_rank=2, learning_rate=1e-2)
     plain, _ = make_trainer(config, data, tmp_path / "plain")
     plain.train()
     other, _ = make_trainer(replace(config, gradient_checkpointing=True), data, tmp_path / "other")
@@ -283,7 +295,7 @@ def test_bf16_autocast_follows_fp32(base_model: Make, data: Path, tmp_path: Path
     losses = []
     for precision in ("fp32", "bf16"):
         trainer, _ = make_trainer(
-            settings(base_model("llama"), epochs=0.5, precision=precision), data, tmp_path / precision
+            settings(base_model("llama"), num_train_epochs=0.5, precision=precision), data, tmp_path / precision
         )
         trainer.train()
         losses.append(logged(trainer))
@@ -312,7 +324,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_rows(base_model: Make, data: P
 def test_out_of_memory_halves_the_budget_and_goes_on(
     base_model: Make, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = settings(base_model("llama"), epochs=0.5)
+    config = settings(base_model("llama"), num_train_epochs=0.5)
     plain, _ = make_trainer(config, data, tmp_path / "plain")
     plain.train()
     trainer, _ = make_trainer(config, data, tmp_path / "run")
@@ -327,7 +339,7 @@ def test_out_of_memory_halves_the_budget_and_goes_on(
     with caplog.at_level(logging.WARNING):
         trainer.train()
     assert "out of memory: going on with 300 tokens" in caplog.text
-    assert trainer.batch_tokens == 300
+    assert trainer.max_batch_tokens == 300
     assert logged(trainer) == pytest.approx(logged(plain), abs=2e-5)
 
     def never(batch: Any) -> Any:
@@ -339,7 +351,7 @@ def test_out_of_memory_halves_the_budget_and_goes_on(
 
 
 def chat_of(make_tokenizer: Make, chatml: str, **policy: Any) -> Chat:
-    return Chat(make_tokenizer(chatml), TruncationPolicy(**{"max_tokens": 100, "response_reserve_tokens": 50} | policy))
+    return Chat(make_tokenizer(chatml), TruncationPolicy(**{"max_length": 100, "response_reserve_tokens": 50} | policy))
 
 
 def test_rows_left_out_are_counted_by_reason(make_tokenizer: Make, chatml: str) -> None:
@@ -353,7 +365,7 @@ def test_rows_left_out_are_counted_by_reason(make_tokenizer: Make, chatml: str) 
         example(4, ["Yes"], kind="single"),
         example(5, ["Yes", "No", long], kind="list", ranks=[1, 0, 2]),
     ]
-    kept, skipped = read_rows(map(Example, rows), chat, objective="bradley_terry")
+    kept, skipped = read_rows(map(Example, rows), chat, objective=BradleyTerry())
     assert [row.id for row in kept] == ["row0000", "row0005"]
     assert kept[0].preferences == (Preference(0, 1, 0.0, 1.0),)
     assert kept[1].preferences == (Preference(0, 1, 0.0, 1.0),)  # the pair that is left, counted as a whole row
@@ -361,9 +373,9 @@ def test_rows_left_out_are_counted_by_reason(make_tokenizer: Make, chatml: str) 
     assert sum(skipped.values()) == 4
     assert skipped["the label is a tie"] == 1
     assert any("response takes N tokens" in reason and count == 2 for reason, count in skipped.items())
-    with_ties, _ = read_rows(map(Example, rows), chat, objective="soft_label")
+    with_ties, _ = read_rows(map(Example, rows), chat, objective=SoftLabel())
     assert [row.id for row in with_ties] == ["row0000", "row0001", "row0005"]
-    ranked, _ = read_rows(map(Example, rows), chat, objective="plackett_luce")
+    ranked, _ = read_rows(map(Example, rows), chat, objective=PlackettLuce())
     assert [row.ranks for row in ranked] == [(1, 0), (1, 0)]
 
 
@@ -391,19 +403,19 @@ def test_objectives_see_the_right_scores() -> None:
     pairs = bradley_terry(torch.tensor([-1.0, 2.0, 0.1]), torch.tensor([0.5, 0.3, 0.3]))
     assert found.tolist() == pytest.approx([2 * pairs[0].item(), (pairs[1] + pairs[2]).item() / 2])
 
-    centered = row_losses(scores, rows, replace(config, centering=0.1))
+    centered = row_losses(scores, rows, replace(config, center_rewards_coefficient=0.1))
     assert (centered - found).tolist() == pytest.approx([2 * 0.1 * 0.25, 0.1 * 2.4**2], rel=1e-5)
 
     ranked = [replace(rows[0], ranks=(1, 0)), replace(rows[1], ranks=(0, 2, 1))]
-    luce = row_losses(scores, ranked, replace(config, objective="plackett_luce"))
+    luce = row_losses(scores, ranked, replace(config, objective=PlackettLuce()))
     table = torch.tensor([[0.5, -1.0, 0.0], [2.0, 0.3, 0.1]])
     expected = plackett_luce(table, rank_BN=torch.tensor([[1, 0, -1], [0, 2, 1]]))
     assert luce.tolist() == pytest.approx([2 * expected[0].item(), expected[1].item()])
-    assert row_losses(scores, ranked, replace(config, objective="pro")).isfinite().all()
+    assert row_losses(scores, ranked, replace(config, objective=PRO())).isfinite().all()
 
     tied = [row_of(2, Preference(0, 1, 0.5, 1.0)), row_of(2, Preference(0, 1, 0.75, 1.0))]
     log_nu = torch.tensor(0.2)
-    ties = row_losses(scores[:4], tied, replace(config, objective="ties"), log_nu=log_nu)
+    ties = row_losses(scores[:4], tied, replace(config, objective=Ties()), state=RunState(learned={"log_nu": log_nu}))
     outcome = torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]])
     expected = davidson(scores[[0, 2]], scores[[1, 3]], outcome_B3=outcome, log_nu=log_nu)
     assert ties.tolist() == pytest.approx(expected.tolist())
@@ -415,20 +427,22 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("margin", "soft_
 @pytest.mark.parametrize("objective", ["ties", "plackett_luce", "pro", *SLOW])
 def test_every_objective_trains(base_model: Make, data: Path, tmp_path: Path, objective: str) -> None:
     trainer, _ = make_trainer(
-        settings(base_model("llama"), objective=objective, centering=0.01, epochs=1.5), data, tmp_path
+        settings(base_model("llama"), objective=objective, center_rewards_coefficient=0.01, num_train_epochs=1.5),
+        data,
+        tmp_path,
     )
     trainer.train()
     losses = logged(trainer)
     assert losses[-1] < losses[0]
     if objective == "ties":
-        assert float(trainer.model.log_nu.detach()) < -0.005  # there is no tie in the data
+        assert float(trainer.run_state.learned["log_nu"].detach()) < -0.005  # there is no tie in the data
 
 
 def test_the_best_checkpoint_is_kept(base_model: Make, data: Path, tmp_path: Path) -> None:
     trainer, rows = make_trainer(settings(base_model("llama"), learning_rate=2e-2), data, tmp_path)
     trainer.train()
     logs = [entry["eval_log_loss"] for entry in trainer.state.log_history if "eval_log_loss" in entry]
-    best = validate(trainer.model, rows["validation"], batch_tokens=600).facts["log_loss"]
+    best = validate(trainer.model, rows["validation"], max_batch_tokens=600, objective=BradleyTerry()).facts["log_loss"]
     assert len(logs) == 4
     assert best == pytest.approx(min(logs), abs=1e-6)
 
@@ -436,10 +450,10 @@ def test_the_best_checkpoint_is_kept(base_model: Make, data: Path, tmp_path: Pat
 @pytest.mark.slow
 def test_two_processes_train_like_one(base_model: Make, data: Path, home: Path, tmp_path: Path) -> None:
     """DDP over gloo on the CPU: each process takes half of every step's rows."""
-    config = settings(base_model("llama"), epochs=1.0)
+    config = settings(base_model("llama"), num_train_epochs=1.0)
     alone = explicit.train(str(data), config, output=tmp_path / "alone")
     toml = tmp_path / "explicit.toml"
-    toml.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in asdict(config).items()))
+    toml.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in config.as_json().items()))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "rmkit"]
     arguments = [
         "train",
@@ -464,14 +478,19 @@ def test_two_processes_train_like_one(base_model: Make, data: Path, home: Path, 
 
 
 def test_bad_settings_are_refused() -> None:
-    for bad in ({"label_noise": 0.5}, {"rows_per_step": 0}, {"warmup_share": 1.0}, {"centering": -1.0}):
-        with pytest.raises(ConfigError, match=next(iter(bad))):
-            ExplicitConfig(model="x", **bad)
+    for bad in (
+        {"objective": "robust", "label_noise": 0.5},
+        {"global_batch_size": 0},
+        {"warmup_ratio": 1.0},
+        {"center_rewards_coefficient": -1.0},
+    ):
+        with pytest.raises(ConfigError, match=list(bad)[-1]):
+            training_config("explicit", model="x", **bad)
 
 
 def test_texts_longer_than_the_models_positions_are_refused(base_model: Make) -> None:
     with pytest.raises(ConfigError, match="exceeds the 512 positions"):
-        build(settings(base_model("bert"), max_tokens=513))
+        build(settings(base_model("bert"), max_length=513))
 
 
 def test_a_checkpoint_that_is_none(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def tokenizer(make_tokenizer: Make, chatml: str) -> Any:
 def model(tiny_model: Make, tokenizer: Any) -> ExplicitRewardModel:
     classifier = tiny_model("llama", vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
     info = ModelInfo("tiny", "explicit", "logit", True, "0")
-    truncation = TruncationPolicy(max_tokens=250, response_reserve_tokens=100)
+    truncation = TruncationPolicy(max_length=250, response_reserve_tokens=100)
     return ExplicitRewardModel(RewardModule(classifier), Chat(tokenizer, truncation), info)
 
 

@@ -27,9 +27,10 @@ from rmkit.features.cache import FeatureCache
 from rmkit.models.transformer import implicit
 from rmkit.models.transformer.packing import Ids
 from rmkit.models.transformer.policy import PolicyModule, response_reads, response_sums
+from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.training.config import ImplicitConfig
 from rmkit.training.data import TrainingRow
-from rmkit.training.model import chat_of, checkpoint_activations, plain, switch_dropout_off, with_lora
+from rmkit.training.model import chat_of, plain, trainable
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class ImplicitModule(PolicyModule):
         reward_K: Tensor = self.beta * ratio_K / sizes_K
         return reward_K
 
-    def likelihood(self, reward_K: Tensor, rows: Sequence[TrainingRow]) -> Tensor:
+    def best_log_probs(self, reward_K: Tensor, rows: Sequence[TrainingRow]) -> Tensor:
         """[B] log-probability per token of each row's best response under the policy, read back from its reward."""
         log_prob, first = [], 0
         for row in rows:
@@ -93,20 +94,14 @@ def _store_tied_weights_once(module: torch.nn.Module) -> None:
     module.register_load_state_dict_pre_hook(restore)  # type: ignore[no-untyped-call]
 
 
-def build(config: ImplicitConfig) -> tuple[ImplicitModule, Chat]:
-    """The policy in fp32 on the CPU with its chat. Raises ModelError where model and reference do not fit together."""
+def build(config: ImplicitConfig, *, head: RatingHead | None = None) -> tuple[ImplicitModule, Chat]:
     from transformers import set_seed
 
     set_seed(config.seed)
     model, chat = _loaded(config.model, config)
     if config.reference:
         _check_reference(_loaded(config.reference, config)[1], chat, config)
-    if not config.dropout:
-        switch_dropout_off(model)
-    if config.lora_rank:
-        model = with_lora(model, config)
-    if config.gradient_checkpointing:
-        checkpoint_activations(model)
+    model = trainable(model, config, peft_task="CAUSAL_LM", train_heads=False)
     return ImplicitModule(model, beta=config.beta, per_token=config.divides, share=config.share_prompts), chat
 
 
@@ -129,6 +124,27 @@ def _check_reference(reference: Chat, policy: Chat, config: ImplicitConfig) -> N
         )
 
 
+def prepare(
+    rows: dict[str, Sequence[TrainingRow]], config: ImplicitConfig, *modules: ImplicitModule
+) -> dict[str, Sequence[TrainingRow]]:
+    """Swapped where a reverse model is wanted; the modules know the reference's log-probabilities of all responses,
+    computed or from the cache. Raises DataError where the reference gives a response no probability."""
+    known = _reference_log_probs(rows, config)
+    for module in modules:
+        module.known = known
+    return {split: swapped(part) for split, part in rows.items()} if config.reverse else rows
+
+
+def added_losses(
+    outputs: Tensor, rows: Sequence[TrainingRow], config: ImplicitConfig, module: ImplicitModule
+) -> Tensor | None:
+    return -config.nll_weight * module.best_log_probs(outputs, rows) if config.nll_weight else None
+
+
+def storable(module: ImplicitModule, config: ImplicitConfig, *, head: RatingHead | None = None) -> ImplicitModule:
+    return module
+
+
 def swapped(rows: Sequence[TrainingRow]) -> list[TrainingRow]:
     """The rows with better and worse exchanged."""
     return [
@@ -141,11 +157,10 @@ def swapped(rows: Sequence[TrainingRow]) -> list[TrainingRow]:
     ]
 
 
-def add_reference(module: ImplicitModule, rows: Mapping[str, Sequence[TrainingRow]], config: ImplicitConfig) -> None:
-    """Give the module the reference's log-probabilities of all rows, computed or from the cache.
-
-    Raises DataError where the reference gives a response no probability.
-    """
+def _reference_log_probs(
+    rows: Mapping[str, Sequence[TrainingRow]], config: ImplicitConfig
+) -> dict[Ids, tuple[int, float]]:
+    """Of every response where it begins and its log-probability under the reference."""
     start = {
         ids: len(ids) - tokens
         for part in rows.values()
@@ -160,9 +175,10 @@ def add_reference(module: ImplicitModule, rows: Mapping[str, Sequence[TrainingRo
     if todo:
         log.info("reference log-probabilities of %d responses", len(todo))
         by_key |= _computed(reference, todo, start, config, cache)
-    module.known = {ids: (start[ids], float(by_key[key][0])) for ids, key in keys.items()}
-    if lost := [ids for ids, (_, value) in module.known.items() if not np.isfinite(value)]:
+    known = {ids: (start[ids], float(by_key[key][0])) for ids, key in keys.items()}
+    if lost := [ids for ids, (_, value) in known.items() if not np.isfinite(value)]:
         raise DataError(f"the reference gives {len(lost)} responses no probability; take another reference")
+    return known
 
 
 def _computed(
@@ -177,7 +193,7 @@ def _computed(
             token_log_probs = policy.token_log_probs(
                 [[ids] for ids in part],
                 [[start[ids]] for ids in part],
-                max_tokens=config.batch_tokens,
+                max_batch_tokens=config.max_batch_tokens,
                 precision=config.precision,
             )
             new = {_key(ids, start[ids]): sum(row[0]) for ids, row in zip(part, token_log_probs, strict=True)}
@@ -206,8 +222,16 @@ def weights_digest(model: Any) -> str:
     return hasher.hexdigest()
 
 
-def save(folder: Path, module: Any, chat: Chat, config: ImplicitConfig, facts: Mapping[str, Any]) -> None:
-    """The artifact of a trained policy (adapters merged in) and its reference."""
+def save(
+    folder: Path,
+    module: ImplicitModule,
+    chat: Chat,
+    config: ImplicitConfig,
+    *,
+    facts: Mapping[str, Any],
+    head: RatingHead | None = None,
+) -> None:
+    """The trained policy (adapters merged in) and its reference."""
     implicit.save(
         folder,
         policy=plain(module),
