@@ -5,7 +5,7 @@
 
 `a` is each pair's smoothing, the reference the policy before this round (Sun et al., arXiv:2409.11212; the sign of the
 last term and its length are corrected). A small loop in fp32, for policies that fit one device: the same seed gives the
-same weights. Pairs longer than `max_tokens` are left out and counted.
+same weights. Pairs longer than `max_length` are left out and counted.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ class PolicyConfig:
     lr: float = 5e-6
     epochs: int = 1
     batch_pairs: int = 8
-    max_tokens: int = 1024
+    max_length: int = 1024
 
     def __post_init__(self) -> None:
         if (
             min(self.beta, self.lr) <= 0
-            or min(self.epochs, self.batch_pairs, self.max_tokens) < 1
+            or min(self.epochs, self.batch_pairs, self.max_length) < 1
             or self.nll_weight < 0
         ):
-            raise ConfigError("beta, lr, epochs, batch_pairs and max_tokens must be positive, nll_weight at least 0")
+            raise ConfigError("beta, lr, epochs, batch_pairs and max_length must be positive, nll_weight at least 0")
 
 
 def train_policy(
@@ -58,9 +58,9 @@ def train_policy(
 ) -> dict[str, float]:
     """Train `model` in place; loss, share of pairs whose implicit reward agrees with the label after it, pairs used and
     too long. Raises DataError where no pair fits or a loss is not finite."""
-    encoded = [one for pair in pairs if (one := _encoded(tokenizer, pair, config.max_tokens)) is not None]
+    encoded = [one for pair in pairs if (one := _encoded(tokenizer, pair, config.max_length)) is not None]
     if not encoded:
-        raise DataError(f"none of {len(pairs)} pairs fits into {config.max_tokens} tokens; raise max_tokens")
+        raise DataError(f"none of {len(pairs)} pairs fits into {config.max_length} tokens; raise max_length")
     base = torch.cat([_logps(reference.eval(), part, grad=False) for part in _parts(encoded, config.batch_pairs)])
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.0)
     model.eval()  # no dropout: the round depends on data and seed alone
@@ -94,7 +94,7 @@ class _Encoded(NamedTuple):
     alpha: float
 
 
-def _encoded(tokenizer: Any, pair: PolicyPair, max_tokens: int) -> _Encoded | None:
+def _encoded(tokenizer: Any, pair: PolicyPair, max_length: int) -> _Encoded | None:
     prompt = tokenizer.apply_chat_template(
         [as_template_dict(message) for message in pair.prompt],
         add_generation_prompt=True,
@@ -106,7 +106,7 @@ def _encoded(tokenizer: Any, pair: PolicyPair, max_tokens: int) -> _Encoded | No
         for text in (pair.chosen, pair.rejected)
     )
     longest = len(prompt) + max(len(chosen), len(rejected))
-    return _Encoded(list(prompt), (chosen, rejected), pair.alpha) if longest <= max_tokens else None
+    return _Encoded(list(prompt), (chosen, rejected), pair.alpha) if longest <= max_length else None
 
 
 def _parts(encoded: Sequence[_Encoded], size: int) -> list[Sequence[_Encoded]]:

@@ -98,7 +98,7 @@ def main(argv: list[str]) -> int:
         samples=options.samples,
         max_tokens=options.max_tokens,
         selection=UpoConfig(selector=options.selector),
-        policy=PolicyConfig(lr=options.lr, max_tokens=PROMPT_TOKENS + options.max_tokens),
+        policy=PolicyConfig(lr=options.lr, max_length=PROMPT_TOKENS + options.max_tokens),
         seed=options.seed,
     )
     with open_ledger() as ledger:

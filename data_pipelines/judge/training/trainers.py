@@ -52,8 +52,8 @@ def usable(
         missing = [key for key in KEPT[stage] if row.get(key) is None]
         if missing:
             dropped[f"no {' and '.join(missing)}"] += 1
-        elif _tokens(row, stage, tokenizer, config) > config.max_tokens:
-            dropped["longer than max_tokens"] += 1
+        elif _tokens(row, stage, tokenizer, config) > config.max_length:
+            dropped["longer than max_length"] += 1
         else:
             kept_rows.append(row)
     if not kept_rows:
@@ -80,7 +80,7 @@ def trainer_of(
         from datasets import Dataset
     except ImportError as error:
         raise MissingExtraError("trl", "train") from error
-    common = _common(stage, config, len(rows), run) | {"max_length": config.max_tokens}
+    common = _common(stage, config, len(rows), run) | {"max_length": config.max_length}
     columns = {"model": model, "processing_class": tokenizer, "peft_config": _adapters(config)}
     data = Dataset.from_list([{key: row[key] for key in KEPT[stage]} for row in rows])
     match stage:
@@ -88,7 +88,9 @@ def trainer_of(
             result = trl.SFTConfig(completion_only_loss=True, **common)
             return trl.SFTTrainer(args=result, train_dataset=data, **columns)
         case "dpo":
-            loss = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, config.nll]} if config.nll else {}
+            loss = (
+                {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, config.nll_weight]} if config.nll_weight else {}
+            )
             result = trl.DPOConfig(beta=config.beta, **loss, **common)
             return trl.DPOTrainer(args=result, train_dataset=data, **columns)
         case "grpo":
@@ -108,7 +110,7 @@ def _grpo(trl: Any, columns: Mapping[str, Any], rows: Sequence[Row], config: Jud
     )
     model = columns["model"]
     ends = [columns["processing_class"].eos_token_id, *_listed(model.generation_config.eos_token_id)]
-    data = Dataset.from_list(together(rows, epochs=config.epochs or EPOCHS["grpo"], seed=config.seed))
+    data = Dataset.from_list(together(rows, epochs=config.num_train_epochs or EPOCHS["grpo"], seed=config.seed))
     reward = BothOrders([end for end in ends if end is not None])
     return trl.GRPOTrainer(args=result, reward_funcs=reward, train_dataset=data, **columns)
 
@@ -138,16 +140,16 @@ def _common(stage: Stage, config: JudgeTrainingConfig, n_rows: int, run: Path) -
     import torch
 
     at_once = config.at_once(stage)
-    whole = config.rows_per_step * (config.generations if stage == "grpo" else 1)
-    epochs = config.epochs or EPOCHS[stage]
-    steps = config.steps or math.ceil(n_rows / config.rows_per_step * epochs)
+    whole = config.global_batch_size * (config.generations if stage == "grpo" else 1)
+    epochs = config.num_train_epochs or EPOCHS[stage]
+    steps = config.steps or math.ceil(n_rows / config.global_batch_size * epochs)
     return {
         "output_dir": str(run),
         "learning_rate": config.learning_rate or LEARNING_RATE[stage],
         "num_train_epochs": epochs,
         "max_steps": config.steps or -1,
-        "lr_scheduler_type": config.schedule,
-        "warmup_steps": math.ceil(config.warmup_share * steps),
+        "lr_scheduler_type": config.lr_scheduler_type,
+        "warmup_steps": math.ceil(config.warmup_ratio * steps),
         "weight_decay": config.weight_decay,
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": whole // at_once,

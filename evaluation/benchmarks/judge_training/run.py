@@ -49,12 +49,19 @@ from rmkit.judge import Judge, load_judge, read_judge
 from rmkit.judge.prompt_file import PromptFile
 from rmkit.ledger import open_ledger
 
-COMMON: dict[str, Any] = {"max_tokens": 100, "precision": "fp32"}
-SFT = JudgeTrainingConfig(epochs=4, learning_rate=3e-3, rows_per_step=32, **COMMON)
+COMMON: dict[str, Any] = {"max_length": 100, "precision": "fp32"}
+SFT = JudgeTrainingConfig(num_train_epochs=4, learning_rate=3e-3, global_batch_size=32, **COMMON)
 # at a model this small 0.2 lets DPO push the format away with the wrong verdict (parse rate 0.67 on one seed)
-DPO = JudgeTrainingConfig(epochs=8, learning_rate=7e-4, rows_per_step=32, nll=1.0, **COMMON)
+DPO = JudgeTrainingConfig(num_train_epochs=8, learning_rate=7e-4, global_batch_size=32, nll_weight=1.0, **COMMON)
 GRPO = JudgeTrainingConfig(
-    steps=40, epochs=40, learning_rate=1e-3, rows_per_step=16, generations=8, reply_tokens=4, kl=0.0, **COMMON
+    steps=40,
+    num_train_epochs=40,
+    learning_rate=1e-3,
+    global_batch_size=16,
+    generations=8,
+    reply_tokens=4,
+    kl=0.0,
+    **COMMON,
 )
 
 

@@ -93,7 +93,7 @@ def test_the_two_orders_stay_side_by_side_at_even_places_in_every_epoch() -> Non
         ({"beta": 0}, "dpo", "beta must be above 0"),
         ({"generations": 1}, "grpo", "generations must be at least 2"),
         ({"rows_at_once": 5}, "sft", "must divide the 16"),
-        ({"rows_per_step": 3, "rows_at_once": 5}, "grpo", "both orders together"),
+        ({"global_batch_size": 3, "rows_at_once": 5}, "grpo", "both orders together"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(values: dict[str, Any], stage: Any, message: str) -> None:
@@ -121,7 +121,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-QUICK: dict[str, Any] = {"max_tokens": 60, "reply_tokens": 4, "precision": "fp32", "rows_per_step": 4, "steps": 2}
+QUICK: dict[str, Any] = {"max_length": 60, "reply_tokens": 4, "precision": "fp32", "global_batch_size": 4, "steps": 2}
 
 
 @pytest.mark.parametrize(("stage", "data"), [("sft", "sft"), ("dpo", "dpo"), ("grpo", "orders")])
@@ -175,7 +175,7 @@ def test_sft_learns_the_reply_alone_and_dpo_adds_the_chosen_nll(tiny: Path, tmp_
         )
         logprobs = torch.log_softmax(model(ids).logits[0, :-1].float(), -1).gather(1, ids[0, 1:, None])[:, 0]
         nll = -logprobs[start - 1 :].mean().item()
-    settings = JudgeTrainingConfig(**QUICK, nll=0.2)
+    settings = JudgeTrainingConfig(**QUICK, nll_weight=0.2)
     first = {
         stage: train(stage, tiny / stage, base=str(tiny / "base"), output=tmp_path / stage, settings=settings)["log"][0]
         for stage in ("sft", "dpo")
@@ -193,7 +193,7 @@ def test_rows_that_cannot_be_used_are_counted_and_long_ones_never_cut(tiny: Path
     rows = [{"prompt": turn, "completion": turn}, {"prompt": turn, "completion": long}, {"prompt": turn}]
     config = JudgeTrainingConfig(**QUICK)
     kept, dropped = usable(rows, "sft", tokenizer=tokenizer, config=config)
-    assert (kept, dropped) == (rows[:1], {"longer than max_tokens": 1, "no completion": 1})
+    assert (kept, dropped) == (rows[:1], {"longer than max_length": 1, "no completion": 1})
     with pytest.raises(DataError, match="no row can train the stage dpo"):
         train("dpo", tiny / "sft", base=str(tiny / "base"), output=tmp_path / "x", settings=config)
     assert not (tmp_path / "x").exists()
@@ -206,7 +206,7 @@ def test_a_base_that_is_no_chat_model_is_refused(tiny: Path, tmp_path: Path) -> 
 
 
 def test_the_command_trains_by_name(tiny: Path, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "sft.toml").write_text("steps = 1\nmax_tokens = 60\nrows_per_step = 4\n")
+    (tmp_path / "sft.toml").write_text("steps = 1\nmax_length = 60\nglobal_batch_size = 4\n")
     data = ["judge", "--stage", "sft", "--data", str(tiny / "sft"), "--base", str(tiny / "base")]
     asked = [*data, "-o", str(tmp_path / "judge"), "--config", str(tmp_path / "sft.toml"), "--seed", "3", "--json"]
     status = cli.call("train", asked)

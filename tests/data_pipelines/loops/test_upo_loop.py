@@ -70,7 +70,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PROMPTS = [(Message("user", f"say something {number}"),) for number in range(18)]
 LABELED = [PolicyPair(prompt, "a a a a", "x y z q") for prompt in PROMPTS[:10]]
 CONFIG = LoopConfig(max_tokens=12, temperature=1.0, pair_share=1.0,
-                    policy=PolicyConfig(lr=5e-3, epochs=4, batch_pairs=4, nll_weight=1.0, max_tokens=96))  # fmt: skip
+                    policy=PolicyConfig(lr=5e-3, epochs=4, batch_pairs=4, nll_weight=1.0, max_length=96))  # fmt: skip
 
 
 def loop(folder: Path, policy: Path, *, config: LoopConfig = CONFIG) -> list[dict[str, Any]]:
@@ -134,7 +134,7 @@ def test_the_policy_loss_is_dpo_with_smoothing_and_the_winners_likelihood(policy
     model, reference = (AutoModelForCausalLM.from_pretrained(policy, dtype="float32") for _ in range(2))
     tokenizer = AutoTokenizer.from_pretrained(policy)
     pair = PolicyPair(PROMPTS[0], "the sky", "a lazy dog", alpha=0.3)
-    config = PolicyConfig(lr=1e-12, nll_weight=0.5, max_tokens=96)
+    config = PolicyConfig(lr=1e-12, nll_weight=0.5, max_length=96)
     told = train_policy(model, reference, tokenizer, [pair], config=config)
     prompt = tokenizer.apply_chat_template([{"role": "user", "content": "say something 0", "tool_calls": None}],
                                            add_generation_prompt=True, tokenize=True, return_dict=False)  # fmt: skip

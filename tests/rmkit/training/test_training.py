@@ -157,7 +157,7 @@ def test_train_learns_and_leaves_a_verified_artifact(
 
 def test_the_command_line(base_model: Make, data: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toml = home.parent / "explicit.toml"
-    toml.write_text("num_train_epochs = 1\nrows_per_step = 32\nmax_tokens = 200\nresponse_reserve_tokens = 100\n")
+    toml.write_text("num_train_epochs = 1\nglobal_batch_size = 32\nmax_length = 200\nresponse_reserve_tokens = 100\n")
     arguments = ["explicit", "--data", str(data), "--model", base_model("llama"), "--config", str(toml)]
     status = cli.call("train", [*arguments, "--set", "learning_rate=1e-3", "--set", "objective=focal", "--json"])
     result = json.loads(capsys.readouterr().out)
