@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rmkit.data.example import Example
 from rmkit.data.export_folder import SPLIT_NAMES, examples_of
 from rmkit.data.reasons import check_enough
 from rmkit.errors import DataError
@@ -32,12 +35,11 @@ def read_splits(
     return rows, skipped
 
 
-def examples(folder: Path, split: str) -> Any:
-    """Examples of the first of the split's names that the export has."""
+def examples(folder: Path, split: str) -> Iterator[Example]:
+    """Examples of the first of the split's names that the export has, read when the first is taken."""
     *others, last = SPLIT_NAMES.get(split, (split,))
     for name in others:
-        try:
-            return examples_of(folder, name)
-        except DataError:
-            continue
-    return examples_of(folder, last)
+        with contextlib.suppress(DataError):
+            yield from examples_of(folder, name)
+            return
+    yield from examples_of(folder, last)
