@@ -179,16 +179,18 @@ def objectives(kind: str) -> list[str]:
 
 
 def training_config(kind: str, /, **values: Any) -> TrainingConfig:
-    """The config of a kind of model from flat keys; `objective` is a name or "module:object".
+    """The config of a kind of model from flat keys; `objective` is a name, "module:object", or the object itself.
 
     Raises ConfigError for unknown keys and values out of range, UsageError for an unknown objective.
     """
     where, cls = f"train {kind}", CONFIGS[kind]
-    objective: Any = next(one.default_factory for one in fields(cls) if one.name == "objective")
-    if (name := values.pop("objective", None)) is not None:
-        objective = resolve("objectives", str(name), trusted=True)
+    if isinstance(values.get("objective"), Objective):
+        return config.build(cls, values, where=where)
+    objective = values.pop("objective", next(one.default_factory for one in fields(cls) if one.name == "objective"))
+    if isinstance(objective, str):
+        objective = resolve("objectives", objective, trusted=True)
     if not isinstance(objective, type) or not issubclass(objective, Objective):
-        raise ConfigError(f"{where}: {name} is no subclass of rmkit.training.objectives.objective.Objective")
+        raise ConfigError(f"{where}: {objective} is no subclass of rmkit.training.objectives.objective.Objective")
     for key in values.keys() - _options(cls) - _options(objective):
         if owners := [name for name in objectives(kind) if key in _options(resolve("objectives", name))]:
             raise ConfigError(f"{where}: {key} is an option of {' and '.join(owners)}, not of {objective.name()}")

@@ -72,6 +72,8 @@ def test_a_users_objective_is_weighted_and_centered_like_any_other(hinge: str) -
     config = training_config("explicit", model="x", objective=hinge, gap=0.5, center_rewards_coefficient=0.1)
     row = row_of(3, Preference(0, 1, 1.0, 0.25), Preference(2, 1, 0.0, 0.75), weight=2.0)
     # chosen 0 by 0.2 of 0.5: 0.3; chosen 1 over 2, which is ahead by 0.6: 1.1; rewards add up to 1.1
+    same = training_config("explicit", model="x", objective=config.objective, center_rewards_coefficient=0.1)
+    assert same == config
     loss = row_losses(torch.tensor([0.3, 0.1, 0.7]), [row], config).item()
     assert loss == pytest.approx(2 * (0.25 * 0.3 + 0.75 * 1.1 + 0.1 * 1.1**2))
 
