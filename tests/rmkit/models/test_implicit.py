@@ -414,7 +414,7 @@ def test_the_shift_study_takes_it_beside_an_explicit_model(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"objective": "focal"}, "implicit models learn by dpo"),
+        ({"objective": "focal"}, "implicit models learn by soft_label, .*dpo"),
         ({"beta": 0.0}, "beta must be positive"),
         ({"quantization": "nf4", "lora_rank": 4}, "4 bits"),
         ({"objective": "rdpo", "label_noise": 0.5}, "flip rate"),
