@@ -105,7 +105,7 @@ def test_sharded_processes_make_equally_many_passes(
         return loss, [p.grad.clone() for p in trainer.model.parameters()]
 
     loss, expected = gradients()
-    planned = len(trainer.model.plan([row.ids for row in step], max_length=150))
+    planned = len(trainer.model.plan([row.ids for row in step], max_batch_tokens=150))
     monkeypatch.setattr(RewardTrainer, "shards", property(lambda self: True))
     monkeypatch.setattr(trainer.accelerator, "gather", lambda count: torch.cat([count, count + 3]))
     steps: list[bool] = []
