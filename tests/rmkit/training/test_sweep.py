@@ -91,7 +91,9 @@ def test_an_artifact_of_other_settings_is_not_taken(data: Path, home: Path, tmp_
     train = fake({"dataset": dataset_of(data)}, [])
     options: dict[str, Any] = {"output": tmp_path / "hh", "train": train}
     sweep.sweep(str(data), chosen, **options)
-    with pytest.raises(ConfigError, match=r"hh-lr1e-05-seed0 was made with other num_train_epochs; give the sweep another -o"):
+    with pytest.raises(
+        ConfigError, match=r"hh-lr1e-05-seed0 was made with other num_train_epochs; give the sweep another -o"
+    ):
         sweep.sweep(str(data), replace(chosen, num_train_epochs=2.0), **options)
     with pytest.raises(UsageError, match="--seeds takes 1 or more"):
         sweep.sweep(str(data), chosen, seeds=0, **options)
