@@ -46,6 +46,9 @@ PAD_NAMES = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|endoft
 _PROBE = "\ue000"  # private use: begins no real content, so two renderings part exactly where the content begins
 
 
+_DIGEST_NAMES = {"max_length": "max_tokens"}  # the name under which stored fingerprints were made
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TruncationPolicy:
     """What happens to texts over `max_length`, special tokens included.
@@ -140,7 +143,7 @@ class Chat:
             "template": self.template,
             "tokenizer": backend,
             "special": {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()},
-            "truncation": asdict(self.truncation),
+            "truncation": {_DIGEST_NAMES.get(name, name): value for name, value in asdict(self.truncation).items()},
         }
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
