@@ -139,7 +139,7 @@ def instances_of(examples: Sequence[Example]) -> list[Instance]:
             continue
         candidates = example.candidates
         order = sorted(range(len(ranks)), key=lambda i: ranks[i])
-        ordered = Candidates(candidates.prompt, tuple(candidates.completions[i] for i in order))
+        ordered = candidates.of(*(candidates.completions[i] for i in order))
         results.append(Instance(id=example.id, candidates=ordered))
     if not results:
         raise DataError("no row has responses in a clear order (ranks without ties, or a preference)")
