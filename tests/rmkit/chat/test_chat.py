@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from rmkit.chat.encode import Chat, TruncationPolicy, ensure_pad
 from rmkit.chat.template import PINNED_DATE, pin_dates
 from rmkit.errors import ConfigError, DataError, ModelError
+from rmkit.ids import canonical_json
 from rmkit.types import Candidates, Completion, Message
 
 Make = Callable[..., Any]
@@ -378,3 +381,17 @@ def test_no_policy_yields_more_than_its_maximum(
     encoded = chat.encode((Message("user", question),), answer(reply))
     assert encoded.prompt_tokens <= chat.truncation.max_prompt_tokens
     assert encoded.prompt_tokens < len(encoded.ids) <= total
+
+
+def test_the_fingerprint_is_made_of_the_names_that_stored_ones_were_made_with(
+    make_tokenizer: Make, chatml: str
+) -> None:
+    chat = Chat(make_tokenizer(chatml), TruncationPolicy(max_length=60, response_reserve_tokens=20))
+    backend = json.loads(chat.tokenizer.backend_tokenizer.to_str())
+    parts = {
+        "template": chat.template,
+        "tokenizer": {name: part for name, part in backend.items() if name not in ("padding", "truncation")},
+        "special": {name: str(token) for name, token in chat.tokenizer.special_tokens_map.items()},
+        "truncation": {"max_tokens": 60, "response_reserve_tokens": 20, "long_response": "refuse"},
+    }
+    assert chat.fingerprint == hashlib.sha256(canonical_json(parts).encode()).hexdigest()
