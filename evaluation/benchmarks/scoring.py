@@ -154,12 +154,11 @@ def _text(summary: Mapping[str, Any]) -> str:
         f"N = {summary['n']}, completions of {summary['completion_tokens']} tokens, {summary['prompts']} prompts; "
         f"{summary['size']} model, {summary['precision']}, {summary['threads']} threads, {summary['repeats']} repeats",
         "",
-        f"{'case':<14}{'plain/s':>9}{'shared/s':>10}{'ratio':>7}{'range':>14}{'limit':>7}{'difference':>12}",
     ]
+    header = ("case", "plain/s", "shared/s", "ratio", "range", "limit", "difference")
+    rows = []
     for name, case in summary["cases"].items():
-        between = f"{case['ratio_low']:.2f}-{case['ratio_high']:.2f}"
-        lines.append(
-            f"{name:<14}{case['plain_completions_per_s']:>9.1f}{case['shared_completions_per_s']:>10.1f}"
-            f"{case['ratio']:>7.2f}{between:>14}{case['limit']:>7.2f}{case['largest_difference']:>12.1e}"
-        )
-    return "\n".join(lines)
+        per_s = (f"{case['plain_completions_per_s']:.1f}", f"{case['shared_completions_per_s']:.1f}")
+        ratio = (f"{case['ratio']:.2f}", f"{case['ratio_low']:.2f}-{case['ratio_high']:.2f}", f"{case['limit']:.2f}")
+        rows.append((name, *per_s, *ratio, f"{case['largest_difference']:.1e}"))
+    return "\n".join([*lines, display.table(header, rows)])

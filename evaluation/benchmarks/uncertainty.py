@@ -211,23 +211,22 @@ def _text(summary: Mapping[str, Any]) -> str:
         f"T = {summary['passes']}, rate {summary['rate']:g}, {summary['items']} prompts of two completions; "
         f"{summary['size']} model, fp32, {summary['threads']} threads, {summary['repeats']} repeats",
         "",
-        f"{'case':<26}{'one pass, ms':>14}{'with std, ms':>14}{'ratio':>8}{'range':>15}",
+        display.table(("case", "one pass, ms", "with std, ms", "ratio", "range"), _cells(summary, to="-")),
     ]
-    for name, case in summary["cases"].items():
-        between = f"{case['ratio_low']:.2f}-{case['ratio_high']:.2f}"
-        times = f"{1000 * case['plain_s']:>14.1f}{1000 * case['with_std_s']:>14.1f}"
-        lines.append(f"{name:<26}{times}{case['ratio']:>8.2f}{between:>15}")
     verdict = "met" if summary["met"] else "MISSED"
     return "\n".join([*lines, "", f"aim: head dropout at most {summary['limit']:g} times one uncached pass: {verdict}"])
 
 
+def _cells(summary: Mapping[str, Any], *, to: str) -> list[list[str]]:
+    rows = []
+    for name, case in summary["cases"].items():
+        times = [f"{1000 * case['plain_s']:.1f}", f"{1000 * case['with_std_s']:.1f}"]
+        rows.append([name, *times, f"{case['ratio']:.2f}", f"{case['ratio_low']:.2f}{to}{case['ratio_high']:.2f}"])
+    return rows
+
+
 def page(summary: Mapping[str, Any]) -> str:
     """docs/benchmarks/uncertainty.md."""
-    rows = [
-        f"| {name} | {1000 * case['plain_s']:.1f} | {1000 * case['with_std_s']:.1f} | {case['ratio']:.2f} | "
-        f"{case['ratio_low']:.2f} to {case['ratio_high']:.2f} |"
-        for name, case in summary["cases"].items()
-    ]
     made_with = ", ".join(f"{name} {number}" for name, number in summary["versions"].items())
     where = summary["gpu"] or f"{summary['threads']} of {summary['cores']} processor cores, no GPU"
     return "\n".join(
@@ -247,7 +246,7 @@ def page(summary: Mapping[str, Any]) -> str:
             "",
             "| case | one pass, ms | with std, ms | ratio | range |",
             "| --- | ---: | ---: | ---: | ---: |",
-            *rows,
+            *(f"| {' | '.join(row)} |" for row in _cells(summary, to=" to ")),
             "",
             f"Aim: over a head at most {summary['limit']:g} times one uncached pass of the trunk"
             f"{'' if summary['met'] else ' (MISSED here)'}. On cached features there is no trunk to hide behind: the "

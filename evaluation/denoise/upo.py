@@ -124,9 +124,9 @@ def _as_policy_pair(pair: Pair) -> PolicyPair:
 
 
 def _text(result: dict[str, Any]) -> str:
-    lines = ["round  prompts  samples  mean reward  candidates  selected  trained on  median BALD"]
+    header = ("round", "prompts", "samples", "mean reward", "candidates", "selected", "trained on", "median BALD")
+    rows = []
     for one in result["rounds"]:
-        numbers = f"{one['round']:>5}  {one['prompts']:>7}  {one['samples']:>7}  {one['mean_reward']:>11.3f}"
-        pairs = f"{one['candidates']:>10}  {one['selected']:>8}  {one['training']['pairs']:>10}"
-        lines.append(f"{numbers}  {pairs}  {one['median_bald']:>11.4f}")
-    return "\n".join([*lines, f"policy in {result['policy']}"])
+        sampled = (one["round"], one["prompts"], one["samples"], f"{one['mean_reward']:.3f}", one["candidates"])
+        rows.append((*sampled, one["selected"], one["training"]["pairs"], f"{one['median_bald']:.4f}"))
+    return f"{display.table(header, rows)}\npolicy in {result['policy']}"

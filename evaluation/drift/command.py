@@ -104,9 +104,10 @@ def table(result: Mapping[str, Any]) -> str:
     """What moved, by slice, then the verdict."""
     lines = [
         f"{result['model']} ({result['fingerprint'][:12]}) against {result['reference']}",
-        f"{'':<20}{'reference':>18}{'served':>18}{'PSI scores':>12}{'KS':>7}{'PSI length':>12}{'unscored':>20}",
-        *(_line(where, part) for where, part in [("all", result["whole"]), *result["slices"].items()]),
-        *(f"{source:<20}not compared: {why}" for source, why in result["skipped"].items()),
+        display.table(
+            HEADER, [_row(where, part) for where, part in [("all", result["whole"]), *result["slices"].items()]]
+        ),
+        *(f"{source}: not compared: {why}" for source, why in result["skipped"].items()),
         f"{result['known_prompts']} of {result['whole']['served']['prompts']} served prompts are in the reference",
         *(f"DRIFT  {sentence}" for sentence in result["drifted"]),
     ]
@@ -120,17 +121,16 @@ def table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _line(where: str, part: Mapping[str, Any]) -> str:
-    sizes = [f"{part[side]['completions']}/{part[side]['prompts']}" for side in ("reference", "served")]
-    unscored = [
-        f"{part['unscored'][s]['numerator']}/{part['unscored'][s]['denominator']}" for s in ("reference", "served")
-    ]
-    scores, lengths = part["scores"], part["lengths"]
-    summary = [f"{scores['psi']:.3f}", f"{scores['ks']:.2f}"] if scores else ["-", "-"]
-    return (
-        f"{where:<20}{sizes[0]:>18}{sizes[1]:>18}{summary[0]:>12}{summary[1]:>7}{lengths['psi']:>12.3f}"
-        f"{' -> '.join(unscored):>20}"
-    )
+HEADER = ("", "reference", "served", "PSI scores", "KS", "PSI length", "unscored")
+
+
+def _row(where: str, part: Mapping[str, Any]) -> list[str]:
+    sides = ("reference", "served")
+    sizes = [f"{part[side]['completions']}/{part[side]['prompts']}" for side in sides]
+    unscored = [f"{part['unscored'][side]['numerator']}/{part['unscored'][side]['denominator']}" for side in sides]
+    scores = part["scores"] or {"psi": None, "ks": None}
+    moved = [display.number(scores["psi"]), display.number(scores["ks"], ".2f"), display.number(part["lengths"]["psi"])]
+    return [where, *sizes, *moved, " -> ".join(unscored)]
 
 
 def _write(path: Path, result: Mapping[str, Any], before: Sequence[Observed], current: Sequence[Observed]) -> None:

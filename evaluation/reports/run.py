@@ -16,7 +16,7 @@ from evaluation.reports.lineage import made_from
 from evaluation.reports.suite import best, context, page
 from rmkit import paths
 from rmkit.atomic import write_text
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.config import read_object
 from rmkit.errors import DataError
 from warehouse.lineage.runs import environment
@@ -25,7 +25,7 @@ from warehouse.versions import versions
 
 
 def main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "report",
         "Write one self-contained HTML page about a dataset version and the models evaluated on it.",
         examples=["report hh@v2 --eval hh.json -o hh.html", "report hh@v2 -o hh.html     # the data alone"],
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     results = [_read(path) for path in options.eval]
     out = options.output or paths.home() / "reports" / f"{lineage['version'].ref.replace('@', '-')}.html"
     write_text(out, render(lineage, results, notes=options.note))
-    console.emit({"report": str(out)}, as_json=options.json, text=str(out))
+    display.emit({"report": str(out)}, as_json=options.json, text=str(out))
     return 0
 
 

@@ -10,8 +10,7 @@ from evaluation.suites import results
 from evaluation.suites.stored_scores import check_stored
 from evaluation.suites.suite import names
 from evaluation.suites.version import DEFAULT_SPLIT
-from rmkit.cli import arguments
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.cli.arguments import Parser
 from rmkit.errors import UsageError
 
@@ -56,7 +55,7 @@ def main(argv: list[str]) -> int:
         from evaluation.reports.suite import write_report
 
         write_report(result, options.output)
-    console.emit(result, as_json=options.json, text=results.table(result))
+    display.emit(result, as_json=options.json, text=results.table(result))
     return 0
 
 

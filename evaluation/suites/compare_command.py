@@ -7,8 +7,7 @@ import shlex
 from evaluation.front import compare
 from evaluation.suites.command import add_evaluation
 from evaluation.suites.results import compared_table
-from rmkit.cli import arguments
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 
 
 def main(argv: list[str]) -> int:
@@ -33,5 +32,5 @@ def main(argv: list[str]) -> int:
         allow_changed=options.allow_changed,
         command=f"rmkit compare {shlex.join(argv)}",
     ).as_json()
-    console.emit(result, as_json=options.json, text=compared_table(result))
+    display.emit(result, as_json=options.json, text=compared_table(result))
     return 0

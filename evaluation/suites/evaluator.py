@@ -21,7 +21,7 @@ from evaluation.scoring.rule import rule_of
 from evaluation.suites.items import Answer, Item
 from evaluation.suites.journal import Journal
 from evaluation.suites.suite import Suite
-from rmkit.cli import display as console
+from rmkit.cli import display
 from rmkit.errors import DataError, ModelError
 from rmkit.ids import messages_json
 from rmkit.types import LOGIT_SCALES, Candidates, Comparison, Completion, RewardModel, Score, sigmoid
@@ -70,7 +70,7 @@ def run(model: RewardModel, suite: Suite, items: Sequence[Item], journal: Journa
     done = Progress(resumed=sum(item.id in journal.answers for item in items))
     start = time.perf_counter()
     open_items = [item for item in items if item.id not in journal.answers]
-    with console.progress(f"{suite.name}: {model.info.name}", len(open_items)) as advance:
+    with display.progress(f"{suite.name}: {model.info.name}", len(open_items)) as advance:
         for rules, ask in ((True, _ask_pairs), (False, _ask_groups)):
             part = [item for item in open_items if _compared(model, suite, item) == rules]
             for answers in _batches(_groups(model, part), ask, model, suite, done):

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rmkit.cli import arguments
-from rmkit.config import build, read_toml
 from rmkit.errors import MissingExtraError, UsageError
 from rmkit.paths import home
+from rmkit.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
     from rmkit.serve.plan import ServePlan
@@ -52,17 +52,17 @@ def _options(argv: list[str]) -> Namespace:
             "serve models/helpful --host 0.0.0.0      # asks for tokens: rmkit token create trainer",
         ],
     )
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="a folder, stored name or alias; or NAME=MODEL")
+    parser.add_models(help=f"{arguments.MODEL}; or NAME=MODEL")
     parser.add_argument("--host", default=HOST, help=f"address to listen on (default {HOST}: this machine only)")
     parser.add_argument("--port", type=int, default=PORT, help="port, 0 for a free one")
-    parser.add_argument("--workers", type=int, default=1, help="processes, each with its own copy of the models")
+    parser.add_argument("--workers", type=arguments.positive, default=1, help="processes, each with the models")
     parser.add_argument("--compat", metavar="NAME", help="dialect served at the root beside its own prefix")
     parser.add_argument("--policy-template", metavar="NAME", help="how trainers' text is read back (default auto)")
     parser.add_argument(
         "--unscored-reward", type=float, metavar="X", help="sent where a dialect has no word for unscored"
     )
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="of the network's products (default fp32)")
-    parser.add_argument("--settings", type=Path, metavar="TOML", help="limits: batch_tokens, max_wait_s, ...")
+    parser.add_config(ServeSettings, hidden=_SETTINGS)
     parser.add_argument("--log-sample", type=float, metavar="SHARE", help="share of requests logged (default 1)")
     parser.add_argument(
         "--log-text", action="store_true", default=None, help="log the texts too, which drift can then queue"
@@ -91,14 +91,9 @@ def _plan(options: Namespace) -> ServePlan:
     from rmkit.ledger import open_ledger
     from rmkit.serve.auth.tokens import given
     from rmkit.serve.plan import ServePlan, named_models, needs_tokens
-    from rmkit.serve.settings import ServeSettings
 
-    values = read_toml(options.settings) if options.settings else {}
-    settings = build(ServeSettings, values, where=str(options.settings))
-    summary = {name: getattr(options, name) for name in _SETTINGS}
-    settings = replace(settings, **{name: value for name, value in summary.items() if value is not None})
-    if options.workers < 1:
-        raise UsageError(f"--workers must be at least 1, got {options.workers}")
+    named = {name: getattr(options, name) for name in _SETTINGS}
+    settings = arguments.settings(ServeSettings, options, where="serve", named=named)
     if options.backend and (options.backend[0] != "vllm-http" or len(options.models) != 1):
         raise UsageError("--backend takes the kind vllm-http, its URL, and one model whose template and limits apply")
     tokens = [given(_token(options.token_file))] if options.token_file else []

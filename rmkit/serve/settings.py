@@ -4,42 +4,34 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 from rmkit.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings:
-    """Limits and habits of one service process.
+    """Limits and habits of one service process; past a limit requests are refused with 429."""
 
-    A batch takes up to `batch_tokens`; the model cuts it further to what its own memory budget allows. A model's queue
-    is full at `max_queue_tokens`, or when what waits would take longer than `max_wait_s`; `max_pending_bytes` bounds
-    the bodies of all requests that are being answered, of which one client gets at most what is left for the others.
-    Past either, requests are refused with 429. `timeout_s` is the deadline of requests that name none. A connection is
-    closed when a request's head is not whole after `header_timeout_s`, its body after `body_timeout_s`, or when nothing
-    of the body comes for `stall_timeout_s`. Without tokens only requests for this machine's own names or one of `hosts`
-    are answered. `log_sample` is the share of requests whose rewards go to the ledger;
-    `log_text` adds the texts, which are otherwise only hashed. `compat` names the dialect served at the root;
-    `policy_template` and `unscored_reward` are those of `compat.mount`.
-    """
-
-    batch_tokens: int = 8192
-    max_queue_tokens: int = 8_000_000
-    max_wait_s: float = 120.0
-    timeout_s: float = 150.0
-    max_body_bytes: int = 16 * 2**20
-    max_pending_bytes: int = 256 * 2**20
-    max_completions: int = 4096
-    max_item_tokens: int = 262_144
-    header_timeout_s: float = 10.0
-    body_timeout_s: float = 60.0
-    stall_timeout_s: float = 10.0
-    hosts: tuple[str, ...] = ()
-    log_sample: float = 1.0
-    log_text: bool = False
-    compat: str | None = None
-    policy_template: str = "auto"
-    unscored_reward: float | None = None
+    batch_tokens: Annotated[int, "tokens of one batch; the model cuts it further to its own memory"] = 8192
+    max_queue_tokens: Annotated[int, "tokens at which a model's queue is full"] = 8_000_000
+    max_wait_s: Annotated[float, "seconds of waiting at which a model's queue is full"] = 120.0
+    timeout_s: Annotated[float, "seconds until the deadline of requests that name none"] = 150.0
+    max_body_bytes: Annotated[int, "bytes of one request's body"] = 16 * 2**20
+    max_pending_bytes: Annotated[
+        int, "bytes of the bodies being answered; one client gets at most what is left for the others"
+    ] = 256 * 2**20
+    max_completions: Annotated[int, "completions of one request"] = 4096
+    max_item_tokens: Annotated[int, "tokens of one item"] = 262_144
+    header_timeout_s: Annotated[float, "seconds after which a connection with half a head is closed"] = 10.0
+    body_timeout_s: Annotated[float, "seconds after which one with half a body is closed"] = 60.0
+    stall_timeout_s: Annotated[float, "seconds without a byte of the body after which it is closed"] = 10.0
+    hosts: Annotated[tuple[str, ...], "names beside this machine's own that are answered without tokens"] = ()
+    log_sample: Annotated[float, "share of requests whose rewards go to the ledger"] = 1.0
+    log_text: Annotated[bool, "log the texts too, which are otherwise only hashed"] = False
+    compat: Annotated[str | None, "dialect served at the root"] = None
+    policy_template: Annotated[str, "how trainers' text is read back, as in compat.mount"] = "auto"
+    unscored_reward: Annotated[float | None, "sent where a dialect has no word for unscored"] = None
 
     def __post_init__(self) -> None:
         timeouts = ("timeout_s", "max_wait_s", "header_timeout_s", "body_timeout_s", "stall_timeout_s")

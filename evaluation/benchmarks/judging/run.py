@@ -201,13 +201,14 @@ def _text(summary: Mapping[str, Any]) -> str:
         f"{len(summary['runs'])} runs), {summary['share_of_ceiling']:.3f} of it "
         f"({summary['lowest_share']:.3f}-{summary['highest_share']:.3f})",
         "",
-        f"{'calls':>8}{'seconds':>9}{'calls/s':>9}{'CPU ms':>8}{'MB at 1/10':>12}{'MB at end':>11}{'unscored':>10}",
     ]
-    for result in summary["runs"]:
-        lines.append(
-            f"{result['calls']:>8}{result['wall_s']:>9.1f}{result['calls_per_s']:>9.0f}{result['cpu_ms_per_call']:>8.3f}"
-            f"{result['resident_mb_at_a_tenth']:>12.1f}{result['resident_mb_at_the_end']:>11.1f}{result['unscored']:>10}"
-        )
+    header = ("calls", "seconds", "calls/s", "CPU ms", "MB at 1/10", "MB at end", "unscored")
+    rows = []
+    for run in summary["runs"]:
+        times = (f"{run['wall_s']:.1f}", f"{run['calls_per_s']:.0f}", f"{run['cpu_ms_per_call']:.3f}")
+        memory = (f"{run['resident_mb_at_a_tenth']:.1f}", f"{run['resident_mb_at_the_end']:.1f}")
+        rows.append((run["calls"], *times, *memory, run["unscored"]))
+    lines.append(display.table(header, rows))
     if kill := summary["kill"]:
-        lines += ["", *(f"{name.replace('_', ' '):<36}{value:>7}" for name, value in kill.items())]
+        lines += ["", display.fields(kill)]
     return "\n".join(lines)

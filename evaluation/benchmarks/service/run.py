@@ -244,7 +244,7 @@ def overload(folder: Path, options: Any) -> dict[str, Any]:
     settings = folder / "overload.toml"
     settings.write_text(f"max_wait_s = {OVERLOAD_WAIT_S}\n")
     arguments = ["-m", "rmkit", "serve", f"bench={folder / 'model'}", "--port", "0", "--quiet", "--json"]
-    with server([*arguments, "--settings", str(settings)]) as ours, Memory(ours.pid) as memory:
+    with server([*arguments, "--config", str(settings)]) as ours, Memory(ours.pid) as memory:
         load(ours.url, folder, style="rmkit", seconds=4.0, clients=options.clients)  # it learns its speed
         seen = load(
             ours.url,

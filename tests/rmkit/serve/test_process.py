@@ -246,7 +246,7 @@ def test_what_cannot_be_served_is_told_in_one_line(
         (["length", "length"], "NAME=MODEL"),
         (["length", "--workers", "0"], "at least 1"),
         (["length", "--compat", "nothing"], "unknown dialect 'nothing'"),
-        (["length", "--settings", str(tmp_path / "s.toml")], "did you mean 'max_wait_s'"),
+        (["length", "--config", str(tmp_path / "s.toml")], "did you mean 'max_wait_s'"),
         (["length", "--log-sample", "2"], "[0, 1]"),
         (["length", "--backend", "other", "http://x"], "vllm-http"),
     ):
