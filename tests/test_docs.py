@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from rmkit.cli.main import COMMANDS, call, usage
+from rmkit.cli.main import COMMANDS, call, commands, usage
+from rmkit.cli.verbs import Command, Verbs
 
 ROOT = Path(__file__).parents[1]
 NAMES = [name for group in COMMANDS.values() for name in group]
@@ -18,6 +20,20 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_is_documented(name: str) -> None:
     assert f"\n## rmkit {name}\n" in (ROOT / "docs" / "commands.md").read_text()
+
+
+def test_every_sub_command_is_documented() -> None:
+    text = (ROOT / "docs" / "commands.md").read_text()
+    assert not [place for place in _places(commands()) if f"rmkit {place}" not in text]
+
+
+def _places(members: Mapping[str, Command], before: str = "", default: str | None = None) -> Iterator[str]:
+    """The words of each command, sub-commands after the command that has them; a default needs no words."""
+    for name, command in members.items():
+        if name != default:
+            yield f"{before}{name}"
+        if isinstance(run := command.load(), Verbs):
+            yield from _places(run.verbs, f"{before}{name} ", run.default)
 
 
 @pytest.mark.parametrize("name", NAMES)
