@@ -180,3 +180,12 @@ def test_erase_without_a_warehouse_is_one_line(home: Path) -> None:
 
     assert rmkit(["erase", "0123456789", "--reason", "r"]) == 2
     assert not home.exists()
+
+
+def test_tools_and_reference_go_with_the_text(
+    connection: duckdb.DuckDBPyConnection, load: Load, make_unit: Make
+) -> None:
+    load([make_unit(n, f"q{n}", ["yes", "no"], tools='[{"name":"f"}]', reference="her street") for n in (1, 2)])
+    erase(connection, content_hash(user_message("q1")), reason="asked", actor="t")
+    rows = connection.execute("SELECT tools, reference FROM unit ORDER BY unit_id").fetchall()
+    assert rows == [(None, None), ('[{"name":"f"}]', "her street")]
