@@ -107,8 +107,8 @@ def test_intervals_calibration_and_length_are_those_of_the_metrics_on_the_rows_o
     rows = kind_rows(240, flipped=0.3)
     draw = np.random.default_rng(3)
     for index, one in enumerate(rows):
-        p = round(float(draw.uniform()), 3)
-        one |= {"p": [p, 1 - p], "family": int(draw.integers(60)), "split": "test", "id": f"{index:032x}"}
+        better = round(float(draw.uniform()), 3)
+        one |= {"p": [better, 1 - better], "family": int(draw.integers(60)), "split": "test", "id": f"{index:032x}"}
     rows += [
         row(f"l{i}", ["aa" * (i % 4 + 1), "b" * 3, "c" * 6], kind="list", ranks=[0, 1, 2], family=100 + i, split="test")
         for i in range(9)
@@ -136,7 +136,7 @@ def test_intervals_calibration_and_length_are_those_of_the_metrics_on_the_rows_o
     assert length.probes["length"]["longer_is_better"]["percent"] == pytest.approx(100 * bias.longer_preferred)
     [comparison] = result.comparisons
     credits = [pair_credit(values, p) for values in (margin, np.zeros(len(p)))]
-    paired = paired_difference(*credits, family, weight=share)
+    paired = paired_difference(credits[0], credits[1], family, weight=share)
     assert paired.interval is not None
     overall = {one.measure: one for one in comparison.differences}["overall"]
     ends = (100 * paired.interval.low, 100 * paired.interval.high)

@@ -73,7 +73,7 @@ def test_the_built_in_sample_with_both_models(home: Path, capsys: pytest.Capture
     aggregate = next(step["facts"] for step in said["clean"]["steps"] if step["step"] == "aggregate")
     for rater in aggregate["raters"]:
         assert abs(rater["accuracy"] - sample.SKILLS[rater["rater"].split("/")[-1]]) < 0.05
-    lexical, frozen, length = (model["accuracy"] for model in said["bench"]["models"])
-    assert lexical["interval"]["low"] > length["value"]
-    assert frozen["interval"]["low"] > length["value"]
+    lexical, frozen, length = (model["measures"]["overall"] for model in said["bench"]["models"])
+    assert lexical["low"] > length["percent"]
+    assert frozen["low"] > length["percent"]
     assert Path(said["report"]["report"]).stat().st_size > 50_000
