@@ -44,7 +44,7 @@ class TrainingConfig:
 
     max_length: Annotated[int, "longest text in tokens, special ones included"] = 2048
     response_reserve_tokens: Annotated[
-        int | None, "what a prompt leaves to its response; default 1024 or half of max_length"
+        int | None, "what a prompt leaves to its response; none is 1024, or half of max_length"
     ] = None
     long_response: Annotated[Literal["refuse", "flag"], "skip rows with a longer response, or cut it"] = "refuse"
 

@@ -10,14 +10,17 @@ import contextlib
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from rmkit.cli import display as console
+from rmkit.cli.arguments import settings_text
 from rmkit.data.export_folder import Data, export_folder, model_folder, trainable_dataset
 from rmkit.errors import MissingExtraError, UsageError
+from rmkit.plugins import resolve
 from rmkit.revision import git_sha
-from rmkit.training.config import TrainingConfig
+from rmkit.training.config import CONFIGS, TrainingConfig, objectives
 from rmkit.training.kinds import kind_of
 from rmkit.training.run import arguments, is_main_process, prepare_run_dir, run_folder, steps
 from rmkit.training.settings import read_settings
@@ -45,15 +48,15 @@ EXAMPLES = {
 
 def main(argv: list[str], *, kind: str = "explicit") -> int:
     parser = console.parser(f"train {kind}", SUMMARIES[kind], examples=EXAMPLES[kind])
-    parser.add_argument("--data", required=True, help="dataset version NAME@VERSION, or an export folder")
+    parser.add_data(required=True)
     parser.add_argument("--model", help="Hugging Face id or folder of a causal or encoder model")
-    parser.add_argument("--config", type=Path, help="TOML with any of these options")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one option, over the TOML")
-    parser.add_argument("--seed", type=int, help="as --set seed=N")
-    parser.add_argument("-o", "--output", type=Path, help=f"artifact folder (default $RMKIT_HOME/models/DATA-{kind})")
+    parser.epilog = f"{_objectives_text(kind)}\n\n{parser.epilog}"
+    parser.add_config(CONFIGS[kind], hidden=("model", "objective", "seed"))
+    parser.add_seed(None, help="as --set seed=N")
+    parser.add_output(f"artifact folder (default $RMKIT_HOME/models/DATA-{kind})")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of an interrupted run")
     parser.add_argument("--restart", action="store_true", help="throw an interrupted run away and begin anew")
-    parser.add_argument("--allow-benchmark", action="store_true", help="train although the data holds benchmark rows")
+    parser.add_allow_benchmark()
     parser.add_argument("--seeds", type=int, help="train K times with seeds N ... N+K-1: mean and interval")
     parser.add_argument("--learning-rates", metavar="A,B,C", help="train once for each rate (and seed)")
     options = parser.parse_args(argv)
@@ -75,6 +78,17 @@ def main(argv: list[str], *, kind: str = "explicit") -> int:
     if is_main_process():
         console.emit(result, as_json=options.json, text=_text(result))
     return 0
+
+
+def _objectives_text(kind: str) -> str:
+    """The objectives of a kind of model, and the options of those that have any."""
+    names_of: dict[str, list[str]] = {}
+    for name in objectives(kind):
+        cls = resolve("objectives", name)
+        if fields(cls):
+            names_of.setdefault(settings_text(cls), []).append(name)
+    title = f"objectives, as --set objective=NAME or MODULE:OBJECT:\n  {', '.join(objectives(kind))}"
+    return "\n".join([title, *(f"settings of {', '.join(names)}:\n{text}" for text, names in names_of.items())])
 
 
 def train(

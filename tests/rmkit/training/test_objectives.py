@@ -15,6 +15,7 @@ from rmkit.config import options  # noqa: E402
 from rmkit.errors import ConfigError, UsageError  # noqa: E402
 from rmkit.models import load_model  # noqa: E402
 from rmkit.plugins import BUILT_IN, resolve  # noqa: E402
+from rmkit.training import explicit  # noqa: E402
 from rmkit.training.config import CONFIGS, objectives, training_config  # noqa: E402
 from rmkit.training.data import Preference  # noqa: E402
 from rmkit.training.trainer import row_losses  # noqa: E402
@@ -114,3 +115,16 @@ def test_what_an_objective_does_not_have_is_refused_by_name(hinge: str) -> None:
         training_config("explicit", model="x", objective="margins")
     with pytest.raises(UsageError, match="cannot be loaded"):
         training_config("explicit", model="x", objective="my_objectives:Hing")
+
+
+@pytest.mark.parametrize("kind", ["explicit", "process", "implicit"])
+def test_help_lists_the_settings_of_the_kind_and_of_its_objectives(
+    kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        explicit.main(["--help"], kind=kind)
+    text = capsys.readouterr().out
+    names = [option.name for option in options(CONFIGS[kind])]
+    names += [option.name for name in objectives(kind) for option in options(resolve("objectives", name))]
+    assert all(name in text for name in (*names, *objectives(kind)))
+    assert ("focal_gamma" in text) == (kind == "explicit")
