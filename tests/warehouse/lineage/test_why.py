@@ -210,10 +210,12 @@ def test_scores_and_benchmark_items_are_shown(told: duckdb.DuckDBPyConnection) -
     told.execute(score, [RUN, prompt_id, resp_ids[0], None, "too long"]).fetchall()
     item = "INSERT INTO eval_item VALUES (?, 'rmbench', 'h', ?, 'f00df00df00df00d', [1.0, 2.0], 0.25, NULL, NULL, NULL)"
     told.execute(item, [RUN, h]).fetchall()
+    told.execute(item.replace("rmbench", "pairs"), [RUN, f"code/{h}:0:2"]).fetchall()  # a pair of a list, in its subset
     text = row_text(why(told, "r-1"))
     assert "response 1: unscored: too long" in text
     assert "response 2: 1.25" in text
     assert "rmbench item" in text
+    assert "pairs item" in text
 
 
 def test_the_command(told: duckdb.DuckDBPyConnection, capsys: pytest.CaptureFixture[str]) -> None:
