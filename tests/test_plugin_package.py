@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.exports import KIND, RUDE, TOPICS, kind_rows, write_export
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tests" / "plugin_package"
 ROWS = [
@@ -85,6 +87,33 @@ def test_the_scoring_rule(environment: Mapping[str, str]) -> None:
     (home / "bench.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (model,) = rmkit(environment, "eval", "shouting", "--suite", "lead.toml", "--data", "bench.jsonl")["models"]
     assert (model["measures"]["all"]["numerator"], model["measures"]["all"]["denominator"]) == (1, 3)
+
+
+def base_model(folder: Path) -> Path:
+    """A tiny random encoder that knows the words of `kind_rows`."""
+    hf, tokenizers = pytest.importorskip("transformers"), pytest.importorskip("tokenizers")
+    words = ["<pad>", "<unk>", "<eos>", *KIND, *RUDE, *TOPICS]
+    model = tokenizers.models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="<unk>")
+    plain = tokenizers.Tokenizer(model)
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    special = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "<eos>"}
+    hf.PreTrainedTokenizerFast(tokenizer_object=plain, **special).save_pretrained(folder)
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    hf.BertModel(hf.BertConfig(vocab_size=len(words), **shape)).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_objective(environment: Mapping[str, str], tmp_path: Path) -> None:
+    Path(environment["RMKIT_HOME"]).mkdir(exist_ok=True)
+    data, base = write_export(tmp_path / "kind", kind_rows(100)), base_model(tmp_path / "base")
+    settings = ("objective=hinge", "lead=2.5", "num_train_epochs=1", "max_length=256")
+    given = [word for setting in settings for word in ("--set", setting)]
+    arguments = ("--data", str(data), "--model", str(base), "-o", str(tmp_path / "model"), *given)
+    trained = rmkit(environment, "train", "explicit", *arguments)
+    stored = trained["training"]["settings"]
+    assert (stored["objective"], stored["lead"]) == ("rmkit_sample.objective:Hinge", 2.5)
+    assert 1.5 < trained["training"]["mean_loss"] < 3.5  # an untrained model leads by about nothing
 
 
 def test_the_dialect(environment: Mapping[str, str]) -> None:

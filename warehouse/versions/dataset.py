@@ -2,7 +2,7 @@
 
 Prompts and responses come as messages, a list of {role, content} a conversation. Where a conversation of the dataset
 has tool turns, all messages also have `name`, `tool_call_id` and `tool_calls`; the last is JSON text, since the
-arguments of different tools have no column type in common. `rubric` and `meta` are JSON text.
+arguments of different tools have no column type in common. `rubric`, `tools` and `meta` are JSON text.
 """
 
 from __future__ import annotations
