@@ -66,7 +66,7 @@ def main(argv: list[str], *, kind: str = "explicit") -> int:
     if options.seeds is not None or options.learning_rates:
         from rmkit.training import sweep
 
-        return sweep.run(options, settings)
+        return sweep.run(options, settings, train=train)
     result = train(
         options.data,
         settings,

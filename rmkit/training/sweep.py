@@ -40,14 +40,12 @@ T_975 = (
 Train = Callable[..., dict[str, Any]]
 
 
-def run(options: Any, settings: TrainingConfig) -> int:
-    """`rmkit train explicit` with --seeds or --learning-rates: its parsed options."""
+def run(options: Any, settings: TrainingConfig, *, train: Train) -> int:
+    """`rmkit train explicit` with --seeds or --learning-rates: its parsed options; `train` as for `sweep`."""
     try:
         rates = [float(rate) for rate in (options.learning_rates or "").split(",") if rate]
     except ValueError as error:
         raise UsageError(f"--learning-rates takes numbers with commas, got {options.learning_rates!r}") from error
-    from rmkit.training import explicit
-
     seeds = 1 if options.seeds is None else options.seeds
     result = sweep(
         options.data,
@@ -56,7 +54,7 @@ def run(options: Any, settings: TrainingConfig) -> int:
         learning_rates=rates,
         output=options.output,
         restart=options.restart,
-        train=partial(explicit.train, allow_benchmark=options.allow_benchmark),
+        train=partial(train, allow_benchmark=options.allow_benchmark),
     )
     if result["runs"]:
         console.emit(result, as_json=options.json, text=text(result))
@@ -71,14 +69,13 @@ def sweep(
     learning_rates: Sequence[float] = (),
     output: Path | None = None,
     restart: bool = False,
-    train: Train | None = None,
+    train: Train,
 ) -> dict[str, Any]:
     """All runs with their validation numbers, and per learning rate mean and interval over the seeds.
 
     `train` is `rmkit.training.explicit.train` or something like it. Raises ConfigError where an artifact of that name
     was made with other settings or data (with `restart` it is made anew).
     """
-    from rmkit.training import explicit
     from rmkit.training.run import last_checkpoint, run_folder
 
     if seeds < 1:
@@ -93,7 +90,7 @@ def sweep(
         card = None if restart else finished(place, chosen, dataset)
         if card is None:
             resume = not restart and last_checkpoint(run_folder(place)) is not None
-            card = (train or explicit.train)(data, chosen, output=place, resume=resume, restart=restart)
+            card = train(data, chosen, output=place, resume=resume, restart=restart)
         if card:  # a process that does not lead is told nothing
             details = {"path": str(place), "learning_rate": chosen.learning_rate, "seed": chosen.seed}
             runs.append({**details, "validation": numbers(card["validation"])})
