@@ -24,7 +24,7 @@ TOPICS = {
     "sourdough bread": "starter flour crust oven dough proofing",
     "road bicycles": "chain saddle brakes gears tyres handlebar",
     "house plants": "soil pot sunlight roots watering leaves",
-    "chess openings": "pawn bishop castling center knight tempo",
+    "chess openings": "pawn bishop castling centre knight tempo",
     "home brewing": "hops malt yeast kettle bottle fermenter",
     "trail running": "shoes hills pace ankle trail breathing",
     "film photography": "shutter lens film exposure aperture darkroom",
