@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,50 +20,9 @@ from rmkit.data.example import Example
 from rmkit.data.pairs import read_pairs
 from rmkit.data.reasons import without_numbers
 from rmkit.errors import DataError
-from rmkit.models.transformer.packing import Ids
 from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.training.objectives.objective import Objective
-
-
-class Preference(NamedTuple):
-    """Responses i and j of a row: p is the probability that i is better; shares of a row add up to 1."""
-
-    i: int
-    j: int
-    p: float
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingRow:
-    """One prompt with N encoded responses. `ranks` 0 is best, -1 unranked; `tokens` are the responses' own lengths.
-
-    `ratings` [N][A] are on the data's own scales, NaN where missing; `step_index` [N][S] are the tokens that end steps,
-    `step_labels` [N][S] in [0, 1], NaN where there is none.
-    """
-
-    id: str
-    ids: tuple[Ids, ...]
-    tokens: tuple[int, ...]
-    preferences: tuple[Preference, ...]
-    ranks: tuple[int, ...]
-    margin: float
-    weight: float
-    family: int
-    ratings: tuple[tuple[float, ...], ...] = ()
-    step_index: tuple[Ids, ...] = ()
-    step_labels: tuple[tuple[float, ...], ...] = ()
-
-    @property
-    def best(self) -> int:
-        """The response ranked first; of pairs, the one preferred by most, the first of equals."""
-        if 0 in self.ranks:
-            return self.ranks.index(0)
-        wins = [0.0] * len(self.ids)
-        for one in self.preferences:
-            wins[one.i] += one.share * one.p
-            wins[one.j] += one.share * (1 - one.p)
-        return wins.index(max(wins))
+from rmkit.training.rows import Preference, TrainingRow
 
 
 def read_rows(

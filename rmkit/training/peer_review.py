@@ -47,7 +47,9 @@ from rmkit.reliability.peer_review import (
 )
 from rmkit.reliability.review_audit import AuditLog, ReviewAudit
 from rmkit.training.config import TrainingConfig
-from rmkit.training.data import TrainingRow
+from rmkit.training.rows import (
+    TrainingRow,
+)
 from rmkit.training.trainer import RewardTrainer, row_losses
 
 WEIGHTS, REVIEW = "peers.safetensors", "peer_review.npz"

@@ -22,10 +22,13 @@ from rmkit.models.transformer.packing import Batch
 from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.models.transformer.reward_module import RewardModule
 from rmkit.training.config import TrainingConfig
-from rmkit.training.data import TrainingRow
 from rmkit.training.kinds import kind_of
 from rmkit.training.objectives.objective import RunState
-from rmkit.training.validation import Validation, logged, reads_of, validate
+from rmkit.training.rows import (
+    TrainingRow,
+    Validation,
+)
+from rmkit.training.validation import logged, reads_of, validate
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,20 +22,13 @@ from rmkit.metrics import calibration, clustered_interval, length_bias, margin_s
 from rmkit.metrics.calibration import sigmoid
 from rmkit.metrics.steps import auc, first_error, first_error_scores
 from rmkit.models.transformer.reward_module import RewardModule
-from rmkit.training.data import TrainingRow
 from rmkit.training.objectives.objective import Objective, RunState
-
-Array = NDArray[np.float64]
-Outputs = Sequence[Sequence[Array]]  # [B][N]: per response one number, one per aspect, or one per step
-
-
-@dataclass(frozen=True, slots=True)
-class Validation:
-    """Margins over the preferences of the validation rows, and what all amounts to (`facts`, JSON-ready)."""
-
-    margin: np.ndarray[Any, Any]
-    p: np.ndarray[Any, Any]
-    facts: dict[str, Any]
+from rmkit.training.rows import (
+    Array,
+    Outputs,
+    TrainingRow,
+    Validation,
+)
 
 
 def logged(facts: dict[str, Any]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from data_pipelines.sources.reading.hub import dataset_rows
-from data_pipelines.sources.reading.lines import Item, Parsed, Reject, excerpt
+from data_pipelines.sources.reading.streams import Item, Parsed, Reject, excerpt
 from data_pipelines.sources.reading.tables import batch_rows
 from rmkit.errors import DataError
 

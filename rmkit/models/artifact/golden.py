@@ -29,8 +29,8 @@ TOLERANCE = 1e-4
 BF16_BAND = 0.05
 
 PROBES: tuple[tuple[str, str], ...] = (
-    ("Name three primary colors.", "Red, yellow and blue."),
-    ("Name three primary colors.", "I like music!"),
+    ("Name three primary colours.", "Red, yellow and blue."),
+    ("Name three primary colours.", "I like music!"),
     ("How do I boil an egg?", "Put it in boiling water for eight minutes, then cool it under the tap."),
     ("How do I boil an egg?", "Sorry, I can't help with that."),
     ("Write a list of two fruits as bullets.", "- apple\n- pear"),

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from rmkit.chat.encode import Chat
     from rmkit.models.transformer.rating_head import RatingHead
     from rmkit.training.config import TrainingConfig
-    from rmkit.training.data import TrainingRow
+    from rmkit.training.rows import (
+        TrainingRow,
+    )
 
 
 class Kind(Protocol):

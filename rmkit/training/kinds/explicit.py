@@ -15,7 +15,12 @@ from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.models.transformer.reward_module import RewardModule
 from rmkit.training import model
 from rmkit.training.config import ExplicitConfig
-from rmkit.training.data import TrainingRow, table
+from rmkit.training.data import (
+    table,
+)
+from rmkit.training.rows import (
+    TrainingRow,
+)
 
 
 def build(config: ExplicitConfig, *, head: RatingHead | None = None) -> tuple[RewardModule, Chat]:

@@ -29,8 +29,10 @@ from rmkit.models.transformer.packing import Ids
 from rmkit.models.transformer.policy import PolicyModule, response_reads, response_sums
 from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.training.config import ImplicitConfig
-from rmkit.training.data import TrainingRow
 from rmkit.training.model import chat_of, plain, trainable
+from rmkit.training.rows import (
+    TrainingRow,
+)
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,9 @@ from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.models.transformer.reward_module import RewardModule
 from rmkit.training import model
 from rmkit.training.config import ProcessConfig
-from rmkit.training.data import TrainingRow
+from rmkit.training.rows import (
+    TrainingRow,
+)
 
 CHECKPOINT = model.Checkpoint(process.CLASSIFIER, n_labels=1, peft_task="TOKEN_CLS")
 

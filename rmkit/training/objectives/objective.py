@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
     from rmkit.chat.encode import Chat
     from rmkit.data.example import Example
-    from rmkit.training.data import TrainingRow
-    from rmkit.training.validation import Outputs, Validation
+    from rmkit.training.rows import (
+        Outputs,
+        TrainingRow,
+        Validation,
+    )
 
 
 class Learned(Protocol):

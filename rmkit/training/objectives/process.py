@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
     from rmkit.chat.encode import Chat
     from rmkit.data.example import Example
-    from rmkit.training.data import TrainingRow
-    from rmkit.training.validation import Outputs, Validation
+    from rmkit.training.rows import (
+        Outputs,
+        TrainingRow,
+        Validation,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +46,8 @@ class Process(Objective):
     def validate(self, outputs: Outputs, rows: Sequence[TrainingRow], state: RunState) -> Validation:
         import numpy as np
 
-        from rmkit.training.validation import Validation, step_facts
+        from rmkit.training.rows import Validation
+        from rmkit.training.validation import step_facts
 
         steps = [np.array(steps) for row in rows for steps in row.step_labels]
         families = [row.family for row in rows for _ in row.ids]

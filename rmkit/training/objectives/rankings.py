@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from rmkit.chat.encode import Chat
     from rmkit.data.example import Example
-    from rmkit.training.data import TrainingRow
+    from rmkit.training.rows import (
+        TrainingRow,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

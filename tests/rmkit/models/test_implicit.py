@@ -29,11 +29,14 @@ from rmkit.models.transformer.token_rewards import token_rewards  # noqa: E402
 from rmkit.training import explicit  # noqa: E402
 from rmkit.training.config import ExplicitConfig, ImplicitConfig, TrainingConfig, training_config  # noqa: E402
 from rmkit.training.contrastive import contrastive  # noqa: E402
-from rmkit.training.data import Preference, TrainingRow  # noqa: E402
 from rmkit.training.kinds import implicit  # noqa: E402
 from rmkit.training.objectives.bradley_terry import DPO  # noqa: E402
 from rmkit.training.objectives.label_noise import ConservativeDPO  # noqa: E402
 from rmkit.training.objectives.rankings import PRO  # noqa: E402
+from rmkit.training.rows import (  # noqa: E402
+    Preference,
+    TrainingRow,
+)
 from rmkit.training.trainer import row_losses  # noqa: E402
 from rmkit.types import Candidates, Completion, Message  # noqa: E402
 

@@ -17,7 +17,7 @@ from rmkit.models import load_model  # noqa: E402
 from rmkit.plugins import BUILT_IN, resolve  # noqa: E402
 from rmkit.training import explicit  # noqa: E402
 from rmkit.training.config import CONFIGS, objectives, training_config  # noqa: E402
-from rmkit.training.data import Preference  # noqa: E402
+from rmkit.training.rows import Preference  # noqa: E402
 from rmkit.training.trainer import row_losses  # noqa: E402
 from tests.rmkit.training.test_training import Make, base_model, data, row_of  # noqa: E402, F401
 

@@ -23,9 +23,10 @@ from rmkit.models import load_model  # noqa: E402
 from rmkit.reliability.peer_review import ReviewConfig  # noqa: E402
 from rmkit.reliability.review_audit import ReviewAudit  # noqa: E402
 from rmkit.training.config import ImplicitConfig, TrainingConfig, training_config  # noqa: E402
-from rmkit.training.data import TrainingRow, read_rows  # noqa: E402
+from rmkit.training.data import read_rows  # noqa: E402
 from rmkit.training.peer_review import Peers, PeerTrainer, reward_margins  # noqa: E402
 from rmkit.training.peer_review_command import _EPOCHS, build_peers, train_peers  # noqa: E402
+from rmkit.training.rows import TrainingRow  # noqa: E402
 from rmkit.training.run import arguments as trainer_arguments  # noqa: E402
 from rmkit.training.run import last_checkpoint  # noqa: E402
 from tests.exports import row, write_export  # noqa: E402

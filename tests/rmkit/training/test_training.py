@@ -34,13 +34,17 @@ from rmkit.losses.ties import davidson  # noqa: E402
 from rmkit.models import load_model  # noqa: E402
 from rmkit.training import explicit  # noqa: E402
 from rmkit.training.config import ExplicitConfig, TrainingConfig, training_config  # noqa: E402
-from rmkit.training.data import Preference, TrainingRow, read_rows  # noqa: E402
+from rmkit.training.data import read_rows  # noqa: E402
 from rmkit.training.kinds.explicit import build  # noqa: E402
 from rmkit.training.objectives.bradley_terry import BradleyTerry  # noqa: E402
 from rmkit.training.objectives.objective import RunState  # noqa: E402
 from rmkit.training.objectives.rankings import PRO, PlackettLuce  # noqa: E402
 from rmkit.training.objectives.soft_label import SoftLabel  # noqa: E402
 from rmkit.training.objectives.ties import Ties  # noqa: E402
+from rmkit.training.rows import (  # noqa: E402
+    Preference,
+    TrainingRow,
+)
 from rmkit.training.run import arguments as trainer_arguments  # noqa: E402
 from rmkit.training.trainer import RewardTrainer, row_losses, validate  # noqa: E402
 from rmkit.types import Candidates, Completion, Message  # noqa: E402
