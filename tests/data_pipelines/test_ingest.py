@@ -195,7 +195,7 @@ def test_several_files_at_once(home: Path, tmp_path: Path, capsys: pytest.Captur
     [
         ([], "at least one file"),
         (["x.jsonl", "--format", "hh", "--map", "prompt=q"], "--map belongs to the generic format"),
-        (["x.jsonl", "--limit", "0"], "at least 1"),
+        (["x.jsonl", "--limit", "0"], "must be 1 or more"),
         (["x.jsonl", "--rater", "gpt-4"], "NAME:KIND"),
     ],
 )
