@@ -93,15 +93,14 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--max-usd", type=float, metavar="USD", help="stop before the calls could cost more")
         self.add_argument("--max-tokens", type=positive, metavar="N", help="stop before the calls could use more")
 
-    def add_config(self, cls: type[Any] | None, *, hidden: Iterable[str] = ()) -> None:
-        """--config TOML and --set KEY=VALUE; --help lists the settings of the class but for `hidden` ones."""
+    def add_config(self, cls: type[Any], *, hidden: Iterable[str] = ()) -> None:
+        """--config TOML and --set KEY=VALUE; --help lists the settings but for `hidden` ones."""
         self.add_argument("--config", type=Path, metavar="TOML", help="a file of settings")
         self.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, over the file (repeatable)"
         )
-        if cls is not None:
-            title = "settings, as --set KEY=VALUE or as KEY = VALUE in the file of --config"
-            self.epilog = f"{title}:\n{settings_text(cls, hidden=hidden)}\n\n{self.epilog or ''}"
+        title = "settings, as --set KEY=VALUE or as KEY = VALUE in the file of --config"
+        self.epilog = f"{title}:\n{settings_text(cls, hidden=hidden)}\n\n{self.epilog or ''}"
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """The options. Raises UsageError: an unknown option gets the nearest one."""
@@ -174,14 +173,17 @@ def parser(name: str, summary: str, *, examples: Sequence[str]) -> Parser:
     return result
 
 
+def set_values(options: Any) -> dict[str, Any]:
+    """What --config and --set say, the latter above the former."""
+    return (config.read_toml(options.config) if options.config else {}) | config.assignments(options.set)
+
+
 def settings(cls: type[Config], options: Any, *, where: str, named: Mapping[str, Any] | None = None) -> Config:
     """The config: defaults, under the TOML of --config, under --set, under what is `named` and not None.
 
     Raises UsageError for an assignment without a value, ConfigError for unknown keys or values out of range.
     """
-    values = config.read_toml(options.config) if options.config else {}
-    values |= config.assignments(options.set)
-    values |= {key: value for key, value in (named or {}).items() if value is not None}
+    values = set_values(options) | {key: value for key, value in (named or {}).items() if value is not None}
     return config.build(cls, values, where=where)
 
 

@@ -17,8 +17,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rmkit.cli.arguments import parser as parser
-
 
 def emit(result: Any, *, as_json: bool, text: str | None = None) -> None:
     """Print a command's result, a mapping or a dataclass: one JSON object, or the text (default: `fields`)."""

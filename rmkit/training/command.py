@@ -6,11 +6,10 @@ ever the test split.
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmkit import config
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
+from rmkit.cli.verbs import Command, Verbs
 from rmkit.data.export_folder import Data, export_folder, model_folder, split_pairs, trainable_dataset
 from rmkit.data.pairs import Pair, column
-from rmkit.errors import UsageError
 from rmkit.metrics import calibration, fit_temperature, pair_accuracy
 from rmkit.metrics.calibration import sigmoid
 from rmkit.models import load_model, load_raw
 from rmkit.models.artifact.folder import build_artifact, building
 from rmkit.models.artifact.golden import write_golden_scores
-from rmkit.plugins import upper
+from rmkit.plugins import load, upper
 from rmkit.training.summary import summary_text
 
 MIN_TRAIN, MIN_VALIDATION = 20, 5
@@ -46,6 +45,13 @@ KINDS = {
     "ensemble": "several models as one: mean, worst case or uncertainty-weighted, with a std",
 }
 
+CONFIGS = {  # of the small models
+    "lexical": "rmkit.models.small.lexical:LexicalConfig",
+    "frozen": "rmkit.models.small.frozen:FrozenConfig",
+    "pairwise": "rmkit.models.small.pairwise:PairwiseConfig",
+    "process-frozen": "rmkit.heads.steps:FrozenProcessConfig",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Trained:
@@ -58,44 +64,18 @@ class Trained:
     encoder: Mapping[str, Any] | None = None
 
 
-def main(argv: list[str]) -> int:
-    kind, rest = (argv[0], argv[1:]) if argv else ("", [])
-    match kind:
-        case "explicit" | "process" | "implicit":
-            status: int = importlib.import_module("rmkit.training.explicit").main(rest, kind=kind)
-            return status
-        case "process-frozen":
-            return int(importlib.import_module("rmkit.training.process_frozen").main(rest))
-        case "peers":
-            return int(importlib.import_module("rmkit.training.peer_review_command").main(rest))
-        case "contrastive":
-            return int(importlib.import_module("rmkit.training.contrastive").main(rest))
-        case "judge":
-            return int(upper("train_judge")(rest))
-        case "ensemble":
-            return int(importlib.import_module("rmkit.training.ensemble").main(rest))
-        case "lexical" | "frozen" | "pairwise":
-            return _train_small(kind, rest)
-        case "-h" | "--help":
-            print("usage: rmkit train KIND --data NAME@VERSION ...        rmkit train KIND --help shows options\n")
-            print("\n".join(f"  {name:<16}{summary}" for name, summary in KINDS.items()))
-            print("\nexamples:\n  rmkit train lexical --data hh@v2\n  rmkit train frozen --data hh@v2 -o models/hh")
-            return 0
-    raise UsageError(f"train what? got {kind or 'nothing'!r}, expected one of: {', '.join(KINDS)}")
-
-
-def small_parser(kind: str) -> argparse.ArgumentParser:
+def small_parser(kind: str) -> arguments.Parser:
     """The arguments that all small models share."""
-    parser = console.parser(
+    parser = arguments.parser(
         f"train {kind}",
         f"Train a reward model: {KINDS[kind]}.",
         examples=[f"train {kind} --data hh@v2", f"train {kind} --data exports/hh-v2 -o models/hh --seed 1"],
     )
-    parser.add_argument("--data", required=True, help="dataset version NAME@VERSION, or an export folder")
-    parser.add_argument("-o", "--output", type=Path, help="artifact folder (default $RMKIT_HOME/models/DATA-KIND)")
-    parser.add_argument("--config", type=Path, help="TOML with options of this kind of model")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--allow-benchmark", action="store_true", help="train although the data holds benchmark rows")
+    parser.add_data()
+    parser.add_output("artifact folder (default $RMKIT_HOME/models/DATA-KIND)")
+    parser.add_config(load(CONFIGS[kind]))
+    parser.add_seed()
+    parser.add_allow_benchmark()
     return parser
 
 
@@ -113,10 +93,10 @@ def _train_small(kind: str, argv: list[str]) -> int:
         noise=getattr(options, "noise", None),
         output=options.output,
         seed=options.seed,
-        values=config.read_toml(options.config) if options.config else {},
+        values=arguments.set_values(options),
         allow_benchmark=options.allow_benchmark,
     )
-    console.emit(result, as_json=options.json, text=_text(result))
+    display.emit(result, as_json=options.json, text=_text(result))
     return 0
 
 
@@ -184,7 +164,7 @@ def _lexical(train: Sequence[Pair], validation: Sequence[Pair], values: Mapping[
     from rmkit.models.small import lexical
 
     settings = config.build(lexical.LexicalConfig, values, where="train lexical")
-    with console.progress("fitting", len(settings.c_grid)) as advance:
+    with display.progress("fitting", len(settings.c_grid)) as advance:
         fitted = lexical.fit(train, validation, settings, advance=advance)
     facts = {"c": fitted.c, "validation_log_loss_by_c": fitted.validation_log_loss}
     return Trained(lexical.arrays_of(fitted), asdict(settings), fitted.validation_margin, facts)
@@ -236,3 +216,31 @@ def _text(result: Mapping[str, Any]) -> str:
     if noise := training.get("denoise"):
         more.append(f"denoised     {noise['left_out']} of {noise['pairs']} train pairs left out ({noise['method']})")
     return summary_text(result, rows=rows, more=more)
+
+
+def _transformer(argv: list[str], *, kind: str) -> int:
+    status: int = load("rmkit.training.explicit:main")(argv, kind=kind)
+    return status
+
+
+def _judge(argv: list[str]) -> int:
+    status: int = upper("train_judge")(argv)
+    return status
+
+
+TRAINERS = {
+    **{kind: partial(_train_small, kind) for kind in ("lexical", "frozen", "pairwise")},
+    **{kind: partial(_transformer, kind=kind) for kind in ("explicit", "process", "implicit")},
+    "process-frozen": "rmkit.training.process_frozen:main",
+    "peers": "rmkit.training.peer_review_command:main",
+    "contrastive": "rmkit.training.contrastive:main",
+    "judge": _judge,
+    "ensemble": "rmkit.training.ensemble:main",
+}
+main = Verbs(
+    "train",
+    "A reward model from a dataset version, complete and verified before it appears.",
+    {kind: Command(TRAINERS[kind], summary) for kind, summary in KINDS.items()},
+    examples=["train lexical --data hh@v2", "train frozen --data hh@v2 -o models/hh"],
+    word="KIND",
+)

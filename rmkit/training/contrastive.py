@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.errors import ModelError
 from rmkit.models import find_model, load_model
 from rmkit.models.artifact.folder import building, open_artifact
 
 
 def main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "train contrastive",
         "The difference of two implicit models, the second trained on the swapped pairs.",
         examples=["train contrastive --normal models/hh-dpo --reverse models/hh-reverse -o models/hh-contrast"],
@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     result = contrastive(options.normal, options.reverse, output=options.output)
     text = f"model        {result['path']}\nfingerprint  {result['fingerprint']}"
-    console.emit(result, as_json=options.json, text=text)
+    display.emit(result, as_json=options.json, text=text)
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.data.export_folder import Data, dataset_of, export_folder, model_folder, split_pairs
 from rmkit.data.pairs import Pair, column
 from rmkit.errors import ModelError, UsageError
@@ -23,7 +23,7 @@ from rmkit.types import RewardModel
 
 
 def main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "train ensemble",
         "Several finished models as one: each standardized, then their mean, worst case or uncertainty-weighted mean.",
         examples=["train ensemble models/seed0 models/seed1 models/seed2 --data hh@v2 --rule uwo -o models/hh-three"],
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         uncertainty_weight=options.uncertainty_weight,
         output=options.output,
     )
-    console.emit(result, as_json=options.json, text=_text(result))
+    display.emit(result, as_json=options.json, text=_text(result))
     return 0
 
 
@@ -119,7 +119,7 @@ def _reference(members: Sequence[RewardModel], pairs: Sequence[Pair]) -> np.ndar
     """[K, pairs, 2] raw scores, NaN where unscored."""
     batch = [pair.candidates for pair in pairs]
     results = []
-    with console.progress("scoring the reference set", len(members)) as advance:
+    with display.progress("scoring the reference set", len(members)) as advance:
         for member in members:
             results.append([[score.value for score in row] for row in member.score(batch)])
             advance(1)

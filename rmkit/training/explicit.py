@@ -14,7 +14,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from rmkit.cli import display as console
+from rmkit.cli import arguments as cli
+from rmkit.cli import display
 from rmkit.cli.arguments import settings_text
 from rmkit.data.export_folder import Data, export_folder, model_folder, trainable_dataset
 from rmkit.errors import MissingExtraError, UsageError
@@ -47,7 +48,7 @@ EXAMPLES = {
 
 
 def main(argv: list[str], *, kind: str = "explicit") -> int:
-    parser = console.parser(f"train {kind}", SUMMARIES[kind], examples=EXAMPLES[kind])
+    parser = cli.parser(f"train {kind}", SUMMARIES[kind], examples=EXAMPLES[kind])
     parser.add_data(required=True)
     parser.add_argument("--model", help="Hugging Face id or folder of a causal or encoder model")
     parser.epilog = f"{_objectives_text(kind)}\n\n{parser.epilog}"
@@ -76,7 +77,7 @@ def main(argv: list[str], *, kind: str = "explicit") -> int:
         allow_benchmark=options.allow_benchmark,
     )
     if is_main_process():
-        console.emit(result, as_json=options.json, text=_text(result))
+        display.emit(result, as_json=options.json, text=_text(result))
     return 0
 
 
@@ -171,7 +172,7 @@ def _trained(
     """The trainer after its last step, and the mean loss."""
     from rmkit.training.trainer import RewardTrainer
 
-    with console.progress("training", steps(settings, len(rows["train"]))) as advance:
+    with display.progress("training", steps(settings, len(rows["train"]))) as advance:
         trainer = RewardTrainer(
             module,
             arguments(settings, n_rows=len(rows["train"]), run=run),

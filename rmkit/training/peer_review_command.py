@@ -14,7 +14,7 @@ from typing import Any
 
 from rmkit import paths
 from rmkit.atomic import draft_folder, put
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.data.export_folder import export_folder, model_folder, trainable_dataset
 from rmkit.errors import MissingExtraError, UsageError
 from rmkit.reliability.peer_review import ReviewConfig
@@ -25,7 +25,7 @@ AUDIT = "audit.parquet"
 
 
 def main(argv: list[str]) -> int:
-    parser = console.parser(
+    parser = arguments.parser(
         "train peers",
         "Fine-tune two transformers that select training pairs for each other, on data with wrong labels.",
         examples=[
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
         restart=options.restart,
         allow_benchmark=options.allow_benchmark,
     )
-    console.emit(result, as_json=options.json, text=_text(result))
+    display.emit(result, as_json=options.json, text=_text(result))
     return 0
 
 
@@ -132,7 +132,7 @@ def train_peers(
     arguments = trainer_arguments(settings, n_rows=len(rows["train"]), run=run)
     for name, value in _EPOCHS.items():
         setattr(arguments, name, value)
-    with console.progress("training", steps(settings, len(rows["train"]))) as advance:
+    with display.progress("training", steps(settings, len(rows["train"]))) as advance:
         trainer = PeerTrainer(
             Peers(first, second),
             arguments,

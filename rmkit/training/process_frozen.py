@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmkit import config
-from rmkit.cli import display as console
+from rmkit.cli import arguments, display
 from rmkit.data.example import Example
 from rmkit.data.export_folder import Data, export_folder, model_folder, trainable_dataset
 from rmkit.data.reasons import check_enough, without_numbers
@@ -52,13 +52,13 @@ def main(argv: list[str]) -> int:
         options.data,
         output=options.output,
         seed=options.seed,
-        values=config.read_toml(options.config) if options.config else {},
+        values=arguments.set_values(options),
         allow_benchmark=options.allow_benchmark,
     )
     training = result["training"]
     rows = f"{training['rows']['train']} train solutions, {training['rows']['validation']} validation solutions"
     more = [f"head         {training['head']}", f"took         {training['seconds']:.1f} s"]
-    console.emit(result, as_json=options.json, text=label_summary_text(result, rows=rows, more=more))
+    display.emit(result, as_json=options.json, text=label_summary_text(result, rows=rows, more=more))
     return 0
 
 
@@ -142,7 +142,7 @@ def _fitted(
     tables = []
     for split in ("train", "validation"):
         texts = {text for one in rows[split].solutions for text in (one.prompt, *one.steps)}
-        with console.progress(f"encoding {split}", len(texts)) as advance:
+        with display.progress(f"encoding {split}", len(texts)) as advance:
             inputs = step_inputs(
                 rows[split].solutions, lambda t: encoder.features(t, advance=advance), width=encoder.width
             )

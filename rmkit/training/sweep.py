@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rmkit.atomic import write_text
-from rmkit.cli import display as console
+from rmkit.cli import display
 from rmkit.config import read_object
 from rmkit.data.export_folder import dataset_of, export_folder, model_folder
 from rmkit.errors import ConfigError, UsageError
@@ -57,7 +57,7 @@ def run(options: Any, settings: TrainingConfig, *, train: Train) -> int:
         train=partial(train, allow_benchmark=options.allow_benchmark),
     )
     if result["runs"]:
-        console.emit(result, as_json=options.json, text=text(result))
+        display.emit(result, as_json=options.json, text=text(result))
     return 0
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rmkit import paths
 from rmkit.chat.encode import Chat
-from rmkit.cli import display as console
+from rmkit.cli import display
 from rmkit.errors import DataError, ModelError
 from rmkit.features.cache import FeatureCache
 from rmkit.models.transformer import implicit
@@ -189,7 +189,7 @@ def _computed(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     policy = PolicyModule(reference.to(device), share=config.share_prompts).eval()
     by_key: dict[bytes, Any] = {}
-    with console.progress("reference", len(todo)) as advance:
+    with display.progress("reference", len(todo)) as advance:
         for at in range(0, len(todo), 512):
             part = todo[at : at + 512]
             token_log_probs = policy.token_log_probs(
