@@ -214,7 +214,7 @@ def test_a_forced_format_is_obeyed(home: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "pairs.jsonl", PAIRS)
     with pytest.raises(DataError, match=r"nothing usable in 6 rows \(missing field history|missing field labels"):
         ingest(path, reading=Reading(format="shp"))
-    with pytest.raises(UsageError, match="no source 'nope'"):
+    with pytest.raises(UsageError, match="unknown source 'nope'"):
         ingest(path, reading=Reading(format="nope"))
 
 
