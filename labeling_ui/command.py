@@ -129,7 +129,7 @@ def _people_list(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     with open_ledger(read_only=True) as ledger:
         rows = [{"name": person.name, "role": person.role} for person in people(ledger)]
-    text = display.table(("name", "role"), [row.values() for row in rows]) if rows else "no accounts yet"
+    text = display.table(("name", "role"), [list(row.values()) for row in rows]) if rows else "no accounts yet"
     display.emit({"people": rows}, as_json=options.json, text=text)
     return 0
 

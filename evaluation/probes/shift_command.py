@@ -193,8 +193,8 @@ def table(result: Mapping[str, Any]) -> str:
     )
 
 
-COLUMNS = ("cell", "prompts", "pairs", "dropped", "first", "second", "points", "95% interval", "per token", "longer")
-COLUMNS += ("length corr.", "in id")
+COLUMNS = "cell prompts pairs dropped first second points".split()
+COLUMNS += ["95% interval", "per token", "longer", "length corr.", "in id"]
 
 
 def _row(name: str, one: Mapping[str, Any]) -> list[Any]:

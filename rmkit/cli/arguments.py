@@ -60,7 +60,7 @@ class Parser(argparse.ArgumentParser):
     def add_suite(self, *, help: str = "a suite's name, or the path of a .toml", **options: Any) -> None:
         """`--suite`, required unless `required` says otherwise, with --data and --allow-changed for where its data
         lies."""
-        self.add_argument("--suite", **{"required": True, "help": help} | options)
+        self.add_argument("--suite", required=options.pop("required", True), help=help, **options)
         self.add_argument(
             "--data", help="file, folder or NAME@VERSION[:SPLIT] (default $RMKIT_BENCHMARKS, else the hub)"
         )
@@ -113,7 +113,8 @@ class Parser(argparse.ArgumentParser):
 
     def words(self) -> tuple[list[str], dict[str, list[str]]]:
         """What may be typed: the long options (and what a positional argument may be), and the choices of options."""
-        names, choices = [], {}
+        names: list[str] = []
+        choices: dict[str, list[str]] = {}
         for action in self._actions:
             among = list(map(str, action.choices or ()))
             long = [name for name in action.option_strings if name.startswith("--")]

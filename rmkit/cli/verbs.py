@@ -30,7 +30,7 @@ class Command(NamedTuple):
 
 @dataclass(frozen=True)
 class Verbs:
-    """The command `rmkit NAME VERB ...`. Without a verb it is the one named `default`, or its help.
+    """The command `rmkit NAME VERB ...`. Without a verb it is the one named `default`.
 
     `word` is what a verb is called in its help, where that is more telling (KIND of model).
     """
@@ -44,9 +44,11 @@ class Verbs:
 
     def __call__(self, argv: list[str]) -> int:
         """Runs the verb that the first argument names. Raises UsageError for an unknown one, with the nearest."""
-        if argv[:1] in (["-h"], ["--help"]) or not (argv or self.default):
+        if argv[:1] in (["-h"], ["--help"]):
             print(self.usage())
-            return 0 if argv else 2
+            return 0
+        if not argv and not self.default:
+            raise UsageError(f"rmkit {self.name} takes a {self.word.lower()}: {', '.join(self.verbs)}")
         if self.default and (not argv or argv[0].startswith("-")):
             argv = [self.default, *argv]
         return find(self.verbs, argv[0], what=f"{self.word.lower()} of rmkit {self.name}").load()(argv[1:])

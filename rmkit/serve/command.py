@@ -84,7 +84,8 @@ def _options(argv: list[str]) -> Namespace:
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: replicas under Ray Serve")
     parser.add_argument("--backend", nargs=2, metavar=("KIND", "URL"), help="vllm-http URL: weights in a vLLM server")
     parser.add_argument("--quiet", action="store_true", help="no access log")
-    return parser.parse_args(argv)
+    options: Namespace = parser.parse_args(argv)
+    return options
 
 
 def _plan(options: Namespace) -> ServePlan:

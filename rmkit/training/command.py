@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rmkit import config
 from rmkit.cli import arguments, display
-from rmkit.cli.verbs import Command, Verbs
+from rmkit.cli.verbs import Command, Run, Verbs
 from rmkit.data.export_folder import Data, export_folder, model_folder, split_pairs, trainable_dataset
 from rmkit.data.pairs import Pair, column
 from rmkit.metrics import calibration, fit_temperature, pair_accuracy
@@ -228,7 +228,7 @@ def _judge(argv: list[str]) -> int:
     return status
 
 
-TRAINERS = {
+TRAINERS: dict[str, str | Run] = {
     **{kind: partial(_train_small, kind) for kind in ("lexical", "frozen", "pairwise")},
     **{kind: partial(_transformer, kind=kind) for kind in ("explicit", "process", "implicit")},
     "process-frozen": "rmkit.training.process_frozen:main",
