@@ -193,7 +193,7 @@ def table(result: Mapping[str, Any]) -> str:
     )
 
 
-COLUMNS = "cell prompts pairs dropped first second points".split()
+COLUMNS = ["cell", "prompts", "pairs", "dropped", "first", "second", "points"]
 COLUMNS += ["95% interval", "per token", "longer", "length corr.", "in id"]
 
 
