@@ -244,7 +244,7 @@ def test_what_cannot_be_served_is_told_in_one_line(
     for arguments, reason in (
         (["no/such/model"], "no/such/model"),
         (["length", "length"], "NAME=MODEL"),
-        (["length", "--workers", "0"], "at least 1"),
+        (["length", "--workers", "0"], "1 or more"),
         (["length", "--compat", "nothing"], "unknown dialect 'nothing'"),
         (["length", "--config", str(tmp_path / "s.toml")], "did you mean 'max_wait_s'"),
         (["length", "--log-sample", "2"], "[0, 1]"),
