@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from data_pipelines.ingest.command import ingest, rows_digest
 from data_pipelines.sources.reading.frames import frame_rows
-from data_pipelines.sources.reading.lines import Item, Parsed
+from data_pipelines.sources.reading.streams import Item, Parsed
 from data_pipelines.steps import Context, as_frame, split
 from rmkit.data.example import EXAMPLE_SCHEMA, MANIFEST
 from rmkit.errors import DataError
