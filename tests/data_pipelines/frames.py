@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import duckdb
 import polars as pl
 import pyarrow as pa
 
 from data_pipelines.steps import Context, StepResult, as_frame, configure, run_step
 from rmkit.data.example import EXAMPLE_SCHEMA
 from rmkit.ids import assistant_message, content_hash, user_message
-from warehouse.versions.checkout import VOTES
+from warehouse.versions.checkout import VOTES, checkout
 from warehouse.write.identity import example_hash, unit_hash
 
 SCHEMA = pa.schema([*EXAMPLE_SCHEMA, VOTES])
@@ -75,3 +76,10 @@ def apply(
 def first_text(row: dict[str, Any], text: str) -> int:
     """Position of the response with that text."""
     return row["responses"].index(assistant_message(text))
+
+
+def version_frame(
+    connection: duckdb.DuckDBPyConnection, version_id: int, *, split: str | None = None, votes: bool = False
+) -> pl.DataFrame:
+    """The rows of a version as they are stored: messages as JSON text."""
+    return pl.DataFrame(pl.from_arrow(checkout(connection, version_id, split=split, votes=votes)))

@@ -17,11 +17,10 @@ from data_pipelines.recipes.recipe import parse_recipe, run_recipe
 from data_pipelines.sample import SampleConfig, write
 from rmkit.cli import main as cli
 from rmkit.errors import ConfigError, DataError, UsageError
-from tests.data_pipelines.frames import apply, frame, pair
+from tests.data_pipelines.frames import apply, frame, pair, version_frame
 from warehouse.lineage import reliability_audit
 from warehouse.sql import run
 from warehouse.store import open_warehouse
-from warehouse.versions.checkout import to_polars
 from warehouse.versions.versions import resolve
 
 SAMPLE = SampleConfig(pairs=120, exact_duplicates=0, near_duplicates=0, leaked=0, benchmark_pairs=60, seed=2)
@@ -143,7 +142,7 @@ def test_the_truth_survives_later_versions_and_judges_a_filter(said: Callable[..
         clean, noisy = (resolve(connection, ref) for ref in ("sample", "noisy"))
         assert reliability_audit.flipped(connection, clean) is None
         truth = reliability_audit.flipped(connection, noisy)
-        given, after = (to_polars(connection, version) for version in (clean, noisy))
+        given, after = (version_frame(connection, version) for version in (clean, noisy))
     assert truth is not None
     assert sum(truth.values()) == made["flipped"] == round(0.3 * made["pairs_with_a_winner"])
     was = dict(given.select("unit", "p").iter_rows())

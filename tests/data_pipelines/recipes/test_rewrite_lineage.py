@@ -12,9 +12,9 @@ from data_pipelines.ingest.command import ingest
 from data_pipelines.recipes.recipe import parse_recipe, run_recipe
 from rmkit.data.example import EXAMPLE_SCHEMA
 from rmkit.ids import assistant_message
+from tests.data_pipelines.frames import version_frame
 from warehouse.lineage.runs import recorded_run
 from warehouse.store import open_warehouse, transaction
-from warehouse.versions.checkout import to_polars
 from warehouse.versions.versions import commit, resolve
 from warehouse.write.load import store_examples
 from warehouse.write.rewrite import PARENT_ORDER
@@ -46,7 +46,7 @@ def test_generators_and_ranks_follow_their_responses(home: Path, tmp_path: Path)
     ingest(write(tmp_path / "lists.jsonl", 30), dataset="g")
     result = run_recipe(parse_recipe(NORMALIZE, where="test"), "g")
     with open_warehouse(read_only=True) as connection:
-        before, after = (to_polars(connection, resolve(connection, f"g@v{number}")) for number in (1, 2))
+        before, after = (version_frame(connection, resolve(connection, f"g@v{number}")) for number in (1, 2))
         orders = connection.execute("SELECT DISTINCT parent_order FROM unit WHERE parent_order IS NOT NULL").fetchall()
     assert result["steps"][0]["facts"]["rows_changed"] == 30
     assert sorted(order for (order,) in orders) == [[0, 1], [1, 0]]  # some moved, some did not
@@ -57,14 +57,14 @@ def test_votes_follow_their_responses_through_two_rewrites(home: Path, tmp_path:
     ingest(write(tmp_path / "lists.jsonl", 30), dataset="g")
     run_recipe(parse_recipe(NORMALIZE, where="test"), "g")
     with open_warehouse() as connection:
-        frame = to_polars(connection, resolve(connection, "g@v2"), votes=True)
+        frame = version_frame(connection, resolve(connection, "g@v2"), votes=True)
         assert [len(votes) for votes in frame["votes"]] == [1] * 30
         assert voted(frame) == {("alpha", 0, 2.0), ("beta", 1, 1.0)}
         moved = louder(frame)
         with transaction(connection), recorded_run(connection, "test", "louder", {}) as run_id:
             rows = store_examples(connection, moved, run_id=run_id)
             commit(connection, "g", rows, message="louder", author="test", run_id=run_id)
-        again = to_polars(connection, resolve(connection, "g@v3"), votes=True)
+        again = version_frame(connection, resolve(connection, "g@v3"), votes=True)
     assert again["unit"].is_in(frame["unit"].implode()).sum() == 0
     assert voted(again) == {("ALPHA", 0, 2.0), ("BETA", 1, 1.0)}
 

@@ -22,12 +22,11 @@ from rmkit.cli import main as cli
 from rmkit.errors import ConfigError, DataError, VersionError
 from rmkit.features.encoder import single_threaded
 from rmkit.reliability.label_weights import LabelWeights
-from tests.data_pipelines.frames import frame, pair
+from tests.data_pipelines.frames import frame, pair, version_frame
 from tests.data_pipelines.kind_pairs import step_settings, write_kind_pairs
 from tests.rmkit.tiny_encoder import write_tiny_encoder
 from warehouse.sql import run
 from warehouse.store import open_warehouse
-from warehouse.versions.checkout import to_polars
 from warehouse.versions.versions import resolve
 
 PAIRS, TRAIN, RATE = 240, 168, 0.3
@@ -75,7 +74,7 @@ def judged(ref: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 def rows_of(ref: str) -> pl.DataFrame:
     with open_warehouse(read_only=True) as connection:
-        return to_polars(connection, resolve(connection, ref))
+        return version_frame(connection, resolve(connection, ref))
 
 
 @pytest.mark.parametrize("step", [{"use": "peer_review", "noise": RATE}, {"use": "cross_fit"}], ids=lambda s: s["use"])

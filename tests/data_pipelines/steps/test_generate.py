@@ -15,9 +15,8 @@ from data_pipelines.recipes.recipe import parse_recipe, run_recipe
 from evaluation.benchmarks.judging.scripted_endpoint import Reply, ScriptedEndpoint
 from rmkit.cli import main as cli
 from rmkit.errors import ConfigError, DataError, EndpointError
-from tests.data_pipelines.frames import apply, frame, pair
+from tests.data_pipelines.frames import apply, frame, pair, version_frame
 from warehouse.store import open_warehouse
-from warehouse.versions.checkout import to_polars
 from warehouse.versions.versions import resolve
 
 
@@ -54,7 +53,7 @@ def ingested(tmp_path: Path, n: int = 3) -> None:
 
 def made_rows(ref: str) -> list[dict[str, Any]]:
     with open_warehouse(read_only=True) as connection:
-        return to_polars(connection, resolve(connection, ref), votes=True).to_dicts()
+        return version_frame(connection, resolve(connection, ref), votes=True).to_dicts()
 
 
 def test_distinct_replies_join_the_given_responses_and_the_label_goes(home: Path, server: ScriptedEndpoint) -> None:

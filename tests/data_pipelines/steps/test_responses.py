@@ -15,9 +15,8 @@ from data_pipelines.steps import binarize
 from rmkit.cli import main as cli
 from rmkit.errors import ConfigError
 from rmkit.ids import assistant_message, content_hash
-from tests.data_pipelines.frames import apply, frame, pair
+from tests.data_pipelines.frames import apply, frame, pair, version_frame
 from warehouse.store import open_warehouse
-from warehouse.versions.checkout import to_polars
 from warehouse.versions.versions import resolve
 from warehouse.write.identity import unit_hash
 
@@ -117,7 +116,7 @@ def test_a_recipe_of_them_makes_a_version_whose_responses_know_their_authors(hom
     steps = [{"use": "score", "model": "length", "label": True}, {"use": "binarize"}]
     made = run_recipe(parse_recipe({"recipe": {"name": "pairs"}, "step": steps}, where="test"), "lists")
     with open_warehouse(read_only=True) as connection:
-        rows = to_polars(connection, resolve(connection, made["version"]), votes=True).to_dicts()
+        rows = version_frame(connection, resolve(connection, made["version"]), votes=True).to_dicts()
     assert len(rows) == 5
     for row in rows:
         best = 0 if row["p"] == [1.0, 0.0] else 1

@@ -13,11 +13,10 @@ from data_pipelines.recipes.recipe import parse_recipe, run_recipe
 from data_pipelines.steps import StepResult
 from rmkit.cli import main as cli
 from rmkit.errors import ConfigError, DataError
-from tests.data_pipelines.frames import apply, frame
+from tests.data_pipelines.frames import apply, frame, version_frame
 from tests.data_pipelines.steps.test_responses import listed, texts_of
 from warehouse.sql import run
 from warehouse.store import open_warehouse
-from warehouse.versions.checkout import to_polars
 from warehouse.versions.versions import resolve
 
 TEXTS = ("a", "b", "c", "d")
@@ -149,7 +148,9 @@ def ingested(tmp_path: Path) -> str:
     cli.call("ingest", [str(path), "--name", "lists", "--json"])
     with open_warehouse(read_only=True) as connection:
         [aspect] = {
-            s["aspect"] for row in to_polars(connection, resolve(connection, "lists")).to_dicts() for s in row["scores"]
+            s["aspect"]
+            for row in version_frame(connection, resolve(connection, "lists")).to_dicts()
+            for s in row["scores"]
         }
     return str(aspect)
 
@@ -187,7 +188,7 @@ def test_the_three_steps_make_versions_and_audits(home: Path, tmp_path: Path) ->
     for name, steps in chains.items():
         made = run_recipe(parse_recipe({"recipe": {"name": name}, "step": steps}, where="test"), "lists@v1", out=name)
         with open_warehouse(read_only=True) as connection:
-            rows = to_polars(connection, resolve(connection, made["version"])).to_dicts()
+            rows = version_frame(connection, resolve(connection, made["version"])).to_dicts()
             audit = run(connection, "SELECT count(*), any_value(evidence) FROM reliability WHERE method = ?", [name])
         assert len(rows) == 4
         assert (audit[0][0], bool(audit[0][1])) == (4, True)

@@ -22,12 +22,11 @@ from rmkit.heads.stacked_training import HeadConfig
 from rmkit.ledger import open_ledger
 from rmkit.ledger.annotation_queue import KIND
 from rmkit.types import Event
-from tests.data_pipelines.frames import apply, frame, pair
+from tests.data_pipelines.frames import apply, frame, pair, version_frame
 from tests.data_pipelines.kind_pairs import step_settings, write_kind_pairs
 from tests.rmkit.tiny_encoder import write_tiny_encoder
 from warehouse.lineage import reliability_audit
 from warehouse.store import open_warehouse
-from warehouse.versions.checkout import to_polars
 from warehouse.versions.versions import resolve
 
 Said = Callable[..., dict[str, Any]]
@@ -63,7 +62,7 @@ def truth_of(ref: str) -> dict[str, tuple[bool, list[float]]]:
     with open_warehouse(read_only=True) as connection:
         version = resolve(connection, ref)
         wrong = reliability_audit.flipped(connection, version) or {}
-        rows = to_polars(connection, version).select("id", "unit", "p").iter_rows()
+        rows = version_frame(connection, version).select("id", "unit", "p").iter_rows()
         return {unit: (wrong[example], p) for example, unit, p in rows}
 
 
@@ -107,7 +106,7 @@ def test_people_answer_about_the_worst_labels_and_the_version_and_the_metric_cha
     assert result["accuracy_after"] > result["accuracy_before"]
     assert result["difference_low"] <= result["difference"] <= result["difference_high"]
     with open_warehouse(read_only=True) as connection:
-        rows = to_polars(connection, resolve(connection, result["version"]))
+        rows = version_frame(connection, resolve(connection, result["version"]))
     labels = {row["unit"]: row for row in rows.iter_rows(named=True)}
     assert all(labels[unit]["method"] == "adjudicated" for unit in answered)
     for unit in answered:
