@@ -168,7 +168,7 @@ def _summary(answers: dict[str, Said]) -> str:
         _agreement(facts.get("agreement", {})),
         *_accuracies("test", answers["eval"]),
         *(_accuracies("truth", answers["bench"]) if "bench" in answers else []),
-        *(f"left out  {kind}: {summary['left_out']}" for kind, summary in answers.items() if "left_out" in summary),
+        *(f"left out  {kind}: {summary['left_out']}" for kind, summary in answers.items() if summary.get("left_out")),
         f"report    {answers['report']['report']}",
         f"time      {answers['wall_s']['total']:.0f} s",
         "",

@@ -1,8 +1,12 @@
 -- What an item says beside its prompt and responses, step ends of every response, the scale behind a number, and which
 -- sources say a judgment.
 
-ALTER TABLE unit ALTER COLUMN step_ends SET DATA TYPE INTEGER[][]  -- per response, in their order; empty: no steps
-    USING CASE WHEN step_ends IS NOT NULL THEN [step_ends] END;
+-- A new column and a plain UPDATE, not ALTER ... USING: its expression would stand in the log, and after a kill the log is
+-- replayed before functions are there (DuckDB 2.0: "Failure while replaying WAL").
+ALTER TABLE unit ADD COLUMN ends INTEGER[][];  -- per response, in their order; empty: no steps
+UPDATE unit SET ends = [step_ends] WHERE step_ends IS NOT NULL;
+ALTER TABLE unit DROP COLUMN step_ends;
+ALTER TABLE unit RENAME COLUMN ends TO step_ends;
 ALTER TABLE unit ADD COLUMN tools VARCHAR;     -- canonical JSON list of tool schemas
 ALTER TABLE unit ADD COLUMN reference VARCHAR; -- the right answer
 

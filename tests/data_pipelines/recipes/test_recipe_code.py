@@ -31,7 +31,7 @@ EDITED = (
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from data_pipelines import runner
+from data_pipelines.recipes import runner
 from data_pipelines.steps import Context, configure
 from rmkit.source_digest import source_digest
 from tests.data_pipelines.frames import frame, pair

@@ -60,8 +60,8 @@ def own_suite(folder: Path, text: str = MINIMAL) -> str:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (('rule = "pairs"', 'rule = "pears"'), "no rule 'pears'; did you mean 'pairs'"),
-        (('form = "pairs"', 'form = "x"'), "no form 'x'"),
+        (('rule = "pairs"', 'rule = "pears"'), "unknown rule 'pears'; did you mean 'pairs'"),
+        (('form = "pairs"', 'form = "x"'), "unknown form 'x'"),
         (('title = "Mine"', 'title = "Mine"\ncolor = "red"'), "unknown key 'color'"),
         (('mean = ["easy", "hard"]', 'mean = ["easy", "harder"]'), "needs 'harder'"),
         (('mean = ["easy", "hard"]', 'mean = ["easy"]\npool = ["hard"]'), "exactly one of mean, sum, harmonic, pool"),

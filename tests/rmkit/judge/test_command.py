@@ -167,11 +167,11 @@ def test_evaluation_takes_a_judge_like_any_other_model(
     capsys.readouterr()
     assert cli.call("eval", [str(judge), "length", "--data", str(export), "--split", "all", "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    accuracy = {model["name"]: model["accuracy"] for model in found["models"]}
-    assert accuracy["kind judge"]["value"] == 1.0
+    percent = {model["name"]: model["measures"]["overall"]["percent"] for model in found["models"]}
+    assert percent["kind judge"] == 100.0
     assert found["models"][0]["judging"]["parse_rate"] == 1.0
     assert found["models"][0]["judging"]["usd"] > 0
-    assert found["models"][1]["judging"] is None
+    assert "judging" not in found["models"][1]
 
 
 @pytest.mark.parametrize("command", [["eval", "JUDGE"], ["compare", "JUDGE", "length"]])

@@ -148,7 +148,8 @@ def test_rewritten_rows_are_one_story(told: duckdb.DuckDBPyConnection) -> None:
     ).fetchall()[0]
     told.execute("INSERT INTO response VALUES (90, ?, ?)", [uuid.UUID(int=90), assistant_message("tidy")]).fetchall()
     told.execute(
-        "INSERT INTO unit VALUES (91, ?, 'single', ?, [90], NULL, NULL, ?, [0], NULL, NULL)",
+        "INSERT INTO unit (unit_id, h, kind, prompt_id, resp_ids, parent_unit_id, parent_order) "
+        "VALUES (91, ?, 'single', ?, [90], ?, [0])",
         [uuid.UUID(int=91), prompt_id, parent],
     ).fetchall()
     told.execute(

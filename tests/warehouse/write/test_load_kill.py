@@ -36,7 +36,7 @@ TABLES = (
 CHILD = """
 import sys
 from data_pipelines.ingest.command import ingest
-from warehouse import load, stage
+from warehouse.write import load, stage
 chunks, stage.CHUNK_BYTES = load.chunks, 1
 load.chunks = lambda batches: chunks(b.slice(at, 250) for b in batches for at in range(0, b.num_rows, 250))
 print("ready", flush=True)
@@ -115,7 +115,8 @@ def test_kill_at_a_given_statement(tmp_path: Path, statement: str) -> None:
     """SIGKILL of itself right after a statement of the second chunk or later, with the transaction still open."""
     path = write_pairs(tmp_path / "pairs.parquet", 1000)
     code = (
-        "import os, signal\nfrom warehouse import derive, judgments, load, sql, stage\nrun, seen = sql.run, []\n"
+        "import os, signal\nfrom warehouse import sql\nfrom warehouse.write import derive, judgments, load, stage\n"
+        "run, seen = sql.run, []\n"
         "def killing(connection, text, parameters=None):\n"
         "    found = run(connection, text, parameters)\n"
         f"    seen.extend([text] if text.strip().startswith({statement!r}) else [])\n"
