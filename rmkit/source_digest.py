@@ -35,7 +35,7 @@ def _files(package: str) -> str:
         files = [(Path(spec.origin).relative_to(Path(spec.origin).parent), Path(spec.origin))]
     total = hashlib.sha256()
     for name, path in sorted(files):
-        if path.suffix != ".pyc":
+        if "__pycache__" not in name.parts:  # its files come and go while other processes compile
             total.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()
 

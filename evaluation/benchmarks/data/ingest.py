@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from evaluation.benchmarks.memory import peak_bytes
 from rmkit.cli import arguments, display
 from rmkit.errors import RmkitError, UsageError
 
@@ -166,11 +167,10 @@ def _child(name: str, path: str, out: str) -> None:
     start = time.perf_counter()
     result = CHILDREN[name](Path(path), Path(out))
     used = resource.getrusage(resource.RUSAGE_SELF)
-    scale = 1e-9 if sys.platform == "darwin" else 1.024e-6  # bytes there, KiB elsewhere
     result |= {
         "wall_s": round(time.perf_counter() - start, 2),
         "cpu_s": round(used.ru_utime + used.ru_stime, 2),
-        "peak_rss_gb": round(used.ru_maxrss * scale, 2),
+        "peak_rss_gb": round(peak_bytes() / 1e9, 2),
     }
     print(json.dumps(result))
 

@@ -8,8 +8,6 @@ is the share of reported pairs whose similarity, computed in the same independen
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from typing import Any
 
@@ -17,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from data_pipelines.algorithms.minhash import Engine, near_pairs
+from evaluation.benchmarks.memory import peak_bytes
 from rmkit.cli import arguments, display
 from rmkit.errors import MissingExtraError
 
@@ -113,9 +112,7 @@ def _measured(
         "found_of_all_planted": len(names & set(planted)),
         "pairs": len(names),
         "precision": round(right / max(len(names), 1), 5),
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        // (1 if sys.platform == "linux" else 1024)
-        // 1024,
+        "peak_rss_mb": peak_bytes() // 2**20,
     }
 
 

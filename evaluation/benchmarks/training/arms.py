@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evaluation.benchmarks.memory import peak_bytes
 from rmkit.errors import DataError
 
 PEERS = ("trl", "trl_grouped")
@@ -66,7 +67,7 @@ class _Meter:
             "cpu_s": time.process_time() - self.cpu_start,
             "train_s": train_s,
             "tokens": tokens,
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak_mb": peak_bytes() / 2**20,
             "rise_mb": (self.peak - self.before) / 2**20,
             "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
         }

@@ -95,3 +95,18 @@ def test_a_model_trained_anew_under_its_name_makes_another_key(home: Path) -> No
     assert after != before
     (card.parent / "calibration.json").write_text("{}")
     assert keys_of("score", config) not in (before, after)
+
+
+def test_bytecode_that_another_process_is_writing_is_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "steps_of_a_team").mkdir()
+    (tmp_path / "steps_of_a_team" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def new_digest() -> str:
+        source_digest.cache_clear()
+        return source_digest("steps_of_a_team")
+
+    before = new_digest()
+    (tmp_path / "steps_of_a_team" / "__pycache__").mkdir()
+    (tmp_path / "steps_of_a_team" / "__pycache__" / "__init__.cpython-311.pyc.140234").write_bytes(b"half")
+    assert new_digest() == before

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ import pytest
 
 from evaluation.benchmarks import main as bench
 from evaluation.benchmarks.data import ingest
+from evaluation.benchmarks.memory import peak_bytes
 from rmkit.errors import RmkitError, UsageError
 
 
@@ -35,6 +38,13 @@ def test_bench_runs_all_three_and_reports(tmp_path: Path, capsys: pytest.Capture
         assert 0.02 < result[name]["peak_rss_gb"] < 4
         assert result[name]["bytes"] > 100_000
     assert {"hash_texts", "store_units", "commit_version"} <= set(result["rmkit"]["phases_s"])
+
+
+def test_the_peak_is_the_programs_own_and_not_its_parents() -> None:
+    block = b"x" * (600 << 20)
+    command = [sys.executable, "-c", "from evaluation.benchmarks.memory import peak_bytes; print(peak_bytes())"]
+    child = int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    assert child < len(block) / 4 < peak_bytes()
 
 
 def test_a_count_that_is_off_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
