@@ -10,9 +10,10 @@ same weights. Pairs longer than `max_length` are left out and counted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch.nn.functional import logsigmoid
 
 from rmkit.chat.template import as_template_dict
 from rmkit.errors import ConfigError, DataError
+from rmkit.heads.loop import descend
 from rmkit.types import Conversation
 
 
@@ -37,19 +39,16 @@ class PolicyPair(NamedTuple):
 class PolicyConfig:
     """Defaults are UPO's, for large models; small ones want a higher learning rate."""
 
-    beta: float = 0.1
-    nll_weight: float = 0.1
-    lr: float = 5e-6
-    epochs: int = 1
-    batch_pairs: int = 8
-    max_length: int = 1024
+    beta: Annotated[float, "reward per unit of the log-ratio"] = 0.1
+    nll_weight: Annotated[float, "weight of the winner's mean negative log-likelihood"] = 0.1
+    lr: Annotated[float, "learning rate of AdamW"] = 5e-6
+    epochs: Annotated[int, "passes over the pairs of a round"] = 1
+    batch_pairs: Annotated[int, "pairs of one step"] = 8
+    max_length: Annotated[int, "longest text in tokens; longer pairs are left out and counted"] = 1024
 
     def __post_init__(self) -> None:
-        if (
-            min(self.beta, self.lr) <= 0
-            or min(self.epochs, self.batch_pairs, self.max_length) < 1
-            or self.nll_weight < 0
-        ):
+        positive = min(self.beta, self.lr) > 0 and min(self.epochs, self.batch_pairs, self.max_length) >= 1
+        if not positive or self.nll_weight < 0:
             raise ConfigError("beta, lr, epochs, batch_pairs and max_length must be positive, nll_weight at least 0")
 
 
@@ -64,24 +63,21 @@ def train_policy(
     base = torch.cat([_logps(reference.eval(), part, grad=False) for part in _parts(encoded, config.batch_pairs)])
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.0)
     model.eval()  # no dropout: the round depends on data and seed alone
-    losses = []
-    for epoch in range(config.epochs):
-        order = np.random.default_rng([seed, epoch]).permutation(len(encoded))
-        for at in range(0, len(order), config.batch_pairs):
-            index = order[at : at + config.batch_pairs].tolist()
-            part = [encoded[i] for i in index]
-            loss = _loss(_logps(model, part, grad=True), base[index], part, config)
-            if not bool(loss.isfinite()):
-                raise DataError("the policy's loss is not finite; lower lr")
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            losses.append(loss.item())
+
+    def losses() -> Iterator[Tensor]:
+        for epoch in range(config.epochs):
+            order = np.random.default_rng([seed, epoch]).permutation(len(encoded))
+            for at in range(0, len(order), config.batch_pairs):
+                index = order[at : at + config.batch_pairs].tolist()
+                part = [encoded[i] for i in index]
+                yield _loss(_logps(model, part, grad=True), base[index], part, config)
+
+    clip = partial(torch.nn.utils.clip_grad_norm_, list(model.parameters()), 1.0)
+    values = descend(optimizer, losses(), clip=clip)
     after = torch.cat([_logps(model, part, grad=False) for part in _parts(encoded, config.batch_pairs)])
     agrees = ((after - base)[:, 0] > (after - base)[:, 1]).double().mean().item()
     return {
-        "loss": float(np.mean(losses)),
+        "loss": float(np.mean(values)),
         "agrees": agrees,
         "pairs": len(encoded),
         "too_long": len(pairs) - len(encoded),

@@ -13,8 +13,9 @@ Sun et al., arXiv:2409.11212.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from rmkit.errors import ConfigError
+from rmkit.heads.loop import DescentConfig, descend
 from rmkit.reliability.cross_fit import fold_of
 from rmkit.reliability.feature_pairs import FeaturePairs
 from rmkit.reliability.label_weights import Floats, check_enough
@@ -29,22 +31,23 @@ from rmkit.reliability.uncertainty import Uncertainty
 
 
 @dataclass(frozen=True, kw_only=True)
-class EstimatorConfig:
-    """`passes` T and `dropout` are those of the estimation; training drops at the same rate."""
+class EstimatorConfig(DescentConfig):
+    """The classifier of ordered pairs, how it is trained and asked."""
 
-    hidden: int = 256
-    lr: float = 3e-4
-    weight_decay: float = 0.01
-    batch_pairs: int = 128
-    epochs: int = 5
-    dropout: float = 0.1
-    passes: int = 10
+    hidden: Annotated[int, "hidden units"] = 256
+    lr: Annotated[float, "learning rate"] = 3e-4
+    batch_pairs: Annotated[int, "pairs of one step, each in both orders"] = 128
+    epochs: Annotated[int, "passes over the pairs"] = 5
+    dropout: Annotated[float, "share of hidden units dropped in training and in each pass of the estimation"] = 0.1
+    passes: Annotated[int, "passes T of the estimation"] = 10
 
     def __post_init__(self) -> None:
+        DescentConfig.__post_init__(self)
+        self.check_positive("hidden", "lr", "batch_pairs")
         if not 0 < self.dropout < 1:
             raise ConfigError(f"dropout: expected (0, 1), got {self.dropout}; without it all passes are the same")
-        if self.passes < 2 or min(self.hidden, self.batch_pairs, self.epochs) < 1 or self.lr <= 0:
-            raise ConfigError("passes must be at least 2; hidden, batch_pairs, epochs and lr positive")
+        if self.passes < 2:
+            raise ConfigError(f"passes must be at least 2, got {self.passes}")
 
 
 class PairEstimator:
@@ -67,13 +70,14 @@ class PairEstimator:
         parameters = [weight.requires_grad_() for weight in self.weights.values()]
         optimizer = torch.optim.AdamW(parameters, lr=self.config.lr, weight_decay=self.config.weight_decay)
         masks = torch.Generator().manual_seed(self.seed + 1)
-        for epoch in range(self.config.epochs):
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(usable))
-            for index in np.array_split(order, max(1, len(order) // self.config.batch_pairs)):
-                loss = self._loss(usable.take(index), masks)
-                optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                optimizer.step()
+
+        def losses() -> Iterator[Tensor]:
+            for epoch in range(self.config.epochs):
+                order = np.random.default_rng([self.seed, epoch]).permutation(len(usable))
+                for index in np.array_split(order, max(1, len(order) // self.config.batch_pairs)):
+                    yield self._loss(usable.take(index), masks)
+
+        descend(optimizer, losses())
         self.weights = {name: weight.detach() for name, weight in self.weights.items()}
         return self
 

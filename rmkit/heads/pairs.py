@@ -20,14 +20,15 @@ can go round, as no difference of scores can. Rank 0 is the line above.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rmkit.errors import ConfigError
+from rmkit.heads.loop import DescentConfig, best_epoch, descend
 from rmkit.metrics import log_loss
 from rmkit.metrics.calibration import sigmoid
 
@@ -48,25 +49,24 @@ class Features(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadConfig:
-    """`hidden` lists the sizes that compete (0: linear), `length` whether heads may read the length: each in turn."""
+class PairHeadConfig(DescentConfig):
+    """The heads that compete, and how each is trained."""
 
-    hidden: tuple[int, ...] = (0, 256)
-    length: tuple[bool, ...] = (False, True)
-    linear_lr: float = 3e-4
-    hidden_lr: float = 1e-4
-    weight_decay: float = 0.01
-    batch_pairs: int = 64
-    epochs: int = 40
-    patience: int = 5
+    hidden: Annotated[tuple[int, ...], "hidden units of the heads that compete (0: linear)"] = (0, 256)
+    length: Annotated[tuple[bool, ...], "whether heads read the response's length: each in turn"] = (False, True)
+    linear_lr: Annotated[float, "learning rate of linear heads"] = 3e-4
+    hidden_lr: Annotated[float, "learning rate of heads with hidden units"] = 1e-4
+    batch_pairs: Annotated[int, "pairs of one step"] = 64
+    epochs: Annotated[int, "passes over the train pairs at most"] = 40
+    patience: Annotated[int, "epochs without a lower validation log loss after which training stops"] = 5
 
     def __post_init__(self) -> None:
+        DescentConfig.__post_init__(self)
+        self.check_positive("linear_lr", "hidden_lr", "batch_pairs", "patience")
         if not self.hidden or min(self.hidden) < 0:
             raise ConfigError(f"hidden: expected sizes of 0 (linear) or more, got {self.hidden}")
         if not self.length:
             raise ConfigError("length: expected [false], [true] or [false, true], got nothing")
-        if min(self.linear_lr, self.hidden_lr) <= 0 or min(self.batch_pairs, self.epochs, self.patience) < 1:
-            raise ConfigError("linear_lr, hidden_lr, batch_pairs, epochs and patience must be positive")
 
     @property
     def shapes(self) -> list[HeadShape]:
@@ -143,7 +143,7 @@ def preference_margin(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor
 def train_head(
     train: PairFeatures,
     validation: PairFeatures,
-    config: HeadConfig,
+    config: PairHeadConfig,
     *,
     shape: HeadShape,
     seed: int = 0,
@@ -159,21 +159,26 @@ def train_head(
         lr=config.hidden_lr if shape.hidden else config.linear_lr,
         weight_decay=config.weight_decay,
     )
-    best: TrainedHead | None = None
-    for epoch in range(config.epochs):
+
+    def losses() -> Iterator[torch.Tensor]:
         order = torch.randperm(len(train.rows), generator=generator).numpy()
         for at in range(0, len(order), config.batch_pairs):
-            _step(train, weights, optimizer, order[at : at + config.batch_pairs])
+            index = order[at : at + config.batch_pairs]
+            p, weight = (torch.from_numpy(x[index]).float() for x in (train.p, train.weight / train.weight.mean()))
+            logit = _margin(train, weights, index)
+            yield torch.nn.functional.binary_cross_entropy_with_logits(logit, p, weight=weight)
+
+    def epoch(_: int) -> None:
+        descend(optimizer, losses())
         advance(1)
+
+    def validate() -> tuple[float, tuple[Weights, NDArray[np.float64]]]:
         margin = pair_margins(validation, weights)
-        loss = log_loss(sigmoid(margin), validation.p, weight=validation.share)
-        if best is None or loss < best.validation_log_loss:
-            kept_ids = {name: weight.detach().clone() for name, weight in weights.items()}
-            best = TrainedHead(kept_ids, margin, loss, epoch + 1)
-        elif epoch + 1 - best.epoch >= config.patience:
-            break
-    assert best is not None  # epochs >= 1
-    return best
+        state = {name: weight.detach().clone() for name, weight in weights.items()}
+        return log_loss(sigmoid(margin), validation.p, weight=validation.share), (state, margin)
+
+    best = best_epoch(epoch, validate, epochs=config.epochs, patience=config.patience)
+    return TrainedHead(*best.state, best.loss, best.epoch)
 
 
 def pair_margins(features: PairFeatures, weights: Weights) -> NDArray[np.float64]:
@@ -203,16 +208,6 @@ def check_shapes(weights: Weights, width: int, *, where: str, paired: bool = Fal
         f"{where}: the head has arrays {shapes}, expected a linear or one-layer head on "
         f"{n_inputs(width, length=False)} inputs, or {n_inputs(width, length=True)} with length"
     )
-
-
-def _step(train: PairFeatures, weights: Weights, optimizer: Any, index: NDArray[np.int64]) -> None:
-    import torch
-
-    label, weight = (torch.from_numpy(x[index]).float() for x in (train.p, train.weight / train.weight.mean()))
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(_margin(train, weights, index), label, weight=weight)
-    optimizer.zero_grad()
-    torch.autograd.backward(loss)
-    optimizer.step()
 
 
 def _initial(inputs: int, shape: HeadShape, generator: Any) -> Weights:

@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rmkit.errors import ConfigError
+from rmkit.heads.loop import DescentConfig, descend
 from rmkit.heads.stacked import StackedHeads, Table, initial, margins
 from rmkit.losses.bradley_terry import bradley_terry
 from rmkit.losses.label_smoothing import label_smoothing
@@ -36,21 +38,19 @@ ROBUST_CLIP = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadConfig:
-    """`loss_noise` is the flip rate that label_smoothing and robust assume; `dropout` acts on the hidden layer."""
+class HeadConfig(DescentConfig):
+    """The reward heads that judge labels, and how they are trained."""
 
-    hidden: int = 256
-    lr: float = 3e-4
-    weight_decay: float = 0.01
-    batch_pairs: int = 128
-    epochs: int = 10
-    dropout: float = 0.0
-    loss: LossName = "bradley_terry"
-    loss_noise: float = 0.1
+    hidden: Annotated[int, "hidden units"] = 256
+    lr: Annotated[float, "learning rate of AdamW"] = 3e-4
+    batch_pairs: Annotated[int, "pairs of one step"] = 128
+    dropout: Annotated[float, "share of hidden units dropped in training, in [0, 1)"] = 0.0
+    loss: Annotated[LossName, "what the heads learn by"] = "bradley_terry"
+    loss_noise: Annotated[float, "flip rate that label_smoothing and robust assume, in [0, 0.5)"] = 0.1
 
     def __post_init__(self) -> None:
-        if min(self.hidden, self.batch_pairs, self.epochs) < 1 or self.lr <= 0 or self.weight_decay < 0:
-            raise ConfigError("hidden, batch_pairs, epochs and lr must be positive, weight_decay at least 0")
+        DescentConfig.__post_init__(self)
+        self.check_positive("hidden", "lr", "batch_pairs")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout: expected [0, 1), got {self.dropout}")
         if not 0 <= self.loss_noise < 0.5:
@@ -97,10 +97,12 @@ class Trainer:
     def epoch(self, number: int, ordered: Sequence[Index], *, keep: Keep | None = None) -> None:
         """One pass over the ordered pools [K][...]. `keep(index_KB, prompt, responses)` -> [K, B] selects."""
         masks = [torch.Generator().manual_seed(seed * 100_003 + number) for seed in self.seeds]
-        for index_KB in batches(ordered, self.config.batch_pairs):
-            self._step(torch.from_numpy(index_KB), masks, keep)
+        parts = batches(ordered, self.config.batch_pairs)
+        losses = (self._loss(torch.from_numpy(index_KB), masks, keep) for index_KB in parts)
+        clip = partial(clip_each, list(self.heads.tensors.values()), ROBUST_CLIP)
+        descend(self.optimizer, losses, clip=clip if self.config.loss == "robust" else None)
 
-    def _step(self, index_KB: Tensor, masks: Sequence[torch.Generator], keep: Keep | None) -> None:
+    def _loss(self, index_KB: Tensor, masks: Sequence[torch.Generator], keep: Keep | None) -> Tensor:
         rows_KB = index_KB.clamp(min=0)
         prompt, responses = self.table.gather(rows_KB)
         weight_KB = (index_KB >= 0).float()
@@ -110,12 +112,8 @@ class Trainer:
             weight_KB = weight_KB * self._weight[rows_KB]
         margin_KB = margins(self.heads, prompt, responses, keep_hidden=self._dropout(rows_KB.shape[1], masks))
         loss_KB = self._losses(margin_KB, rows_KB)
-        loss = ((weight_KB * loss_KB).sum(dim=1) / weight_KB.sum(dim=1).clamp(min=1e-12)).sum()
-        self.optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        if self.config.loss == "robust":
-            clip_each(list(self.heads.tensors.values()), ROBUST_CLIP)
-        self.optimizer.step()
+        loss: Tensor = ((weight_KB * loss_KB).sum(dim=1) / weight_KB.sum(dim=1).clamp(min=1e-12)).sum()
+        return loss
 
     def _losses(self, margin_KB: Tensor, rows_KB: Tensor) -> Tensor:
         loss_KB = pair_loss(margin_KB, self.config)

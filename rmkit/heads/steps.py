@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rmkit.errors import ConfigError
 from rmkit.features.encoder import EncoderConfig, Text, single_threaded
+from rmkit.heads.loop import DescentConfig, best_epoch, descend
 from rmkit.metrics import log_loss
 from rmkit.metrics.calibration import sigmoid
 
@@ -41,32 +42,35 @@ class Solution(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrozenProcessConfig(EncoderConfig):
-    """`hidden` 0 leaves the hidden layer out of the competition; `reduction` and `step_separator` are as for process
-    models that are transformers."""
+class FrozenProcessConfig(EncoderConfig, DescentConfig):
+    """The encoder, the heads that compete on its features of steps, and how a solution is read."""
 
-    reduction: Literal["min", "last", "product", "mean"] = "min"
-    step_separator: str = "\n\n"
+    reduction: Annotated[
+        Literal["min", "last", "product", "mean"], "what makes the value of a solution from its steps"
+    ] = "min"
+    step_separator: Annotated[str, "what ends a step of a response whose steps are not marked"] = "\n\n"
 
-    penalties: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-    hidden: int = 128
-    learning_rate: float = 5e-4
-    weight_decay: float = 0.05
-    dropout: float = 0.3
-    batch_steps: int = 256
-    epochs: int = 20
-    patience: int = 3
+    penalties: Annotated[tuple[float, ...], "L2 penalties of the linear heads that compete"] = (
+        *(0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+    )
+    hidden: Annotated[int, "hidden units of the other head (0: there is none)"] = 128
+    learning_rate: Annotated[float, "of AdamW, for the hidden layer"] = 5e-4
+    weight_decay: Annotated[float, "of AdamW, for the hidden layer"] = 0.05
+    dropout: Annotated[float, "dropout of the hidden layer in training, in [0, 1)"] = 0.3
+    batch_steps: Annotated[int, "steps of solutions in one training step"] = 256
+    epochs: Annotated[int, "passes over the train steps at most"] = 20
+    patience: Annotated[int, "epochs without a lower validation log loss after which training stops"] = 3
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        EncoderConfig.__post_init__(self)
+        DescentConfig.__post_init__(self)
+        self.check_positive("learning_rate", "batch_steps", "patience")
         if not self.penalties or min(self.penalties) <= 0:
             raise ConfigError(f"penalties: expected positive numbers, got {self.penalties}")
-        if self.hidden < 0 or not 0 <= self.dropout < 1 or self.learning_rate <= 0 or self.weight_decay < 0:
-            raise ConfigError("hidden and weight_decay must not be negative, dropout lies in [0, 1)")
+        if self.hidden < 0 or not 0 <= self.dropout < 1:
+            raise ConfigError("hidden must not be negative, dropout lies in [0, 1)")
         if not self.step_separator:
             raise ConfigError("step_separator must not be empty")
-        if min(self.batch_steps, self.epochs, self.patience) < 1:
-            raise ConfigError("batch_steps, epochs and patience must be positive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,23 +212,22 @@ def _hidden(
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     inputs, target = torch.from_numpy(scaled), torch.from_numpy(label).float()
     held = torch.from_numpy(held_out[0].astype(np.float32))
-    best, best_loss, best_epoch = dict(network.state_dict()), float("inf"), 0
-    for epoch in range(config.epochs):
-        network.train()
+
+    def losses() -> Iterator[torch.Tensor]:
         order: Any = torch.randperm(len(inputs))
         for part in order.split(config.batch_steps):
-            loss = binary_cross_entropy_with_logits(network(inputs[part])[:, 0], target[part])
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            optimizer.step()
-        network.eval()
+            yield binary_cross_entropy_with_logits(network(inputs[part])[:, 0], target[part])
+
+    def validate() -> tuple[float, Weights]:
         with torch.no_grad():
-            result = log_loss(sigmoid(network(held)[:, 0].numpy()), held_out[1])
-        if result < best_loss:
-            best = {name: weight.clone() for name, weight in network.state_dict().items()}
-            best_loss, best_epoch = result, epoch
-        elif epoch - best_epoch >= config.patience:
-            break
+            loss = log_loss(sigmoid(network.eval()(held)[:, 0].numpy()), held_out[1])
+        return loss, {name: weight.clone() for name, weight in network.state_dict().items()}
+
+    def epoch(_: int) -> None:
+        network.train()
+        descend(optimizer, losses())
+
+    best = best_epoch(epoch, validate, epochs=config.epochs, patience=config.patience).state
     names = {"hidden": "1.weight", "hidden_bias": "1.bias", "bias": "4.bias"}
     arrays = {name: best[key].numpy() for name, key in names.items()}
     return arrays | {"out": best["4.weight"][0].numpy()}

@@ -24,9 +24,9 @@ from rmkit.errors import ModelError
 from rmkit.features.encoder import Encoder, EncoderConfig, Text, single_threaded
 from rmkit.heads.pairs import (
     Features,
-    HeadConfig,
     HeadShape,
     PairFeatures,
+    PairHeadConfig,
     TrainedHead,
     check_shapes,
     head_scores,
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrozenConfig(EncoderConfig, HeadConfig):
+class FrozenConfig(EncoderConfig, PairHeadConfig):
     """An encoder, and the heads that compete on it."""
 
     def __post_init__(self) -> None:
         EncoderConfig.__post_init__(self)
-        HeadConfig.__post_init__(self)
+        PairHeadConfig.__post_init__(self)
 
 
 @dataclass(frozen=True, slots=True)

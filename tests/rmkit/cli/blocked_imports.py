@@ -76,6 +76,9 @@ def run(arguments: list[str]) -> dict[str, Any]:
     for name in set(sys.modules) - before:  # so that the next command imports its modules itself
         if name.partition(".")[0] in OURS:
             del sys.modules[name]
+            parent, _, leaf = name.rpartition(".")
+            if parent in sys.modules:  # or `from parent import leaf` would still give the old module
+                vars(sys.modules[parent]).pop(leaf, None)
     return {"status": status, "out": out.getvalue(), "err": err.getvalue()}
 
 

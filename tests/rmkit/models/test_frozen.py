@@ -22,7 +22,7 @@ from rmkit.data.pairs import read_pairs
 from rmkit.errors import ConfigError, ModelError
 from rmkit.features.encoder import single_threaded
 from rmkit.heads import pairs as frozen_head
-from rmkit.heads.pairs import Features, HeadConfig, HeadShape, PairFeatures, TrainedHead, head_scores
+from rmkit.heads.pairs import Features, HeadShape, PairFeatures, PairHeadConfig, TrainedHead, head_scores
 from rmkit.models import load_model
 from rmkit.models.artifact import folder as artifact
 from rmkit.models.small import frozen
@@ -185,7 +185,7 @@ def test_with_length_it_learns_which_prompts_want_long_replies() -> None:
     parts = [pair_table(vectors, rows[at], p[at], log_length=log_length) for at in (slice(200), slice(200, n))]
     right = {}
     for length in (False, True):
-        trained = frozen_head.train_head(*parts, HeadConfig(linear_lr=0.01), shape=HeadShape(0, length))
+        trained = frozen_head.train_head(*parts, PairHeadConfig(linear_lr=0.01), shape=HeadShape(0, length))
         right[length] = ((trained.validation_margin > 0) == (p[200:] == 1)).mean()
     assert right[True] > 0.9 > 0.7 > right[False]
     assert ((longer[200:] > 0) == (p[200:] == 1)).mean() < 0.7
