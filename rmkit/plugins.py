@@ -6,6 +6,7 @@ upper one by `resolve`. Whatever a name stands for is imported when it is asked 
     group           what the object is
     models          load(folder, *, check=True, **options) -> RewardModel; needs no folder where it has a default
     objectives      an object of rmkit.training.objectives
+    transforms      a rmkit.shaping.transform.Transform class, or a preset: the table of rmkit.shaping.preset.Preset
     steps           a module or object with Config and step(frame, config, context) -> StepResult
     sources         a data_pipelines.sources.source.Source
     rules           an evaluation.scoring.rule.Rule, or credits(suite, items, answers, kind) -> list[Credit] alone
@@ -89,6 +90,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
             "best_of_n",
             "binarize",
         )
+    },
+    "transforms": {
+        name: f"rmkit.shaping.primitives.{name}:{''.join(word.title() for word in name.split('_'))}"
+        for name in ("clip", "normalize", "rank")
     },
     "dialects": {
         "openrlhf": "rmkit.serve.compat.openrlhf",

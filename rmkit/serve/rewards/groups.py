@@ -1,4 +1,4 @@
-"""Transforms over the rewards of a group, and the gather at which a group's requests wait for one another.
+"""Transforms over the rewards of a group (`rmkit.shaping`), and the gather at which a group's requests wait.
 
 A trainer that sends one completion per request cannot have its group centered by a stateless service. Requests that
 name the same `group_id` and say how many completions the group has (`group_size`) therefore meet here.
@@ -15,12 +15,12 @@ largest number.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from rmkit.shaping import Group, chain
 
 Transform = Literal["center", "z_score", "leave_one_out", "rank"]
 Rewards = list[float | None]
@@ -28,46 +28,7 @@ Rewards = list[float | None]
 
 def transformed(transform: Transform, rewards: Sequence[float | None]) -> Rewards:
     """The group's rewards, transformed; None where one is missing or the transform is undefined."""
-    known = [reward if reward is not None and math.isfinite(reward) else None for reward in rewards]
-    present = [reward for reward in known if reward is not None]
-    if not present:
-        return [None] * len(rewards)
-    values = iter(_ranks(present) if transform == "rank" else _moments(transform, present))
-    return [None if reward is None else next(values) for reward in known]
-
-
-def _ranks(present: Sequence[float]) -> Rewards:
-    n, ascending = len(present), sorted(present)
-    if n == 1:
-        return [None]
-    return [(bisect_left(ascending, one) + bisect_right(ascending, one) - 1) / 2 / (n - 1) for one in present]
-
-
-def _moments(transform: Transform, present: Sequence[float]) -> Rewards:
-    """What needs a mean, computed where the largest magnitude is in [0.5, 1).
-
-    Near the ends of the range a sum or a square overflows or vanishes; a factor of two to some power changes no digit.
-    """
-    power = math.frexp(max(map(abs, present)))[1]
-    scaled = [math.ldexp(one, -power) for one in present]
-    n, total = len(scaled), math.fsum(scaled)
-    mean = total / n
-    match transform:
-        case "center":
-            return [_times_two_to(power, one - mean) for one in scaled]
-        case "z_score":
-            spread = math.sqrt(math.fsum((one - mean) ** 2 for one in scaled) / n)
-            differ = min(scaled) < max(scaled)  # equal rewards may have a spread by rounding
-            return [(one - mean) / spread if differ else 0.0 for one in scaled]
-        case _:
-            return [_times_two_to(power, one - (total - one) / (n - 1)) if n > 1 else None for one in scaled]
-
-
-def _times_two_to(power: int, value: float) -> float | None:
-    try:
-        return math.ldexp(value, power)
-    except OverflowError:
-        return None
+    return chain(transform).apply(Group.of(reward=rewards))["reward"]
 
 
 @dataclass(slots=True)
