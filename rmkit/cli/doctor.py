@@ -12,6 +12,7 @@ from typing import Any
 
 from rmkit import extras, paths
 from rmkit.cli import arguments, display
+from rmkit.training.attention import FLASH
 
 NOTES = {"ray-serve": "brings a GPL binary, therefore outside `all`"}
 
@@ -64,6 +65,7 @@ def diagnosis() -> dict[str, Any]:
         "free_disk_gb": round(shutil.disk_usage(nearest).free / 1e9, 1),
         "extras": requests,
         "missing": {extra: names for extra, names in missing.items() if names},
+        "attention": {name: version(distribution) for name, (_, distribution) in FLASH.items()},
         "install": {extra: extras.install_line(extra) for extra, names in missing.items() if names},
     }
 
@@ -98,4 +100,7 @@ def _text(by_key: dict[str, Any]) -> str:
         if missing:
             note = f"  ({NOTES[extra]})" if extra in NOTES else ""
             lines.append(f"         {'':<10} -> {by_key['install'][extra]}{note}")
+    flash = [f"{name} (flash-attn {got})" for name, got in by_key["attention"].items() if got]
+    offered = ", ".join(flash) or "no flash-attn is installed; training shares prompts without it"
+    lines.append(f"\ntrain --set attention=...: {offered}")
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from rmkit import config
 from rmkit.chat.encode import TruncationPolicy
 from rmkit.errors import ConfigError
 from rmkit.plugins import BUILT_IN, resolve
+from rmkit.training.attention import FLASH, Attention
 from rmkit.training.objectives.bradley_terry import DPO, BradleyTerry
 from rmkit.training.objectives.objective import Objective
 from rmkit.training.objectives.process import Process
@@ -50,6 +51,11 @@ class TrainingConfig:
 
     precision: Annotated[Literal["fp32", "bf16"], "bf16 is autocast over fp32 weights; the head is fp32"] = "fp32"
     gradient_checkpointing: Annotated[bool, "compute activations again instead of holding them"] = False
+    attention: Annotated[
+        Attention,
+        "auto packs rows that share their prompts; the others are those of transformers, over padded rows (flash: on a "
+        "GPU, where flash-attn is installed, in bf16)",
+    ] = "auto"
     dropout: Annotated[bool, "leave the model's own dropout on"] = False
     share_prompts: Annotated[bool, "read the prompt of a row's responses once"] = True
     lora_rank: Annotated[int, "rank of the adapters; 0 trains all weights"] = 0
@@ -93,6 +99,8 @@ class TrainingConfig:
         _ = self.truncation  # limits that do not fit each other are told before anything is loaded
         if self.lora_rank < 0:
             raise ConfigError("lora_rank must not be negative")
+        if self.attention in FLASH and self.precision != "bf16":
+            raise ConfigError(f"attention = {self.attention!r} computes in bf16; set precision = 'bf16'")
         if self.quantization != "none" and not self.lora_rank:
             raise ConfigError("quantization = 'nf4' trains adapters only (QLoRA); set lora_rank, e.g. 16")
 

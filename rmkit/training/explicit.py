@@ -151,6 +151,7 @@ def train(
                 "settings": settings.as_json(),
                 "rows": {split: len(kept_rows) for split, kept_rows in rows.items()},
                 "skipped": skipped,
+                "attention": module.attention,
                 "padded_because": module.padded_because,
                 **training_stats(trainer),
                 "mean_loss": mean_loss,

@@ -10,6 +10,7 @@ from rmkit.chat.encode import Chat, ensure_pad
 from rmkit.errors import ConfigError, MissingExtraError, ModelError
 from rmkit.models.transformer.artifact import pretrained
 from rmkit.models.transformer.reward_module import RewardModule
+from rmkit.training.attention import loading_options
 from rmkit.training.config import TrainingConfig
 
 
@@ -28,7 +29,8 @@ def build(config: TrainingConfig, checkpoint: Checkpoint) -> tuple[RewardModule,
 
     set_seed(config.seed)  # the head and the adapters are drawn from it
     model, chat = _loaded(config, checkpoint, **_weights(config))
-    return RewardModule(trainable(model, config, peft_task=checkpoint.peft_task), share=config.share_prompts), chat
+    model = trainable(model, config, peft_task=checkpoint.peft_task)
+    return RewardModule(model, packed=config.attention == "auto", share=config.share_prompts), chat
 
 
 def trainable(model: Any, config: TrainingConfig, *, peft_task: str, train_heads: bool = True) -> Any:
@@ -45,9 +47,9 @@ def trainable(model: Any, config: TrainingConfig, *, peft_task: str, train_heads
 def _weights(config: TrainingConfig) -> dict[str, Any]:
     if config.quantization == "none":
         return {"dtype": "float32"}
-    from rmkit.training.quantization import loading_options
+    from rmkit.training import quantization
 
-    return loading_options()
+    return quantization.loading_options()
 
 
 def _loaded(config: TrainingConfig, checkpoint: Checkpoint, **options: Any) -> tuple[Any, Chat]:
@@ -56,6 +58,7 @@ def _loaded(config: TrainingConfig, checkpoint: Checkpoint, **options: Any) -> t
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(config.model)
+        options |= loading_options(config.attention)
         model, _ = pretrained(checkpoint.loader, config.model, num_labels=checkpoint.n_labels, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{config.model} cannot be loaded with a score head and a tokenizer: {error}") from error
@@ -89,7 +92,8 @@ def storable(module: RewardModule, config: TrainingConfig, checkpoint: Checkpoin
     merged = merged_into(
         base, module.model, wrap=lambda model: with_lora(model, config, peft_task=checkpoint.peft_task)
     )
-    return RewardModule(merged.to(module.classifier.device), share=config.share_prompts)
+    packed = config.attention == "auto"
+    return RewardModule(merged.to(module.classifier.device), packed=packed, share=config.share_prompts)
 
 
 def plain(module: RewardModule) -> Any:

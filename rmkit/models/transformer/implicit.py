@@ -132,6 +132,6 @@ def load(folder: str | Path, *, check: bool = True, device: str | None = None, *
     return verified(opened, model, check=check)
 
 
-def causal(source: str | Path, *, device: str | None = "cpu") -> Any:
+def causal(source: str | Path, *, device: str | None = "cpu", **options: Any) -> Any:
     """`AutoModelForCausalLM` in fp32 and eval mode. Raises ModelError where it is none or lacks weights."""
-    return complete("AutoModelForCausalLM", source, device=device, dtype="float32")
+    return complete("AutoModelForCausalLM", source, device=device, dtype="float32", **options)

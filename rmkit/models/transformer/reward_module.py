@@ -56,7 +56,7 @@ class RewardModule(nn.Module):
         super().__init__()
         self.model = model
         self.share = share
-        self.padded_because: str | None = unsupported(self.classifier) if packed else "asked for"
+        self.padded_because: str | None = unsupported(self.classifier) if packed else f"attention is {self.attention}"
         if self.padded_because is not None and packed:
             log.warning("prompts are not shared: %s", self.padded_because)
         for name, child in self.classifier.named_children():
@@ -69,6 +69,12 @@ class RewardModule(nn.Module):
     def classifier(self) -> Any:
         """The sequence classifier under an eventual peft wrapper."""
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def attention(self) -> str:
+        """The implementation of attention, by its name in transformers."""
+        name: str = self.classifier.config.get_text_config()._attn_implementation
+        return name
 
     @property
     def _no_split_modules(self) -> Any:

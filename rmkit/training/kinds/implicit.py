@@ -28,6 +28,7 @@ from rmkit.models.transformer import implicit
 from rmkit.models.transformer.packing import Ids
 from rmkit.models.transformer.policy import PolicyModule, response_reads, response_sums
 from rmkit.models.transformer.rating_head import RatingHead
+from rmkit.training.attention import loading_options
 from rmkit.training.config import ImplicitConfig
 from rmkit.training.model import chat_of, plain, trainable
 from rmkit.training.rows import (
@@ -40,8 +41,10 @@ log = logging.getLogger(__name__)
 class ImplicitModule(PolicyModule):
     """The policy with the reference's log-probability of every response that it will be asked about."""
 
-    def __init__(self, model: Any, *, beta: float, per_token: bool = False, share: bool = True) -> None:
-        super().__init__(model, share=share)
+    def __init__(
+        self, model: Any, *, beta: float, per_token: bool = False, packed: bool = True, share: bool = True
+    ) -> None:
+        super().__init__(model, packed=packed, share=share)
         self.beta = beta
         self.per_token = per_token
         self.known: dict[Ids, tuple[int, float]] = {}  # where the response begins, its reference log-probability
@@ -100,17 +103,24 @@ def build(config: ImplicitConfig, *, head: RatingHead | None = None) -> tuple[Im
     from transformers import set_seed
 
     set_seed(config.seed)
-    model, chat = _loaded(config.model, config)
+    model, chat = _loaded(config.model, config, **loading_options(config.attention))
     if config.reference:
         _check_reference(_loaded(config.reference, config)[1], chat, config)
     model = trainable(model, config, peft_task="CAUSAL_LM", train_heads=False)
-    return ImplicitModule(model, beta=config.beta, per_token=config.divides, share=config.share_prompts), chat
+    module = ImplicitModule(
+        model,
+        beta=config.beta,
+        per_token=config.divides,
+        packed=config.attention == "auto",
+        share=config.share_prompts,
+    )
+    return module, chat
 
 
-def _loaded(name: str, config: ImplicitConfig) -> tuple[Any, Chat]:
+def _loaded(name: str, config: ImplicitConfig, **options: Any) -> tuple[Any, Chat]:
     from transformers import AutoTokenizer
 
-    model = implicit.causal(name)
+    model = implicit.causal(name, **options)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
