@@ -93,7 +93,28 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "transforms": {
         name: f"rmkit.shaping.primitives.{name}:{''.join(word.title() for word in name.split('_'))}"
-        for name in ("clip", "normalize", "rank")
+        for name in (
+            "affine",
+            "clip",
+            "curve",
+            "multiply",
+            "schedule",
+            "table",
+            "gate",
+            "reduce",
+            "returns",
+            "shift",
+            "attention",
+            "quantile_risk",
+            "aggregate",
+            "contrast",
+            "cluster",
+            "drop",
+            "normalize",
+            "rank",
+            "pass_at_k",
+            "place",
+        )
     },
     "dialects": {
         "openrlhf": "rmkit.serve.compat.openrlhf",

@@ -99,7 +99,7 @@ def _links(items: Sequence[Any], inside: str, trusted: bool) -> list[Link]:
             new = _links(target.steps(options, where=f"chain: {label}"), label, trusted)
             stage, anywhere = target.stage, False
         else:
-            new = [Link(label, build(target, options, where=f"chain: {label}"))]
+            new = [Link(label, _built(target, options, f"chain: {label}"))]
             stage, anywhere = target.stage, target.anywhere
         if not anywhere:
             if STAGES.index(stage) < STAGES.index(latest[0]):
@@ -110,6 +110,16 @@ def _links(items: Sequence[Any], inside: str, trusted: bool) -> list[Link]:
             latest = stage, label
         links += new
     return links
+
+
+def _built(target: type[Transform], options: Mapping[str, Any], where: str) -> Transform:
+    try:
+        transform = build(target, options, where=where)
+        _ = transform.needs  # names of columns are read here, so a wrong one is told now
+    except ConfigError as error:
+        message = str(error)
+        raise ConfigError(message if message.startswith(where) else f"{where}: {message}") from error
+    return transform
 
 
 def _item(item: Any) -> tuple[str, dict[str, Any]]:

@@ -129,7 +129,12 @@ class Group:
         return column
 
     def aligned(self, name: str, to: Column) -> Floats:
-        """Numbers for each value of `to`: a scalar is repeated over the row's list. DataError for other lengths."""
+        """Numbers for each value of `to`: a scalar is repeated over the row's list. DataError for other lengths.
+
+        Without a column of its own, `position` is the place in the list, from 1.
+        """
+        if name == POSITION and name not in self.columns:
+            return to.positions + 1.0
         column = self.number(name)
         if column.same_shape(to):
             return column.values

@@ -69,7 +69,7 @@ def presets() -> dict[str, Preset]:
 
 def _filled(value: Any, options: Mapping[str, Any], *, where: str) -> Any:
     if isinstance(value, Mapping):
-        return {key: _filled(one, options, where=where) for key, one in value.items()}
+        return {_filled(key, options, where=where): _filled(one, options, where=where) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_filled(one, options, where=where) for one in value]
     if not isinstance(value, str) or not value.startswith("="):

@@ -24,7 +24,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 
 from rmkit.errors import ConfigError
-from rmkit.shaping.group import Column, Floats, Group, Kind
+from rmkit.shaping.group import POSITION, Column, Floats, Group, Kind
 
 Stage = Literal["sample", "group", "normalize", "place"]
 STAGES: tuple[Stage, ...] = ("sample", "group", "normalize", "place")
@@ -83,7 +83,7 @@ def keys(value: Any, what: str = "by") -> dict[str, Kind]:
 def operand_needs(value: Any, what: str) -> dict[str, Kind]:
     """The column that an operand names, if any. Raises ConfigError for what is neither number nor name."""
     if isinstance(value, str):
-        return {} if value == MISSING else {value: "number"}
+        return {} if value in (MISSING, POSITION) else {value: "number"}
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{what}: expected a number, a column or {MISSING!r}, got {value!r}")
     return {}
@@ -104,3 +104,9 @@ def merged(*needs: Mapping[str, Kind]) -> dict[str, Kind]:
             if result.get(name, "number") == "number":
                 result[name] = kind
     return result
+
+
+def widest(group: Group, columns: Sequence[str], *more: Column) -> Column:
+    """The first of the columns that is a list, else the first: the shape of what is made of all of them."""
+    shapes = [group.number(name) for name in columns] + list(more)
+    return next((one for one in shapes if one.lengths is not None), shapes[0])

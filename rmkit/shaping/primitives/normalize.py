@@ -7,9 +7,9 @@ standard deviation of a sample (n - 1, as TRL and verl), of a population, the ra
 may be taken over a subset (`where` > 0) and applied to all, over one value per `once_per`, or weighted (`weight`: as if
 each value stood there so many times).
 
-Trainers differ in the rest. `epsilon`: verl 1e-6, TRL 1e-4. `single`, a key with one value only: TRL 0, verl the raw
-value. `constant`, a key whose values are all equal: 0 (TRL, verl), or a scale of one (RL-PLUS). `unscored`: TRL gives a
-missing value 0, after leaving it out.
+Trainers differ in the rest. `epsilon`: verl 1e-6, TRL 1e-4. `single`, a key with one value only: TRL 0, verl the value
+itself (raw). `constant`, a key whose values are all equal: 0 (TRL, verl), or a scale of one (RL-PLUS). `unscored`: TRL
+gives a missing value 0, after leaving it out.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import numpy as np
 from rmkit.errors import ConfigError
 from rmkit.shaping.group import Codes, Column, Floats, Group, Kind
 from rmkit.shaping.segments import Segments
-from rmkit.shaping.transform import Stage, Transform, keys, merged, names
+from rmkit.shaping.transform import MISSING, Stage, Transform, keys, merged, names
 
+RAW, UNIT = "raw", "unit"
 HUGE, TINY = 1e150, 1e-150  # beyond them squares overflow or vanish
 
 
@@ -39,13 +40,16 @@ class Normalize(Transform):
     where: Annotated[str, "a column: statistics are taken where it is positive"] = ""
     once_per: Annotated[Any, "keys of which each counts once, by its first value"] = ()
     weight: Annotated[str, "a column: how often each value counts"] = ""
-    single: Annotated[Literal["zero", "raw", "missing"], "what the only value of a key becomes"] = "zero"
-    constant: Annotated[Literal["zero", "one"], "equal values: all become 0, or the scale is 1"] = "zero"
+    single: Annotated[Any, "what the only value of a key becomes: a number, missing, or raw (itself)"] = 0.0
+    constant: Annotated[Any, "what equal values become: a number, missing, or unit (their scale is 1)"] = 0.0
     unscored: Annotated[Literal["missing", "zero"], "what a missing value becomes"] = "missing"
 
     def __post_init__(self) -> None:
         if self.epsilon < 0 or self.variance_epsilon < 0:
             raise ConfigError(f"epsilon must not be negative, got {self.epsilon}, {self.variance_epsilon}")
+        for name, value, word in (("single", self.single, RAW), ("constant", self.constant, UNIT)):
+            if not isinstance(value, int | float) and value not in (MISSING, word):
+                raise ConfigError(f"{name}: expected a number, {MISSING} or {word}, got {value!r}")
 
     @property
     def needs(self) -> dict[str, Kind]:
@@ -55,12 +59,12 @@ class Normalize(Transform):
     @property
     def keeps(self) -> frozenset[str]:
         result = {"order"}
-        if self.center != "none" and self.scale != "mean" and self.single != "raw":
+        if self.center != "none" and self.scale != "mean" and self.single != RAW:
             result.add("shift")
-        if self.scale != "none" and not self.epsilon and not self.variance_epsilon and self.single != "raw":
+        if self.scale != "none" and not self.epsilon and not self.variance_epsilon and self.single != RAW:
             result.add("scale")
         plain = not self.where and not self.once_per and not self.weight
-        if plain and self.center in ("mean", "others") and self.scale != "mean" and self.single != "raw":
+        if plain and self.center in ("mean", "others") and self.scale != "mean" and self.single != RAW:
             result.add("zero")
         return frozenset(result)
 
@@ -79,17 +83,16 @@ class Normalize(Transform):
             if scale is not None:
                 result = result / (scale + self._epsilon(powers))[codes]
                 equal = (chosen.max() == chosen.min())[codes]
-                if self.center != "none" and self.constant == "zero":
-                    result = np.where(equal & ~np.isnan(values), 0.0, result)
-                elif self.constant == "one" and center is not None:
+                if self.center != "none" and self.constant != UNIT:
+                    result = np.where(equal & ~np.isnan(values), _number(self.constant), result)
+                elif center is not None:
                     result = np.where(
                         equal, column.values - np.ldexp(center, 0 if powers is None else powers)[codes], result
                     )
         if self.center != "none":
             alone = (chosen.count == 1)[codes] & ~np.isnan(values)
             if alone.any():
-                instead = {"zero": np.zeros(len(values)), "raw": column.values, "missing": np.full(len(values), np.nan)}
-                result = np.where(alone, instead[self.single], result)
+                result = np.where(alone, column.values if self.single == RAW else _number(self.single), result)
         if self.unscored == "zero":
             result = np.where(np.isnan(column.values), 0.0, result)
         return column.over(result)
@@ -124,6 +127,10 @@ class Normalize(Transform):
 
     def _weights(self, group: Group, column: Column) -> Floats | None:
         return np.nan_to_num(group.aligned(self.weight, column)) if self.weight else None
+
+
+def _number(value: Any) -> float:
+    return np.nan if value == MISSING else float(value)
 
 
 def _moderate(values: Floats, codes: Codes, m: int) -> tuple[Floats, Codes | None]:

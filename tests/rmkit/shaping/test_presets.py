@@ -25,10 +25,10 @@ def outcome(name: str, golden: Golden, given: Chain | None = None) -> dict[str, 
 
 
 def differs(seen: Any, expected: Any, tolerance: float) -> bool:
-    if isinstance(expected, list):
-        return len(seen) != len(expected) or any(
-            differs(one, other, tolerance) for one, other in zip(seen, expected, strict=True)
-        )
+    if isinstance(expected, list) and isinstance(seen, list):
+        return len(seen) != len(expected) or any(map(differs, seen, expected, [tolerance] * len(seen)))
+    if not isinstance(expected, int | float) or not isinstance(seen, int | float | None):
+        return bool(seen != expected)
     if seen is None or math.isnan(expected):
         return (seen is None) != math.isnan(expected)
     return abs(seen - expected) > tolerance
