@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -53,17 +53,21 @@ class LiteralTokenizer:
         self._control = re.compile("|".join(_by_beginning(names)) or "(?!)")
         self._either = re.compile("|".join(map(re.escape, self._other)) or "(?!)")
 
-    def needed_for(self, messages: Iterable[Message]) -> bool:
-        """Whether any text in the messages is that of a control token."""
+    def needed_for(self, messages: Iterable[Message], tools: Sequence[Mapping[str, Any]] = ()) -> bool:
+        """Whether any text in the messages or tools is that of a control token."""
         result = self._control.search
-        return any(
-            result(one.content) or result(one.name or "") or (one.tool_calls and result(str(one.tool_calls)))
+        return bool(tools and result(str(tools))) or any(
+            result(one.content)
+            or result(one.name or "")
+            or result(one.reasoning or "")
+            or (one.tool_calls and result(str(one.tool_calls)))
             for one in messages
         )
 
     def apply_chat_template(self, turns: Sequence[Any], **options: Any) -> str:
         """The rendered text, in which marks stand for the control tokens that the template wrote."""
-        return self._swapped(str(self.tokenizer.apply_chat_template(self._within(turns), **options)))
+        tools = self._within(options.pop("tools", None))
+        return self._swapped(str(self.tokenizer.apply_chat_template(self._within(turns), tools=tools, **options)))
 
     def __call__(self, text: str, **_: Any) -> dict[str, list[Any]]:
         """`input_ids` and `offset_mapping`, without special tokens at the ends.

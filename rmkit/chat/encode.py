@@ -9,7 +9,11 @@ What it guarantees, and tests pin:
 - what a message holds is text: a control token written there (`<|im_end|>`) is split like any other text;
 - rendering does not depend on the day: `strftime_now` is pinned in the template's own text, so that servers which
   render the saved template agree;
-- an empty system turn is no system turn; a turn that the template would drop or refuse is a DataError;
+- an empty system turn is no system turn, unless the model has a system turn of its own; a turn, a tool or a call that
+  the template would drop or refuse is a DataError;
+- reasoning is judged, or (`reasoning="strip"`) is not, wherever a response keeps it. A template without a place for it
+  gets it as `<think>` in front of the content; where it drops the response's, that is a DataError;
+- tool-call arguments reach the template decoded, or as JSON text where it wants that;
 - an over-long prompt loses its middle: the template's head with the system turn stays, and so does the end. How much
   of a prompt stays depends on the prompt alone, so a score stays pointwise and the completions of one prompt share it;
 - an over-long response is refused, or cut and flagged where the policy says so.
@@ -23,19 +27,24 @@ import copy
 import hashlib
 import json
 import os
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from rmkit.chat.control_tokens import LiteralTokenizer, special_ends
+from rmkit.chat.placement import common_chars, step_tokens, tokens_before
+from rmkit.chat.reasoning import Reasoning, in_content, without_reasoning
 from rmkit.chat.template import (
+    DROPS_CALLS,
+    DROPS_TOOLS,
+    Form,
     as_template_dict,
     check_nothing_dropped,
+    check_response,
     own_template,
     pin_dates,
-    without_empty_system,
+    with_system,
 )
 from rmkit.errors import ConfigError, DataError, ModelError
 from rmkit.ids import canonical_json
@@ -115,16 +124,27 @@ def ensure_pad(tokenizer: Any) -> bool:
 class Chat:
     """A fast tokenizer, the template it renders with and the truncation policy.
 
+    `reasoning`: whether what a response's model thought is judged with it (`keep`) or is not (`strip`). `system`: the
+    system turn of conversations without one, which may be empty (Qwen's templates else write a default of theirs).
+
     Raises ModelError for a tokenizer without offsets, or whose pad token is missing or equal to EOS (`ensure_pad`).
     """
 
-    def __init__(self, tokenizer: Any, truncation: TruncationPolicy | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        truncation: TruncationPolicy | None = None,
+        *,
+        reasoning: Reasoning = "keep",
+        system: str | None = None,
+    ) -> None:
         if not tokenizer.is_fast:
             raise ModelError(f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer is needed")
         if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
             raise ModelError(f"the pad token must differ from EOS, got {tokenizer.pad_token!r}; call chat.ensure_pad")
         self.tokenizer = tokenizer
         self.truncation = truncation or TruncationPolicy()
+        self.reasoning, self.system = reasoning, system
         self.template = pin_dates(own_template(tokenizer))
         self._special_ends, self._literal = special_ends(tokenizer), LiteralTokenizer(tokenizer)
 
@@ -135,7 +155,7 @@ class Chat:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex SHA-256 over template, tokenizer and truncation policy: equal fingerprints give equal ids."""
+        """Hex SHA-256 over template, tokenizer and all settings: equal fingerprints give equal ids."""
         backend = json.loads(self.tokenizer.backend_tokenizer.to_str())
         for state in ("padding", "truncation"):  # left behind by whoever called the tokenizer last
             backend.pop(state, None)
@@ -144,47 +164,107 @@ class Chat:
             "tokenizer": backend,
             "special": {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()},
             "truncation": {_DIGEST_NAMES.get(name, name): value for name, value in asdict(self.truncation).items()},
+            **({} if self.reasoning == "keep" else {"reasoning": self.reasoning}),
+            **({} if self.system is None else {"system": self.system}),
         }
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
-    def render(self, messages: Iterable[Message]) -> str:
+    def render(self, messages: Iterable[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The text of a conversation. Raises DataError where the template refuses it or drops one of its turns."""
-        kept_rows = without_empty_system(messages)
+        turns = with_system(messages, self.system)
+        if self.reasoning == "strip":
+            turns = tuple(map(without_reasoning, turns))
+        elif not self._has_place_for_reasoning:
+            turns = tuple(map(in_content, turns))
+        calls = any(turn.tool_calls for turn in turns)
+        if calls and self._arguments is None:
+            raise DataError(DROPS_CALLS)
+        if tools and not self._writes_tools:
+            raise DataError(DROPS_TOOLS)
+        text = self._text(turns, tools, arguments=(calls and self._arguments) or "object")
+        check_nothing_dropped(turns, tools, text)
+        return text
+
+    def _text(self, turns: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, arguments: Form) -> str:
+        """What the template writes."""
         try:
             text: str = self.tokenizer.apply_chat_template(
-                [as_template_dict(message) for message in kept_rows],
+                [as_template_dict(turn, arguments=arguments, reasoning=True) for turn in turns],
+                tools=[dict(tool) for tool in tools] or None,
                 chat_template=self.template,
                 tokenize=False,
             )
         except Exception as error:  # templates raise what they like; the row is refused, never the batch
             raise DataError(f"the chat template refuses the conversation: {error}") from error
-        check_nothing_dropped(kept_rows, text)
         return text
 
-    def encode(self, prompt: Conversation, completion: Completion) -> Encoded:
+    @cached_property
+    def _arguments(self) -> Form | None:
+        """How the template wants tool-call arguments: an object, unless it can write only text as JSON; None where it
+        writes no tool calls. A template that refuses the question gets objects."""
+        call = {"id": "a12345678", "type": "function", "function": {"name": _PROBE, "arguments": {_PROBE: _PROBE}}}
+        turns = Message("user", "b"), Message("assistant", "", tool_calls=(call,))
+        try:
+            text = self._text(turns, arguments="object")
+        except DataError:
+            try:
+                self._text(turns, arguments="text")
+            except DataError:
+                return "object"
+            return "text"
+        if repr({_PROBE: _PROBE}) in text:
+            return "text"
+        return "object" if _PROBE in text else None
+
+    @cached_property
+    def _writes_tools(self) -> bool:
+        schema = {"type": "object", "properties": {}}
+        tool = {"type": "function", "function": {"name": _PROBE, "description": "", "parameters": schema}}
+        try:
+            return _PROBE in self._text((Message("user", "a"),), [tool], arguments="object")
+        except DataError:
+            return True
+
+    @cached_property
+    def _has_place_for_reasoning(self) -> bool:
+        turns = Message("user", "a"), Message("assistant", "b", reasoning=_PROBE)
+        try:
+            return _PROBE in self._text(turns, arguments="object")
+        except DataError:
+            return True
+
+    def encode(self, prompt: Conversation, completion: Completion, tools: Sequence[Mapping[str, Any]] = ()) -> Encoded:
         """Ids of the prompt followed by the completion. Raises DataError where the policy or template refuses."""
         if not completion.messages:
             raise DataError("the completion has no message")
-        chat = self._for_control_tokens if self._literal.needed_for((*prompt, *completion.messages)) else self
-        return chat._encode(prompt, completion)
+        literal = self._literal.needed_for((*prompt, *completion.messages), tools)
+        chat = self._for_control_tokens if literal else self
+        return chat._encode(prompt, completion, tools)
 
-    def _encode(self, prompt: Conversation, completion: Completion) -> Encoded:
-        text = self.render((*prompt, *completion.messages))
+    def _encode(self, prompt: Conversation, completion: Completion, tools: Sequence[Mapping[str, Any]] = ()) -> Encoded:
+        response = completion.messages
+        if self.reasoning == "strip":
+            response = tuple(map(without_reasoning, response))
+            if not any(turn.content or turn.tool_calls for turn in response):
+                raise DataError("the response is nothing but reasoning, which this model does not judge")
+        text = self.render((*prompt, *response), tools)
+        check_response(response, text)
         ids, offsets = self._tokenize(text)
-        content_start = self._content_start(text, prompt, completion.messages)
-        prompt_tokens = _tokens_before(offsets, content_start)
-        steps = _step_tokens(text, offsets, completion, content_start)
+        content_start = self._content_start(text, prompt, response, tools)
+        prompt_tokens = tokens_before(offsets, content_start)
+        steps = step_tokens(text, offsets, completion, content_start, self.reasoning)
         if len(ids) > self.truncation.max_length or prompt_tokens > self.truncation.max_prompt_tokens:
-            return self._truncate(ids, offsets, text, prompt, prompt_tokens, steps)
+            head = self._head_tokens(text, offsets, prompt, tools)
+            return self._truncate(ids, head, prompt_tokens, steps)
         return self._finish(ids, prompt_tokens, steps)
 
     def encode_candidates(self, item: Candidates) -> list[Encoded | DataError]:
         """[N] per completion its ids, or why it was refused."""
-        return [self._encode_or_error(item.prompt, completion) for completion in item.completions]
+        return [self._encode_or_error(item, completion) for completion in item.completions]
 
-    def _encode_or_error(self, prompt: Conversation, completion: Completion) -> Encoded | DataError:
+    def _encode_or_error(self, item: Candidates, completion: Completion) -> Encoded | DataError:
         try:
-            return self.encode(prompt, completion)
+            return self.encode(item.prompt, completion, item.tools)
         except DataError as error:
             return error
 
@@ -210,25 +290,31 @@ class Chat:
             ids, offsets = ids + after, offsets + [(len(text), len(text))] * len(after)
         return ids, offsets
 
-    def _content_start(self, text: str, before: Conversation, then: Sequence[Message]) -> int:
-        """Character at which the content of the first message of `then` begins in `text`, which renders both."""
-        first = Message(then[0].role, _PROBE, name=then[0].name, tool_call_id=then[0].tool_call_id)
-        return _common_chars(text, self.render((*before, first, *then[1:])))
+    def _content_start(
+        self, text: str, before: Conversation, then: Conversation, tools: Sequence[Mapping[str, Any]]
+    ) -> int:
+        """Character at which the first message of `then` begins to speak in `text`, which renders both.
 
-    def _truncate(
-        self,
-        ids: list[int],
-        offsets: list[tuple[int, int]],
-        text: str,
-        prompt: Conversation,
-        prompt_tokens: int,
-        steps: list[int],
-    ) -> Encoded:
-        """Cut the prompt's middle to its budget, then hold the response against what is left."""
+        What it says and calls is replaced in turn; it begins at the first place where a rendering departs.
+        """
+        first, starts, fault = then[0], [], None
+        probes = [replace(first, content=_PROBE, reasoning=None)]
+        if first.tool_calls:  # a template may write the calls in place of the content, or refuse content beside them
+            probes.append(replace(first, tool_calls=tuple(map(_renamed, first.tool_calls))))
+        for probe in probes:
+            try:
+                starts.append(common_chars(text, self.render((*before, probe, *then[1:]), tools)))
+            except DataError as error:
+                fault = error
+        if not starts:
+            raise fault or DataError("the completion renders to no token")
+        return min(starts)
+
+    def _truncate(self, ids: list[int], head: int, prompt_tokens: int, steps: list[int]) -> Encoded:
+        """Cut the prompt's middle, behind `head` tokens, to its budget; then hold the response against what is left."""
         policy = self.truncation
         cut = max(0, prompt_tokens - policy.max_prompt_tokens)
         if cut:
-            head = self._head_tokens(text, offsets, prompt)
             if head >= policy.max_prompt_tokens:
                 raise DataError(
                     f"the system turn takes {head} tokens and prompts may take {policy.max_prompt_tokens}; "
@@ -246,14 +332,16 @@ class Chat:
             steps = [step for step in steps if step < len(ids)]
         return self._finish(ids, prompt_tokens, steps, prompt_truncated=cut > 0, response_truncated=over > 0)
 
-    def _head_tokens(self, text: str, offsets: list[tuple[int, int]], prompt: Conversation) -> int:
+    def _head_tokens(
+        self, text: str, offsets: list[tuple[int, int]], prompt: Conversation, tools: Sequence[Mapping[str, Any]]
+    ) -> int:
         """Tokens up to the content of the first turn that is no system turn."""
-        turns = without_empty_system(prompt)
+        turns = with_system(prompt, self.system)
         at = next((i for i, message in enumerate(turns) if message.role != "system"), None)
         if at is None:
             return len(offsets)
-        start = _common_chars(text, self.render((*turns[:at], Message(turns[at].role, _PROBE))))
-        return _tokens_before(offsets, start)
+        start = common_chars(text, self.render((*turns[:at], Message(turns[at].role, _PROBE)), tools))
+        return tokens_before(offsets, start)
 
     def _finish(self, ids: list[int], prompt_tokens: int, steps: list[int], **flags: bool) -> Encoded:
         if len(ids) <= prompt_tokens:
@@ -263,49 +351,8 @@ class Chat:
         return Encoded(tuple(ids), prompt_tokens, tuple(steps), **flags)
 
 
-def _common_chars(first: str, second: str) -> int:
-    """Length of the longest common beginning."""
-    return next(
-        (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
-    )
-
-
-def _tokens_before(offsets: Sequence[tuple[int, int]], char: int) -> int:
-    """Number of leading tokens that end at or before the character."""
-    return bisect_right(offsets, char, key=lambda span: span[1])
-
-
-def _step_tokens(
-    text: str, offsets: Sequence[tuple[int, int]], completion: Completion, content_start: int
-) -> list[int]:
-    """Per step, the index of the token holding its last visible character."""
-    if not completion.step_ends:
-        return []
-    places = _text_places(text, completion, content_start)
-    result, start = [], 0
-    for end in completion.step_ends:
-        visible = [place for place in places[start:end] if place >= 0 and not text[place].isspace()]
-        if not visible:
-            raise DataError(f"the step ending at character {end} has no visible character in the rendered text")
-        # of several byte tokens of one character the last is meant
-        result.append(bisect_right(offsets, visible[-1], key=lambda span: span[0]) - 1)
-        start = end
-    return result
-
-
-def _text_places(text: str, completion: Completion, content_start: int) -> list[int]:
-    """For every character of `completion.text`, where it lies in the rendered text; -1 where it was stripped."""
-    places: list[int] = []
-    at = content_start
-    for number, message in enumerate(m for m in completion.messages if m.role == "assistant"):
-        if number:
-            places += [-1, -1]  # the blank line between assistant turns
-        body = message.content.strip()
-        begin = text.find(body, at)
-        if begin < 0:
-            raise DataError("the chat template rewrites the response, so its steps cannot be placed")
-        lead = len(message.content) - len(message.content.lstrip())
-        tail = len(message.content) - lead - len(body)
-        places += [-1] * lead + list(range(begin, begin + len(body))) + [-1] * tail
-        at = begin + len(body)
-    return places
+def _renamed(call: Mapping[str, Any]) -> dict[str, Any]:
+    """The tool call with a probe in front of its name."""
+    if not isinstance(call.get("function"), Mapping):
+        return {**call, "name": f"{_PROBE}{call.get('name', '')}"}
+    return {**call, "function": {**call["function"], "name": f"{_PROBE}{call['function'].get('name', '')}"}}

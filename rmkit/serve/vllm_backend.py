@@ -13,12 +13,12 @@ from typing import Any
 
 import httpx
 
-from rmkit import config
-from rmkit.chat.encode import Chat, Encoded, TruncationPolicy
+from rmkit.chat.encode import Chat, Encoded
 from rmkit.errors import ModelError
 from rmkit.models import find_model
 from rmkit.models.artifact.folder import open_artifact
 from rmkit.models.artifact.golden import verify
+from rmkit.models.transformer.artifact import stored_chat
 from rmkit.types import Candidates, Comparison, ModelInfo, Score, compare_by_score
 
 TIMEOUT_S = 120.0
@@ -39,14 +39,10 @@ class VllmModel:
     @classmethod
     def connect(cls, name: str, url: str) -> VllmModel:
         """The model behind `url`, held against the artifact `name`. Raises ModelError where it is another one."""
-        from transformers import AutoTokenizer
-
         artifact = open_artifact(find_model(name))
-        policy = artifact.card["config"].get("truncation")
-        if policy is None:
+        if artifact.card["config"].get("truncation") is None:
             raise ModelError(f"{artifact.folder} is no explicit model: it has no truncation policy to render with")
-        truncation = config.build_stored(TruncationPolicy, policy, where=str(artifact.folder))
-        model = cls(artifact.info, Chat(AutoTokenizer.from_pretrained(artifact.folder), truncation), url)
+        model = cls(artifact.info, stored_chat(artifact.folder, artifact.card["config"]), url)
         verify(artifact, model)
         return model
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from rmkit import config
 from rmkit.chat.encode import TruncationPolicy
+from rmkit.chat.reasoning import Reasoning
 from rmkit.errors import ConfigError
 from rmkit.plugins import BUILT_IN, resolve
 from rmkit.training.attention import FLASH, Attention
@@ -48,6 +49,10 @@ class TrainingConfig:
         int | None, "what a prompt leaves to its response; none is 1024, or half of max_length"
     ] = None
     long_response: Annotated[Literal["refuse", "flag"], "skip rows with a longer response, or cut it"] = "refuse"
+
+    reasoning: Annotated[
+        Reasoning, "judge what a response's model thought (`reasoning`, `<think>`) with it, or strip it"
+    ] = "keep"
 
     precision: Annotated[Literal["fp32", "bf16"], "bf16 is autocast over fp32 weights; the head is fp32"] = "fp32"
     gradient_checkpointing: Annotated[bool, "compute activations again instead of holding them"] = False

@@ -78,7 +78,7 @@ def chat_of(model: Any, tokenizer: Any, config: TrainingConfig) -> Chat:
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     model.config.pad_token_id = tokenizer.pad_token_id
-    return Chat(tokenizer, config.truncation)
+    return Chat(tokenizer, config.truncation, reasoning=config.reasoning)
 
 
 def storable(module: RewardModule, config: TrainingConfig, checkpoint: Checkpoint) -> RewardModule:

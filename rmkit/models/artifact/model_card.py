@@ -123,7 +123,8 @@ def _use(card: Facts) -> list[str]:
             "`AutoModelForSequenceClassification.from_pretrained` loads the same weights and gives the same scores. "
             "Render with the saved chat template; the special tokens that the tokenizer puts at either end must be "
             "there exactly once, whoever writes them (golden.jsonl holds the ids of its texts to compare with). Pad "
-            f"token and EOS differ on purpose. Truncation: `{truncation}`.",
+            f"token and EOS differ on purpose. Truncation: `{truncation}`. Reasoning of a response: "
+            f"`{card['config'].get('reasoning', 'keep')}`.",
         ]
     return lines
 

@@ -55,9 +55,11 @@ def store(
     chat.save(folder)
     reading = {
         "template_sha256": chat.template_hash,
-        "chat_fingerprint": _chat(folder, chat.truncation).fingerprint,  # what a reader gets: the bytes may differ
         "truncation": asdict(chat.truncation),
+        "reasoning": chat.reasoning,
+        "system": chat.system,
     }
+    reading["chat_fingerprint"] = stored_chat(folder, reading).fingerprint  # what a reader gets: the bytes may differ
     bound = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     card = {"model": kind, "kind": kind, "scale": scale, "pointwise": True, "temperature": 1.0, **facts}
     sign(folder, card | {"config": {**values, **reading}}, bound=bound)
@@ -69,7 +71,7 @@ def open_with_chat(folder: Path) -> tuple[Artifact, Chat]:
     """The opened artifact with its chat. Raises ModelError where the chat is not the one trained with."""
     opened = open_artifact(folder)
     stored = opened.card["config"]
-    chat = _chat(folder, config.build_stored(TruncationPolicy, stored["truncation"], where=f"{folder / CARD}"))
+    chat = stored_chat(folder, stored)
     if chat.fingerprint != stored["chat_fingerprint"]:
         raise ModelError(
             f"{folder}: template, tokenizer or truncation differ from training: got {chat.fingerprint[:12]}, "
@@ -135,10 +137,13 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _chat(folder: Path, truncation: TruncationPolicy) -> Chat:
+def stored_chat(folder: Path, stored: Mapping[str, Any]) -> Chat:
+    """The chat of an artifact whose card's config is `stored`, without a check that it is the one trained with."""
     from transformers import AutoTokenizer
 
-    return Chat(AutoTokenizer.from_pretrained(folder), truncation)
+    truncation = config.build_stored(TruncationPolicy, stored["truncation"], where=f"{folder / CARD}")
+    settings = {"reasoning": stored.get("reasoning", "keep"), "system": stored.get("system")}
+    return Chat(AutoTokenizer.from_pretrained(folder), truncation, **settings)
 
 
 def _line(model: TransformerModel, prompt: str, response: str, *, trained_with: Chat) -> dict[str, Any] | None:

@@ -43,7 +43,7 @@ class TransformerModel:
 
     def place(self, item: Candidates, completion: Completion) -> Encoded:
         """The ids of one completion behind its prompt. Raises DataError where it cannot be scored."""
-        return self.chat.encode(item.prompt, completion)
+        return self.chat.encode(item.prompt, completion, item.tools)
 
     def outputs(self, rows: Sequence[Sequence[Encoded]]) -> list[list[Any]]:
         """[P][N] what the network says of every completion, by passes of at most `max_batch_tokens` tokens."""
@@ -75,7 +75,7 @@ class TransformerModel:
 
     def encode(self, item: Candidates, completion: Completion) -> Encoded | Exception:
         """The ids of one completion, or why there are none: whatever one item provokes must not lose the batch."""
-        if not any(message.content.strip() or message.tool_calls for message in completion.messages):
+        if not any(one.content.strip() or one.tool_calls or one.reasoning for one in completion.messages):
             return DataError(NO_TEXT)
         try:
             return self.place(item, completion)

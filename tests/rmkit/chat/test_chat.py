@@ -205,7 +205,7 @@ def test_a_template_that_drops_a_turn_is_refused(make_tokenizer: Make) -> None:
     chat = Chat(make_tokenizer(users_only))
     with pytest.raises(DataError, match="drops or rewrites the system turn"):
         chat.encode((Message("system", "Be brief"), *QUESTION), answer("Yes"))
-    with pytest.raises(DataError, match="drops the tool call 'look_up'"):
+    with pytest.raises(DataError, match="drops tool calls"):
         chat.encode(QUESTION, Completion((Message("assistant", "Hm", tool_calls=({"name": "look_up"},)),)))
 
 
