@@ -16,6 +16,7 @@ import polars as pl
 
 from data_pipelines.steps import Context, configure, run_step
 from rmkit.ids import assistant_message, canonical_json, content_hash, user_message
+from tests.harness import growth_learned, growth_service, growth_studio
 from tests.data_pipelines.frames import frame, pair, vote
 from warehouse.write.identity import unit_hash
 
@@ -180,50 +181,6 @@ SUITE_RULES: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
-def idempotency(size: int) -> Call:
-    """So many requests, each with a key of its own."""
-    import asyncio
-
-    from starlette.responses import Response
-
-    from rmkit.serve.http.idempotency import Replies
-
-    async def answer() -> Response:
-        return Response(b"x" * 1_000)
-
-    async def all_of(replies: Replies) -> None:
-        for at in range(size):
-            await replies.once(("client", str(at)), b"body", answer)
-
-    return lambda: asyncio.run(all_of(Replies()))
-
-
-def queue_of(share: bool, clients: int, size: int) -> Call:
-    """So many requests of one item wait and are taken, all on one prompt where `share`."""
-    import asyncio
-    import time
-
-    from rmkit.models.small.length import LengthModel
-    from rmkit.serve.queue import scoring_batch
-    from rmkit.serve.queue.fair_queue import Call as Asked
-    from rmkit.serve.queue.fair_queue import FairQueue, Job
-    from rmkit.types import Candidates, Completion, Message
-
-    def call() -> None:
-        queue, loop, model = FairQueue(), asyncio.new_event_loop(), LengthModel()
-        for at in range(size):
-            prompt = (Message("user", "one prompt" if share else f"prompt {at}"),)
-            item = Candidates(prompt, (Completion((Message("assistant", f"reply {at}"),)),))
-            asked = Asked(client=f"c{at % clients}")
-            job = Job(model, scoring_batch.score, share, asked, loop, loop.create_future(), [None], 1, time.monotonic())
-            queue.push(job, [item], [20])
-        while queue.take(2_000):
-            pass
-        loop.close()
-
-    return call
-
-
 def bootstrap(size: int) -> Call:
     from rmkit.metrics import clustered_interval
 
@@ -241,9 +198,6 @@ for _name, _size, _case in (
     ("near_dedup of a template", 4_000, template),
     ("bootstrap", 40_000, bootstrap),
     *((f"suite {form}", 4_000, functools.partial(suite_rule, form)) for form in SUITE_RULES),
-    ("service idempotency", 2_000, idempotency),
-    ("service queue", 10_000, functools.partial(queue_of, False, 1)),
-    ("service queue of many clients", 10_000, functools.partial(queue_of, False, 1_000)),
-    ("service queue of one prompt", 10_000, functools.partial(queue_of, True, 1)),
+    *((name, size, case) for table in (growth_learned.CASES, growth_service.CASES, growth_studio.CASES) for name, (size, case) in table.items()),
 ):
     CASES[_name], SIZES[_name] = _case, _size
