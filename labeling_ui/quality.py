@@ -156,10 +156,11 @@ def _repeats(work: pl.DataFrame) -> dict[str, Share]:
 
 def _with_others(answers: pl.DataFrame) -> dict[str, Share]:
     """Per person, how often another's answer to the same item is the same, over all such pairs of answers."""
-    mine = answers.select("item", "rater", "answer")
-    both = mine.join(mine, on="item", suffix="_other").filter(pl.col("rater") != pl.col("rater_other"))
-    summary = both.group_by("rater").agg(right=(pl.col("answer") == pl.col("answer_other")).sum(), n=pl.len())
-    return {row["rater"]: Share(row["right"], row["n"]) for row in summary.to_dicts()}
+    others = pl.len().over("item") - pl.len().over("item", "rater")
+    alike = pl.len().over("item", "answer") - pl.len().over("item", "answer", "rater")
+    pairs = answers.select("rater", alike=alike.cast(pl.Int64), others=others.cast(pl.Int64))
+    summary = pairs.group_by("rater").agg(right=pl.col("alike").sum(), n=pl.col("others").sum())
+    return {row["rater"]: Share(row["right"], row["n"]) for row in summary.filter(pl.col("n") > 0).to_dicts()}
 
 
 def _votes(answers: pl.DataFrame) -> Votes:

@@ -28,6 +28,7 @@ from data_pipelines.steps import Context, as_frame, configure
 from rmkit.cli import arguments, display
 from rmkit.config import build, read_toml
 from rmkit.errors import ConfigError, DataError, unknown
+from warehouse.lineage.runs import run_config
 from warehouse.sql import run
 from warehouse.store import open_warehouse
 from warehouse.versions.checkout import checkout
@@ -118,14 +119,20 @@ def run_recipe(recipe: Recipe, data: str, *, out: str | None = None) -> dict[str
             benchmarks=_benchmarks(connection) if _needs_benchmarks(recipe) else Context().benchmarks,
             gold={ref: as_frame(checkout(connection, resolve(connection, ref))) for ref in _gold(recipe)},
         )
+        config = run_config(recipe.resolved() | {"data": version.digest})
+        recorded = {row[0] for row in run(connection, _RECORDED)}
     if not len(frame):
         raise DataError(f"{version.ref} has no rows to run {recipe.name} on")
-    kept_rows, done = run_steps(frame, recipe.steps, context=context, given=version.digest)
+    forget(recorded - {config})
+    kept_rows, done = run_steps(frame, recipe.steps, context=context, given=version.digest, run=config)
     if not len(kept_rows):
         raise DataError(f"recipe {recipe.name} dropped all {len(frame)} rows ({_worst(done)}); no version was made")
     result = record(recipe.name, recipe.resolved(), frame, kept_rows, done=done, version_id=version_id, out=out)
-    forget(done)
+    forget({config}, done)
     return result
+
+
+_RECORDED = "SELECT config FROM run WHERE kind = 'recipe' AND status = 'done'"
 
 
 def _needs_benchmarks(recipe: Recipe) -> bool:

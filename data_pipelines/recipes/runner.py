@@ -4,16 +4,18 @@ Each finished step leaves a folder $RMKIT_HOME/runs/KEY with what it dropped, it
 digest of the input (version, rows and votes), of benchmarks and gold labels, of the step's and all earlier steps'
 configs and reward models, and of all source code that a step can run (rmkit's, that of a step from elsewhere, the
 libraries' versions), so a changed recipe, version, model or rmkit never picks up an old result. A folder appears by one
-rename and is complete or absent. Only the newest kept frame is stored; the folders go once the version is committed.
+rename and is complete or absent. Only the newest kept frame is stored; the folders go once the version is committed,
+or, where a kill came between, when the next recipe starts: each says of which run it is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +33,7 @@ from rmkit.source_digest import source_digest
 
 PACKAGES = ("rmkit", "rubrics", "warehouse", "data_pipelines")  # what a step of ours may import
 KEPT, DROPPED, REPORT = "kept.arrow", "dropped.arrow", "report.json"
+CONFIG = "run_config"  # key of the report: of which run the step is
 RECORDS = "records-"  # + table.arrow
 
 
@@ -54,9 +57,12 @@ class StepRun:
 
 
 def run_steps(
-    frame: pl.DataFrame, steps: Sequence[tuple[str, Any]], *, context: Context, given: str
+    frame: pl.DataFrame, steps: Sequence[tuple[str, Any]], *, context: Context, given: str, run: str
 ) -> tuple[pl.DataFrame, list[StepRun]]:
-    """The frame after all steps, and what each did. `inputs` is the digest of the version the frame comes from."""
+    """The frame after all steps, and what each did.
+
+    `given` is the digest of the version the frame comes from; `run` is its config as the warehouse records it.
+    """
     keys = _keys(frame, steps, context, given)
     kept_rows, done = _finished(frame, keys)
     with display.progress("steps", total=len(steps)) as advance:
@@ -78,15 +84,19 @@ def run_steps(
                     records=result.records,
                 )
             )
-            _save(kept_rows, done)
+            _save(kept_rows, done, run)
             advance(1)
     return kept_rows, done
 
 
-def forget(done: Iterable[StepRun]) -> None:
-    """Remove the folders of these steps."""
-    for each in done:
-        shutil.rmtree(_folder(each.key), ignore_errors=True)
+def forget(configs: Collection[str], done: Iterable[StepRun] = ()) -> None:
+    """Remove the folders of all steps of these runs, and of these steps, whichever run they were made for."""
+    for step in done:
+        shutil.rmtree(_folder(step.key), ignore_errors=True)
+    for report in (paths.home() / "runs").glob(f"*/{REPORT}"):
+        with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
+            if json.loads(report.read_text()).get(CONFIG) in configs:
+                shutil.rmtree(report.parent, ignore_errors=True)
 
 
 def _finished(frame: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, list[StepRun]]:
@@ -95,14 +105,14 @@ def _finished(frame: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, l
     try:
         done = [_load(key) for key in keys[: last + 1]]
         return (_read(_folder(keys[last]) / KEPT) if done else frame), done
-    except (OSError, ValueError, TypeError, RecursionError, pl.exceptions.PolarsError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, pl.exceptions.PolarsError):
         # Damaged, by a power cut say: nothing of it is needed.
         for key in keys:
             shutil.rmtree(_folder(key), ignore_errors=True)
         return frame, []
 
 
-def _save(kept_rows: pl.DataFrame, done: Sequence[StepRun]) -> None:
+def _save(kept_rows: pl.DataFrame, done: Sequence[StepRun], run: str) -> None:
     """Store the newest step; the frame of the one before it is not needed any more."""
     newest = done[-1]
     with draft_folder(_folder(newest.key)) as draft:
@@ -111,7 +121,7 @@ def _save(kept_rows: pl.DataFrame, done: Sequence[StepRun]) -> None:
         for table, rows in newest.records.items():
             rows.write_ipc(draft / f"{RECORDS}{table}.arrow", compression="lz4")
         report = {name: value for name, value in vars(newest).items() if name not in ("dropped", "records", "reused")}
-        (draft / REPORT).write_text(json.dumps(report))
+        (draft / REPORT).write_text(json.dumps(report | {CONFIG: run}))
         put(draft, _folder(newest.key), replace=True)
     if len(done) > 1:
         (_folder(done[-2].key) / KEPT).unlink(missing_ok=True)
@@ -119,6 +129,7 @@ def _save(kept_rows: pl.DataFrame, done: Sequence[StepRun]) -> None:
 
 def _load(key: str) -> StepRun:
     report = json.loads((_folder(key) / REPORT).read_text())
+    del report[CONFIG]
     records = {path.stem.removeprefix(RECORDS): _read(path) for path in sorted(_folder(key).glob(f"{RECORDS}*.arrow"))}
     return StepRun(**report, dropped=_read(_folder(key) / DROPPED), records=records, reused=True)
 

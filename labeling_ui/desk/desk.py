@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from labeling_ui.desk.answers import Answer, event_kind, says
 from labeling_ui.desk.display_order import drawing, shown_order
 from labeling_ui.desk.items import Items
-from labeling_ui.desk.leases import Lease, Leases, open_now
+from labeling_ui.desk.leases import Lease, Leases, Taken, open_now
 from labeling_ui.desk.qualification import is_admitted
 from labeling_ui.projects.definition import TaskDefinition
 from labeling_ui.projects.people import Person
@@ -58,6 +59,7 @@ class Desk:
         self._look_again: set[str] = set()
         self._holds = Leases(ledger, project)
         self._gold = np.flatnonzero(items.column("gold").is_valid().to_numpy())
+        self._gold_left: dict[str, list[int]] = {}  # what each person may still get, the next one last
         self._mend(store=not read_only)
         self.draw(np.ones(len(items)) if weights is None else weights)
 
@@ -68,6 +70,7 @@ class Desk:
             fresh = ~np.isin(order, self._gold)
             self._order, self._propensity = order[fresh], propensity[fresh]
             self._first = 0
+            self._last_place: dict[str, int] = {}
 
     # An annotator's work
 
@@ -232,51 +235,60 @@ class Desk:
 
     def _next(self, rater: str, now: float) -> Lease | None:
         mine = self._holds.of(rater)
-        if self.task.max_items and sum(hold.counts for hold in mine) >= self.task.max_items:
+        if self.task.max_items and len(mine.keys) - mine.n_apart >= self.task.max_items:
             return None
-        chance = int(content_hash(f"{self.task.seed}/{rater}/{len(mine)}")[:8], 16) / 2**32
+        chance = int(content_hash(f"{self.task.seed}/{rater}/{len(mine.keys)}")[:8], 16) / 2**32
         special = None
         if chance < self.task.gold_share:
             special = self._next_gold(rater, mine, now)
         elif chance < self.task.gold_share + self.task.repeat_share:
             special = self._next_repeat(rater, mine, now)
-        return special or self._next_fresh(rater, {hold.item for hold in mine}, now)
+        return special or self._next_fresh(rater, mine, now)
 
-    def _next_gold(self, rater: str, mine: list[Lease], now: float) -> Lease | None:
-        seen = {hold.item for hold in mine}
-        left = [item for item in self._gold.tolist() if item not in seen]
+    def _next_gold(self, rater: str, mine: Taken, now: float) -> Lease | None:
+        if rater not in self._gold_left:
+
+            def drawn(item: int) -> str:
+                return content_hash(f"{self.task.seed}/{rater}/{item}")
+
+            self._gold_left[rater] = sorted(self._gold.tolist(), key=drawn, reverse=True)
+        left = self._gold_left[rater]
+        while left and left[-1] in mine:  # for good: nobody else gets this person's hold on a known item
+            left.pop()
         if not left:
             return None
-        item = min(left, key=lambda number: content_hash(f"{self.task.seed}/{rater}/{number}"))
-        return self._take(
-            item, f"gold-{rater}", rater, now, order=self._order_of(item, int(content_hash(rater)[:8], 16))
-        )
+        order = self._order_of(left[-1], int(content_hash(rater)[:8], 16))
+        return self._take(left[-1], f"gold-{rater}", rater, now, order=order)
 
-    def _next_repeat(self, rater: str, mine: list[Lease], now: float) -> Lease | None:
+    def _next_repeat(self, rater: str, mine: Taken, now: float) -> Lease | None:
         """An own answer of a while ago, shown in the next order."""
-        repeated = {hold.item for hold in mine if not hold.counts}
-        for hold in mine[:-REPEAT_AFTER]:
-            if hold.counts and hold.event and hold.item not in repeated:
+        for key in islice(mine.keys, max(len(mine.keys) - REPEAT_AFTER, 0)):
+            hold = self._holds[key]
+            if hold.counts and hold.event and not mine.apart[hold.item]:
                 return self._take(hold.item, f"repeat-{rater}", rater, now, order=hold.order[1:] + hold.order[:1])
         return None
 
-    def _next_fresh(self, rater: str, seen: set[int], now: float) -> Lease | None:
+    def _next_fresh(self, rater: str, mine: Taken, now: float) -> Lease | None:
         """Items whose lease ran out come first, so that none is left half done at the end."""
         for lapsed in self._holds.unanswered():
-            if not lapsed.counts or lapsed.is_open(now) or lapsed.item in seen:
+            if not lapsed.counts or lapsed.is_open(now) or lapsed.item in mine:
                 continue
             if hold := self._take(
                 lapsed.item, lapsed.slot, rater, now, order=lapsed.order, propensity=lapsed.propensity
             ):
                 return hold
         self._skip_full(now)
-        for place in range(self._first, len(self._order)):
+        # A walk from the start for every item would take as long as all that this person has answered. What lies
+        # before their last place was theirs or full, and is looked at again only where nothing else is left.
+        last = max(self._first, self._last_place.get(rater, 0))
+        for place in chain(range(last, len(self._order)), range(self._first, last)):
             item = int(self._order[place])
-            if item in seen:
+            if item in mine:
                 continue
             for slot in self._free_slots(item, now):
                 order, propensity = self._order_of(item, slot), float(self._propensity[place])
                 if hold := self._take(item, str(slot), rater, now, order=order, propensity=propensity):
+                    self._last_place[rater] = place
                     return hold
         return None
 

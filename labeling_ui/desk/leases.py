@@ -7,7 +7,7 @@ of repeats belong to one person and do not count. An open hold ends with an answ
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -48,6 +48,37 @@ class Lease:
         return self.event is None and now < self.until
 
 
+class Taken:
+    """What one person has taken so far: the keys of their holds, oldest first, and how many of them an item has.
+
+    `apart` counts the holds that are not in items' own slots.
+    """
+
+    def __init__(self) -> None:
+        self.keys: dict[str, None] = {}
+        self.apart: Counter[int] = Counter()
+        self.n_apart = 0
+        self._items: Counter[int] = Counter()
+
+    def __contains__(self, item: int) -> bool:
+        return self._items[item] > 0
+
+    def add(self, hold: Lease) -> None:
+        if hold.key not in self.keys:
+            self.keys[hold.key] = None
+            self._count(hold, 1)
+
+    def remove(self, hold: Lease) -> None:
+        del self.keys[hold.key]
+        self._count(hold, -1)
+
+    def _count(self, hold: Lease, change: int) -> None:
+        self._items[hold.item] += change
+        if not hold.counts:
+            self.apart[hold.item] += change
+            self.n_apart += change
+
+
 class Leases:
     """All holds of a project, as this process last saw them. Not locked: the desk is."""
 
@@ -56,7 +87,7 @@ class Leases:
         self._project = project
         self._holds: dict[str, Lease] = {}
         self._versions: dict[str, int] = {}
-        self._of_rater: dict[str, dict[str, None]] = {}
+        self._taken: defaultdict[str, Taken] = defaultdict(Taken)
         self._unanswered: dict[str, None] = {}
         self._answered_by: dict[str, dict[str, None]] = {}
         self.tally = Tally()
@@ -67,12 +98,15 @@ class Leases:
     def __iter__(self) -> Iterator[Lease]:
         return iter(self._holds.values())
 
+    def __getitem__(self, key: str) -> Lease:
+        return self._holds[key]
+
     def get(self, key: str) -> Lease | None:
         return self._holds.get(key)
 
-    def of(self, rater: str) -> list[Lease]:
-        """This person's holds, in the order in which they were taken, after a restart too."""
-        return [self._holds[key] for key in self._of_rater.get(rater, ())]
+    def of(self, rater: str) -> Taken:
+        """What this person has taken, in the same order after a restart."""
+        return self._taken[rater]
 
     def unanswered(self) -> list[Lease]:
         """Leases without an answer, open ones and those whose lease ran out."""
@@ -115,7 +149,7 @@ class Leases:
     def _remember(self, hold: Lease, version: int) -> None:
         if (before := self._holds.get(hold.key)) is not None:
             self._forget(before, is_passed_on=before.rater != hold.rater)
-        self._of_rater.setdefault(hold.rater, {})[hold.key] = None
+        self._taken[hold.rater].add(hold)
         if hold.event is None:
             self._unanswered[hold.key] = None
         else:
@@ -126,7 +160,7 @@ class Leases:
 
     def _forget(self, hold: Lease, *, is_passed_on: bool) -> None:
         if is_passed_on:
-            self._of_rater[hold.rater].pop(hold.key, None)
+            self._taken[hold.rater].remove(hold)
         if hold.event is not None:
             self._answered_by[hold.rater].pop(hold.key, None)
             self.tally.add(hold, -1)

@@ -23,7 +23,9 @@ from rmkit.types import Candidates, Completion, Event, RewardModel
 
 NEEDS_MODELS = ("uncertainty", "disagreement", "model_change", "mislabel")
 WINDOW = 256
-BATCH = 1_000  # items that a greedy strategy puts in order one by one; far more than are labeled before it is asked again
+BATCH = (
+    1_000  # items that a greedy strategy puts in order one by one; far more than are labeled before it is asked again
+)
 
 
 def prioritize(ledger: Ledger, project: Project, strategy: Strategy, *, models: Sequence[str]) -> dict[str, Any]:
@@ -48,7 +50,9 @@ def prioritize(ledger: Ledger, project: Project, strategy: Strategy, *, models: 
         labeled=np.zeros(len(items), bool),
         label=_labels(project, items) if strategy == "mislabel" else np.full(len(items), np.nan),
     )
-    write_weights(project.folder, weights(scores(strategy, pool, batch=min(len(items) // 10 + 1, BATCH), seed=project.task.seed)))
+    write_weights(
+        project.folder, weights(scores(strategy, pool, batch=min(len(items) // 10 + 1, BATCH), seed=project.task.seed))
+    )
     summary = {"project": project.name, "strategy": strategy, "items": len(items)}
     summary["models"] = [model.info.fingerprint for model in loaded]
     ledger.append(Event(kind="label_priority", actor="rmkit label", payload=summary))

@@ -16,8 +16,8 @@ import polars as pl
 
 from data_pipelines.steps import Context, configure, run_step
 from rmkit.ids import assistant_message, canonical_json, content_hash, user_message
-from tests.harness import growth_learned, growth_service, growth_studio
 from tests.data_pipelines.frames import frame, pair, vote
+from tests.harness import growth_learned, growth_service, growth_studio
 from warehouse.write.identity import unit_hash
 
 Call = Callable[[], Any]
@@ -198,6 +198,10 @@ for _name, _size, _case in (
     ("near_dedup of a template", 4_000, template),
     ("bootstrap", 40_000, bootstrap),
     *((f"suite {form}", 4_000, functools.partial(suite_rule, form)) for form in SUITE_RULES),
-    *((name, size, case) for table in (growth_learned.CASES, growth_service.CASES, growth_studio.CASES) for name, (size, case) in table.items()),
+    *(
+        (name, size, case)
+        for table in (growth_learned.CASES, growth_service.CASES, growth_studio.CASES)
+        for name, (size, case) in table.items()
+    ),
 ):
     CASES[_name], SIZES[_name] = _case, _size

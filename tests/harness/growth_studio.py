@@ -20,7 +20,7 @@ from rmkit.types import Event
 Call = Callable[[], Any]
 
 
-def _desk(n_items: int, *, overlap: int = 2, **options: Any) -> Any:
+def desk_of(n_items: int, *, overlap: int = 2, **options: Any) -> Any:
     """A desk over so many pairs, half of them with a known answer where gold is asked for, in a folder of its own."""
     from labeling_ui.desk.desk import Desk
     from labeling_ui.desk.items import Items, add_part
@@ -47,7 +47,7 @@ def _desk(n_items: int, *, overlap: int = 2, **options: Any) -> Any:
     return Desk(open_ledger(folder / "ledger.sqlite"), "p", task=task, items=Items(folder / "items"))
 
 
-def _answer(desk: Any, name: str, n: int) -> None:
+def answer(desk: Any, name: str, n: int) -> None:
     from labeling_ui.desk.answers import Answer
     from labeling_ui.projects.people import Person
 
@@ -59,15 +59,15 @@ def _answer(desk: Any, name: str, n: int) -> None:
 
 def desk_work(size: int) -> Call:
     """One person answers so many items, each of which waits for a second person."""
-    desk = _desk(size)
-    _answer(desk, "ben", 3)
-    return lambda: _answer(desk, "anna", size - 3)
+    desk = desk_of(size)
+    answer(desk, "ben", 3)
+    return lambda: answer(desk, "anna", size - 3)
 
 
 def desk_known_items(size: int) -> Call:
     """One person answers so many items, among them many known and repeated ones."""
-    desk = _desk(3 * size, overlap=1, gold_share=0.3, repeat_share=0.2)
-    return lambda: _answer(desk, "anna", size)
+    desk = desk_of(3 * size, overlap=1, gold_share=0.3, repeat_share=0.2)
+    return lambda: answer(desk, "anna", size)
 
 
 def _events(desk: Any, n: int, *, people: int, per_item: int) -> None:
@@ -90,7 +90,7 @@ def opening(size: int) -> Call:
     """A studio starts where so many answers have been given."""
     from labeling_ui.desk.desk import Desk
 
-    desk = _desk(size // 2)
+    desk = desk_of(size // 2)
     _events(desk, size, people=7, per_item=2)
     return lambda: Desk(desk._ledger, "p", task=desk.task, items=desk.items).progress()
 
@@ -99,7 +99,7 @@ def work_frame(size: int) -> Call:
     """The frame of so many answers, opened again after every hundredth part of them."""
     from labeling_ui.projects.work import Work
 
-    desk = _desk(size // 2)
+    desk = desk_of(size // 2)
     _events(desk, size, people=7, per_item=2)
 
     def call() -> None:
@@ -118,7 +118,7 @@ def quality(axis: str, size: int) -> Call:
     n = {"answers": size, "people": 20_000, "overlap": 20 * size}[axis]
     people = {"answers": 7, "people": size, "overlap": size}[axis]
     per_item = {"answers": 2, "people": 2, "overlap": size}[axis]
-    desk = _desk(n // per_item)
+    desk = desk_of(n // per_item)
     _events(desk, n, people=people, per_item=per_item)
     frame = Work(desk._ledger, "p", desk.items).frame()
     return lambda: (agreement(frame), people_reports(frame))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -61,6 +62,28 @@ def test_gold_and_repeats_are_not_in_the_agreement() -> None:
     assert reports["a"].repeated_same == Share(0, 1)
     assert reports["b"].repeated_same == Share(0, 0)
     assert reports["a"].with_others == Share(1, 1)
+
+
+def test_agreement_with_others_counts_every_pair_of_two_people_s_answers_once() -> None:
+    """Against a walk over all pairs of answers; a joined table of them grew with the square of the answers an item has.
+
+    Person `a` answers item 3 twice, which is no pair of two people.
+    """
+    draw = random.Random(3)
+    rows = [
+        (name, item, str(at), draw.choice([FIRST, SECOND]))
+        for item in range(9)
+        for at, name in enumerate(draw.sample("abcdefg", draw.randrange(1, 8)))
+    ]
+    rows.append(("a", 3, "9", FIRST))
+    counts = {name: [0, 0] for name, *_ in rows}
+    for name, item, _, ranks in rows:
+        for other, same, _, theirs in rows:
+            if other != name and same == item:
+                counts[name][0] += ranks == theirs
+                counts[name][1] += 1
+    reports = people_reports(_work(*rows))
+    assert {report.name: [report.with_others.right, report.with_others.n] for report in reports} == counts
 
 
 def test_the_skill_of_a_careless_person_stands_apart() -> None:

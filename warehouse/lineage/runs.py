@@ -42,9 +42,14 @@ def start_run(connection: duckdb.DuckDBPyConnection, kind: str, name: str, confi
     run_id = uuid.uuid4()
     connection.execute(
         "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, 'running', now(), NULL)",
-        [run_id, kind, name, json.dumps(config, sort_keys=True, default=str), git_sha(), json.dumps(environment())],
+        [run_id, kind, name, run_config(config), git_sha(), json.dumps(environment())],
     )
     return run_id
+
+
+def run_config(config: Mapping[str, Any]) -> str:
+    """A run's config as the warehouse stores it."""
+    return json.dumps(config, sort_keys=True, default=str)
 
 
 def finish_run(connection: duckdb.DuckDBPyConnection, run_id: uuid.UUID, status: str) -> None:

@@ -31,15 +31,44 @@ def transformed(transform: Transform, rewards: Sequence[float | None]) -> Reward
     return chain(transform).apply(Group.of(reward=rewards))["reward"]
 
 
+class WholeGroup:
+    """The rewards of all completions of a group. What is made of them is made once, however many requests ask."""
+
+    def __init__(self, rewards: Rewards) -> None:
+        self.rewards = rewards
+        self.n_present = sum(reward is not None for reward in rewards)
+        self._transformed: dict[Transform, Rewards] = {}
+
+    def transformed(self, transform: Transform) -> Rewards:
+        if transform not in self._transformed:
+            self._transformed[transform] = transformed(transform, self.rewards)
+        return self._transformed[transform]
+
+
 @dataclass(slots=True)
 class _Meeting:
+    """The requests of one group so far; `group` once it is whole, or, as a sentence, why there is none."""
+
     size: int
+    count: int = 0
     parts: dict[object, tuple[str, Rewards]] = field(default_factory=dict)  # each with its model's fingerprint
+    starts: dict[object, int] = field(default_factory=dict)  # of the whole group's parts
+    group: WholeGroup | str | None = None
     whole: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @property
-    def count(self) -> int:
-        return sum(len(rewards) for _, rewards in self.parts.values())
+    def close(self) -> None:
+        """Put the parts together."""
+        rewards: Rewards = []
+        for part, (_, own) in self.parts.items():
+            self.starts[part] = len(rewards)
+            rewards += own
+        self.group = WholeGroup(rewards)
+        if len(models := sorted({model for model, _ in self.parts.values()})) > 1:
+            self.group = (
+                f"no single model scored the group: the served model was swapped in between (fingerprints "
+                f"{', '.join(models)}); send the whole group again"
+            )
+        self.whole.set()
 
 
 class GroupGather:
@@ -58,8 +87,8 @@ class GroupGather:
 
     async def meet(
         self, key: tuple[Any, ...], rewards: Rewards, *, fingerprint: str, size: int, deadline: float
-    ) -> tuple[Rewards, int] | str:
-        """All rewards of the group and where this request's begin; or, as a sentence, why there is no such group.
+    ) -> tuple[WholeGroup, int] | str:
+        """The group and where this request's rewards begin in it; or, as a sentence, why there is no such group.
 
         A request that leaves before takes its rewards along, so that it can come again. A group that became whole
         across a hot swap holds the scales of two models: all its requests are told so, at once.
@@ -71,9 +100,10 @@ class GroupGather:
             return f"the group has {size} completions and got {meeting.count + len(rewards)}"
         self._meetings[key] = meeting  # only now: a refused request must leave no empty meeting behind
         meeting.parts[me] = fingerprint, rewards
+        meeting.count += len(rewards)
         if meeting.count == size:
             del self._meetings[key]
-            meeting.whole.set()
+            meeting.close()
         try:
             await asyncio.wait_for(meeting.whole.wait(), max(0.0, deadline - time.monotonic()))
         except TimeoutError:
@@ -81,16 +111,10 @@ class GroupGather:
         finally:
             if not meeting.whole.is_set():
                 self._leave(key, meeting, me)
-        if len(models := sorted({one for one, _ in meeting.parts.values()})) > 1:
-            return (
-                f"no single model scored the group: the served model was swapped in between (fingerprints "
-                f"{', '.join(models)}); send the whole group again"
-            )
-        before = list(meeting.parts)[: list(meeting.parts).index(me)]
-        group = [reward for _, part in meeting.parts.values() for reward in part]
-        return group, sum(len(meeting.parts[other][1]) for other in before)
+        assert meeting.group is not None
+        return meeting.group if isinstance(meeting.group, str) else (meeting.group, meeting.starts[me])
 
     def _leave(self, key: tuple[Any, ...], meeting: _Meeting, me: object) -> None:
-        del meeting.parts[me]
+        meeting.count -= len(meeting.parts.pop(me)[1])
         if not meeting.parts and self._meetings.get(key) is meeting:
             del self._meetings[key]

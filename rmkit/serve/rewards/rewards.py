@@ -9,7 +9,7 @@ from rmkit.serve.http import wire
 from rmkit.serve.http.problems import HttpError
 from rmkit.serve.queue.batcher import Answer, Call
 from rmkit.serve.queue.engine import Engine
-from rmkit.serve.rewards.groups import GroupGather, transformed
+from rmkit.serve.rewards.groups import GroupGather, WholeGroup
 from rmkit.serve.rewards.shaping import EXACT_MATCH, MODEL, check_weights, exact_match, mixed
 from rmkit.types import Candidates, Score
 
@@ -96,20 +96,20 @@ async def _transform(
 ) -> None:
     assert body.transform is not None
     scores = [out[item][one] for item, one in places]
-    values = [score.reward for score in scores]
-    begin, missing = 0, None
+    rewards = [score.reward for score in scores]
+    group, begin, missing = WholeGroup(rewards), 0, None
     size = body.items[places[0][0]].group_size
     if isinstance(name, str) and size is not None and size != len(places):
         mix = tuple(sorted(body.mix.items()))
         key = (call.client, body.model or engine.default, mix, body.transform, name)
         deadline = call.deadline or time.monotonic() + engine.settings.timeout_s
-        met = await gather.meet(key, values, fingerprint=fingerprint, size=size, deadline=deadline)
+        met = await gather.meet(key, rewards, fingerprint=fingerprint, size=size, deadline=deadline)
         if isinstance(met, str):
             missing = met
         else:
-            values, begin = met
-    shaped = transformed(body.transform, values)[begin : begin + len(scores)]
-    if sum(value is not None for value in values) > 1:
+            group, begin = met
+    shaped = group.transformed(body.transform)[begin : begin + len(scores)]
+    if group.n_present > 1:
         undefined = "the transformed reward is too large for a number"
     else:
         undefined = "the group is too small for this transform"

@@ -248,6 +248,28 @@ def test_a_failed_commit_leaves_nothing_and_repeats_nothing(home: Path, monkeypa
     assert all(step["reused"] for step in result["steps"])
 
 
+def test_a_kill_right_after_the_commit_leaves_no_folder_for_good(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next run starts from the version that was just made, so its steps have other keys."""
+    stopped_after(7, monkeypatch)  # nothing recorded: these folders are still good for something
+    kept = set((home / "runs").iterdir())
+    other = {"recipe": {"name": "other"}, "step": [{"use": "exact_dedup"}]}
+    run_recipe(parse_recipe(other, where="test"), "sample@v1", out="elsewhere")
+    assert set((home / "runs").iterdir()) == kept
+    assert len(kept) == 7
+
+    def committed(*arguments: Any, **options: Any) -> None:
+        record.record(*arguments, **options)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipes, "record", committed)
+        with pytest.raises(Killed):
+            run_recipe(read_recipe("clean"), "sample")
+    assert len(list((home / "runs").iterdir())) == 8
+    run_recipe(parse_recipe(other, where="test"), "sample", out="elsewhere")  # version 2 of it
+    assert list((home / "runs").iterdir()) == []
+
+
 def test_a_damaged_folder_is_not_trusted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("kept.arrow", "dropped.arrow", "report.json"):
         stopped_after(2, monkeypatch)

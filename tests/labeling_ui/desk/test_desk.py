@@ -14,11 +14,12 @@ import pytest
 
 from labeling_ui.desk.answers import Answer
 from labeling_ui.desk.desk import Desk
-from labeling_ui.desk.leases import Lease
+from labeling_ui.desk.leases import Lease, Taken
 from labeling_ui.projects.people import ForbiddenError, Person
 from labeling_ui.projects.project import Project
 from rmkit.errors import DataError, UsageError
 from rmkit.ledger import Ledger
+from tests.harness.growth_studio import desk_of
 from tests.labeling_ui.conftest import ANNA, BEN, CARA, LEA
 
 Make = Callable[..., Project]
@@ -206,6 +207,46 @@ def test_a_released_item_is_at_once_for_others_and_not_for_the_same_person(ledge
     desk.release(ANNA, hold.key)
     assert desk.open(ANNA)[0].item != hold.item
     assert desk.open(BEN)[0].item == hold.item
+
+
+def test_the_next_item_is_looked_for_behind_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each item of one person had cost a walk over all that they had answered while it waits for a second person."""
+    desk, looks = desk_of(40, overlap=2), 0
+
+    def counted(self: Taken, item: int) -> bool:
+        nonlocal looks
+        looks += 1
+        return real(self, item)
+
+    real = Taken.__contains__
+    monkeypatch.setattr(Taken, "__contains__", counted)
+    assert _answered(desk, ANNA, 40) == 40
+    assert looks <= 3 * 40
+    assert not desk.open(ANNA)
+    assert _answered(desk, BEN, 40) == 40
+
+
+def test_an_item_that_was_passed_on_comes_back_when_nothing_else_is_left(
+    ledger: Ledger, make_project: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = make_project(overlap=2, lease_s=60).desk(ledger)
+    (first,) = desk.open(ANNA)
+    later = time.time() + 61
+    with monkeypatch.context() as patch:
+        patch.setattr("labeling_ui.desk.desk.time.time", lambda: later)
+        desk.release(ANNA, first.key)
+        assert _answered(desk, ANNA, 11) == 11
+        assert desk.open(BEN)[0].key == first.key  # Ben has Anna's place of it now, its other one is free
+        assert [hold.item for hold in desk.open(ANNA)] == [first.item]
+
+
+def _answered(desk: Desk, person: Person, n: int) -> int:
+    """How many of n items the person could answer."""
+    for done in range(n):
+        if not (held := desk.open(person)):
+            return done
+        desk.submit(person, held[0].key, Answer(better=0))
+    return n
 
 
 def test_weights_decide_what_comes_first_and_the_propensity_is_kept(ledger: Ledger, make_project: Make) -> None:

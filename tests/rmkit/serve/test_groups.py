@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 pytest.importorskip("fastapi")
 
 from rmkit.serve.http.problems import HttpError
+from rmkit.serve.rewards import groups
 from rmkit.serve.rewards.groups import GroupGather, Transform, transformed
 from rmkit.serve.rewards.shaping import check_weights, exact_match, mixed
 
@@ -92,10 +92,12 @@ def test_transforms_do_not_see_what_they_must_not(group: list[float | None], shi
             assert sum(value for value in before if value is not None) == pytest.approx(0, abs=1e-9)
 
 
-def meet(
+async def meet(
     gather: GroupGather, rewards: list[float | None], *, size: int = 4, model: str = "a", wait_s: float = 5
-) -> Coroutine[Any, Any, Any]:
-    return gather.meet(("g",), rewards, fingerprint=model, size=size, deadline=time.monotonic() + wait_s)
+) -> tuple[list[float | None], int] | str:
+    deadline = time.monotonic() + wait_s
+    met = await gather.meet(("g",), rewards, fingerprint=model, size=size, deadline=deadline)
+    return met if isinstance(met, str) else (met[0].rewards, met[1])
 
 
 def test_a_group_is_whole_when_all_have_come() -> None:
@@ -108,6 +110,27 @@ def test_a_group_is_whole_when_all_have_come() -> None:
         assert gather.waiting == 0
 
     asyncio.run(test())
+
+
+def test_a_group_is_transformed_once_for_all_its_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of n requests had made the whole group's anew: 2,000 of them held the event loop for two seconds."""
+    sizes: list[int] = []
+
+    def counted(transform: Transform, rewards: list[float | None]) -> list[float | None]:
+        sizes.append(len(rewards))
+        return transformed(transform, rewards)
+
+    monkeypatch.setattr(groups, "transformed", counted)
+
+    async def test() -> list[float | None]:
+        gather, deadline = GroupGather(), time.monotonic() + 20
+        met = await asyncio.gather(
+            *(gather.meet(("g",), [float(at)], fingerprint="a", size=5, deadline=deadline) for at in range(5))
+        )
+        return [group.transformed("center")[begin] for group, begin in met]  # type: ignore[misc, union-attr]
+
+    assert asyncio.run(test()) == [-2, -1, 0, 1, 2]
+    assert sizes == [5]
 
 
 def test_who_leaves_takes_its_rewards_along_and_may_come_again() -> None:
