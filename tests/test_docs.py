@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from rmkit.cli.arguments import parser_of
 from rmkit.cli.main import COMMANDS, call, commands, usage
-from rmkit.cli.verbs import Command, Verbs
+from rmkit.cli.verbs import Command, Run, Verbs
 
 ROOT = Path(__file__).parents[1]
 NAMES = [name for group in COMMANDS.values() for name in group]
@@ -64,3 +65,46 @@ def test_commands_in_the_docs_exist(page: Path) -> None:
 def test_local_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
     assert not [target for target in targets if not (page.parent / target).exists()]
+
+
+def _parsed(line: str) -> None:
+    """The line as its command would parse it, without running it. Raises UsageError for what it does not take."""
+    words = [word for word in shlex.split(line, comments=True) if word not in ("\\", "&")]
+    for end in (">", "|", ">>", "&&", ";"):
+        words = words[: words.index(end)] if end in words else words
+    run: Run | None = None
+    members, rest = commands(), [word for word in words[1:] if word != "--debug"]
+    while rest and not rest[0].startswith("-"):
+        run = members[rest[0]].load()
+        rest = rest[1:]
+        if not isinstance(run, Verbs):
+            break
+        members = run.verbs
+        if run.default and (not rest or rest[0].startswith("-")):
+            rest = [run.default, *rest]
+    if isinstance(run, Verbs) or run is None or "--help" in rest:
+        return
+    parser_of(run).parse_args(rest)
+
+
+def _lines(text: str) -> list[str]:
+    return re.sub(r"\$\(.*?\)", "WORD", re.sub(r"\\\n\s*", " ", text)).splitlines()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_the_docs_are_taken_by_their_parsers(page: Path) -> None:
+    blocks = re.findall(r"```(?:sh|console|bash)\n(.*?)```", page.read_text(), re.DOTALL)
+    for line in (line.removeprefix("$ ") for block in blocks for line in _lines(block)):
+        if line.startswith("rmkit "):
+            _parsed(line)
+
+
+@pytest.mark.parametrize("place", sorted(_places(commands())))
+def test_examples_of_a_command_are_taken_by_its_parser(place: str) -> None:
+    first, *more = place.split()
+    run = commands()[first].load()
+    for name in more:
+        run = run.verbs[name].load()
+    text = run.usage() if isinstance(run, Verbs) else parser_of(run).epilog
+    for line in _lines(text.partition("examples:\n")[2]):
+        _parsed(line.strip())

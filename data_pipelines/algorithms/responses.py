@@ -6,7 +6,7 @@ what follow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,22 @@ def ranks_of(rewards: Sequence[float]) -> list[int]:
     """[N] 0 for the best, equal rewards share a rank, no rank is left out."""
     place = {value: rank for rank, value in enumerate(sorted(set(rewards), reverse=True))}
     return [place[value] for value in rewards]
+
+
+def by_rewards(
+    frame: pl.DataFrame, aspect: str, choose: Callable[[dict[str, Any], list[float]], dict[str, Any] | str]
+) -> tuple[list[dict[str, Any]], list[tuple[str, str, str | None]]]:
+    """Rows as `choose` gives them back from a row and its rewards, and (id, reason, None) of those for which it gives a
+    reason, or whose responses are not all scored."""
+    rows, dropped = [], []
+    for row in frame.to_dicts():
+        rewards = rewards_of(row, aspect)
+        chosen = "not every response has a score" if rewards is None else choose(row, rewards)
+        if isinstance(chosen, str):
+            dropped.append((row["id"], chosen, None))
+        else:
+            rows.append(chosen)
+    return rows, dropped
 
 
 def result_of(

@@ -7,19 +7,20 @@ Rows with a response that is not scored are dropped: the best of the others is n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
 
-from data_pipelines.algorithms.responses import narrowed, ranks_of, result_of, rewards_of, scored_label
+from data_pipelines.algorithms.responses import by_rewards, narrowed, ranks_of, result_of, scored_label
 from data_pipelines.steps import Context, StepResult
 from rmkit.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    keep: int = 1
-    aspect: str = ""
+    keep: Annotated[int, "how many responses stay"] = 1
+    aspect: Annotated[str, "the score to go by, such as a reward model's name; none is the only one, or the rank"] = ""
 
     def __post_init__(self) -> None:
         if self.keep < 1:
@@ -28,17 +29,13 @@ class Config:
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """Rows with at most `keep` responses."""
-    kept_rows, dropped = [], []
-    for row in frame.to_dicts():
-        rewards = rewards_of(row, config.aspect)
-        if rewards is None:
-            dropped.append((row["id"], "not every response has a score", None))
-            continue
-        best = sorted(np.argsort(np.negative(rewards), kind="stable")[: config.keep].tolist())
-        if len(best) == len(rewards):
-            kept_rows.append(row)
-            continue
-        ranks = ranks_of([rewards[at] for at in best]) if len(best) > 1 else None
-        kept_rows.append(narrowed(row, best, ranks=ranks, **scored_label(row, config.aspect)))
-    facts = {"responses": sum(len(row["responses"]) for row in kept_rows)}
-    return result_of(frame, kept_rows, dropped, facts)
+
+    def best(row: dict[str, Any], rewards: list[float]) -> dict[str, Any]:
+        places = sorted(np.argsort(np.negative(rewards), kind="stable")[: config.keep].tolist())
+        if len(places) == len(rewards):
+            return row
+        ranks = ranks_of([rewards[at] for at in places]) if len(places) > 1 else None
+        return narrowed(row, places, ranks=ranks, **scored_label(row, config.aspect))
+
+    rows, dropped = by_rewards(frame, config.aspect, best)
+    return result_of(frame, rows, dropped, {"responses": sum(len(row["responses"]) for row in rows)})

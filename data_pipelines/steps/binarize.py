@@ -14,12 +14,12 @@ import hashlib
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
 
-from data_pipelines.algorithms.responses import as_pair, result_of, rewards_of, scored_label
+from data_pipelines.algorithms.responses import as_pair, by_rewards, result_of, scored_label
 from data_pipelines.steps import Context, StepResult
 
 How = Literal["best_worst", "best_random", "halves"]
@@ -27,25 +27,22 @@ How = Literal["best_worst", "best_random", "halves"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    how: How = "best_worst"
-    aspect: str = ""
-    seed: int = 0
+    how: Annotated[How, "which two responses make the pair"] = "best_worst"
+    aspect: Annotated[str, "the score to go by, such as a reward model's name; none is the only one, or the rank"] = ""
+    seed: Annotated[int, "of the draws"] = 0
 
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """Rows of two responses with a clear winner."""
-    kept_rows, dropped = [], []
-    for row in frame.to_dicts():
-        rewards = rewards_of(row, config.aspect)
-        if rewards is None:
-            dropped.append((row["id"], "not every response has a score", None))
-            continue
+
+    def pair(row: dict[str, Any], rewards: list[float]) -> dict[str, Any] | str:
         if len(rewards) < 2 or min(rewards) == max(rewards):
-            dropped.append((row["id"], "no two responses with different scores", None))
-            continue
+            return "no two responses with different scores"
         better, worse = _drawn(rewards, row["unit"], config)
-        kept_rows.append(as_pair(row, better, worse, rewards) | scored_label(row, config.aspect))
-    return result_of(frame, kept_rows, dropped, {"pairs": len(kept_rows)})
+        return as_pair(row, better, worse, rewards) | scored_label(row, config.aspect)
+
+    pairs, dropped = by_rewards(frame, config.aspect, pair)
+    return result_of(frame, pairs, dropped, {"pairs": len(pairs)})
 
 
 def _drawn(rewards: list[float], unit: str, config: Config) -> tuple[int, int]:

@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     parser = arguments.parser(
         "denoise fine-tuned",
         "Peer review with two fine-tuned causal models of 5M parameters on a planted task, beside plain training.",
-        examples=["denoise fine-tuned --seeds 3", "denoise full-form --pairs 400 --epochs 4 --rate 0.2"],
+        examples=["denoise fine-tuned --seeds 3", "denoise fine-tuned --pairs 400 --epochs 4 --rate 0.2"],
     )
     parser.add_argument("--kind", choices=("explicit", "implicit"), default="explicit", help="scalar heads, or DPO")
     parser.add_argument("--pairs", type=int, default=400, help="training pairs")

@@ -93,14 +93,14 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--max-usd", type=float, metavar="USD", help="stop before the calls could cost more")
         self.add_argument("--max-tokens", type=positive, metavar="N", help="stop before the calls could use more")
 
-    def add_config(self, cls: type[Any], *, hidden: Iterable[str] = ()) -> None:
+    def add_config(self, *classes: type[Any], hidden: Iterable[str] = ()) -> None:
         """--config TOML and --set KEY=VALUE; --help lists the settings but for `hidden` ones."""
         self.add_argument("--config", type=Path, metavar="TOML", help="a file of settings")
         self.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, over the file (repeatable)"
         )
         title = "settings, as --set KEY=VALUE or as KEY = VALUE in the file of --config"
-        self.epilog = f"{title}:\n{settings_text(cls, hidden=hidden)}\n\n{self.epilog or ''}"
+        self.epilog = f"{title}:\n{settings_text(*classes, hidden=hidden)}\n\n{self.epilog or ''}"
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """The options. Raises UsageError: an unknown option gets the nearest one."""
@@ -188,9 +188,9 @@ def settings(cls: type[Config], options: Any, *, where: str, named: Mapping[str,
     return config.build(cls, values, where=where)
 
 
-def settings_text(cls: type[Any], *, hidden: Iterable[str] = ()) -> str:
+def settings_text(*classes: type[Any], hidden: Iterable[str] = ()) -> str:
     """One entry a setting: name, default, meaning; wrapped for the terminal."""
-    shown = [option for option in config.options(cls) if option.name not in set(hidden)]
+    shown = [option for cls in classes for option in config.options(cls) if option.name not in set(hidden)]
     width = max(len(option.name) for option in shown)
     columns = max(60, min(shutil.get_terminal_size().columns, 120))
     wrap = textwrap.TextWrapper(columns, subsequent_indent=" " * (width + 4), break_on_hyphens=False)

@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,11 +89,11 @@ def _checked_folder(folder: Path) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """`encoder` is `minilm` or a folder; `dtype` is what its matrix products are computed in."""
+    """The frozen encoder, and how it is run."""
 
-    encoder: str = MINILM
-    max_tokens: int = 256
-    dtype: Dtype = "fp32"
+    encoder: Annotated[str, "minilm, or the folder of an encoder"] = MINILM
+    max_tokens: Annotated[int, "how much of a text is read, 8 to 8192"] = 256
+    dtype: Annotated[Dtype, "what its matrix products are computed in"] = "fp32"
 
     def __post_init__(self) -> None:
         if not 8 <= self.max_tokens <= 8192:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,17 +37,16 @@ NO_DIVERSITY = 0.98  # Jaccard of the two pools above which one model would do
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewConfig:
-    """How pairs are selected; see the file's docstring. `window_batches` is the curriculum's shuffling window.
+    """How pairs are selected; see the file's docstring."""
 
-    A warm-up of less than an epoch is for runs of one epoch in scope batch: 0.15 is the first 15% of the steps.
-    """
-
-    scope: Scope = "global"
-    selector: Selector = "peer"
-    curriculum: bool = False
-    warmup_epochs: float = 1
-    ramp_epochs: int = 2
-    window_batches: int = 4
+    scope: Annotated[Scope, "select after every epoch among all pairs, or within every batch"] = "global"
+    selector: Annotated[Selector, "whose margins decide what a model learns from"] = "peer"
+    curriculum: Annotated[bool, "walk each pool from easy to hard; scope global only"] = False
+    warmup_epochs: Annotated[
+        float, "epochs on all pairs; with one epoch in scope batch, 0.15 is the first 15% of its steps"
+    ] = 1
+    ramp_epochs: Annotated[int, "epochs until the share kept is 1 - noise"] = 2
+    window_batches: Annotated[int, "batches within which a curriculum is shuffled"] = 4
 
     def __post_init__(self) -> None:
         if self.curriculum and self.scope == "batch":

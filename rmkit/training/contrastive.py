@@ -16,9 +16,9 @@ def main(argv: list[str]) -> int:
         "The difference of two implicit models, the second trained on the swapped pairs.",
         examples=["train contrastive --normal models/hh-dpo --reverse models/hh-reverse -o models/hh-contrast"],
     )
-    parser.add_argument("--normal", required=True, help="folder or name of the implicit model")
-    parser.add_argument("--reverse", required=True, help="the same trained with --set reverse=true")
-    parser.add_argument("-o", "--output", type=Path, help="artifact folder (default: the normal one's, -contrastive)")
+    parser.add_model("--normal", required=True, help=f"the implicit model: {arguments.ARTIFACT}")
+    parser.add_model("--reverse", required=True, help="the same trained with --set reverse=true")
+    parser.add_output("artifact folder (default: the normal one's, -contrastive)")
     options = parser.parse_args(argv)
     result = contrastive(options.normal, options.reverse, output=options.output)
     text = f"model        {result['path']}\nfingerprint  {result['fingerprint']}"

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from rmkit.cli import arguments, display
+from rmkit.config import build
 from rmkit.data.export_folder import Data, dataset_of, export_folder, model_folder, split_pairs
 from rmkit.data.pairs import Pair, column
 from rmkit.errors import ModelError, UsageError
 from rmkit.metrics import fit_temperature
 from rmkit.models import find_model, load_model
 from rmkit.models.artifact.folder import building
-from rmkit.models.wrappers.ensemble import EnsembleConfig, Rule, combined, standardization, write_ensemble
+from rmkit.models.wrappers.ensemble import EnsembleConfig, EnsembleSettings, combined, standardization, write_ensemble
 from rmkit.training.command import MIN_VALIDATION, validation_facts
 from rmkit.training.summary import summary_text
 from rmkit.types import RewardModel
@@ -26,23 +28,14 @@ def main(argv: list[str]) -> int:
     parser = arguments.parser(
         "train ensemble",
         "Several finished models as one: each standardized, then their mean, worst case or uncertainty-weighted mean.",
-        examples=["train ensemble models/seed0 models/seed1 models/seed2 --data hh@v2 --rule uwo -o models/hh-three"],
+        examples=["train ensemble models/seed0 models/seed1 --data hh@v2 --set rule=uwo -o models/hh-both"],
     )
-    parser.add_argument("members", nargs="+", help="two or more models: folders, names or NAME@ALIAS")
-    parser.add_argument(
-        "--data", required=True, help="dataset version or export whose validation split is the reference"
-    )
-    parser.add_argument("--rule", choices=get_args(Rule), default="mean", help="what the value is (default mean)")
-    parser.add_argument("--uncertainty-weight", type=float, default=0.5, help="lambda of uwo (default 0.5)")
-    parser.add_argument("-o", "--output", type=Path, help="artifact folder (default $RMKIT_HOME/models/DATA-ensemble)")
+    parser.add_models("members", help="two or more finished models: folders, names or NAME@ALIAS")
+    parser.add_data(help="dataset version or export whose validation split is the reference")
+    parser.add_config(EnsembleSettings)
+    parser.add_output("artifact folder (default $RMKIT_HOME/models/DATA-ensemble)")
     options = parser.parse_args(argv)
-    result = train(
-        options.members,
-        options.data,
-        rule=options.rule,
-        uncertainty_weight=options.uncertainty_weight,
-        output=options.output,
-    )
+    result = train(options.members, options.data, values=arguments.set_values(options), output=options.output)
     display.emit(result, as_json=options.json, text=_text(result))
     return 0
 
@@ -51,16 +44,16 @@ def train(
     names: Sequence[str],
     data: Data,
     *,
-    rule: Rule = "mean",
-    uncertainty_weight: float = 0.5,
+    values: Mapping[str, Any] | None = None,
     output: Path | None = None,
 ) -> dict[str, Any]:
-    """Store and reload the ensemble: its path, fingerprint and validation numbers.
+    """Store and reload the ensemble: its path, fingerprint and validation numbers. `values` are settings by name.
 
     Raises UsageError for fewer than two or repeated members or ones of several scales, DataError for a validation split
-    that is too small, ModelError for a member that cannot be used.
+    that is too small, ModelError for a member that cannot be used, ConfigError for unknown `values`.
     """
     start = time.monotonic()
+    settings = build(EnsembleSettings, values or {}, where="train ensemble")
     folder = export_folder(data)
     members = [load_model(name) for name in names]
     _check(members, names)
@@ -70,8 +63,7 @@ def train(
         values = _reference(members, pairs)
         shapes = [standardization(row.ravel().tolist()) for row in values]
         config = EnsembleConfig(
-            rule=rule,
-            uncertainty_weight=uncertainty_weight,
+            **asdict(settings),
             means=tuple(mean for mean, _ in shapes),
             scales=tuple(scale for _, scale in shapes),
             members=tuple(member.info.fingerprint for member in members),
@@ -99,7 +91,7 @@ def train(
             scale=members[0].info.scale,
         )
         fingerprint = load_model(temporary).info.fingerprint
-    return {"path": str(target), "fingerprint": fingerprint, "temperature": temperature, "rule": rule, **facts}
+    return {"path": str(target), "fingerprint": fingerprint, "temperature": temperature, "rule": settings.rule, **facts}
 
 
 def _check(members: Sequence[RewardModel], names: Sequence[str]) -> None:

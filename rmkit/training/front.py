@@ -78,7 +78,7 @@ def train(
         case "ensemble":
             from rmkit.training import ensemble
 
-            facts = ensemble.train(settings.pop("members", ()), data, output=target, **settings)
+            facts = ensemble.train(settings.pop("members", ()), data, output=target, values=settings)
         case _:
             raise UsageError(
                 f"rmkit.train knows {', '.join(KINDS)}, got {kind!r}; the other kinds start from other data than "

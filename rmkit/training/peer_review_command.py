@@ -8,17 +8,18 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from rmkit import paths
 from rmkit.atomic import draft_folder, put
 from rmkit.cli import arguments, display
+from rmkit.config import build
 from rmkit.data.export_folder import export_folder, model_folder, trainable_dataset
 from rmkit.errors import MissingExtraError, UsageError
 from rmkit.reliability.peer_review import ReviewConfig
-from rmkit.training.config import TrainingConfig
+from rmkit.training.config import TrainingConfig, training_config
 from rmkit.training.kinds import kind_of
 
 AUDIT = "audit.parquet"
@@ -36,36 +37,26 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--kind", choices=("explicit", "implicit"), default="explicit", help="scalar heads, or policies under DPO"
     )
-    parser.add_argument("--data", required=True, help="dataset version NAME@VERSION, or an export folder")
+    parser.add_data()
     parser.add_argument("--model", help="Hugging Face id or folder of a causal or encoder model")
     parser.add_argument("--noise", type=float, required=True, help="share of wrong labels to expect, in [0, 0.5)")
-    parser.add_argument("--scope", choices=("global", "batch"), default="global", help="select by epoch or by batch")
-    parser.add_argument("--selector", choices=("peer", "self", "mean"), default="peer", help="whose margins decide")
-    parser.add_argument("--warmup-epochs", type=float, default=1.0, help="epochs on all pairs (scope batch: 0.15, say)")
-    parser.add_argument("--ramp-epochs", type=int, default=2, help="epochs until the share kept is 1 - noise")
-    parser.add_argument("--curriculum", action="store_true", help="scope global: walk each pool from easy to hard")
-    parser.add_argument("--config", type=Path, help="TOML with any option of train explicit or implicit")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one option, over the TOML")
-    parser.add_argument("--seed", type=int, help="as --set seed=N")
-    parser.add_argument("-o", "--output", type=Path, help="folder of models A and B and the audit")
+    parser.epilog = f"and those of rmkit train explicit (or, with --kind implicit, implicit)\n\n{parser.epilog}"
+    parser.add_config(ReviewConfig)
+    parser.add_seed(None, help="as --set seed=N")
+    parser.add_output("folder of models A and B and the audit")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of an interrupted run")
     parser.add_argument("--restart", action="store_true", help="throw an interrupted run away and begin anew")
-    parser.add_argument("--allow-benchmark", action="store_true", help="train although the data holds benchmark rows")
+    parser.add_allow_benchmark()
     options = parser.parse_args(argv)
-    from rmkit.training.settings import read_settings
-
-    settings = read_settings(options.config, options.set, kind=options.kind, model=options.model, seed=options.seed)
+    values = arguments.set_values(options)
+    review = {field.name: values.pop(field.name) for field in fields(ReviewConfig) if field.name in values}
+    values |= {name: value for name in ("model", "seed") if (value := getattr(options, name)) is not None}
+    settings = training_config(options.kind, **values)
     result = train_peers(
         options.data,
         settings,
         noise=options.noise,
-        review=ReviewConfig(
-            scope=options.scope,
-            selector=options.selector,
-            curriculum=options.curriculum,
-            warmup_epochs=options.warmup_epochs,
-            ramp_epochs=options.ramp_epochs,
-        ),
+        review=build(ReviewConfig, review, where="train peers"),
         output=options.output,
         resume=options.resume,
         restart=options.restart,

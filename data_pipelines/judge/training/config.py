@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from rmkit.errors import ConfigError
 
@@ -16,35 +16,30 @@ EPOCHS: dict[Stage, float] = {"sft": 2.0, "dpo": 1.0, "grpo": 1.0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeTrainingConfig:
-    """0 for `learning_rate` and `num_train_epochs` takes the stage's default; `steps` ends training early where it is
-    set.
+    """What the stages of judge training are set by. The loss of DPO is DPO + nll_weight x mean negative log-likelihood
+    per token of the chosen reply."""
 
-    One step sees `global_batch_size` rows (GRPO: prompts, `generations` replies each), `rows_at_once` (GRPO: replies)
-    at a time. `max_length` bounds prompt and reply together: longer rows are dropped and counted, never cut, since a
-    cut row has lost its verdict. `beta` and `nll_weight` are DPO's (loss = DPO + nll_weight x mean negative
-    log-likelihood per token of the chosen reply), `kl` is GRPO's. `lora_rank` 0 trains all weights; adapters are merged
-    at the end.
-    """
-
-    learning_rate: float = 0.0
-    num_train_epochs: float = 0.0
-    steps: int = 0
-    global_batch_size: int = 16
-    rows_at_once: int = 0
-    max_length: int = 4096
-    lr_scheduler_type: str = "cosine"
-    warmup_ratio: float = 0.05
-    weight_decay: float = 0.0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    gradient_checkpointing: bool = False
-    lora_rank: int = 0
-    beta: float = 0.1
-    nll_weight: float = 0.2
-    kl: float = 0.01
-    generations: int = 5
-    reply_tokens: int = 1024
-    temperature: float = 1.0
-    seed: int = 0
+    learning_rate: Annotated[float, "peak learning rate; 0 is the stage's own default"] = 0.0
+    num_train_epochs: Annotated[float, "passes over the rows; 0 is the stage's own default"] = 0.0
+    steps: Annotated[int, "ends training early; 0 does not"] = 0
+    global_batch_size: Annotated[int, "rows of one step; GRPO: prompts, with `generations` replies each"] = 16
+    rows_at_once: Annotated[int, "rows (GRPO: replies) of one pass; 0 is all of a step"] = 0
+    max_length: Annotated[
+        int, "tokens of prompt and reply together; longer rows are dropped and counted, for a cut one lost its verdict"
+    ] = 4096
+    lr_scheduler_type: Annotated[str, "how the learning rate falls after the warm-up"] = "cosine"
+    warmup_ratio: Annotated[float, "share of the steps in which the learning rate rises, in [0, 1)"] = 0.05
+    weight_decay: Annotated[float, "of AdamW"] = 0.0
+    precision: Annotated[Literal["auto", "fp32", "bf16"], "auto is bf16 on a GPU"] = "auto"
+    gradient_checkpointing: Annotated[bool, "compute activations again instead of holding them"] = False
+    lora_rank: Annotated[int, "rank of the adapters, which are merged at the end; 0 trains all weights"] = 0
+    beta: Annotated[float, "DPO: reward per unit of the log-ratio"] = 0.1
+    nll_weight: Annotated[float, "DPO: weight of the chosen reply's likelihood"] = 0.2
+    kl: Annotated[float, "GRPO: weight of the divergence from the model it starts from"] = 0.01
+    generations: Annotated[int, "GRPO: replies for each prompt"] = 5
+    reply_tokens: Annotated[int, "GRPO: longest reply in tokens"] = 1024
+    temperature: Annotated[float, "GRPO: of sampling"] = 1.0
+    seed: Annotated[int, "of everything random"] = 0
 
     def __post_init__(self) -> None:
         if self.global_batch_size < 1 or self.max_length < 2 or self.reply_tokens < 1:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +36,14 @@ _SURFACE = 4
 
 @dataclass(frozen=True, kw_only=True)
 class LexicalConfig:
-    """`hash_bits` of the n-gram table, longest `ngram` in words, candidate `c_grid`, solver `max_iter`."""
+    """What is counted, and how the fit is chosen."""
 
-    hash_bits: int = 18
-    ngram: int = 2
-    c_grid: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-    max_iter: int = 300
+    hash_bits: Annotated[int, "the table of n-grams has 2 to the power of this many columns"] = 18
+    ngram: Annotated[int, "longest n-gram in words"] = 2
+    c_grid: Annotated[tuple[float, ...], "inverse L2 strengths that compete on the validation pairs"] = (
+        *(0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+    )
+    max_iter: Annotated[int, "iterations of the solver at most"] = 300
 
     def __post_init__(self) -> None:
         if not 8 <= self.hash_bits <= 24:

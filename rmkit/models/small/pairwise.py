@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +37,10 @@ YARDSTICK = Completion((Message("assistant", "I am not sure."),))  # golden scor
 
 @dataclass(frozen=True, kw_only=True)
 class PairwiseConfig(FrozenConfig):
-    """As `FrozenConfig`; `ranks` of the heads that compete (0: a difference of scores)."""
+    """An encoder, and the heads that compete on it."""
 
-    hidden: tuple[int, ...] = (0,)
-    ranks: tuple[int, ...] = (0, 4, 16)
+    hidden: Annotated[tuple[int, ...], "hidden units of the heads that compete (0: linear)"] = (0,)
+    ranks: Annotated[tuple[int, ...], "ranks of the heads that compete (0: a difference of scores)"] = (0, 4, 16)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -29,7 +29,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,20 +46,29 @@ MEMBERS = "members"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EnsembleConfig:
-    """How K standardized scores become one; `means` and `scales` have an entry per member."""
+class EnsembleSettings:
+    """How standardized scores become one."""
 
-    rule: Rule = "mean"
-    uncertainty_weight: float = 0.5
-    means: tuple[float, ...] = ()
-    scales: tuple[float, ...] = ()
-    members: tuple[str, ...] = ()
+    rule: Annotated[Rule, "the mean, the worst case, or the mean minus weighted variance"] = "mean"
+    uncertainty_weight: Annotated[float, "weight of the variance in uwo"] = 0.5
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise ConfigError(f"rule: expected one of {', '.join(RULES)}, got {self.rule!r}")
         if self.uncertainty_weight < 0:
             raise ConfigError(f"uncertainty_weight: expected 0 or more, got {self.uncertainty_weight}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnsembleConfig(EnsembleSettings):
+    """The same with what standardizes each of the K members."""
+
+    means: tuple[float, ...] = ()
+    scales: tuple[float, ...] = ()
+    members: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        EnsembleSettings.__post_init__(self)
         if not len(self.means) == len(self.scales) == len(self.members):
             raise ConfigError("means, scales and members must have an entry per member")
         if any(scale <= 0 for scale in self.scales):

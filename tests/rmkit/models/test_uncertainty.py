@@ -157,7 +157,7 @@ def test_an_ensemble_standardizes_combines_and_survives_on_disk(
 ) -> None:
     names, data = members
     target = tmp_path / "three"
-    argv = [*names, "--data", data, "--rule", "uwo", "--uncertainty-weight", "0.25", "-o", str(target)]
+    argv = [*names, "--data", data, "--set", "rule=uwo", "--set", "uncertainty_weight=0.25", "-o", str(target)]
     assert train_ensemble.main(argv) == 0
     model = load_model(target)
     assert isinstance(model, EnsembleModel)
