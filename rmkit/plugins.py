@@ -7,6 +7,7 @@ upper one by `resolve`. Whatever a name stands for is imported when it is asked 
     models          load(folder, *, check=True, **options) -> RewardModel; needs no folder where it has a default
     objectives      an object of rmkit.training.objectives
     transforms      a rmkit.shaping.transform.Transform class, or a preset: the table of rmkit.shaping.preset.Preset
+    verifiers       a rmkit.verifiers.verifier.Verifier class: a frozen dataclass of its options
     steps           a module or object with Config and step(frame, config, context) -> StepResult
     sources         a data_pipelines.sources.source.Source
     rules           an evaluation.scoring.rule.Rule, or credits(suite, items, answers, kind) -> list[Credit] alone
@@ -114,6 +115,28 @@ BUILT_IN: dict[str, dict[str, str]] = {
             "rank",
             "pass_at_k",
             "place",
+        )
+    },
+    "verifiers": {
+        name: f"rmkit.verifiers.{name}:{''.join(word.title() for word in name.split('_'))}"
+        for name in (
+            "exact_match",
+            "answer",
+            "choice",
+            "number",
+            "json_schema",
+            "sql",
+            "constraints",
+            "tags",
+            "confidence",
+            "language",
+            "length",
+            "abstention",
+            "citations",
+            "puzzle",
+            "similarity",
+            "external",
+            "code",
         )
     },
     "dialects": {

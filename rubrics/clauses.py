@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from rmkit.errors import ConfigError
 from rmkit.judge import Context, Judge
 from rmkit.types import Candidates, Score
+from rmkit.verifiers.rules import compiled
 from rubrics.aggregate import Aggregate, Rule, aggregate_group
 from rubrics.criteria import Criterion
-from rubrics.hard_rules import compiled
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,9 +33,9 @@ from rmkit.ledger import Ledger, open_ledger
 from rmkit.types import Candidates
 from rubrics.contrastive import ContrastConfig, Instance, Outcome, contrast, contrast_request
 from rubrics.criteria import criterion_object
-from rubrics.hard_rules import checked
 from rubrics.rubric_file import read_rubric, use
 from rubrics.rubric_rm import WRITER_PROMPT, open_writer
+from rubrics.rule_text import checked
 from rubrics.training_sets import balanced, judge_rows, writer_rows
 
 
@@ -214,7 +214,7 @@ def _check(options: argparse.Namespace) -> dict[str, Any]:
     rubric = read_rubric(options.rubric)
     rules = [criterion for criterion in rubric.criteria if criterion.check]
     if not rules:
-        raise DataError(f"{options.rubric} has no criterion with a check; see rubrics/hard_rules.py for the rules")
+        raise DataError(f"{options.rubric} has no criterion with a check; see rmkit/verifiers/rules.py for the rules")
     folder = export_folder(options.data)
     examples = [e for e in examples_of(folder, options.split) if e.row["responses"]][: options.limit]
     with open_ledger() as ledger:

@@ -24,7 +24,7 @@ class Criterion:
 
     `dimension` groups criteria (comprehensiveness, Readability ...), `explanation` helps the judge. `tag` says what
     kind it is: hard_rule (asked for in so many words, can be checked), principle (a quality), or the source's own word.
-    `check` is the rule as code can run it (see `hard_rules`): {"rule": "max_words", "value": 100}.
+    `check` is the rule as code can run it (see `rmkit.verifiers.rules`): {"rule": "max_words", "value": 100}.
     """
 
     criterion: str

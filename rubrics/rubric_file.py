@@ -31,9 +31,9 @@ from rmkit.config import read_toml
 from rmkit.errors import ConfigError, ConflictError, DataError
 from rmkit.ids import content_hash
 from rmkit.ledger import Ledger
+from rmkit.verifiers.rules import compiled
 from rubrics.aggregate import require_total
 from rubrics.criteria import Criterion, parse_rubric, rubric_json
-from rubrics.hard_rules import compiled
 
 KIND = "rubric"
 

@@ -7,18 +7,29 @@ use for the same thing. What it does not understand stays a question for a judge
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rmkit.verifiers.rules import compiled
 from rubrics.criteria import HARD_RULE, Criterion
 
-_UNITS = "words|sentences|characters|paragraphs|bullets"
+_UNITS = {  # what is counted, as a sentence says it: what it is called in many and in how models write it
+    "words": r"words?",
+    "sentences": r"sentences?",
+    "characters": r"characters?",
+    "paragraphs": r"paragraphs?",
+    "bullets": r"bullets?(?: points?)?|list items?",
+    "parts": r"parts?",
+    "placeholders": r"placeholders?",
+    "highlights": r"highlights?|highlighted (?:sections?|parts?)",
+    "capital_words": r"capital_words|words in (?:all )?capital(?:s| letters)",
+}
 _BOUNDS = {
     "max_": r"at most|no more than|a maximum of|not more than|up to|within",
     "min_": r"at least|no fewer than|no less than|a minimum of",
     "": r"exactly|precisely",
 }
-_UNIT_WORDS = r"(?P<unit>words?|sentences?|characters?|paragraphs?|bullets?(?: points?)?|list items?)"
+_UNIT_WORDS = "|".join(rf"(?P<{unit}>{words})" for unit, words in reversed(_UNITS.items()))
 _QUOTED = re.compile(r"[\"“'‘`]([^\"”'’`]+)[\"”'’`]")
 _LANGUAGES = {
     "english": "en",
@@ -43,6 +54,9 @@ _FORMS = {
     "lower_case": r"\b(?:all |entirely )?(?:in )?lower ?-?case\b",
     "upper_case": r"\b(?:all |entirely )?(?:in )?upper ?-?case\b|\ball capital letters\b",
     "no_commas": r"\bno commas\b|\bwithout (?:any )?commas\b",
+    "title": r"\btitle in double angular brackets\b",
+    "quoted": r"\bwrapped in double quot(?:es|ation marks)\b",
+    "two_responses": r"\btwo different responses parted by six asterisks\b",
 }
 _DESCRIBED = {
     "json": "is valid JSON",
@@ -52,6 +66,9 @@ _DESCRIBED = {
     "lower_case": "is in lower case",
     "upper_case": "is in upper case",
     "no_commas": "contains no commas",
+    "title": "has a title in double angular brackets",
+    "quoted": "is wrapped in double quotation marks",
+    "two_responses": "gives two different responses parted by six asterisks",
 }
 
 
@@ -59,7 +76,7 @@ def described(check: Mapping[str, Any]) -> str:
     """A sentence about the response that says what the check asks. Raises KeyError for a rule it has no words for."""
     name = str(check["rule"])
     bound = name[:4] if name[:4] in ("max_", "min_") else ""
-    if name.removeprefix(bound) in _UNITS.split("|"):
+    if name.removeprefix(bound) in _UNITS:
         how = {"max_": "at most", "min_": "at least", "": "exactly"}[bound]
         return f"The response has {how} {check['value']} {name.removeprefix(bound)}."
     quoted = " and ".join(f'"{text}"' for text in check.get("values", [check.get("value")]))
@@ -70,6 +87,14 @@ def described(check: Mapping[str, Any]) -> str:
             return f"The response does not contain {quoted}."
         case "begins_with" | "ends_with":
             return f"The response {name.replace('_', ' ')} {quoted}."
+        case "sections":
+            return f"The response has at least {check.get('min', 1)} sections headed {quoted} and a number."
+        case "first_word":
+            return f"Paragraph {check.get('paragraph', 1)} of the response has the first word {quoted}."
+        case "postscript":
+            return f"The response has a postscript marked {quoted}."
+        case "one_of":
+            return f"The response is one of {quoted} and nothing else."
         case "language":
             language = next(word for word, code in _LANGUAGES.items() if code == check["value"])
             return f"The response is written in {language.capitalize()}."
@@ -81,8 +106,8 @@ def understood(sentence: str) -> dict[str, Any] | None:
     """The check that a sentence asks for, None where it is not one that code can run for certain."""
     text = " ".join(sentence.lower().split())
     for bound, words in _BOUNDS.items():
-        if match := re.search(rf"\b(?:{words}) (?P<n>\d{{1,6}}) {_UNIT_WORDS}", text):
-            unit = "bullets" if match["unit"].startswith(("bullet", "list")) else match["unit"].rstrip("s") + "s"
+        if match := re.search(rf"\b(?:{words}) (?P<n>\d{{1,6}}) (?:{_UNIT_WORDS})\b", text):
+            unit = next(unit for unit in _UNITS if match[unit])
             return {"rule": f"{bound}{unit}", "value": int(match["n"])}
     if quoted := _QUOTED.findall(sentence):
         return _about_quoted(text, quoted)
@@ -91,6 +116,12 @@ def understood(sentence: str) -> dict[str, Any] | None:
     if re.search(r"\bnot\b|\bnever\b|\bavoid", text):
         return None
     return next(({"rule": name} for name, pattern in _FORMS.items() if re.search(pattern, text)), None)
+
+
+def checked(criteria: Sequence[Criterion], responses: Iterable[str]) -> list[list[bool | None]]:
+    """[response][criterion]: kept, broken, or None where the criterion carries no check or it cannot be told."""
+    checks = [compiled(criterion.check) if criterion.check else None for criterion in criteria]
+    return [[check(text) if check else None for check in checks] for text in responses]
 
 
 def with_check(criterion: Criterion) -> Criterion:
@@ -102,6 +133,14 @@ def with_check(criterion: Criterion) -> Criterion:
 
 
 def _about_quoted(text: str, quoted: list[str]) -> dict[str, Any] | None:
+    if match := re.search(r"\bat least (\d{1,4}) sections headed\b", text):
+        return {"rule": "sections", "value": quoted[0], "min": int(match[1])}
+    if match := re.search(r"\bparagraph (\d{1,4}) .*\bfirst word\b", text):
+        return {"rule": "first_word", "value": quoted[0], "paragraph": int(match[1])}
+    if re.search(r"\ba postscript marked\b", text):
+        return {"rule": "postscript", "value": quoted[0]}
+    if re.search(r"\bis one of\b.*\bnothing else\b", text):
+        return {"rule": "one_of", "values": quoted}
     if re.search(r"\b(?:begins?|starts?|opens?) with\b", text) and len(quoted) == 1:
         return {"rule": "begins_with", "value": quoted[0]}
     if re.search(r"\b(?:ends?|closes?|finish(?:es)?) with\b", text) and len(quoted) == 1:

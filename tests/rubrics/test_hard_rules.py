@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from evaluation.benchmarks.rubrics.hard_rules import RULES, responses_in
 from rmkit.errors import DataError
+from rmkit.verifiers.language import language_of
+from rmkit.verifiers.rules import NAMES, compiled
 from rubrics.criteria import Criterion
-from rubrics.hard_rules import NAMES, checked, compiled
-from rubrics.language import language_of
-from rubrics.rule_text import described, understood, with_check
+from rubrics.rule_text import checked, described, understood, with_check
 
 LIST = "Fruit:\n- apple\n- pear\n3) plum\n\nThat is all."
 
@@ -60,6 +60,17 @@ CASES: list[tuple[dict[str, Any], str, bool]] = [
     ({"rule": "lower_case"}, "all small, 3 words", True),
     ({"rule": "upper_case"}, "LOUD But", False),
     ({"rule": "no_commas"}, "a, b", False),
+    ({"rule": "parts", "value": 2}, "a\n***\nb\n***\n", True),
+    ({"rule": "placeholders", "value": 1}, "[name] [] [a\nb]", True),
+    ({"rule": "min_highlights", "value": 2}, "*a* ** b", False),
+    ({"rule": "capital_words", "value": 2}, "IT IS so", True),
+    ({"rule": "title"}, "<<>> <<A day>>", True),
+    ({"rule": "quoted"}, '"', False),
+    ({"rule": "two_responses"}, "a ****** b ****** c", False),
+    ({"rule": "sections", "value": "PART", "min": 2}, "PART 1 x PART 2 y", True),
+    ({"rule": "first_word", "value": "so", "paragraph": 3}, "so\n\nso", False),
+    ({"rule": "postscript", "value": "P.P.S"}, "a\np.p.s. b", True),
+    ({"rule": "one_of", "values": ["Yes.", "No."]}, " no.\n", True),
     ({"rule": "language", "value": "de"}, "Das ist ein Satz, der nicht auf Englisch ist.", True),
     ({"rule": "language", "value": "en"}, "Das ist ein Satz, der nicht auf Englisch ist.", False),
 ]

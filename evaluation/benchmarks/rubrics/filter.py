@@ -30,8 +30,8 @@ from rmkit.cli import arguments, display
 from rmkit.generate import Engine, Limits, Prices, Request, Sample
 from rmkit.judge import Context, Judge, JudgeConfig
 from rmkit.types import Candidates, Completion, Message
+from rmkit.verifiers.rules import compiled
 from rubrics.contrastive import ContrastConfig, Instance, Outcome, contrast
-from rubrics.hard_rules import compiled
 from rubrics.rule_text import described
 from rubrics.validate import parse_reply
 

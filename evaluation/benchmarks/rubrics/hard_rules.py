@@ -20,8 +20,7 @@ from evaluation.benchmarks.judging.page import write_section
 from rmkit.cli import arguments, display
 from rmkit.errors import DataError
 from rubrics.criteria import Criterion
-from rubrics.hard_rules import checked
-from rubrics.rule_text import described
+from rubrics.rule_text import checked, described
 
 ABOUT = "Twelve rules of different kinds (counts, texts, JSON, language ...) as code on every response, one thread."
 RULES: tuple[dict[str, Any], ...] = (

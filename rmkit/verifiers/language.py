@@ -9,6 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from rmkit.errors import DataError
+from rmkit.types import Candidates, Score
+from rmkit.verifiers.verifier import each, gold
 
 READ = 1000
 LEAST_SHARE = 0.08
@@ -45,6 +52,30 @@ _OF_WORD: dict[str, tuple[str, ...]] = {}
 for _language, _words in _COMMON.items():
     for _word in _words.split():
         _OF_WORD[_word] = (*_OF_WORD.get(_word, ()), _language)
+
+LANGUAGES = (*_COMMON, *(language for language, _ in _SCRIPTS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Language:
+    """1 where a completion is in the language, else 0. Unscored where its or the expected one cannot be told."""
+
+    language: Annotated[str | None, "ISO 639-1 code; without it the reference's: a code, or a text in it"] = None
+
+    revision: ClassVar[int] = 1
+
+    def verify(self, items: Sequence[Candidates]) -> list[list[Score]]:
+        return each(items, self._check)
+
+    def _check(self, item: Candidates, text: str) -> float:
+        target = self.language or gold(item).strip()
+        if len(target) > 2:
+            target = language_of(target) or ""
+        if target not in LANGUAGES:
+            raise DataError(f"the expected language cannot be told; known are {', '.join(LANGUAGES)}")
+        if (got := language_of(text)) is None:
+            raise DataError("the completion's language cannot be told")
+        return float(got == target)
 
 
 def language_of(text: str) -> str | None:
