@@ -51,6 +51,8 @@ def summary(report: LoadReport, path: str) -> dict[str, Any]:
         "units": report.n_units,
         "new_units": report.n_new_units,
         "repeated_units": report.n_duplicate_units,
+        "replaced_judgments": report.n_replaced_judgments,
+        "repeated_judgments": report.n_repeated_judgments,
         "already_ingested": report.already_loaded,
     }
 
@@ -65,6 +67,12 @@ def as_text(s: Mapping[str, Any], *, forced: bool) -> str:
         *(f"             {count:,} x {reason}" for reason, count in s["reasons"].items()),
         f"  units    {s['units']:,}, of them {s['new_units']:,} new to the warehouse; "
         f"{s['repeated_units']:,} repeated in the file",
+        *([f"  answers  {n:,} replaced by a later one of the same rater"] if (n := s["replaced_judgments"]) else []),
+        *(
+            [f"  answers  {n:,} more of a rater who answered before; both count, no time says which is newer"]
+            if (n := s["repeated_judgments"])
+            else []
+        ),
         f"  dataset  {s['version']}{' (benchmark: never trained on)' if s['benchmark'] else ''}",
         f"  license  {s['license']}{' (--license SPDX states it)' if s['license'] == 'unknown' else ''}",
     ]

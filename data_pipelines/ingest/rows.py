@@ -33,8 +33,9 @@ _SURPRISES = (TypeError, ValueError, KeyError, IndexError, AttributeError, Overf
 class UnitStream:
     """One pass over a file. `n_lines`, `n_rejected`, `reasons` and `rejects` are complete after the last batch.
 
-    n_lines = rows with units + rejected rows, always. An id that comes again with other content is rejected; with the
-    same content the row is a duplicate like any other. Memory: one batch, the rejects, and two integers an id.
+    n_lines = rows with units + rejected rows, always. An id that comes again with other texts is rejected; with
+    the same texts (in any order) the row is one more judgment of them, or a duplicate like any other. Memory: one
+    batch, the rejects, and two integers an id.
     `tables` are the rows of a columnar file, to be read instead of `items` where the format is one of plain pairs.
     """
 
@@ -55,7 +56,7 @@ class UnitStream:
         self._columns = columns or {}
         self._items = table_rows(tables) if tables is not None else items
         self._tables = tables if self._is_plain else None
-        name, _, kind = (rater or f"{UNSTATED}:human").rpartition(":")
+        name, _, kind = (rater or f"{UNSTATED}:unknown").rpartition(":")
         self._rater, self._rater_kind = name or UNSTATED, kind
         self._contents: dict[int, int] = {}
         self._rejects: list[pa.RecordBatch] = []
@@ -134,7 +135,7 @@ class UnitStream:
         for line, row_id, (prompt, answers) in zip(
             units["line"].to_pylist(), units["source_row"].to_pylist(), texts, strict=True
         ):
-            content = [prompt, *(answer["messages"] for answer in answers)]
+            content = [prompt, *sorted(answer["messages"] for answer in answers)]
             kept_rows.append(self._is_new(row_id, "\n".join(content)))
             if not kept_rows[-1]:
                 self._reject(Reject(line, CONFLICT, excerpt(" ".join(content)), row_id))
@@ -169,6 +170,8 @@ class UnitStream:
             for judgment in unit["judgments"]:
                 if judgment["rater"] == UNSTATED:
                     judgment["rater"], judgment["rater_kind"] = self._rater, self._rater_kind
+                elif judgment["rater"] == self._rater and judgment["rater_kind"] == "unknown":
+                    judgment["rater_kind"] = self._rater_kind
         return units
 
     def _is_new(self, row_id: str | None, content: str) -> bool:
@@ -189,11 +192,10 @@ class UnitStream:
 
 
 def _content(units: list[Unit]) -> str:
-    if len(units) == 1 and units[0]["kind"] == "pair" and len(units[0]["judgments"]) == 1:  # as the fast lane says it
-        ranks = units[0]["judgments"][0]["ranks"]
-        if ranks == [0, 1]:
-            return "\n".join([units[0]["prompt"], *(answer["messages"] for answer in units[0]["responses"])])
-    return repr([(unit["prompt"], unit["responses"], unit["judgments"]) for unit in units])
+    """The texts of a row, as the fast lane says them; who judged them how is no part of it."""
+    return "\n".join(
+        "\n".join([unit["prompt"], *sorted(answer["messages"] for answer in unit["responses"])]) for unit in units
+    )
 
 
 def _shown(row: Mapping[str, Any]) -> str:

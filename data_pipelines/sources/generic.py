@@ -4,7 +4,8 @@
     vote     prompt, response_a, response_b, preference (a, b, tie, or a column's name)
     list     prompt, responses (texts), scores (higher is better) or ranks (0 or 1 best)
     single   prompt, response, score
-    any      id, subset, split, license, rater, rationale, margin, chosen_model, rejected_model, models
+    any      id, subset, split, license, rater, rater_kind, rationale, margin, chosen_model, rejected_model, models,
+             time, duration (seconds), confidence
 
 The prompt of a pair or a vote may be missing where both sides begin with it. In CSV, lists are JSON text. Other columns
 go to meta.
@@ -32,11 +33,12 @@ from data_pipelines.sources.unit_builder import (
     unit,
 )
 from rmkit.errors import UsageError
+from warehouse.write.units import RATER_KINDS
 
 FIELDS = (
     *("prompt", "chosen", "rejected", "response_a", "response_b", "preference", "responses", "scores", "ranks"),
     *("response", "score", "id", "subset", "split", "license", "rater", "rationale", "margin"),
-    *("chosen_model", "rejected_model", "models"),
+    *("chosen_model", "rejected_model", "models", "rater_kind", "time", "duration", "confidence"),
 )
 _LISTS = (
     "prompt",
@@ -85,19 +87,17 @@ def matches(row: Row) -> bool:
 def rows(row: Row) -> Iterator[Unit]:
     row = {name: _parsed(value) if name in _LISTS else value for name, value in row.items()}
     own = about(row, *FIELDS)
-    rater = str(row.get("rater") or UNSTATED)
+    about_vote = _about_vote(row)
     if "chosen" in row and "rejected" in row:
-        yield _two(row, ("chosen", "rejected"), [0, 1], rater, own)
+        yield _two(row, ("chosen", "rejected"), [0, 1], about_vote, own)
     elif "response_a" in row and "response_b" in row:
-        yield _two(row, ("response_a", "response_b"), _preference(row), rater, own)
+        yield _two(row, ("response_a", "response_b"), _preference(row), about_vote, own)
     elif "responses" in row:
-        yield _list(row, rater, own)
+        yield _list(row, about_vote, own)
     else:
         score = row.get("score")
         scores = [] if score in (None, "") else [(0, "score", score)]
-        answers = (
-            [judgment(rater, scores=scores, rationale=row.get("rationale"))] if scores or row.get("rationale") else []
-        )
+        answers = [judgment(**about_vote, scores=scores)] if scores or row.get("rationale") else []
         yield unit(
             field(row, "prompt"), [response(field(row, "response"), generator=row.get("models"))], answers, **own
         )
@@ -124,7 +124,16 @@ def _preference(row: Row) -> list[int | None]:
     return ranks
 
 
-def _two(row: Row, sides: tuple[str, str], ranks: list[int | None], rater: str, own: dict[str, Any]) -> Unit:
+def _about_vote(row: Row) -> dict[str, Any]:
+    """Who judged, when, how long and why: arguments of `judgment`."""
+    kind = row.get("rater_kind") or "unknown"
+    if kind not in RATER_KINDS:
+        raise UnusableRowError(f"rater_kind is none of {', '.join(RATER_KINDS)}")
+    facts = {name: row.get(name) for name in ("rationale", "time", "confidence")}
+    return facts | {"rater": row.get("rater") or UNSTATED, "kind": kind, "duration_s": row.get("duration")}
+
+
+def _two(row: Row, sides: tuple[str, str], ranks: list[int | None], vote: dict[str, Any], own: dict[str, Any]) -> Unit:
     prompt, first, second = row.get("prompt"), field(row, sides[0]), field(row, sides[1])
     if prompt is None:
         prompt, first, second = shared_prompt(first, second)
@@ -136,12 +145,12 @@ def _two(row: Row, sides: tuple[str, str], ranks: list[int | None], rater: str, 
     )
     texts = [without_prompt(prompt, first), without_prompt(prompt, second)]
     margin = None if row.get("margin") == "" else row.get("margin")
-    verdict = judgment(rater, ranks=ranks, strength=margin, rationale=row.get("rationale"))
+    verdict = judgment(**vote, ranks=ranks, strength=margin)
     answers = [response(text, generator=name) for text, name in zip(texts, names, strict=True)]
-    return unit(prompt, answers, [verdict], **own)
+    return unit(prompt, answers, [verdict], in_columns=sides[0] == "response_a", **own)
 
 
-def _list(row: Row, rater: str, own: dict[str, Any]) -> Unit:
+def _list(row: Row, vote: dict[str, Any], own: dict[str, Any]) -> Unit:
     texts = row["responses"]
     if not isinstance(texts, list) or not texts:
         raise UnusableRowError("responses is not a list of texts")
@@ -153,7 +162,7 @@ def _list(row: Row, rater: str, own: dict[str, Any]) -> Unit:
     if numbers:
         ranks = ranks_of(numbers["ranks"], best="low") if "ranks" in numbers else ranks_of(numbers["scores"])
         scores = [(at, "score", value) for at, value in enumerate(numbers.get("scores", ())) if value is not None]
-        statement.append(judgment(rater, ranks=ranks, scores=scores, rationale=row.get("rationale")))
+        statement.append(judgment(**vote, ranks=ranks, scores=scores))
     return unit(field(row, "prompt"), answers, statement, **own)
 
 

@@ -48,7 +48,7 @@ def pairs(row: Row) -> Iterator[Unit]:
     if len(chosen) == 1:
         raise UnusableRowError("no user turn in the prompt")
     first, second = response(chosen[-1]["content"]), response(rejected[-1]["content"])
-    yield pair(chosen[:-1], first, second, rater="annotator", meta=rest(row, "chosen", "rejected"))
+    yield pair(chosen[:-1], first, second, rater="annotator", rater_kind="human", meta=rest(row, "chosen", "rejected"))
 
 
 def red_team(row: Row) -> Iterator[Unit]:

@@ -70,7 +70,7 @@ def origin(meta: Row) -> tuple[str, str]:
     if label_type.startswith("human"):
         several = "n_annotators" in meta or "votes_rejected" in meta or "grades_chosen" in meta
         return "annotator-majority" if several else label_type.replace("human", "annotator").replace(" ", "-"), "human"
-    return UNSTATED, "human"
+    return UNSTATED, "unknown"
 
 
 def common(row: Row, *used: str, **more: Any) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def unpaired(row: Row) -> Iterator[Unit]:
     label = field(row, "label")
     if label not in (0, 1):
         raise UnusableRowError("label is not true or false")
-    verdict = judgment(UNSTATED, scores=[(0, "desirable", float(label))])
+    verdict = judgment(UNSTATED, "unknown", scores=[(0, "desirable", float(label))])
     inputs = without_prompt(row["prompt"], field(row, "completion"))
     yield unit(field(row, "prompt"), [response(inputs)], [verdict], **about(row, "prompt", "completion", "label"))
 
@@ -120,7 +120,7 @@ def stepwise(row: Row) -> Iterator[Unit]:
         raise UnusableRowError("the number of labels differs from the number of steps")
     if not all(label is None or label in (0, 1) for label in labels):
         raise UnusableRowError("a step label is not true, false or null")
-    verdict = judgment(UNSTATED, step_labels=[None if label is None else float(label) for label in labels])
+    verdict = judgment(UNSTATED, "unknown", step_labels=[None if label is None else float(label) for label in labels])
     own = about(row, "prompt", "completions", "labels")
     yield unit(field(row, "prompt"), [answer], [verdict], kind="steps", **own)
 

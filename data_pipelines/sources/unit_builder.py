@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from rmkit.errors import DataError
 from rmkit.ids import assistant_message, canonical_json, messages_json, user_message
 from rmkit.types import ROLES, Message
+from warehouse.write.units import UNSTATED
 
 Row = Mapping[str, Any]
 Unit = dict[str, Any]
 Judgment = dict[str, Any]
 Response = dict[str, Any]
 
-UNSTATED = "unstated"  # the rater of a label whose source does not say who gave it
 ROLE_NAMES = {role: role for role in ROLES} | {
     "human": "user",
     "prompter": "user",
@@ -140,22 +142,61 @@ def judgment(
     step_labels: Sequence[float | None] | None = None,
     edit: Any = None,
     rationale: Any = None,
+    confidence: Any = None,
+    duration_s: Any = None,
+    time: Any = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Judgment:
-    """One judgment; `edit` is the corrected response (text or turns), scores are (response, aspect, value)."""
+    """One judgment; `edit` is the corrected response (text or turns), scores are (response, aspect, value).
+
+    A `time`, `confidence` or duration that is none (see `moment`) is kept in extra under its name.
+    """
+    facts = {"time": (time, moment(time)), "confidence": (confidence, _number(confidence))}
+    facts["duration_s"] = (duration_s, _number(duration_s))
+    unread = {name: raw for name, (raw, value) in facts.items() if value is None and raw not in (None, "")}
+    extra = {**(extra or {}), **unread}
+    seconds = facts["duration_s"][1]
     return {
         "rater": str(rater),
         "rater_kind": kind,
         "ranks": None if ranks is None else list(ranks),
         "shown_order": None,
+        "column_order": None,
         "strength": None if strength is None else finite(strength, "strength"),
         "scores": [{"response": at, "aspect": aspect, "value": finite(value, "score")} for at, aspect, value in scores]
         or None,
         "step_labels": None if step_labels is None else list(step_labels),
         "edit": None if edit is None else response(edit)["messages"],
         "rationale": rationale if isinstance(rationale, str) and rationale.strip() else None,
+        "confidence": facts["confidence"][1],
+        "active_ms": None if seconds is None else round(1000 * seconds),
+        "time": facts["time"][1],
         "extra": json_object(extra) if extra else None,
     }
+
+
+def moment(value: Any) -> datetime | None:
+    """A point in time as UTC: ISO 8601 (a time without zone counts as UTC), or seconds, milliseconds or microseconds
+    since 1970; None for anything else, a date like 03/04/2026 among it, which reads in two ways."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    number = _number(value)
+    if number is not None:
+        scale = next((scale for scale in (1, 1e3, 1e6) if 1e8 <= number / scale < 1e10), None)  # 1973 to 2286
+        return None if scale is None else datetime.fromtimestamp(number / scale, UTC)
+    if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d", value.strip()):
+        return None
+    try:
+        return moment(datetime.fromisoformat(value.strip().removesuffix(" UTC")))
+    except ValueError:
+        return None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return None if isinstance(value, bool) or value is None else finite(value, "number")
+    except UnusableRowError:
+        return None
 
 
 def unit(
@@ -164,6 +205,7 @@ def unit(
     judgments: Iterable[Judgment] = (),
     *,
     kind: str | None = None,
+    in_columns: bool = False,
     row_id: Any = None,
     rubric: str | None = None,
     tools: Sequence[Mapping[str, Any]] = (),
@@ -175,17 +217,24 @@ def unit(
 ) -> Unit:
     """One unit; `kind` follows from the number of responses (single, pair, list) where it is not given.
 
+    `in_columns` says that the responses stand in the order of the file's columns, and that this order does not say
+    which is better (response_a and response_b, not chosen and rejected).
+
     Raises UnusableRowError where all of several responses are the same: nobody can prefer one of them.
     """
     if len(responses) > 1 and len({item["messages"] for item in responses}) == 1:
         raise UnusableRowError("identical responses")
+    judgments = list(judgments)
+    for verdict in judgments if in_columns else ():
+        if verdict["ranks"] is not None:
+            verdict["column_order"] = list(range(len(responses)))
     return {
         "line": 0,
         "source_row": None if row_id is None or row_id == "" else str(row_id),
         "kind": kind or ("single", "pair", "list")[min(len(responses), 3) - 1],
         "prompt": conversation(prompt),
         "responses": list(responses),
-        "judgments": list(judgments),
+        "judgments": judgments,
         "rubric": rubric,
         "tools": canonical_json(list(tools)) if tools else None,
         "reference": reference or None,
@@ -202,7 +251,7 @@ def pair(
     rejected: Response,
     *,
     rater: str = UNSTATED,
-    rater_kind: str = "human",
+    rater_kind: str = "unknown",
     strength: Any = None,
     scores: Iterable[tuple[int, str, Any]] = (),
     **about: Any,

@@ -1,10 +1,10 @@
 """Cleaning steps: each takes a frame and gives back what it keeps, what it drops and why.
 
 A frame is a polars DataFrame with the columns of EXAMPLE_SCHEMA (rmkit.data.example), rows in a fixed order, and two
-more: `votes`, one list per row of {rater, rater_kind, ranks, shown_order, strength, scores}, positions in the row's own
-response order; and `parent_order`, where each response stood in the warehouse, null where it has not moved. During a
-recipe `id` stays what it was in the version the recipe started from, even where a step rewrites text or label, so that
-a drop can always be traced; the warehouse computes the new ids when the rows are stored.
+more: `votes`, one list per row of {rater, rater_kind, ranks, shown_order, column_order, strength, scores}, positions in
+the row's own response order; and `parent_order`, where each response stood in the warehouse, null where it has not
+moved. During a recipe `id` stays what it was in the version the recipe started from, even where a step rewrites text
+or label, so that a drop can always be traced; the warehouse computes the new ids when the rows are stored.
 
 A step lives in a module of its own (here, or in another package by an entry point `rmkit.steps`): a frozen config
 `Config` and `step(frame, config, context) -> StepResult`. It never mutates its input, never invents rows, and says for

@@ -133,7 +133,7 @@ def reordered(row: dict[str, Any], order: Sequence[int]) -> dict[str, Any]:
         vote
         | {
             "ranks": permuted(vote["ranks"]),
-            "shown_order": None if vote["shown_order"] is None else [place[at] for at in vote["shown_order"]],
+            **{name: vote[name] and [place[at] for at in vote[name]] for name in ("shown_order", "column_order")},
             "scores": moved(vote["scores"]),
         }
         for vote in row["votes"] or []

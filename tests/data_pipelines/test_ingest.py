@@ -53,7 +53,7 @@ def test_every_row_is_stored_or_rejected_with_its_line(home: Path, tmp_path: Pat
         (10, "0", CONFLICT),
         (12, None, "torn last line"),
     ]
-    assert asked("SELECT name, kind FROM rater") == [("my-pairs/unstated", "human")]
+    assert asked("SELECT name, kind FROM rater") == [("my-pairs/unstated", "unknown")]
 
 
 def test_the_same_file_again_changes_nothing(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

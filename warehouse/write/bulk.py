@@ -20,12 +20,14 @@ _INK = r"[\p{L}\p{N}!-~]"  # one letter, digit or ASCII sign proves that a text 
 
 _JUDGMENT = """
 {'rater': ?::VARCHAR, 'rater_kind': ?::VARCHAR, 'ranks': [0, 1]::INTEGER[], 'shown_order': NULL::INTEGER[],
- 'strength': NULL::DOUBLE, 'scores': NULL::STRUCT(response INTEGER, aspect VARCHAR, "value" DOUBLE)[],
- 'step_labels': NULL::DOUBLE[], 'edit': NULL::VARCHAR, 'rationale': NULL::VARCHAR, 'extra': NULL::VARCHAR}
+ 'column_order': NULL::INTEGER[], 'strength': NULL::DOUBLE,
+ 'scores': NULL::STRUCT(response INTEGER, aspect VARCHAR, "value" DOUBLE)[], 'step_labels': NULL::DOUBLE[],
+ 'edit': NULL::VARCHAR, 'rationale': NULL::VARCHAR, 'confidence': NULL::DOUBLE, 'active_ms': NULL::BIGINT,
+ 'time': NULL::TIMESTAMPTZ, 'extra': NULL::VARCHAR}
 """
 
 
-def pair_units(table: pa.Table, *, rater: str, rater_kind: str = "human") -> tuple[pa.Table, pa.Table]:
+def pair_units(table: pa.Table, *, rater: str, rater_kind: str = "unknown") -> tuple[pa.Table, pa.Table]:
     """(units, rest): UNIT_SCHEMA rows of the plain pairs, in order, and the rows of `table` that are not plain.
 
     `table` has the columns line (int64, unique), prompt, chosen, rejected, and any of PASSED_ON. The chosen response

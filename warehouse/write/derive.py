@@ -9,8 +9,9 @@
     step_labels  mean per step over the judgments that label it
     n_votes      judgments that carry any of these
 
-A unit nobody judged has the empty label with n_votes 0. Only the judgments that this file brought count, so a version's
-digest depends on the file alone and not on what else the warehouse holds.
+Of one rater's answers to the same question the newest counts (see newest). A unit nobody judged has the empty label
+with n_votes 0. Only the judgments that this file brought count, so a version's digest depends on the file alone and
+not on what else the warehouse holds.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import duckdb
 
 from warehouse.sql import run
 from warehouse.write.identity import example_hash_sql
+from warehouse.write.judgments import drop_replaced
 
 _SAYS = "(ranks IS NOT NULL OR scores IS NOT NULL OR step_labels IS NOT NULL OR strength IS NOT NULL)"
 _BALLOT = "{'ranks': ranks, 'strength': strength, 'scores': scores, 'step_labels': step_labels}"
@@ -124,6 +126,7 @@ def derive_labels(connection: duckdb.DuckDBPyConnection) -> str:
 
     Gives the temp table (example_id, split, weight) of these rows, ready to commit.
     """
+    drop_replaced(connection)
     run(connection, _BALLOTS)
     run(connection, _LABELS)
     run(connection, _HASHED)

@@ -21,6 +21,7 @@ from warehouse.store import transaction
 from warehouse.versions import versions
 from warehouse.write.derive import derive_examples
 from warehouse.write.judgments import VOTES, store_judgments
+from warehouse.write.newest import repeats_sql
 from warehouse.write.rewrite import store_examples
 from warehouse.write.stage import ERASED, chunks, refuse_erased, staged, store_origins, store_units
 
@@ -67,7 +68,9 @@ class LoadReport:
     """What one load did. n_lines = n_accepted + n_rejected; `n_duplicate_units` are repeats within the file.
 
     A line is accepted if any unit of it was stored. `n_units` counts distinct units, `n_new_units` those that the
-    warehouse had not seen before. `version` is None where the file holds no usable row.
+    warehouse had not seen before. `version` is None where the file holds no usable row. `n_replaced_judgments` do not
+    count because the same rater answered anew later; `n_repeated_judgments` are second answers of one rater that count
+    beside the first, since no time says which is newer.
     """
 
     source_id: int
@@ -79,6 +82,8 @@ class LoadReport:
     n_units: int
     n_new_units: int
     n_duplicate_units: int
+    n_replaced_judgments: int
+    n_repeated_judgments: int
     already_loaded: bool
 
 
@@ -226,6 +231,11 @@ def _report(
         "FROM source WHERE source_id = $1",
         [source_id],
     )
+    own = (
+        "(FROM judgment WHERE source_id = $1 UNION ALL SELECT j.* FROM judgment j JOIN judgment_source s "
+        "ON s.event_id = j.event_id AND s.source_id = $1)"
+    )
+    ((n_replaced, n_repeated),) = run(connection, repeats_sql(own), [source_id])
     return LoadReport(
         source_id=source_id,
         dataset=dataset,
@@ -236,5 +246,7 @@ def _report(
         n_units=n_units,
         n_new_units=n_new_units,
         n_duplicate_units=n_rows - n_units,
+        n_replaced_judgments=n_replaced,
+        n_repeated_judgments=n_repeated,
         already_loaded=again,
     )

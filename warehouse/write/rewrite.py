@@ -29,9 +29,10 @@ _AS_UNITS = """
 SELECT frame_row AS line, NULL::VARCHAR AS source_row, kind, prompt,
     coalesce(list_transform(responses, lambda text, nth: {'messages': text, 'generator': generators[nth],
         'step_ends': step_ends[nth]}), []) AS responses,
-    NULL::STRUCT(rater VARCHAR, rater_kind VARCHAR, ranks INTEGER[], shown_order INTEGER[], strength DOUBLE,
-        scores STRUCT(response INTEGER, aspect VARCHAR, "value" DOUBLE)[], step_labels DOUBLE[], edit VARCHAR,
-        rationale VARCHAR, extra VARCHAR)[] AS judgments, rubric, tools, reference, subset, split, license, meta
+    NULL::STRUCT(rater VARCHAR, rater_kind VARCHAR, ranks INTEGER[], shown_order INTEGER[], column_order INTEGER[],
+        strength DOUBLE, scores STRUCT(response INTEGER, aspect VARCHAR, "value" DOUBLE)[], step_labels DOUBLE[],
+        edit VARCHAR, rationale VARCHAR, confidence DOUBLE, active_ms BIGINT, "time" TIMESTAMPTZ, extra VARCHAR
+        )[] AS judgments, rubric, tools, reference, subset, split, license, meta
 FROM numbered
 """
 

@@ -61,6 +61,8 @@ SELECT line,
          WHEN len(list_filter(judgments, lambda j: len(j.ranks) <> len(responses))) > 0 THEN 'ranks'
          WHEN len(list_filter(judgments, lambda j: list_sort(j.shown_order) <> range(len(responses))::INTEGER[])) > 0
          THEN 'shown_order'
+         WHEN len(list_filter(judgments, lambda j: list_sort(j.column_order) <> range(len(responses))::INTEGER[])) > 0
+         THEN 'column_order'
          WHEN len(list_filter(judgments, lambda j: len(list_filter(j.scores,
             lambda s: s.response < 0 OR s.response >= len(responses))) > 0)) > 0 THEN 'scores'
     END AS broken

@@ -13,6 +13,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from rmkit.data.example import SCORE_STRUCT
+from warehouse.write.newest import replaced_sql
 
 VOTE_STRUCT = pa.struct(
     [
@@ -20,6 +21,7 @@ VOTE_STRUCT = pa.struct(
         ("rater_kind", pa.string()),
         ("ranks", pa.list_(pa.int32())),
         ("shown_order", pa.list_(pa.int32())),
+        ("column_order", pa.list_(pa.int32())),
         ("strength", pa.float64()),
         ("scores", pa.list_(SCORE_STRUCT)),
     ]
@@ -34,9 +36,10 @@ FROM origin o JOIN unit u ON u.unit_id = o.origin_id WHERE u.parent_unit_id IS N
 """
 
 _MOVED = """
-SELECT o.unit_id, event_id, rater_id, "time", strength,
+SELECT o.unit_id, event_id, rater_id, "time", source_id, strength, step_labels, edit,
     list_select(ranks, list_transform(place, lambda spot: spot + 1)) AS ranks,
     list_transform(shown_order, lambda shown: (list_position(place, shown) - 1)::INTEGER) AS shown_order,
+    list_transform(column_order, lambda shown: (list_position(place, shown) - 1)::INTEGER) AS column_order,
     list_transform(scores, lambda s: {'response': (list_position(place, s.response) - 1)::INTEGER,
         'aspect': s.aspect, 'value': s."value"}) AS scores
 FROM valid v JOIN origin o ON o.origin_id = v.unit_id
@@ -47,7 +50,8 @@ def votes_sql(sources: str) -> str:
     """A query for (unit_id, votes): a list of VOTE_STRUCT, oldest first, for units with a judgment that is valid.
 
     Valid are judgments whose verdict is ok, that no other supersedes, and that are from the ledger or said by one of
-    the `sources` (a query for source ids, see `versions.sources_sql`).
+    the `sources` (a query for source ids, see `versions.held_sources`). Of what files say, the newest answer of one
+    rater counts (see newest); in the ledger an answer is replaced by one that names it.
     """
     return f"""
         WITH RECURSIVE origin AS ({_ORIGIN}),
@@ -56,8 +60,10 @@ def votes_sql(sources: str) -> str:
             AND (source_id IS NULL OR source_id IN ({sources})
                 OR event_id IN (SELECT event_id FROM judgment_source WHERE source_id IN ({sources})))),
         judged AS (
-            SELECT unit_id, event_id, rater_id, "time", strength, ranks, shown_order, scores FROM valid
-            UNION ALL {_MOVED})
-        SELECT unit_id, list(struct_pack(rater := name, rater_kind := kind, ranks, shown_order, strength, scores)
-            ORDER BY "time", event_id) AS votes
-        FROM judged JOIN rater USING (rater_id) GROUP BY unit_id"""
+            SELECT unit_id, event_id, rater_id, "time", source_id, strength, step_labels, edit, ranks, shown_order,
+                column_order, scores FROM valid
+            UNION ALL BY NAME {_MOVED}),
+        imported AS (FROM judged WHERE source_id IS NOT NULL)
+        SELECT unit_id, list(struct_pack(rater := name, rater_kind := kind, ranks, shown_order, column_order, strength,
+            scores) ORDER BY "time", event_id) AS votes
+        FROM judged JOIN rater USING (rater_id) WHERE event_id NOT IN ({replaced_sql("imported")}) GROUP BY unit_id"""

@@ -128,6 +128,7 @@ def test_every_field_of_a_judgment_arrives(ledger: Ledger, warehouse: duckdb.Duc
     assert row == {
         "event_id": str(second.id),
         "unit_id": 1,
+        "column_order": None,
         "shown_order": [1, 0],
         "ranks": [1, 0],
         "strength": 2.0,

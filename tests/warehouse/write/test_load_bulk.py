@@ -64,7 +64,7 @@ def test_texts_by_hand() -> None:
     assert units[0]["prompt"] == user_message("p")
     assert [answer["messages"] for answer in units[0]["responses"]] == [assistant_message("a"), assistant_message("b")]
     (judgment,) = units[0]["judgments"]
-    assert (judgment["rater"], judgment["rater_kind"], judgment["ranks"]) == ("crowd", "human", [0, 1])
+    assert (judgment["rater"], judgment["rater_kind"], judgment["ranks"]) == ("crowd", "unknown", [0, 1])
 
 
 def test_turns_by_hand() -> None:
