@@ -52,7 +52,9 @@ def test_pairs_with_a_rater_are_votes_whoever_comes_first(home: Path, tmp_path: 
     rows = [("four", "five", "ann"), ("four", "five", "bob"), ("five", "four", "cyd")][::order]
     path = tmp_path / "votes.jsonl"
     names = ("chosen", "rejected", "rater")
-    path.write_text("".join(json.dumps({"id": "1", "prompt": "2+2?"} | dict(zip(names, row))) + "\n" for row in rows))
+    path.write_text(
+        "".join(json.dumps({"id": "1", "prompt": "2+2?"} | dict(zip(names, row, strict=True))) + "\n" for row in rows)
+    )
     report = ingest(path, reading=Reading(format="generic"))
     assert report.n_rejected == 0
     assert p_of("four") == (0.666667, 3)
