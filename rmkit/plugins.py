@@ -5,6 +5,7 @@ upper one by `resolve`. Whatever a name stands for is imported when it is asked 
 
     group           what the object is
     models          load(folder, *, check=True, **options) -> RewardModel; needs no folder where it has a default
+    readers         open_model(rmkit.models.adopted.headed.Opening) -> RewardModel, for models that others trained
     objectives      an object of rmkit.training.objectives
     transforms      a rmkit.shaping.transform.Transform class, or a preset: the table of rmkit.shaping.preset.Preset
     verifiers       a rmkit.verifiers.verifier.Verifier class: a frozen dataclass of its options
@@ -44,6 +45,11 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "process": "rmkit.models.transformer.process:load",
         "implicit": "rmkit.models.transformer.implicit:load",
         "ensemble": "rmkit.models.wrappers.ensemble:load",
+        "adopted": "rmkit.models.adopted.model:load",
+    },
+    "readers": {
+        name: f"rmkit.models.adopted.{name}:open_model"
+        for name in ("column", "mixture", "token", "ratio", "pair", "remote")
     },
     "objectives": {
         "bradley_terry": "rmkit.training.objectives.bradley_terry:BradleyTerry",

@@ -64,6 +64,10 @@ class LiteralTokenizer:
             for one in messages
         )
 
+    def written(self, name: str) -> str:
+        """What a message holds where the control token of that name itself is meant, not its text."""
+        return self._mark[name]
+
     def apply_chat_template(self, turns: Sequence[Any], **options: Any) -> str:
         """The rendered text, in which marks stand for the control tokens that the template wrote."""
         tools = self._within(options.pop("tools", None))

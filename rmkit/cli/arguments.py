@@ -21,8 +21,11 @@ from typing import Any, NoReturn, TypeVar
 from rmkit import config
 from rmkit.errors import UsageError, unknown
 
-MODEL = "artifact folder, judge's TOML, stored name, NAME@ALIAS, a kind without a folder (`length`), or a service's URL"
-ARTIFACT = "artifact folder, name under $RMKIT_HOME/models, or NAME@ALIAS"
+MODEL = (
+    "artifact folder, judge's TOML, stored name, NAME@ALIAS, a kind without a folder (`length`), a service's URL, or "
+    "somebody else's model: a Hub id ORG/NAME[@REVISION] or its folder"
+)
+ARTIFACT = "artifact folder, name under $RMKIT_HOME/models, NAME@ALIAS, or somebody else's model (Hub id, folder)"
 DATA = "dataset version NAME@VERSION, or an export folder"
 
 Config = TypeVar("Config")

@@ -54,6 +54,9 @@ COMMANDS: dict[str, dict[str, Command]] = {
         ),
     },
     "models": {
+        "adopt": Command(
+            "rmkit.models.adopted.command:main", "a reward model of the Hub, or of another trainer's folder"
+        ),
         "train": Command("rmkit.training.command:main", "train a reward model on a dataset version"),
         "score": Command("rmkit.scoring.command:main", "score prompts with their responses, resumable"),
         "verify": Command("rmkit.scoring.verify:main", "is a model still the one that was saved"),

@@ -13,6 +13,7 @@ from typing import Any
 
 from rmkit import paths, plugins
 from rmkit.errors import ModelError, RmkitError, UsageError, missing_extra
+from rmkit.models.adopted.source import is_foreign, is_hub_id
 from rmkit.models.artifact.folder import CARD, open_artifact
 from rmkit.models.artifact.model_card import CALIBRATION
 from rmkit.models.wrappers.calibrated import CalibratedModel, read_calibration
@@ -24,7 +25,8 @@ def load_model(name: str | Path | RewardModel, *, check: bool = True, **options:
 
     A name is, in this order: the .toml of a judge; the folder of an artifact, its name under $RMKIT_HOME/models, or an
     alias NAME@ALIAS; a kind that needs no folder (`length`, a plug-in's name, "module:object"); a verifier with its
-    defaults (`exact_match`); the URL of a running reward service.
+    defaults (`exact_match`); the URL of a running reward service; a folder or a Hub id ORG/NAME[@REVISION] of somebody
+    else's model, which is adopted.
 
     Where calibration.json lies beside an artifact, its mappings apply. `options` go to the kind of model that takes
     them (transformers: precision, max_batch_tokens, device; frozen ones: precision); UsageError where it takes none,
@@ -113,8 +115,9 @@ def _judge(path: Path) -> RewardModel:
     return model
 
 
-def find_model(name: str | Path) -> Path:
-    """The artifact folder of a path, of a name under $RMKIT_HOME/models, or of an alias NAME@ALIAS.
+def find_model(name: str | Path, *, adopt: bool = True) -> Path:
+    """The artifact folder of a path, of a name under $RMKIT_HOME/models, or of an alias NAME@ALIAS; with `adopt` also
+    the one that is made, once, of somebody else's folder or Hub id.
 
     A path that exists wins. Raises ModelError where there is no such model, or where an alias points to one that is
     no longer there.
@@ -123,6 +126,10 @@ def find_model(name: str | Path) -> Path:
     for folder in (path, stored):
         if (folder / CARD).is_file():
             return folder
+    if adopt and (is_foreign(path) or (is_hub_id(str(name)) and not path.exists())):
+        from rmkit.models.adopted.adopt import adopted_folder
+
+        return adopted_folder(name)
     if "@" in str(name) and not path.exists():
         from rmkit.models.artifact.aliases import resolve
 
@@ -130,5 +137,5 @@ def find_model(name: str | Path) -> Path:
     if path.exists():
         return path  # opening it says what is missing
     raise ModelError(
-        f"no model {name}: not a folder, not a name under {stored.parent}, not an alias; see: rmkit models"
+        f"no model {name}: not a folder, not a name under {stored.parent}, not an alias, no Hub id; see: rmkit models"
     )

@@ -52,7 +52,7 @@ class ServePlan:
     def load_swapped(self, name: str) -> RewardModel:
         """A stored model that a request named, its golden scores replayed. Raises ModelError unless it is a folder
         under one of the roots: a URL or a judge's TOML would hand every client's texts to an address of the asker's."""
-        folder = find_model(name).resolve()
+        folder = find_model(name, adopt=False).resolve()
         if not any(folder.is_relative_to(Path(root).resolve()) for root in self.swap_roots):
             raise ModelError(
                 f"{name} lies under none of the folders from which models are swapped in "

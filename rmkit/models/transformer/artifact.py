@@ -64,7 +64,7 @@ def store(
     card = {"model": kind, "kind": kind, "scale": scale, "pointwise": True, "temperature": 1.0, **facts}
     sign(folder, card | {"config": {**values, **reading}}, bound=bound)
     model = load(folder, check=False)
-    golden.write(folder, [line for probe in probes if (line := _line(model, *probe, trained_with=chat))])
+    golden.write(folder, [line for probe in probes if (line := golden_line(model, *probe, trained_with=chat))])
 
 
 def open_with_chat(folder: Path) -> tuple[Artifact, Chat]:
@@ -146,7 +146,7 @@ def stored_chat(folder: Path, stored: Mapping[str, Any]) -> Chat:
     return Chat(AutoTokenizer.from_pretrained(folder), truncation, **settings)
 
 
-def _line(model: TransformerModel, prompt: str, response: str, *, trained_with: Chat) -> dict[str, Any] | None:
+def golden_line(model: TransformerModel, prompt: str, response: str, *, trained_with: Chat) -> dict[str, Any] | None:
     """The golden line of a probe; None where the truncation policy refuses it."""
     item = golden.asked(prompt, response)
     [[score]], [[rough]] = model.golden_scores([item]), model.golden_scores([item], precision="bf16")
