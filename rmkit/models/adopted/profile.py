@@ -50,6 +50,7 @@ class TextTable:
 
     template: Annotated[str, "own, a FILE.jinja, a Jinja text, or a text with {q} and {a} for one question"] = "own"
     system: Annotated[str, "none, keep-empty, or the text of a system turn where the prompt has none"] = "none"
+    reasoning: Annotated[Literal["keep", "strip"], "what a response's model thought: judged with it, or not"] = "keep"
     special: Annotated[Literal["once", "none", "twice", "bos"], "the tokenizer's own special tokens at the ends"] = (
         "once"
     )

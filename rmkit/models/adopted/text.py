@@ -18,7 +18,8 @@ from typing import Any
 
 from rmkit.chat.control_tokens import LiteralTokenizer, control_tokens, special_ends
 from rmkit.chat.encode import Chat, Encoded, TruncationPolicy
-from rmkit.chat.template import as_template_dict, check_nothing_dropped, pin_dates, without_empty_system
+from rmkit.chat.placement import common_chars
+from rmkit.chat.template import pin_dates, with_system
 from rmkit.errors import DataError, ModelError
 from rmkit.models.adopted.positions import position
 from rmkit.models.adopted.profile import Profile
@@ -39,6 +40,8 @@ class AdoptedChat(Chat):
         self.profile = profile
         self.pad_id = pad_id
         self.truncation = TruncationPolicy(max_length=max_length)
+        self.reasoning = profile.text.reasoning
+        self.system = {"none": None, "keep-empty": ""}.get(profile.text.system, profile.text.system)
         self.template = pin_dates(_template(tokenizer, profile))
         bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         by_rule: dict[str, tuple[list[int], list[int]]] = {"none": ([], []), "bos": (bos, [])}
@@ -67,19 +70,12 @@ class AdoptedChat(Chat):
             raise ModelError(f"the profile names id {token}, and the vocabulary ends at {len(self.tokenizer) - 1}")
         return int(token)
 
-    def render(self, messages: Iterable[Message]) -> str:
-        """The text of a conversation. Raises DataError where the template refuses it or drops one of its turns."""
-        turns = self._turns(tuple(messages))
-        try:
-            text: str = self.tokenizer.apply_chat_template(
-                [as_template_dict(message) for message in turns], chat_template=self.template, tokenize=False
-            )
-        except Exception as error:  # templates raise what they like; the row is refused, never the batch
-            raise DataError(f"the chat template refuses the conversation: {error}") from error
-        check_nothing_dropped(turns, text)
+    def render(self, messages: Iterable[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """As `Chat.render`, without line breaks at the end where the profile closes texts with EOS itself."""
+        text = super().render(messages, tools)
         return text.rstrip("\n") if self.profile.text.close_with_eos else text
 
-    def encode(self, prompt: Conversation, completion: Completion) -> Encoded:
+    def encode(self, prompt: Conversation, completion: Completion, tools: Sequence[Mapping[str, Any]] = ()) -> Encoded:
         """Ids of prompt and completion with the places that are read. Raises DataError where they cannot be made."""
         if not completion.messages:
             raise DataError("the completion has no message")
@@ -87,10 +83,10 @@ class AdoptedChat(Chat):
             prompt, completion = tuple(map(_on_one_line, prompt)), _each_on_one_line(completion)
         if self.profile.text.segments == 2:
             return self._encode_segments(prompt, completion)
-        literal = self._literal.needed_for((*prompt, *completion.messages))
+        literal = self._literal.needed_for((*prompt, *completion.messages), tools)
         if not self.profile.in_steps:
             chat = self._for_control_tokens if literal else self
-            return chat._encode(prompt, dataclasses.replace(completion, step_ends=()))
+            return chat._encode(prompt, dataclasses.replace(completion, step_ends=()), tools)
         steps = self.steps(completion)
         if self.profile.text.apart:
             return self._encode_apart(prompt, steps, literal=literal)
@@ -98,7 +94,7 @@ class AdoptedChat(Chat):
         assert isinstance(chat, AdoptedChat)
         if self.profile.text.step_turn:
             return chat._encode_turns(prompt, steps)
-        return chat._encode(prompt, self._with_marks(completion, steps))
+        return chat._encode(prompt, self._with_marks(completion, steps), tools)
 
     def steps(self, completion: Completion) -> list[str]:
         """The texts of the steps without white space around them; a completion without marks is split."""
@@ -106,22 +102,12 @@ class AdoptedChat(Chat):
         text, ends = marked.text, marked.step_ends
         return [text[start:end].strip() for start, end in zip((0, *ends), ends, strict=False)]
 
-    def _content_start(self, text: str, before: Conversation, then: Sequence[Message]) -> int:
+    def _content_start(
+        self, text: str, before: Conversation, then: Conversation, tools: Sequence[Mapping[str, Any]]
+    ) -> int:
         if self.profile.text.header == "response":
-            alone = self.render(before)
-            same = zip(text, alone, strict=False)
-            return next((at for at, (one, other) in enumerate(same) if one != other), min(len(text), len(alone)))
-        return super()._content_start(text, before, then)
-
-    def _turns(self, messages: Conversation) -> Conversation:
-        system = self.profile.text.system
-        if system == "keep-empty":
-            has_system = any(message.role == "system" for message in messages)
-            return messages if has_system else (Message("system", ""), *messages)
-        turns = without_empty_system(messages)
-        if system == "none" or any(message.role == "system" for message in turns):
-            return turns
-        return (Message("system", system), *turns)
+            return common_chars(text, self.render(before, tools))
+        return super()._content_start(text, before, then, tools)
 
     def _with_marks(self, completion: Completion, steps: Sequence[str]) -> Completion:
         """One assistant turn of all steps, each with what stands behind it; steps end there."""
@@ -145,11 +131,11 @@ class AdoptedChat(Chat):
         text = self.render(turns)
         ids, offsets = self._tokenize(text)
         replies = range(len(prompt), len(turns), 2)
-        starts = [self._content_start(text, tuple(turns[:at]), turns[at:]) for at in replies]
+        starts = [self._content_start(text, tuple(turns[:at]), tuple(turns[at:]), ()) for at in replies]
         places = [bisect_right(offsets, start, key=lambda span: span[0]) - 1 for start in starts]
         prompt_tokens = min(places[0], len(ids) - 1)
         if len(ids) > self.truncation.max_length:
-            return self._truncate(ids, offsets, text, prompt, prompt_tokens, places)
+            return self._truncate(ids, 0, prompt_tokens, places)
         return self._finish(ids, prompt_tokens, places)
 
     def _encode_apart(self, prompt: Conversation, steps: Sequence[str], *, literal: bool) -> Encoded:
@@ -168,7 +154,7 @@ class AdoptedChat(Chat):
             ids += ids_of(text.step.replace("{n}", str(number)).replace("{s}", step)) + list(behind)
             places.append(len(ids) - 1)
         if len(ids) > self.truncation.max_length:
-            return self._truncate(ids, [], "", prompt, prompt_tokens, places)
+            return self._truncate(ids, 0, prompt_tokens, places)
         return self._finish(ids, prompt_tokens, places)
 
     def _encode_segments(self, prompt: Conversation, completion: Completion) -> Encoded:
@@ -210,18 +196,10 @@ class AdoptedChat(Chat):
             ids, offsets = [*ids, self._append], [*offsets, end]
         return ids, offsets
 
-    def _truncate(
-        self,
-        ids: list[int],
-        offsets: list[tuple[int, int]],
-        text: str,
-        prompt: Conversation,
-        prompt_tokens: int,
-        steps: list[int],
-    ) -> Encoded:
+    def _truncate(self, ids: list[int], head: int, prompt_tokens: int, steps: list[int]) -> Encoded:
         """By the profile: refused, or cut at one end, as its card or its trainer does."""
         limit = self.truncation.max_length
-        over, head = len(ids) - limit, len(self._special_ends[0])
+        over, start = len(ids) - limit, len(self._special_ends[0])
         if over <= 0:
             return self._finish(ids, prompt_tokens, steps)
         if self.profile.text.cut == "refuse":
@@ -232,10 +210,10 @@ class AdoptedChat(Chat):
                 raise DataError(f"only {len(kept_steps)} of {len(steps)} steps fit into {limit} tokens")
             return self._finish(ids[:limit], prompt_tokens, kept_steps, response_truncated=True)
         shifted = [step - over for step in steps]
-        if any(step < head for step in shifted):
+        if any(step < start for step in shifted):
             raise DataError(f"steps were cut away: the text takes {len(ids)} tokens and may take {limit}")
-        ids = ids[:head] + ids[head + over :]
-        return self._finish(ids, max(head, prompt_tokens - over), shifted, prompt_truncated=True)
+        ids = ids[:start] + ids[start + over :]
+        return self._finish(ids, max(start, prompt_tokens - over), shifted, prompt_truncated=True)
 
     def _too_long(self, n: int) -> str:
         return (
@@ -261,7 +239,7 @@ class AdoptedChat(Chat):
 
 def question_of(prompt: Conversation) -> str:
     """The text of a prompt that is one question. Raises DataError for any other."""
-    turns = without_empty_system(prompt)
+    turns = with_system(prompt, None)
     if len(turns) != 1 or turns[0].role != "user":
         raise DataError(_ONE_QUESTION)
     return turns[0].content
