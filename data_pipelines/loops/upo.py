@@ -129,10 +129,10 @@ def _round(
     ledger: Ledger,
     config: LoopConfig,
 ) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from rmkit.models.transformer.pretrained import load_pretrained, load_tokenizer
 
-    model, reference = (AutoModelForCausalLM.from_pretrained(before, dtype="float32") for _ in range(2))
-    tokenizer = AutoTokenizer.from_pretrained(before)
+    model, reference = (load_pretrained("AutoModelForCausalLM", before, dtype="float32").model for _ in range(2))
+    tokenizer = load_tokenizer(before)
     name = f"upo-{result.parent.name}-{number}-{_weights_key(before)}"
     groups, failed = sample(LocalGenerator(model, tokenizer, name=name), prompts, config, number, ledger)
     scores = [[score.value for score in one] for one in reward.score(groups)]

@@ -214,16 +214,11 @@ class Encoder:
 def _load_network(folder: Path, sha256: str) -> Any:
     """The network in eval mode; the last one stays loaded, so that several models on one encoder share it."""
     import torch
-    from transformers import AutoModel
 
-    with _quiet_loading():
-        network, report = AutoModel.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
-    missing = [name for name in report["missing_keys"] if not name.startswith("pooler.")]
-    if missing:
-        raise ModelError(f"{folder}: the weights lack {', '.join(sorted(missing)[:3])}; they do not fit the config")
-    return network.eval()
+    from rmkit.models.transformer.pretrained import load_pretrained
+
+    options = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
+    return load_pretrained("AutoModel", folder, new_head=True, **options).model.eval()
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:

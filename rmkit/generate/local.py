@@ -17,6 +17,7 @@ from rmkit.errors import ModelError
 from rmkit.generate.batches import Batches, Outcome
 from rmkit.generate.request import KEPT_LOGPROBS, Prices, Refused, Request, Sample, TokenLogprobs
 from rmkit.ids import content_hash, messages_json, model_digest
+from rmkit.models.transformer.pretrained import load_pretrained, load_tokenizer
 
 
 class LocalGenerator:
@@ -162,14 +163,8 @@ def _nucleus(logprobs: torch.Tensor, top_p: float) -> torch.Tensor:
 
 def load_local(folder: Path, *, batch_size: int = 16, device: str | None = None) -> LocalGenerator:
     """The generator of a saved causal model. Raises ModelError where the folder holds none."""
-    import transformers
-
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise ModelError(f"{folder} is no causal language model with its tokenizer: {reason}") from error
+    tokenizer = load_tokenizer(folder, local_files_only=True)
+    model = load_pretrained("AutoModelForCausalLM", folder, local_files_only=True).model
     identity = model_digest(Path(folder))[:16]
     target = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return LocalGenerator(

@@ -127,6 +127,7 @@ def train(
         kind, objective = kind_of(settings), settings.objective
         head = objective.head(examples(folder, "train"))
         module, chat = kind.build(settings, head=head)
+        loading = dict(module.loading)
         rows, skipped = read_splits(folder, chat, objective, head)
         rows = kind.prepare(rows, settings, module)
         trainer, mean_loss = _trained(module, rows, settings, head=head, run=run, checkpoint=checkpoint)
@@ -151,6 +152,7 @@ def train(
                 "settings": settings.as_json(),
                 "rows": {split: len(kept_rows) for split, kept_rows in rows.items()},
                 "skipped": skipped,
+                "loading": loading,
                 "attention": module.attention,
                 "padded_because": module.padded_because,
                 **training_stats(trainer),
@@ -213,6 +215,8 @@ def _text(result: Mapping[str, Any]) -> str:
     more = [
         f"skipped      {sum(sum(reasons.values()) for reasons in training['skipped'].values())} rows",
         f"prompts shared  {sharing}",
+        f"score head   {training['loading']['head']}",
+        *(f"checkpoint   {note}" for note in training["loading"]["notes"]),
         f"took         {training['seconds']:.1f} s, {training['steps']} steps (best: {training['best_step']})",
     ]
     if "accuracy" in result["validation"] and result["scale"] != "rating":

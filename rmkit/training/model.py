@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from rmkit.chat.encode import Chat, ensure_pad
-from rmkit.errors import ConfigError, MissingExtraError, ModelError
-from rmkit.models.transformer.artifact import pretrained
+from rmkit.errors import ConfigError, MissingExtraError
+from rmkit.models.transformer.pretrained import Pretrained, load_pretrained, load_tokenizer, set_pad
 from rmkit.models.transformer.reward_module import RewardModule
 from rmkit.training.attention import loading_options
 from rmkit.training.config import TrainingConfig
@@ -28,9 +28,11 @@ def build(config: TrainingConfig, checkpoint: Checkpoint) -> tuple[RewardModule,
     from transformers import set_seed
 
     set_seed(config.seed)  # the head and the adapters are drawn from it
-    model, chat = _loaded(config, checkpoint, **_weights(config))
-    model = trainable(model, config, peft_task=checkpoint.peft_task)
-    return RewardModule(model, packed=config.attention == "auto", share=config.share_prompts), chat
+    loaded, chat = _loaded(config, checkpoint, **_weights(config))
+    model = trainable(loaded.model, config, peft_task=checkpoint.peft_task)
+    module = RewardModule(model, packed=config.attention == "auto", share=config.share_prompts)
+    module.loading = loaded.facts()
+    return module, chat
 
 
 def trainable(model: Any, config: TrainingConfig, *, peft_task: str, train_heads: bool = True) -> Any:
@@ -52,18 +54,12 @@ def _weights(config: TrainingConfig) -> dict[str, Any]:
     return quantization.loading_options()
 
 
-def _loaded(config: TrainingConfig, checkpoint: Checkpoint, **options: Any) -> tuple[Any, Chat]:
+def _loaded(config: TrainingConfig, checkpoint: Checkpoint, **options: Any) -> tuple[Pretrained, Chat]:
     """The classifier and its chat."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(config.model)
-        options |= loading_options(config.attention)
-        model, _ = pretrained(checkpoint.loader, config.model, num_labels=checkpoint.n_labels, **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{config.model} cannot be loaded with a score head and a tokenizer: {error}") from error
-    model.config.problem_type = "regression"
-    return model, chat_of(model, tokenizer, config)
+    options |= loading_options(config.attention)
+    result = load_pretrained(checkpoint.loader, config.model, new_head=True, num_labels=checkpoint.n_labels, **options)
+    result.model.config.problem_type = "regression"
+    return result, chat_of(result.model, load_tokenizer(config.model), config)
 
 
 def chat_of(model: Any, tokenizer: Any, config: TrainingConfig) -> Chat:
@@ -77,7 +73,7 @@ def chat_of(model: Any, tokenizer: Any, config: TrainingConfig) -> Chat:
     ensure_pad(tokenizer)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    model.config.pad_token_id = tokenizer.pad_token_id
+    set_pad(model.config, tokenizer.pad_token_id)
     return Chat(tokenizer, config.truncation, reasoning=config.reasoning)
 
 
@@ -87,7 +83,7 @@ def storable(module: RewardModule, config: TrainingConfig, checkpoint: Checkpoin
         return module
     from rmkit.training.quantization import merged_into
 
-    base, _ = _loaded(config, checkpoint, dtype="float32")
+    base = _loaded(config, checkpoint, dtype="float32")[0].model
     switch_dropout_off(base)
     merged = merged_into(
         base, module.model, wrap=lambda model: with_lora(model, config, peft_task=checkpoint.peft_task)

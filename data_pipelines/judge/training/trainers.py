@@ -27,16 +27,11 @@ def load_base(base: str) -> tuple[Any, Any]:
     chat template.
     """
     try:
-        import torch
-        import transformers
+        from rmkit.models.transformer.pretrained import load_pretrained, load_tokenizer
     except ImportError as error:
         raise MissingExtraError("transformers", "train") from error
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(base)
-        model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise ModelError(f"{base} is no causal language model with its tokenizer: {reason}") from error
+    tokenizer = load_tokenizer(base)
+    model = load_pretrained("AutoModelForCausalLM", base, dtype="float32").model
     if not tokenizer.chat_template:
         raise ModelError(f"{base} has no chat template; give its tokenizer one (tokenizer.chat_template)")
     return model, tokenizer

@@ -11,14 +11,11 @@ Weights that are missing (a score head above all) are an error, never a silent r
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
-
-import torch
 
 from rmkit import config
 from rmkit.chat.encode import Chat, Encoded, TruncationPolicy
@@ -26,6 +23,7 @@ from rmkit.errors import ModelError
 from rmkit.models.artifact import golden
 from rmkit.models.artifact.folder import CARD, Artifact, open_artifact, sign
 from rmkit.models.transformer.engine import TransformerModel
+from rmkit.models.transformer.pretrained import load_tokenizer, quiet, set_pad
 from rmkit.types import Scale
 
 Model = TypeVar("Model", bound=TransformerModel)
@@ -49,7 +47,7 @@ def store(
     ... as the card shall tell them; `load` gives the model back from the folder.
     """
     for place, model in models.items():
-        model.config.pad_token_id = chat.tokenizer.pad_token_id
+        set_pad(model.config, chat.tokenizer.pad_token_id)
         with quiet():
             model.save_pretrained(folder / place)
     chat.save(folder)
@@ -95,55 +93,11 @@ def verify_ids(folder: Path, model: TransformerModel) -> None:
             raise ModelError(f"{folder}: golden ids differ for {row['response'][:40]!r}: text is rendered differently")
 
 
-def pretrained(auto: str, source: str | Path, **options: Any) -> tuple[Any, set[str]]:
-    """What transformers' class `auto` loads, and the names of weights that the source did not have."""
-    import transformers
-
-    with quiet():
-        model, report = getattr(transformers, auto).from_pretrained(source, output_loading_info=True, **options)
-    return model, set(report["missing_keys"]) | {str(key) for key in report.get("mismatched_keys", ())}
-
-
-def complete(auto: str, source: str | Path, *, device: str | None = None, **options: Any) -> Any:
-    """The same in eval mode on `device` (None: a GPU where there is one); ModelError where weights are missing.
-
-    On a CPU it computes in fp32, whatever the weights are stored in: products in bf16 round to what else is in a batch.
-    """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if torch.device(device).type == "cpu":
-        options = {"dtype": torch.float32, **options}
-    try:
-        model, missing = pretrained(auto, source, **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{source} cannot be loaded by {auto}: {error}") from error
-    if missing:
-        raise ModelError(f"{source} lacks the weights {', '.join(sorted(missing))}; scores would be random")
-    return model.eval().to(device)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' progress bars and its report on missing weights, which is checked here."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
 def stored_chat(folder: Path, stored: Mapping[str, Any]) -> Chat:
     """The chat of an artifact whose card's config is `stored`, without a check that it is the one trained with."""
-    from transformers import AutoTokenizer
-
     truncation = config.build_stored(TruncationPolicy, stored["truncation"], where=f"{folder / CARD}")
     settings = {"reasoning": stored.get("reasoning", "keep"), "system": stored.get("system")}
-    return Chat(AutoTokenizer.from_pretrained(folder), truncation, **settings)
+    return Chat(load_tokenizer(folder), truncation, **settings)
 
 
 def golden_line(model: TransformerModel, prompt: str, response: str, *, trained_with: Chat) -> dict[str, Any] | None:

@@ -16,8 +16,9 @@ from typing import Any
 
 from rmkit.chat.encode import Chat, Encoded
 from rmkit.models.scoring import finite_score
-from rmkit.models.transformer.artifact import complete, open_with_chat, store, verified
+from rmkit.models.transformer.artifact import open_with_chat, store, verified
 from rmkit.models.transformer.engine import TransformerModel
+from rmkit.models.transformer.pretrained import complete
 from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.models.transformer.reward_module import RewardModule
 from rmkit.types import ModelInfo, Score

@@ -24,9 +24,10 @@ from typing import Any, NamedTuple
 
 from rmkit.chat.encode import Chat, Encoded
 from rmkit.errors import DataError, ModelError
-from rmkit.models.transformer.artifact import complete, open_with_chat, store, verified
+from rmkit.models.transformer.artifact import open_with_chat, store, verified
 from rmkit.models.transformer.engine import TransformerModel
 from rmkit.models.transformer.policy import PolicyModule
+from rmkit.models.transformer.pretrained import complete
 from rmkit.types import Candidates, Completion, ModelInfo, Score
 
 REFERENCE = "reference"

@@ -27,8 +27,9 @@ from rmkit.errors import DataError
 from rmkit.losses.process import Reduction, reduce_steps
 from rmkit.models.artifact.golden import PROBES
 from rmkit.models.scoring import NO_TEXT
-from rmkit.models.transformer.artifact import complete, open_with_chat, store, verified
+from rmkit.models.transformer.artifact import open_with_chat, store, verified
 from rmkit.models.transformer.engine import TransformerModel
+from rmkit.models.transformer.pretrained import complete
 from rmkit.models.transformer.reward_module import RewardModule
 from rmkit.types import Candidates, Completion, ModelInfo, Score, sigmoid
 

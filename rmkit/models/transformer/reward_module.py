@@ -56,6 +56,7 @@ class RewardModule(nn.Module):
         super().__init__()
         self.model = model
         self.share = share
+        self.loading: dict[str, Any] = {}  # what the card says of the checkpoint that training began with
         self.padded_because: str | None = unsupported(self.classifier) if packed else f"attention is {self.attention}"
         if self.padded_because is not None and packed:
             log.warning("prompts are not shared: %s", self.padded_because)

@@ -27,6 +27,7 @@ from rmkit.features.cache import FeatureCache
 from rmkit.models.transformer import implicit
 from rmkit.models.transformer.packing import Ids
 from rmkit.models.transformer.policy import PolicyModule, response_reads, response_sums
+from rmkit.models.transformer.pretrained import Pretrained, load_pretrained, load_tokenizer
 from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.training.attention import loading_options
 from rmkit.training.config import ImplicitConfig
@@ -103,10 +104,10 @@ def build(config: ImplicitConfig, *, head: RatingHead | None = None) -> tuple[Im
     from transformers import set_seed
 
     set_seed(config.seed)
-    model, chat = _loaded(config.model, config, **loading_options(config.attention))
+    loaded, chat = _loaded(config.model, config, **loading_options(config.attention))
     if config.reference:
         _check_reference(_loaded(config.reference, config)[1], chat, config)
-    model = trainable(model, config, peft_task="CAUSAL_LM", train_heads=False)
+    model = trainable(loaded.model, config, peft_task="CAUSAL_LM", train_heads=False)
     module = ImplicitModule(
         model,
         beta=config.beta,
@@ -114,18 +115,14 @@ def build(config: ImplicitConfig, *, head: RatingHead | None = None) -> tuple[Im
         packed=config.attention == "auto",
         share=config.share_prompts,
     )
+    module.loading = loaded.facts()
     return module, chat
 
 
-def _loaded(name: str, config: ImplicitConfig, **options: Any) -> tuple[Any, Chat]:
-    from transformers import AutoTokenizer
-
-    model = implicit.causal(name, **options)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{name} has no tokenizer that can be loaded: {error}") from error
-    return model, chat_of(model, tokenizer, config)
+def _loaded(name: str, config: ImplicitConfig, **options: Any) -> tuple[Pretrained, Chat]:
+    result = load_pretrained("AutoModelForCausalLM", name, dtype="float32", **options)
+    result.model.eval()
+    return result, chat_of(result.model, load_tokenizer(name), config)
 
 
 def _check_reference(reference: Chat, policy: Chat, config: ImplicitConfig) -> None:
@@ -222,7 +219,7 @@ def _key(ids: Ids, start: int) -> bytes:
 
 def reference_model(config: ImplicitConfig) -> Any:
     """The model that rewards are measured against, freshly loaded."""
-    return _loaded(config.reference or config.model, config)[0]
+    return _loaded(config.reference or config.model, config)[0].model
 
 
 def weights_digest(model: Any) -> str:

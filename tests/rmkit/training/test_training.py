@@ -502,6 +502,30 @@ def test_a_checkpoint_that_is_none(tmp_path: Path) -> None:
         build(settings(str(tmp_path)))
 
 
+def test_training_begins_with_the_checkpoint_or_not_at_all(base_model: Make, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(Path(base_model("llama")) / "model.safetensors")
+    weights["score.weight"] = torch.randn(1, weights["model.norm.weight"].shape[0])
+    for name, state, head in (
+        ("wrapped", {f"module.{key}": one for key, one in weights.items()}, "from the checkpoint"),
+        ("bare", {key: one for key, one in weights.items() if "score" not in key}, "new"),
+    ):
+        folder = shutil.copytree(base_model("llama"), tmp_path / name)
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        module, _ = build(settings(str(folder)))
+        assert module.loading["head"] == head
+        own = module.classifier.state_dict()
+        assert all(
+            torch.equal(own[key], one)
+            for key, one in weights.items()
+            if key in own and "embed" not in key and (head != "new" or "score" not in key)
+        )
+    save_file({key: one for key, one in weights.items() if "layers.0" not in key}, folder / "model.safetensors")
+    with pytest.raises(ModelError, match="they would be random"):
+        build(settings(str(folder)))
+
+
 def test_pad_equal_to_eos_is_repaired_in_model_and_tokenizer(base_model: Make, tmp_path: Path) -> None:
     module, chat = build(settings(base_model("llama")))
     assert chat.tokenizer.pad_token_id != chat.tokenizer.eos_token_id
