@@ -85,9 +85,9 @@ def _scored(
     for criterion in criteria:
         if criterion.check:
             check = compiled(criterion.check)
-            kept_rows = [check(completion.text) for completion in item.completions]
-            columns.append([None if one is None else float(one) for one in kept_rows])
-            evidence.append([None] * len(kept_rows))
+            verdicts = [check(completion.text) for completion in item.completions]
+            columns.append([None if one is None else float(one) for one in verdicts])
+            evidence.append([None] * len(verdicts))
         else:
             scores = next(answers)
             columns.append([None if score.unscored else score.value for score in scores])

@@ -116,15 +116,15 @@ def _estimated(
 
 
 def _counted(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    kept_rows = [outcome for outcome in outcomes if outcome.dropped is None]
+    accepted = [outcome for outcome in outcomes if outcome.dropped is None]
     judged = [outcome.accuracy for outcome in outcomes if outcome.accuracy is not None]
     return {
         "instances": len(outcomes),
-        "kept": len(kept_rows),
+        "kept": len(accepted),
         "dropped": dict(Counter(outcome.dropped for outcome in outcomes if outcome.dropped).most_common()),
         "consistency": fmean(judged) if judged else None,
         "judged": len(judged),
-        "criteria_per_rubric": fmean(len(outcome.criteria) for outcome in kept_rows) if kept_rows else None,
+        "criteria_per_rubric": fmean(len(outcome.criteria) for outcome in accepted) if accepted else None,
     }
 
 
@@ -148,13 +148,13 @@ def instances_of(examples: Sequence[Example]) -> list[Instance]:
 
 def _outermost(judge: Judge, outcomes: Iterable[Outcome]) -> Iterable[tuple[str, Any, str]]:
     """Best against worst under every kept rubric, as judged: found in the ledger, so it costs nothing again."""
-    kept_rows = [outcome for outcome in outcomes if outcome.dropped is None]
+    accepted = [outcome for outcome in outcomes if outcome.dropped is None]
     pairs = [
         (Candidates(result.prompt, (result.completions[0], result.completions[-1])), Context(rubric=outcome.text))
-        for outcome in kept_rows
+        for outcome in accepted
         for result in (outcome.instance.candidates,)
     ]
-    for outcome, judged in zip(kept_rows, judge.judged_under(pairs), strict=True):
+    for outcome, judged in zip(accepted, judge.judged_under(pairs), strict=True):
         yield outcome.instance.id, judged, outcome.text
 
 

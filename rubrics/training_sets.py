@@ -55,8 +55,8 @@ def balanced(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
     for row in inputs:
         by_verdict.setdefault(row["verdict"], []).append(row)
     n = min(map(len, by_verdict.values())) if len(by_verdict) > 1 else 0
-    kept_ids = {id(row) for names in by_verdict.values() for row in sorted(names, key=_hash)[:n]}
-    return [row for row in inputs if id(row) in kept_ids], [row for row in inputs if id(row) not in kept_ids]
+    chosen = {id(row) for names in by_verdict.values() for row in sorted(names, key=_hash)[:n]}
+    return [row for row in inputs if id(row) in chosen], [row for row in inputs if id(row) not in chosen]
 
 
 def _hash(row: Row) -> str:

@@ -29,15 +29,15 @@ UNLABELED: dict[str, Any] = {
 
 def narrowed(row: Mapping[str, Any], positions: Sequence[int], **label: Any) -> dict[str, Any]:
     """The row with the responses at these positions, in the stored order, and no label but the one given."""
-    kept_ids = sorted(positions)
-    place = {old: new for new, old in enumerate(kept_ids)}
+    places = sorted(positions)
+    place = {old: new for new, old in enumerate(places)}
     before = row["parent_order"] or range(len(row["responses"]))
     scores = [{**one, "response": place[one["response"]]} for one in row["scores"] or [] if one["response"] in place]
     result = dict(row) | {
-        "kind": KINDS.get(len(kept_ids), "list"),
-        "responses": [row["responses"][at] for at in kept_ids],
-        "generators": [row["generators"][at] for at in kept_ids] if row["generators"] else None,
-        "parent_order": [before[at] for at in kept_ids],
+        "kind": KINDS.get(len(places), "list"),
+        "responses": [row["responses"][at] for at in places],
+        "generators": [row["generators"][at] for at in places] if row["generators"] else None,
+        "parent_order": [before[at] for at in places],
         "scores": scores or None,
     }
     return result | UNLABELED | label
@@ -101,7 +101,8 @@ def by_rewards(
 ) -> tuple[list[dict[str, Any]], list[tuple[str, str, str | None]]]:
     """Rows as `choose` gives them back from a row and its rewards, and (id, reason, None) of those for which it gives a
     reason, or whose responses are not all scored."""
-    rows, dropped = [], []
+    rows: list[dict[str, Any]] = []
+    dropped: list[tuple[str, str, str | None]] = []
     for row in frame.to_dicts():
         rewards = rewards_of(row, aspect)
         chosen = "not every response has a score" if rewards is None else choose(row, rewards)
@@ -114,11 +115,11 @@ def by_rewards(
 
 def result_of(
     frame: pl.DataFrame,
-    kept_rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
     dropped: Sequence[tuple[str, str, str | None]],
     facts: Mapping[str, Any],
 ) -> StepResult:
     """The result of a step that went row by row; `dropped` are (id, reason, evidence)."""
     return StepResult(
-        pl.DataFrame(kept_rows, schema=frame.schema), pl.DataFrame(dropped, schema=DROPPED, orient="row"), dict(facts)
+        pl.DataFrame(rows, schema=frame.schema), pl.DataFrame(dropped, schema=DROPPED, orient="row"), dict(facts)
     )

@@ -51,12 +51,10 @@ class Votes:
             _, first, many = np.unique(answers[at], axis=0, return_index=True, return_counts=True)
             places.append(at[first])
             weights.append(many)
-        kept_rows = order[np.concatenate([place.ravel() for place in places])]
+        drawn = order[np.concatenate([place.ravel() for place in places])]
         sizes = np.concatenate([np.full(*place.shape) for place in places])
         one = np.repeat(np.arange(len(sizes)), sizes)
-        rows = Votes(
-            one, self.rater[kept_rows], self.verdict[kept_rows], self.first_shown[kept_rows], self.raters, len(sizes)
-        )
+        rows = Votes(one, self.rater[drawn], self.verdict[drawn], self.first_shown[drawn], self.raters, len(sizes))
         return rows, np.concatenate(weights)
 
 

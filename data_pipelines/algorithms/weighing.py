@@ -160,22 +160,22 @@ def weighed(
     """The step's result. Raises ConfigError where soft labels are wanted of a method that has none."""
     if action == "soft_label" and verdicts.soft_label is None:
         raise ConfigError(f'{verdicts.method} estimates no soft label; action = "drop" or "weight"')
-    details = _told(verdicts)
+    details = _details(verdicts)
     joined = frame.join(details, on="id", how="left", maintain_order="left")
     out = (pl.col("_weight") == 0).fill_null(value=False) if action == "drop" else pl.lit(value=False)
     dropped = joined.filter(out).select(DROPPED.names())
-    kept_rows = joined.filter(~out).with_columns(
-        _weights() if action != "soft_label" else _soft_labels(verdicts.method)
-    )
+    weighted = joined.filter(~out).with_columns(_weights() if action != "soft_label" else _soft_labels(verdicts.method))
     summary = {"action": action, "not_judged": len(frame) - len(details)} | _summary(verdicts) | dict(facts or {})
     return StepResult(
-        kept_rows.select(frame.columns).cast(frame.schema), dropped, summary, _records(verdicts, details, audit)
+        weighted.select(frame.columns).cast(frame.schema), dropped, summary, _records(verdicts, details, audit)
     )
 
 
 def audited(result: StepResult, verdicts: LabelWeights) -> StepResult:
     """The result of a step that did itself what the verdicts say, with their facts and the audit of all rows."""
-    return result._replace(facts=_summary(verdicts) | result.facts, records=_records(verdicts, _told(verdicts), None))
+    return result._replace(
+        facts=_summary(verdicts) | result.facts, records=_records(verdicts, _details(verdicts), None)
+    )
 
 
 def _summary(verdicts: LabelWeights) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def _summary(verdicts: LabelWeights) -> dict[str, Any]:
     }
 
 
-def _told(verdicts: LabelWeights) -> pl.DataFrame:
+def _details(verdicts: LabelWeights) -> pl.DataFrame:
     """One row per judged row: its weight, the probability that its label is right, reason and evidence."""
     columns: dict[str, tuple[Any, Any]] = {
         "id": (list(verdicts.ids), pl.String),

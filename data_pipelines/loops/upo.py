@@ -210,8 +210,8 @@ def candidates(
         order = [at for at in np.argsort(np.negative(reward), kind="stable").tolist() if np.isfinite(reward[at])]
         half = len(order) // 2
         pairs = [(i, j) for i, j in product(order[:half], order[len(order) - half :]) if reward[i] > reward[j]]
-        kept_ids = sorted(draw.permutation(len(pairs))[: max(1, round(share * len(pairs)))].tolist()) if pairs else []
-        for at in kept_ids:
+        drawn = sorted(draw.permutation(len(pairs))[: max(1, round(share * len(pairs)))].tolist()) if pairs else []
+        for at in drawn:
             i, j = pairs[at]
             chosen, rejected = group.completions[i].text, group.completions[j].text
             key = content_hash("\n".join([messages_json(group.prompt), chosen, rejected]))

@@ -124,10 +124,10 @@ def run_recipe(recipe: Recipe, data: str, *, out: str | None = None) -> dict[str
     if not len(frame):
         raise DataError(f"{version.ref} has no rows to run {recipe.name} on")
     forget(recorded - {config})
-    kept_rows, done = run_steps(frame, recipe.steps, context=context, given=version.digest, run=config)
-    if not len(kept_rows):
+    cleaned, done = run_steps(frame, recipe.steps, context=context, given=version.digest, run=config)
+    if not len(cleaned):
         raise DataError(f"recipe {recipe.name} dropped all {len(frame)} rows ({_worst(done)}); no version was made")
-    result = record(recipe.name, recipe.resolved(), frame, kept_rows, done=done, version_id=version_id, out=out)
+    result = record(recipe.name, recipe.resolved(), frame, cleaned, done=done, version_id=version_id, out=out)
     forget({config}, done)
     return result
 

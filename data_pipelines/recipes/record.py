@@ -30,7 +30,7 @@ def record(
     name: str,
     recipe: dict[str, Any],
     inputs: pl.DataFrame,
-    kept_rows: pl.DataFrame,
+    cleaned: pl.DataFrame,
     *,
     done: Sequence[StepRun],
     version_id: int,
@@ -44,7 +44,7 @@ def record(
         source = get(connection, version_id)
         newest = run(connection, "SELECT max(version_id) FROM version")[0][0]
         run_id = start_run(connection, "recipe", name, recipe | {"data": source.digest})
-        rows = store_examples(connection, _stored(inputs, kept_rows), run_id=run_id)
+        rows = store_examples(connection, _stored(inputs, cleaned), run_id=run_id)
         version = commit(
             connection,
             out or source.name,
@@ -53,7 +53,7 @@ def record(
             author=_author(),
             parents=[version_id],
             recipe=json.dumps(recipe, sort_keys=True),
-            stats=json.dumps(_stats(kept_rows, done)),
+            stats=json.dumps(_stats(cleaned, done)),
             run_id=run_id,
         )
         result = resolve(connection, version.ref)
@@ -66,10 +66,10 @@ def record(
     return _result(name, source, version, done) | {"run": str(earlier or run_id), "changed": result > newest}
 
 
-def _stored(inputs: pl.DataFrame, kept_rows: pl.DataFrame) -> pa.Table:
+def _stored(inputs: pl.DataFrame, cleaned: pl.DataFrame) -> pa.Table:
     """The kept rows as store_examples wants them, with `unit` as it was given: the parent where text changed."""
     units = inputs.select("id", "unit")
-    restored = kept_rows.drop("unit").join(units, on="id", how="left", maintain_order="left")
+    restored = cleaned.drop("unit").join(units, on="id", how="left", maintain_order="left")
     schema = EXAMPLE_SCHEMA.append(PARENT_ORDER)
     return restored.select(schema.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema)
 
@@ -133,8 +133,8 @@ def _earlier(connection: duckdb.DuckDBPyConnection, run_id: uuid.UUID, result: i
     return rows[0][0] if rows else None
 
 
-def _stats(kept_rows: pl.DataFrame, done: Sequence[StepRun]) -> dict[str, Any]:
-    splits = kept_rows.group_by("split").len().sort("split").iter_rows()
+def _stats(cleaned: pl.DataFrame, done: Sequence[StepRun]) -> dict[str, Any]:
+    splits = cleaned.group_by("split").len().sort("split").iter_rows()
     return {"rows_by_split": {str(split): n for split, n in splits}, "dropped": {s.name: len(s.dropped) for s in done}}
 
 

@@ -64,29 +64,29 @@ def run_steps(
     `given` is the digest of the version the frame comes from; `run` is its config as the warehouse records it.
     """
     keys = _keys(frame, steps, context, given)
-    kept_rows, done = _finished(frame, keys)
+    cleaned, done = _finished(frame, keys)
     with display.progress("steps", total=len(steps)) as advance:
         advance(len(done))
         for (name, config), key in list(zip(steps, keys, strict=True))[len(done) :]:
-            start, n_in = time.monotonic(), len(kept_rows)
-            result = run_step(name, kept_rows, config, context=context)
-            kept_rows = result.kept
+            start, n_in = time.monotonic(), len(cleaned)
+            result = run_step(name, cleaned, config, context=context)
+            cleaned = result.kept
             done.append(
                 StepRun(
                     key=key,
                     name=name,
                     config=_jsonable(asdict(config)),
                     n_in=n_in,
-                    n_kept=len(kept_rows),
+                    n_kept=len(cleaned),
                     wall_s=round(time.monotonic() - start, 3),
                     facts=_jsonable(result.facts),
                     dropped=result.dropped,
                     records=result.records,
                 )
             )
-            _save(kept_rows, done, run)
+            _save(cleaned, done, run)
             advance(1)
-    return kept_rows, done
+    return cleaned, done
 
 
 def forget(configs: Collection[str], done: Iterable[StepRun] = ()) -> None:
@@ -112,11 +112,11 @@ def _finished(frame: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, l
         return frame, []
 
 
-def _save(kept_rows: pl.DataFrame, done: Sequence[StepRun], run: str) -> None:
+def _save(cleaned: pl.DataFrame, done: Sequence[StepRun], run: str) -> None:
     """Store the newest step; the frame of the one before it is not needed any more."""
     newest = done[-1]
     with draft_folder(_folder(newest.key)) as draft:
-        kept_rows.write_ipc(draft / KEPT, compression="lz4")
+        cleaned.write_ipc(draft / KEPT, compression="lz4")
         newest.dropped.write_ipc(draft / DROPPED, compression="lz4")
         for table, rows in newest.records.items():
             rows.write_ipc(draft / f"{RECORDS}{table}.arrow", compression="lz4")

@@ -39,12 +39,12 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     )
     result = consistency(current, previous, how=config.how)
     dropped = [(name, f"not every response has a score of {config.current}", None) for name in rows.keys() - current]
-    kept_rows = []
+    pair_rows = []
     for name, best, worst, why in zip(current, result.best, result.worst, result.verdicts.reason, strict=True):
         if best < 0:
             dropped.append((name, why, None))
             continue
-        kept_rows.append(as_pair(rows[name], best, worst, current[name]) | {"n_votes": 0})
-    pairs = result_of(frame, kept_rows, sorted(dropped), {})
+        pair_rows.append(as_pair(rows[name], best, worst, current[name]) | {"n_votes": 0})
+    pairs = result_of(frame, pair_rows, sorted(dropped), {})
     softened = weighed(pairs.kept, result.verdicts, action="soft_label")
     return softened._replace(dropped=pairs.dropped)

@@ -31,10 +31,10 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     first = frame.select(pl.col("id").min().over("unit").alias("kept"), "id", "unit", "p", "ranks", "step_labels")
     repeated = first.filter(pl.col("unit").is_duplicated())["unit"].unique()
     label = pl.struct("p", "ranks", "step_labels")
-    kept_label = label.sort_by("id").first().over("unit")
+    first_label = label.sort_by("id").first().over("unit")
     summary = first.with_columns(
         reason=pl.when(pl.col("id") != pl.col("kept")).then(
-            pl.when(label.eq_missing(kept_label))
+            pl.when(label.eq_missing(first_label))
             .then(pl.lit("exact duplicate"))
             .otherwise(pl.lit("exact duplicate, other label"))
         ),

@@ -58,14 +58,14 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         again = set(frame.filter(~pl.col("prompt").is_first_distinct())["id"])
     target = [row for row in rows if row["id"] not in again]
     author, replies = _replies([row["prompt"] for row in target], config)
-    kept_rows = []
+    answered = []
     dropped: list[tuple[str, str, str | None]] = [
         (row["id"], "its prompt was sampled for another row", None) for row in rows if row["id"] in again
     ]
     for row, one in zip(target, replies, strict=True):
         if one.texts:
             texts = [assistant_message(text) for text in one.texts]
-            kept_rows.append(widened(row, texts, author=author, keep_given=config.keep_given))
+            answered.append(widened(row, texts, author=author, keep_given=config.keep_given))
         else:
             dropped.append((row["id"], "no reply could be generated", one.errors[0]))
     facts = {
@@ -73,7 +73,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         "replies": sum(len(one.texts) for one in replies),
         "failed": dict(Counter(error.split(":")[0] for one in replies for error in one.errors)),
     }
-    return result_of(frame, kept_rows, dropped, facts)
+    return result_of(frame, answered, dropped, facts)
 
 
 def _replies(prompts: Sequence[str], config: Config) -> tuple[str, list[Replies]]:

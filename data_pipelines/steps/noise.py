@@ -55,7 +55,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     rows = frame.with_row_index("_row").filter(_eligible(config.splits))
     flipped = rows.filter(flips(rows, config))
     turned = pl.Series(np.isin(np.arange(len(frame)), flipped["_row"].to_numpy()))
-    kept_rows = frame.with_columns(
+    noisy = frame.with_columns(
         pl.when(turned).then(pl.col(name).list.reverse()).otherwise(pl.col(name)).alias(name) for name in ("p", "ranks")
     )
     longer = _worse_is_longer(rows)
@@ -68,7 +68,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         "note": f"{len(flipped)} of {len(rows)} labels turned around ({config.kind}, seed {config.seed})",
     }
     truth = flipped.select("id", kind=pl.lit(config.kind))
-    return nothing_dropped(kept_rows, facts)._replace(records={"label_flip": truth})
+    return nothing_dropped(noisy, facts)._replace(records={"label_flip": truth})
 
 
 def flips(rows: pl.DataFrame, config: Config) -> NDArray[np.bool_]:

@@ -58,12 +58,12 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     worst = np.zeros(len(rows), dtype=np.int64)
     np.maximum.at(worst, [at for at, _ in places], [FLAGS.index(flag) for flag in flags.evidence["flag"].tolist()])
     flag = np.array(FLAGS)[worst]
-    kept_rows = np.isin(flag, config.keep)
+    selected = np.isin(flag, config.keep)
     verdicts = LabelWeights(
         method="on_policy",
         ids=tuple(row["id"] for row in rows),
-        weight=kept_rows.astype(np.float64),
-        reason=reasons(len(rows), {f"a response is {name} the policy": ~kept_rows & (flag == name) for name in FLAGS}),
+        weight=selected.astype(np.float64),
+        reason=reasons(len(rows), {f"a response is {name} the policy": ~selected & (flag == name) for name in FLAGS}),
         evidence={"flag": flag},
         facts={"responses": dict(flags.facts), "rows": {name: int((flag == name).sum()) for name in FLAGS}},
     )

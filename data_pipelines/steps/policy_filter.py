@@ -57,13 +57,13 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         evidence={"reward": _ragged(reward_PN, rows), "response_weight": _ragged(weight_PN, rows)},
         facts={"strategy": strategy, "r_squared": r_squared, "responses": int((weight_PN > 0).sum())},
     )
-    kept_rows = [
+    narrower = [
         _narrowed(row, weights, config.aspect) for row, weights in zip(rows, weight_PN, strict=True) if weights.any()
     ]
     why = dict.fromkeys(frame["id"], f"not every response has a score of {config.aspect}")
     why |= dict(zip(ids, verdicts.reason, strict=True))
     dropped = [(one, reason, None) for one, reason in why.items() if reason]
-    return audited(result_of(frame, kept_rows, dropped, {"note": _note(strategy, r_squared)}), verdicts)
+    return audited(result_of(frame, narrower, dropped, {"note": _note(strategy, r_squared)}), verdicts)
 
 
 def _strategy(

@@ -38,7 +38,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     rows = frame.to_dicts()
     scorable = [row for row in rows if row["responses"]]
     answers = model.score([Example(row).candidates for row in scorable])
-    kept_rows: list[dict[str, Any]] = []
+    scored_rows: list[dict[str, Any]] = []
     dropped: list[tuple[str, str, str | None]] = [
         (row["id"], "no response to score", None) for row in rows if not row["responses"]
     ]
@@ -55,6 +55,6 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
             if config.label
             else {}
         )
-        kept_rows.append(row | {"scores": [*others, *settings]} | label)
-    facts = {"aspect": aspect, "fingerprint": model.info.fingerprint, "scored": len(kept_rows)}
-    return result_of(frame, kept_rows, dropped, facts)
+        scored_rows.append(row | {"scores": [*others, *settings]} | label)
+    facts = {"aspect": aspect, "fingerprint": model.info.fingerprint, "scored": len(scored_rows)}
+    return result_of(frame, scored_rows, dropped, facts)

@@ -63,20 +63,20 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     marked = frame.with_columns(family).join(assigned, on="family", how="left", maintain_order="left")
     if config.respect == "source":
         marked = marked.with_columns(_split=pl.coalesce(_given().over("family"), "_split"))
-    kept_rows = marked.with_columns(split="_split").drop("_split").select(frame.columns)
-    rows = dict(kept_rows.group_by("split").len().sort("split").iter_rows())
+    in_splits = marked.with_columns(split="_split").drop("_split").select(frame.columns)
+    rows = dict(in_splits.group_by("split").len().sort("split").iter_rows())
     facts = {
         "families": len(numbers),
-        "largest_family": kept_rows.group_by("family").len()["len"].max() or 0,
+        "largest_family": in_splits.group_by("family").len()["len"].max() or 0,
         "rows_by_split": rows,
         "families_by_split": dict(
-            kept_rows.group_by("split").agg(pl.col("family").n_unique()).sort("split").iter_rows()
+            in_splits.group_by("split").agg(pl.col("family").n_unique()).sort("split").iter_rows()
         ),
     }
     empty = [name for name, ratio in config.ratios().items() if ratio and not rows.get(name)]
-    if empty and len(kept_rows):
+    if empty and len(in_splits):
         facts["warning"] = f"no rows in {', '.join(empty)}: {len(numbers)} families are too few for these ratios"
-    return nothing_dropped(kept_rows, facts)
+    return nothing_dropped(in_splits, facts)
 
 
 def families(frame: pl.DataFrame, *, threshold: float = 0.7, same_opening: bool = True) -> pl.Series:

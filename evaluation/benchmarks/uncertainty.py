@@ -227,7 +227,7 @@ def _cells(summary: Mapping[str, Any], *, to: str) -> list[list[str]]:
 
 def page(summary: Mapping[str, Any]) -> str:
     """docs/benchmarks/uncertainty.md."""
-    made_with = ", ".join(f"{name} {number}" for name, number in summary["versions"].items())
+    installed = ", ".join(f"{name} {number}" for name, number in summary["versions"].items())
     where = summary["gpu"] or f"{summary['threads']} of {summary['cores']} processor cores, no GPU"
     return "\n".join(
         [
@@ -253,7 +253,7 @@ def page(summary: Mapping[str, Any]) -> str:
             "ratio there is",
             "that of T + 1 heads to one, on times of a fraction of a millisecond a text.",
             "",
-            f"Measured on {where}; {made_with}.",
+            f"Measured on {where}; {installed}.",
             "",
         ]
     )

@@ -90,13 +90,13 @@ def downstream_data(
     frame, name, version_digest = version_frame(ref)
     train = judged_pairs(frame.filter(pl.col("split") == "train"), ("train",))
     check_enough(len(train), what="train pairs with a winner")
-    kept_rows = [item for item in items if item.candidates is not None]
-    prompts = {cluster: at for at, cluster in enumerate(sorted({item.cluster for item in kept_rows}))}
-    test = [pair for item in kept_rows for pair in _comparisons(item, prompts[item.cluster])]
-    content = f"{version_digest} {SUITE} {len(kept_rows)}"
+    usable = [item for item in items if item.candidates is not None]
+    prompts = {cluster: at for at, cluster in enumerate(sorted({item.cluster for item in usable}))}
+    test = [pair for item in usable for pair in _comparisons(item, prompts[item.cluster])]
+    content = f"{version_digest} {SUITE} {len(usable)}"
     result = bench_data(name, content, train, test, noise=noise_of(frame, train), encoder=encoder)
     facts = {"train_pairs": len(train), "prompts": len(prompts), "comparisons": len(test)}
-    return replace(result, facts=facts), kept_rows
+    return replace(result, facts=facts), usable
 
 
 def _comparisons(item: Item, family: int) -> list[Pair]:

@@ -157,11 +157,11 @@ def _store(path: Path, outcome: Outcome, flips: NDArray[np.bool_], prior: float)
     right = ~flips
     facts: dict[str, Any] = {"prior": prior, "method_facts": _small(outcome.facts)}
     if outcome.weight is not None:
-        kept_rows = outcome.weight > 0
+        selected = outcome.weight > 0
         facts |= {
-            "kept": float(kept_rows.mean()),
-            "kept_precision": kept_precision(kept_rows, right),
-            "found": float((~kept_rows)[flips].mean()) if flips.any() else None,
+            "kept": float(selected.mean()),
+            "kept_precision": kept_precision(selected, right),
+            "found": float((~selected)[flips].mean()) if flips.any() else None,
         }
     if outcome.margin is not None and flips.any():
         facts["auc"] = auc(outcome.margin, right)
@@ -255,8 +255,8 @@ def parse_cells(kinds: Sequence[str], rates: Sequence[float], seeds: int) -> lis
     """All cells; without noise the kinds do not differ, so rate 0 is there once. Raises ConfigError."""
     if seeds < 1 or not kinds or not rates or not all(0 <= rate < 0.5 for rate in rates):
         raise ConfigError(f"seeds must be positive, rates in [0, 0.5), kinds given; got {seeds}, {rates}, {kinds}")
-    kept_rows = [(kind, rate) for rate in sorted(set(rates)) for kind in kinds if rate or kind == kinds[0]]
-    return [Cell(kind, rate, seed) for kind, rate in kept_rows for seed in range(seeds)]
+    selected = [(kind, rate) for rate in sorted(set(rates)) for kind in kinds if rate or kind == kinds[0]]
+    return [Cell(kind, rate, seed) for kind, rate in selected for seed in range(seeds)]
 
 
 def check_methods(names: Sequence[str]) -> list[str]:

@@ -226,15 +226,15 @@ def _lines(
 def _recovered(results: Sequence[Result], owners: Sequence[NDArray[np.int64]]) -> dict[str, Any]:
     """Labels after turning what was dropped around, against the votes as they were."""
     right = np.concatenate([result.right for result in results]).astype(np.float64)
-    kept_rows = np.concatenate([result.kept for result in results])
-    corrected = np.where(kept_rows, right, 1 - right)
+    selected = np.concatenate([result.kept for result in results])
+    corrected = np.where(selected, right, 1 - right)
     sums = cluster_sums(np.concatenate(owners), corrected, corrected - right, np.ones(len(right)))
     drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=RESAMPLES) @ sums
     return {
         "votes_right": 100 * right.mean(),
         "labels_right": 100 * corrected.mean(),
-        "kept": 100 * kept_rows.mean(),
-        "kept_right": 100 * right[kept_rows].mean() if kept_rows.any() else None,
+        "kept": 100 * selected.mean(),
+        "kept_right": 100 * right[selected].mean() if selected.any() else None,
         **_difference("labels", 100 * (corrected - right).mean(), 100 * drawn[:, 1] / drawn[:, 2]),
     }
 

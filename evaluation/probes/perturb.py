@@ -94,9 +94,9 @@ def _group(item: Item, text: str) -> tuple[Candidates, tuple[str, ...]]:
     """The original and its true changes as one group, with the changes' names."""
     assert item.candidates is not None
     changed = {name: change(text) for name, (_, change) in PERTURBATIONS.items()}
-    kept_ids = {name: new for name, new in changed.items() if new.strip() and new != text}
-    replies = [Completion((Message("assistant", reply),)) for reply in (text, *kept_ids.values())]
-    return Candidates(item.candidates.prompt, tuple(replies)), tuple(kept_ids)
+    variants = {name: new for name, new in changed.items() if new.strip() and new != text}
+    replies = [Completion((Message("assistant", reply),)) for reply in (text, *variants.values())]
+    return Candidates(item.candidates.prompt, tuple(replies)), tuple(variants)
 
 
 def _told(

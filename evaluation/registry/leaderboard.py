@@ -74,7 +74,7 @@ def _board(group: Sequence[tuple[Path, dict[str, Any]]], suite: Suite | None) ->
     ratings, no_elo = _ratings(facts, suite, credits)
     for row, rating, level in zip(rows, ratings, _level(facts, suite, credits), strict=True):
         row |= {"elo": rating, **level}
-    kept_rows = (
+    keys = (
         "suite",
         "title",
         "paper",
@@ -86,7 +86,7 @@ def _board(group: Sequence[tuple[Path, dict[str, Any]]], suite: Suite | None) ->
         "missing",
         "changed",
     )
-    return {key: facts[key] for key in (*kept_rows, "unscored")} | {"no_elo": no_elo, "models": rows}
+    return {key: facts[key] for key in (*keys, "unscored")} | {"no_elo": no_elo, "models": rows}
 
 
 def _ratings(
@@ -114,8 +114,8 @@ def _value(measure: Mapping[str, Any]) -> float:
 
 
 def _row(model: Mapping[str, Any], command: str) -> dict[str, Any]:
-    kept_rows = ("name", "kind", "fingerprint", "items", "measures", "unscored", "wall_s")
-    return {key: model.get(key) for key in kept_rows} | {"command": command}
+    keys = ("name", "kind", "fingerprint", "items", "measures", "unscored", "wall_s")
+    return {key: model.get(key) for key in keys} | {"command": command}
 
 
 def _level(facts: Mapping[str, Any], suite: Suite | None, credits: Sequence[Sequence[Credit]]) -> list[dict[str, Any]]:

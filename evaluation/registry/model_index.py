@@ -32,11 +32,11 @@ def _entry(result: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any
 
 
 def _metric(measure: Mapping[str, Any]) -> dict[str, Any]:
-    kept_rows = ("numerator", "denominator", "low", "high", "n", "ties", "unscored", "clusters", "of_all")
+    keys = ("numerator", "denominator", "low", "high", "n", "ties", "unscored", "clusters", "of_all")
     return {
         "type": "accuracy",
         "name": measure["name"],
         "value": round(measure["percent"], 4),
         "verified": False,
-        "args": {key: measure[key] for key in kept_rows},
+        "args": {key: measure[key] for key in keys},
     }

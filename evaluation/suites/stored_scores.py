@@ -37,7 +37,7 @@ from rmkit.models.artifact.folder import CARD
 from rmkit.types import ModelInfo
 
 Row = Mapping[str, Any]
-Found = tuple[Item, Answer]
+Scored = tuple[Item, Answer]
 
 
 def load_stored(
@@ -56,7 +56,7 @@ def load_stored(
         else:
             rows = _unpivot(table) if isinstance(table.get("subset"), list) else rows
             result += [_read(suite, row, number, file) for number, row in enumerate(rows, start=1)]
-    result = _told_apart(result, path)
+    result = _numbered(result, path)
     items = [item for item, _ in result]
     loaded = check(suite, items, source=path.name, local=False, allow_changed=allow_changed)
     content = digest([file_sha256(file) for file in files])
@@ -82,7 +82,7 @@ def stored_files(path: Path) -> list[Path]:
     return sorted(file for file in path.iterdir() if file.is_file() and file.name.endswith(SUFFIXES))
 
 
-def _told_apart(result: Sequence[Found], path: Path) -> list[Found]:
+def _numbered(result: Sequence[Scored], path: Path) -> list[Scored]:
     """Items of one name get a running number; the same name with the same scores is one run stored twice."""
     seen: dict[str, list[Answer]] = {}
     results = []
@@ -103,8 +103,8 @@ def _unpivot(table: Row) -> list[Row]:
     return [{key: values[index] for key, values in columns.items()} for index in range(n)]
 
 
-def _read(suite: Suite, row: Any, number: int, path: Path) -> Found:
-    readers: dict[str, Callable[[Suite, Row, str], Found]] = {
+def _read(suite: Suite, row: Any, number: int, path: Path) -> Scored:
+    readers: dict[str, Callable[[Suite, Row, str], Scored]] = {
         "pairs": _pair,
         "best_of": _list,
         "rmbench": _rmbench,
@@ -151,7 +151,7 @@ def _answer(item: Item, scores: Sequence[float]) -> Answer:
     return Answer(item.id, tuple(scores), unscored="no score is stored" if lost else None)
 
 
-def _pair(suite: Suite, row: Row, row_id: str) -> Found:
+def _pair(suite: Suite, row: Row, row_id: str) -> Scored:
     item = _item(row, row_id, str(row["subset"]))
     if row.get("p") is not None:
         return item, _verdicts(item, row["p"])
@@ -169,7 +169,7 @@ def _verdicts(item: Item, values: Sequence[Any]) -> Answer:
     return Answer(item.id, p=p, unscored="no verdict could be read" if any(map(math.isnan, p)) else None)
 
 
-def _list(suite: Suite, row: Row, row_id: str) -> Found:
+def _list(suite: Suite, row: Row, row_id: str) -> Scored:
     subset = str(row["subset"])
     declared = next((s.name for s in suite.subsets if s.name.lower() == subset.lower()), subset)
     cluster = f"{declared}/{row_id.split(':')[1]}" if row_id.startswith(("ref:", "tied:")) else ""
@@ -184,7 +184,7 @@ def _list(suite: Suite, row: Row, row_id: str) -> Found:
     return item, _answer(item, scores)
 
 
-def _rmbench(suite: Suite, row: Row, row_id: str) -> Found:
+def _rmbench(suite: Suite, row: Row, row_id: str) -> Scored:
     scores = [_number(value) for value in [*row["score_chosen"], *row["score_rejected"]]]
     if len(scores) != 6:
         raise ValueError(f"needs three and three scores, got {len(scores)} in all")
@@ -192,7 +192,7 @@ def _rmbench(suite: Suite, row: Row, row_id: str) -> Found:
     return item, _answer(item, scores)
 
 
-def _judgebench(suite: Suite, row: Row, row_id: str) -> Found:
+def _judgebench(suite: Suite, row: Row, row_id: str) -> Scored:
     """One judgment is a single game by its decision; two are both orders, the second one shown swapped."""
     label, judgments = row["label"], row["judgments"]
     if label not in ("A>B", "B>A") or not 1 <= len(judgments) <= 2:
@@ -215,13 +215,13 @@ def _p_right(decision: str | None, label: str, *, swapped: bool) -> float:
     return float((decision == label) != swapped)
 
 
-def _first_error(suite: Suite, row: Row, row_id: str) -> Found:
+def _first_error(suite: Suite, row: Row, row_id: str) -> Scored:
     subset = str(row.get("subset") or row_id.rsplit("-", 1)[0])
     item = _item(row, row_id, subset, {"first_error": int(row["label"])})
     return item, _answer(item, [_number(row["prediction"])])
 
 
-def _nway(suite: Suite, row: Row, row_id: str) -> Found:
+def _nway(suite: Suite, row: Row, row_id: str) -> Scored:
     values = [gold_value(reply) for reply in row["responses"]]
     scores = [_number(value) for value in row["scores"]]
     if len(scores) != len(values):
@@ -230,7 +230,7 @@ def _nway(suite: Suite, row: Row, row_id: str) -> Found:
     return item, _answer(item, scores)
 
 
-def _annotators(suite: Suite, row: Row, row_id: str) -> Found:
+def _annotators(suite: Suite, row: Row, row_id: str) -> Scored:
     item = _item(row, row_id, subset_of(row), {"votes": votes_of(row)})
     if row.get("p") is not None:
         return item, _verdicts(item, row["p"])
@@ -254,10 +254,10 @@ def _stated(table: Row, subset: Subset) -> Any:
     return table.get(subset.name, table.get(subset.name.lower()))
 
 
-def _summary(suite: Suite, table: Row) -> list[Found]:
+def _summary(suite: Suite, table: Row) -> list[Scored]:
     """As many right items of each subset as its accuracy says, and one item with what is left over (ties of judges). A
     subset with a score of its own (Ties) has that score in each of its items."""
-    results: list[Found] = []
+    results: list[Scored] = []
     for subset in suite.subsets:
         stated = _stated(table, subset)
         if not isinstance(stated, float | int) or not subset.items:
@@ -277,6 +277,6 @@ def _summary(suite: Suite, table: Row) -> list[Found]:
     return results
 
 
-def _graded(subset: str, index: int, p: float) -> Found:
+def _graded(subset: str, index: int, p: float) -> Scored:
     item = Item(f"{subset}/{index}", subset, f"{subset}/{index}", {"num_correct": 1})
     return item, Answer(item.id, p=(p,))

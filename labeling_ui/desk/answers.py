@@ -86,11 +86,11 @@ def says(task: TaskDefinition, item: Item, shown_order: Sequence[int], answer: A
         return {"verdict": answer.verdict, "rationale": answer.reason or answer.rationale}
     if task.ask_rationale and not (answer.rationale or "").strip():
         raise DataError("answer: this task asks for a reason; write one sentence")
-    summary = _said(task, item, shown_order, answer)
+    summary = _payload(task, item, shown_order, answer)
     return summary | ({"rationale": answer.rationale} if answer.rationale else {})
 
 
-def _said(task: TaskDefinition, item: Item, shown: Sequence[int], answer: Answer) -> dict[str, Any]:
+def _payload(task: TaskDefinition, item: Item, shown: Sequence[int], answer: Answer) -> dict[str, Any]:
     match task.kind:
         case "pairwise" | "adjudication":
             return _pairwise(task, shown, answer)

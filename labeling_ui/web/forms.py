@@ -117,7 +117,7 @@ def _reaction(task: TaskDefinition, sheet: Sheet) -> None:
 
 
 def _ranking(task: TaskDefinition, n: int, sheet: Sheet) -> None:
-    kept_rows = sheet.draft.get("places") or [None] * n
+    draft_values = sheet.draft.get("places") or [None] * n
     widgets = [f"place-{place}-{sheet.key}" for place in range(n)]
 
     def places() -> list[int | None]:
@@ -126,7 +126,7 @@ def _ranking(task: TaskDefinition, n: int, sheet: Sheet) -> None:
     def answer() -> Answer:
         return Answer(places=[None if place is None else place - 1 for place in places()])
 
-    for name, column, widget, place in zip(NAMES, st.columns(n), widgets, kept_rows, strict=False):
+    for name, column, widget, place in zip(NAMES, st.columns(n), widgets, draft_values, strict=False):
         with column:
             options, change = list(range(1, n + 1)), lambda: sheet.keep("places", places())
             st.segmented_control(f"Place of {name}", options, default=place, key=widget, on_change=change)
@@ -135,7 +135,7 @@ def _ranking(task: TaskDefinition, n: int, sheet: Sheet) -> None:
 
 
 def _ratings(task: TaskDefinition, n: int, sheet: Sheet) -> None:
-    kept_rows = sheet.draft.get("ratings") or {}
+    draft_values = sheet.draft.get("ratings") or {}
     widgets = {
         aspect.name: [f"rate-{aspect.name}-{place}-{sheet.key}" for place in range(n)] for aspect in task.aspects
     }
@@ -147,7 +147,7 @@ def _ratings(task: TaskDefinition, n: int, sheet: Sheet) -> None:
         st.markdown(f"**{aspect.name}**: {aspect.question}")
         if aspect.anchors:
             st.caption(f"{aspect.low}: {aspect.anchors[0]}, {aspect.high}: {aspect.anchors[-1]}")
-        before = kept_rows.get(aspect.name) or [None] * n
+        before = draft_values.get(aspect.name) or [None] * n
         for place, column in enumerate(st.columns(n)):
             with column:
                 st.segmented_control(

@@ -24,7 +24,7 @@ MAX_ROWS = 3000
 MODELS = ("lexical", "frozen")
 OWN_WORK = ("--license", "Apache-2.0")
 
-Said = dict[str, Any]
+Result = dict[str, Any]
 
 
 class Chain:
@@ -32,10 +32,10 @@ class Chain:
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
-        self.said: dict[str, Said] = {}
+        self.results: dict[str, Result] = {}
         self.began = time.monotonic()
 
-    def run(self, label: str, *arguments: str) -> Said:
+    def run(self, label: str, *arguments: str) -> Result:
         """The command's JSON result, kept under the label."""
         self.note(f"$ rmkit {shlex.join(arguments)}")
         captured, start = io.StringIO(), time.monotonic()
@@ -43,8 +43,8 @@ class Chain:
             cli.call(arguments[0], [*arguments[1:], "--json"])
         wall_s = round(time.monotonic() - start, 2)
         self.note(f"    {wall_s:.1f} s")
-        self.said[label] = json.loads(captured.getvalue().strip().splitlines()[-1]) | {"wall_s": wall_s}
-        return self.said[label]
+        self.results[label] = json.loads(captured.getvalue().strip().splitlines()[-1]) | {"wall_s": wall_s}
+        return self.results[label]
 
     def note(self, line: str) -> None:
         if not self.quiet:
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def quickstart(source: str | None, *, max_rows: int, report: Path | None, quiet: bool) -> Said:
+def quickstart(source: str | None, *, max_rows: int, report: Path | None, quiet: bool) -> Result:
     """Each command's JSON result under its label; a model that this machine cannot train has `left_out` instead.
 
     Raises DataError when no model could be trained.
@@ -84,10 +84,10 @@ def quickstart(source: str | None, *, max_rows: int, report: Path | None, quiet:
     clean = chain.run("clean", "run", str(_recipe(max_rows)), "--data", name)
     models = [path for model in MODELS if (path := _train(chain, model, clean["version"]))]
     if not models:
-        raise DataError(f"no model could be trained: {chain.said['train_lexical']['left_out']}")
+        raise DataError(f"no model could be trained: {chain.results['train_lexical']['left_out']}")
     _report(chain, clean, [*models, "length"], report, bench=source is None)
-    chain.said["wall_s"] = {"total": round(time.monotonic() - chain.began, 1)}
-    return chain.said
+    chain.results["wall_s"] = {"total": round(time.monotonic() - chain.began, 1)}
+    return chain.results
 
 
 def _ingest(chain: Chain, source: str | None) -> str:
@@ -99,7 +99,7 @@ def _ingest(chain: Chain, source: str | None) -> str:
     return _version(chain.run("ingest", "ingest", result["data"], "--name", "sample", *OWN_WORK))
 
 
-def _version(ingested: Said) -> str:
+def _version(ingested: Result) -> str:
     return str(ingested["files"][0]["version"])
 
 
@@ -119,11 +119,11 @@ def _train(chain: Chain, kind: str, version: str) -> str | None:
         return str(chain.run(f"train_{kind}", "train", kind, "--data", version)["path"])
     except MissingExtraError as error:
         chain.note(f"    left out: {error}")
-        chain.said[f"train_{kind}"] = {"left_out": str(error)}
+        chain.results[f"train_{kind}"] = {"left_out": str(error)}
         return None
 
 
-def _report(chain: Chain, clean: Said, models: list[str], report: Path | None, *, bench: bool) -> None:
+def _report(chain: Chain, clean: Result, models: list[str], report: Path | None, *, bench: bool) -> None:
     version = clean["version"]
     stem = paths.home() / "reports" / version.replace("@", "-")
     files = [f"{stem}.test.json"]
@@ -144,7 +144,7 @@ def _report(chain: Chain, clean: Said, models: list[str], report: Path | None, *
     chain.run("report", "report", version, "--eval", *files, *summary, *out)
 
 
-def _sampled(clean: Said) -> str | None:
+def _sampled(clean: Result) -> str | None:
     step = clean["steps"][0]
     if step["step"] != "subset" or not step["n_dropped"]:
         return None
@@ -154,7 +154,7 @@ def _sampled(clean: Said) -> str | None:
     )
 
 
-def _summary(answers: dict[str, Said]) -> str:
+def _summary(answers: dict[str, Result]) -> str:
     """The ten lines that matter, and what to do next."""
     (ingest,), clean = answers["ingest"]["files"], answers["clean"]
     lost = sorted(((n, why) for step in clean["steps"] for why, n in step["reasons"].items()), reverse=True)[:3]
@@ -181,14 +181,14 @@ def _summary(answers: dict[str, Said]) -> str:
     return "\n".join(line for line in lines if line is not None)
 
 
-def _agreement(facts: Said) -> str:
+def _agreement(facts: Result) -> str:
     if facts.get("alpha") is None:
         return "agreement undefined: no row has two votes"
     low, high = facts["interval"]
     return f"agreement Krippendorff's alpha {facts['alpha']:.2f} [{low:.2f}, {high:.2f}], {facts['units']:,} rows"
 
 
-def _accuracies(what: str, result: Said) -> list[str]:
+def _accuracies(what: str, result: Result) -> list[str]:
     lines = []
     for model in result["models"]:
         accuracy = model["measures"][result["headline"]]
@@ -200,6 +200,6 @@ def _accuracies(what: str, result: Said) -> list[str]:
     return lines
 
 
-def _an_example(answers: dict[str, Said]) -> str:
+def _an_example(answers: dict[str, Result]) -> str:
     mistakes = [mistake for model in answers["eval"]["models"] for mistake in model["probes"]["mistakes"]]
     return str(mistakes[0]["item"].rpartition("/")[2][:12]) if mistakes else "ROW"

@@ -99,25 +99,23 @@ class LocalGenerator:
         ends = set(self._eos())
         length = next((i for i, token in enumerate(reply) if token in ends), None)
         stopped = length is not None and length < request.max_tokens
-        kept_rows = reply[: length if stopped else request.max_tokens]
-        text = self._tokenizer.decode(kept_rows, skip_special_tokens=True)
+        tokens = reply[: length if stopped else request.max_tokens]
+        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
         cut = min((result for stop in request.stop if (result := text.find(stop)) >= 0), default=None)
         return Sample(
             text=text if cut is None else text[:cut],
             finish="stop" if stopped or cut is not None else "length",
             prompt_tokens=n_prompt,
-            completion_tokens=len(kept_rows) + stopped,
-            logprobs=self._logprobs(request, kept_rows, logits),
+            completion_tokens=len(tokens) + stopped,
+            logprobs=self._logprobs(request, tokens, logits),
         )
 
-    def _logprobs(
-        self, request: Request, kept_rows: list[int], logits: list[torch.Tensor]
-    ) -> tuple[TokenLogprobs, ...]:
+    def _logprobs(self, request: Request, tokens: list[int], logits: list[torch.Tensor]) -> tuple[TokenLogprobs, ...]:
         if not request.top_logprobs:
             return ()
-        first = max(0, len(kept_rows) - KEPT_LOGPROBS)
+        first = max(0, len(tokens) - KEPT_LOGPROBS)
         results = []
-        for token, step in list(zip(kept_rows, logits, strict=False))[first:]:
+        for token, step in list(zip(tokens, logits, strict=False))[first:]:
             logprobs = torch.log_softmax(step.float(), dim=-1)
             top = logprobs.topk(min(request.top_logprobs, len(logprobs)))
             likeliest = zip(top.indices.tolist(), top.values.tolist(), strict=True)

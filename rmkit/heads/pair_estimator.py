@@ -102,8 +102,8 @@ class PairEstimator:
 
     def _loss(self, batch: FeaturePairs, masks: torch.Generator) -> Tensor:
         hidden = self._hidden(batch)  # [2, B, H]
-        kept_rows = torch.rand(hidden.shape, generator=masks) >= self.config.dropout
-        logit = (hidden * kept_rows / (1 - self.config.dropout)) @ self.weights["out"] + self.weights["out_bias"]
+        mask = torch.rand(hidden.shape, generator=masks) >= self.config.dropout
+        logit = (hidden * mask / (1 - self.config.dropout)) @ self.weights["out"] + self.weights["out_bias"]
         right = torch.ones(len(batch)) if batch.soft_label is None else torch.from_numpy(batch.soft_label).float()
         loss: Tensor = binary_cross_entropy_with_logits(logit, torch.stack([right, 1 - right]))
         return loss
@@ -117,8 +117,8 @@ class PairEstimator:
     def _thinned(self) -> Tensor:
         """[H, T] output weights of the T networks."""
         generator = torch.Generator().manual_seed(self.seed + 2)
-        kept_rows = torch.rand(self.config.hidden, self.config.passes, generator=generator) >= self.config.dropout
-        thinned: Tensor = self.weights["out"][:, None] * kept_rows / (1 - self.config.dropout)
+        mask = torch.rand(self.config.hidden, self.config.passes, generator=generator) >= self.config.dropout
+        thinned: Tensor = self.weights["out"][:, None] * mask / (1 - self.config.dropout)
         return thinned
 
     def _hidden(self, batch: FeaturePairs) -> Tensor:

@@ -105,8 +105,8 @@ def records_in_pages(read: Callable[[str, int], list[Record]], after: str, limit
 
 def end_of_prefix(prefix: str) -> str | None:
     """The least text behind all texts that begin with `prefix`, in order of code points; None where there is none."""
-    kept_rows = prefix.rstrip(chr(LAST_CHARACTER))
-    if not kept_rows:
+    stem = prefix.rstrip(chr(LAST_CHARACTER))
+    if not stem:
         return None
-    following = ord(kept_rows[-1]) + 1
-    return kept_rows[:-1] + chr(0xE000 if 0xD800 <= following <= 0xDFFF else following)  # surrogates are no characters
+    following = ord(stem[-1]) + 1
+    return stem[:-1] + chr(0xE000 if 0xD800 <= following <= 0xDFFF else following)  # surrogates are no characters

@@ -133,7 +133,7 @@ class _Run:
         return self.log.add(self.rewards[0] - self.rewards[1], selection, keep_ratio=ratio)
 
     def _order(self, epoch: int, selection: Selection) -> list[Index]:
-        pools = [np.flatnonzero(kept_rows) for kept_rows in selection.kept]
+        pools = [np.flatnonzero(selected) for selected in selection.kept]
         if not self.review.curriculum or selection.selected_by[0] == "all":
             return self.trainer.order(epoch, pools)
         mean = self.log.last_margin.astype(np.float64).mean(axis=0)

@@ -36,16 +36,16 @@ def cross_fitted_margins(
     """
     usable = pairs.finite
     check_enough(int(usable.sum()))
-    kept_rows = pairs.take(usable)
+    finite_pairs = pairs.take(usable)
     owners = (
-        kept_rows.rows[:, 0].tolist() if groups is None else [g for g, ok in zip(groups, usable, strict=True) if ok]
+        finite_pairs.rows[:, 0].tolist() if groups is None else [g for g, ok in zip(groups, usable, strict=True) if ok]
     )
     fold_n = fold_of(owners, folds=folds, seed=seed)
     pools = [np.flatnonzero(fold_n != fold) for fold in range(folds)]
     seeds = [seed * folds + fold for fold in range(folds)]
-    heads = fit_heads(kept_rows, head or HeadConfig(), seeds=seeds, pools=pools)
+    heads = fit_heads(finite_pairs, head or HeadConfig(), seeds=seeds, pools=pools)
     margin = np.full(len(pairs), np.nan)
-    margin[usable] = score_margins(heads, Table(kept_rows))[fold_n, np.arange(len(kept_rows))]
+    margin[usable] = score_margins(heads, Table(finite_pairs))[fold_n, np.arange(len(finite_pairs))]
     return margin
 
 
@@ -75,16 +75,16 @@ def cross_fit_filter(
     margin = cross_fitted_margins(pairs, head=head, folds=folds, groups=groups, seed=seed)
     known = ~np.isnan(margin)
     if keep_share is None:
-        kept_rows, why = margin > 0, "a model that had not seen the pair prefers the other response"
+        selected, why = margin > 0, "a model that had not seen the pair prefers the other response"
     else:
         rank = ranks(margin, tie_order(pairs.ids))
-        kept_rows = (rank >= 0) & (rank < round(keep_share * int(known.sum())))
+        selected = (rank >= 0) & (rank < round(keep_share * int(known.sum())))
         why = f"its cross-fitted margin is not among the largest {keep_share:.0%}"
     return LabelWeights(
         method="cross_fit",
         ids=pairs.ids,
-        weight=kept_rows.astype(np.float64),
-        reason=reasons(len(pairs), {"features are not finite": ~known, why: ~kept_rows}),
+        weight=selected.astype(np.float64),
+        reason=reasons(len(pairs), {"features are not finite": ~known, why: ~selected}),
         evidence={"margin": margin},
         facts={
             "folds": folds,

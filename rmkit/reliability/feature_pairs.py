@@ -79,8 +79,8 @@ def oriented(
     decided = p_n != 0.5
     turned = rows.copy()
     turned[p_n < 0.5] = rows[p_n < 0.5][:, [0, 2, 1]]
-    kept_rows = tuple(one for one, summary in zip(ids, decided, strict=True) if summary)
-    return FeaturePairs(kept_rows, vectors, turned[decided], soft_label=np.maximum(p_n, 1 - p_n)[decided]), decided
+    decided_ids = tuple(one for one, summary in zip(ids, decided, strict=True) if summary)
+    return FeaturePairs(decided_ids, vectors, turned[decided], soft_label=np.maximum(p_n, 1 - p_n)[decided]), decided
 
 
 def stacked(ids: Sequence[str], prompt: ArrayLike, chosen: ArrayLike, rejected: ArrayLike) -> FeaturePairs:

@@ -74,10 +74,10 @@ def r_squared(reward: ArrayLike, truth: ArrayLike, weight: ArrayLike, *, bins: i
     NaN with fewer than three bins to fill or where either side does not vary.
     """
     reward_m, truth_m, weight_m = (np.asarray(x, dtype=np.float64).ravel() for x in (reward, truth, weight))
-    kept_rows = (weight_m > 0) & ~np.isnan(reward_m) & ~np.isnan(truth_m)
-    if kept_rows.sum() < max(3, bins):
+    known = (weight_m > 0) & ~np.isnan(reward_m) & ~np.isnan(truth_m)
+    if known.sum() < max(3, bins):
         return float("nan")
-    order = np.flatnonzero(kept_rows)[np.argsort(reward_m[kept_rows], kind="stable")]
+    order = np.flatnonzero(known)[np.argsort(reward_m[known], kind="stable")]
     parts = np.array_split(order, bins)
     x, y = (np.array([np.average(v[p], weights=weight_m[p]) for p in parts]) for v in (reward_m, truth_m))
     if np.ptp(x) == 0 or np.ptp(y) == 0:

@@ -134,11 +134,11 @@ class AuditLog:
 def _facts(
     epoch: int, margin: NDArray[np.float32], selection: Selection, keep_ratio: float, truth: Flags | None
 ) -> EpochFacts:
-    kept_rows = selection.kept
+    selected = selection.kept
     kept_margin = _each(
-        np.nanmean(one[mask]) if mask.any() else np.nan for one, mask in zip(margin, kept_rows, strict=True)
+        np.nanmean(one[mask]) if mask.any() else np.nan for one, mask in zip(margin, selected, strict=True)
     )
-    overlap = jaccard(kept_rows)
+    overlap = jaccard(selected)
     selecting = selection.selected_by[0] != "all" and selection.selected_by[0] != "mean"
     warnings = [
         f"the mean margin of what model {model} kept is {value:.3f}, not above 0: it learns against its labels"
@@ -150,13 +150,13 @@ def _facts(
     return EpochFacts(
         epoch=epoch,
         keep_ratio=keep_ratio,
-        kept=(int(kept_rows[0].sum()), int(kept_rows[1].sum())),
+        kept=(int(selected[0].sum()), int(selected[1].sum())),
         mean_margin=_each(np.nanmean(one) for one in margin),
         mean_kept_margin=kept_margin,
         jaccard=overlap,
         nan_margins=int(np.isnan(margin).any(axis=0).sum()),
         auc=None if truth is None else _each(auc(one, truth) for one in margin),
-        kept_precision=None if truth is None else _each(kept_precision(one, truth) for one in kept_rows),
+        kept_precision=None if truth is None else _each(kept_precision(one, truth) for one in selected),
         warnings=tuple(warnings),
     )
 

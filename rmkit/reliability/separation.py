@@ -22,6 +22,6 @@ def auc(margin: ArrayLike, clean: ArrayLike) -> float:
     return float((mean_rank[clean_n].sum() - right * (right + 1) / 2) / (right * wrong))
 
 
-def kept_precision(kept_rows: Flags, clean: ArrayLike) -> float:
+def kept_precision(selected: Flags, clean: ArrayLike) -> float:
     """Share of right labels among the kept; NaN where nothing is kept."""
-    return float(np.asarray(clean, dtype=bool)[kept_rows].mean()) if kept_rows.any() else float("nan")
+    return float(np.asarray(clean, dtype=bool)[selected].mean()) if selected.any() else float("nan")

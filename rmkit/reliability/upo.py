@@ -70,21 +70,21 @@ def select_certain(
     agrees = uncertainty.vote >= 0.5 if config.agreement else np.ones(len(known), dtype=bool)
     there = known & agrees
     weight = sampling_weights(uncertainty.bald, config.mu)
-    kept_rows = _kept(there, uncertainty, margin_n, weight, tie_order(checked), config, seed)
+    certain = _kept(there, uncertainty, margin_n, weight, tie_order(checked), config, seed)
     alpha = smoothing(uncertainty, config.alpha)
     why = f"not among the {config.keep_share:.0%} {_LIKED[config.selector]}"
     summary = {"margin or uncertainty missing": ~known, "the estimator's majority contradicts the order": ~agrees}
     return LabelWeights(
         method="uncertainty",
         ids=checked,
-        weight=kept_rows.astype(np.float64),
-        reason=reasons(len(checked), summary | {why: ~kept_rows}),
+        weight=certain.astype(np.float64),
+        reason=reasons(len(checked), summary | {why: ~certain}),
         soft_label=1 - np.where(np.isnan(alpha), 0.5, alpha),
         evidence={**uncertainty.evidence(), "margin": margin_n, "sampling_weight": weight, "alpha": alpha},
         facts={
             "unscored": int((~known).sum()),
             "disagree": int((known & ~agrees).sum()),
-            "selected": int(kept_rows.sum()),
+            "selected": int(certain.sum()),
             "median_bald": float(np.median(uncertainty.bald[known])) if known.any() else None,
         },
     )

@@ -107,7 +107,7 @@ def _parquet(files: Sequence[Path], *, split: str | None = None) -> Iterator[Sco
             for row in itertools.chain.from_iterable(part.to_pylist() for part in table.to_batches(max_chunksize=256)):
                 number += 1
                 if split is None or row.get("split") == split:
-                    yield _asked(row, number, _exported if exported else candidates_of)
+                    yield _score_row(row, number, _exported if exported else candidates_of)
 
 
 def _json_lines(path: Path) -> Iterator[ScoreRow]:
@@ -135,10 +135,10 @@ def _line(line: bytes, number: int) -> ScoreRow:
         return ScoreRow(str(number), None, "not JSON")
     if not isinstance(row, dict):
         return ScoreRow(str(number), None, "not a JSON object")
-    return _asked(row, number, candidates_of)
+    return _score_row(row, number, candidates_of)
 
 
-def _asked(row: Mapping[str, Any], number: int, read: Callable[[Mapping[str, Any]], Candidates]) -> ScoreRow:
+def _score_row(row: Mapping[str, Any], number: int, read: Callable[[Mapping[str, Any]], Candidates]) -> ScoreRow:
     name = str(number if row.get("id") is None else row["id"])
     try:
         return ScoreRow(name, read(row))

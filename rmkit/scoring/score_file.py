@@ -158,7 +158,7 @@ def open_scores(path: Path, header: Mapping[str, Any], *, window: int, fresh: bo
 
 def _whole_windows(part: Path, window: int) -> tuple[Tally, int]:
     """Counts and bytes of the whole windows at the beginning of the file."""
-    kept_rows, size, at = Tally(), 0, 0
+    tally, size, at = Tally(), 0, 0
     waiting: list[dict[str, Any]] = []
     with part.open("rb") as file:
         for line in file:
@@ -172,9 +172,9 @@ def _whole_windows(part: Path, window: int) -> tuple[Tally, int]:
             if len(waiting) == window:
                 size = at
                 for row in waiting:
-                    kept_rows.add(row)
+                    tally.add(row)
                 waiting = []
-    return kept_rows, size
+    return tally, size
 
 
 def _write_run(path: Path, header: Mapping[str, Any], tally: Tally, *, finished: bool) -> None:

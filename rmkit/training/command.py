@@ -124,9 +124,9 @@ def train(
     validation, skipped_validation = split_pairs(folder, "validation", at_least=MIN_VALIDATION)
     target = output or model_folder(folder, kind)
     with building(target) as temporary:  # before the work: an unwritable place is told at once
-        told_of_noise: Mapping[str, Any] = {}
+        noise_facts: Mapping[str, Any] = {}
         if denoise:
-            trains, told_of_noise = _denoised(trains, values or {}, method=denoise, noise=noise, seed=seed)
+            trains, noise_facts = _denoised(trains, values or {}, method=denoise, noise=noise, seed=seed)
         trained = _trainer(kind)(trains, validation, values or {}, seed)
         temperature = fit_temperature(trained.validation_margin, column(validation, "p"))
         card = {
@@ -144,7 +144,7 @@ def train(
                 "pairs": {"train": len(trains), "validation": len(validation)},
                 "skipped": {"train": skipped_train, "validation": skipped_validation},
                 **trained.facts,
-                **({"denoise": dict(told_of_noise)} if denoise else {}),
+                **({"denoise": dict(noise_facts)} if denoise else {}),
                 "seconds": round(time.monotonic() - start, 2),
             },
             "validation": validation_facts(trained.validation_margin / temperature, validation),

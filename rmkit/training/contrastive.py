@@ -47,8 +47,8 @@ def _contrast(folder: Path, *, normal: Path, reverse: Path, name: str) -> None:
     for place, card in zip((normal, reverse), cards, strict=True):
         if card["model"] != "implicit":
             raise ModelError(f"{place} is a {card['model']} model; two implicit ones are contrasted")
-    kept_rows = [{key: value for key, value in card["config"].items() if key != "per_token"} for card in cards]
-    if kept_rows[0] != kept_rows[1]:
+    settings = [{key: value for key, value in card["config"].items() if key != "per_token"} for card in cards]
+    if settings[0] != settings[1]:
         raise ModelError(f"{normal} and {reverse} differ in tokenizer, template, truncation or beta; train them alike")
     weights = [{n: h for n, h in card["files"].items() if n.startswith(f"{implicit.REFERENCE}/")} for card in cards]
     if weights[0] != weights[1]:

@@ -56,8 +56,8 @@ def compared_row(example: Example, chat: Chat, *, ties: bool, ranked: bool = Fal
         encoded = chat.encode_candidates(example.candidates)
     except DataError as error:
         return str(error)
-    kept_rows = [number for number, one in enumerate(encoded) if isinstance(one, Encoded)]
-    place = {number: position for position, number in enumerate(kept_rows)}
+    numbers = [number for number, one in enumerate(encoded) if isinstance(one, Encoded)]
+    place = {number: position for position, number in enumerate(numbers)}
     preferences = [
         Preference(place[pair.i], place[pair.j], pair.p, pair.share)
         for pair in pairs
@@ -65,7 +65,7 @@ def compared_row(example: Example, chat: Chat, *, ties: bool, ranked: bool = Fal
     ]
     if not preferences:
         return next((str(one) for one in encoded if isinstance(one, DataError)), "the label is a tie")
-    ranks = _ranks(example, kept_rows) if ranked else ()
+    ranks = _ranks(example, numbers) if ranked else ()
     if ranked and len({rank for rank in ranks if rank >= 0}) < 2:
         return "no ranking of two responses"
     usable = [one for one in encoded if isinstance(one, Encoded)]
@@ -117,16 +117,16 @@ def rated_row(example: Example, chat: Chat, head: RatingHead) -> TrainingRow | s
     encoded = _encoded(example, chat)
     if isinstance(encoded, str):
         return encoded
-    kept_rows = [
+    rated = [
         (one, ratings)
         for one, ratings in zip(encoded, table, strict=True)
         if isinstance(one, Encoded) and not all(map(math.isnan, ratings))
     ]
-    if not kept_rows:
+    if not rated:
         return next((str(one) for one in encoded if isinstance(one, DataError)), "no rated response")
-    ratings = tuple(ratings for _, ratings in kept_rows)
+    ratings = tuple(ratings for _, ratings in rated)
     return _training_row(
-        example, [one for one, _ in kept_rows], ratings=ratings, preferences=_by_rating(ratings, head.weights)
+        example, [one for one, _ in rated], ratings=ratings, preferences=_by_rating(ratings, head.weights)
     )
 
 
@@ -171,20 +171,20 @@ def stepped_row(example: Example, chat: Chat) -> TrainingRow | str:
     [one] = encoded
     if isinstance(one, DataError):
         return str(one)
-    kept_rows = labels[: len(one.step_index)]
-    if all(map(math.isnan, kept_rows)):
+    read_labels = labels[: len(one.step_index)]
+    if all(map(math.isnan, read_labels)):
         return "every labeled step lies beyond the token limit"
-    return _training_row(example, [one], step_index=(one.step_index,), step_labels=(kept_rows,))
+    return _training_row(example, [one], step_index=(one.step_index,), step_labels=(read_labels,))
 
 
-def _ranks(example: Example, kept_rows: Sequence[int]) -> tuple[int, ...]:
+def _ranks(example: Example, numbers: Sequence[int]) -> tuple[int, ...]:
     """Ranks as given, else places by the probability of being the best."""
     inputs, p = example.row["ranks"], example.row["p"]
     if inputs:
-        return tuple(-1 if inputs[number] is None else inputs[number] for number in kept_rows)
+        return tuple(-1 if inputs[number] is None else inputs[number] for number in numbers)
     if p:
-        return tuple(sum(other > p[number] for other in p) for number in kept_rows)
-    return (-1,) * len(kept_rows)
+        return tuple(sum(other > p[number] for other in p) for number in numbers)
+    return (-1,) * len(numbers)
 
 
 def table(score_K: Tensor, rows: Sequence[TrainingRow]) -> tuple[Tensor, Tensor]:

@@ -72,9 +72,9 @@ def denoised(
         case _:
             review = ReviewConfig(selector=method)
             verdicts = collaborate(result, noise=prior.value, review=review, seed=seed).verdicts
-    kept_rows = _softened(pairs, verdicts) if method == "upo_smoothed" else _weighed(pairs, verdicts)
-    facts = {"method": method, "noise": asdict(prior), "pairs": len(pairs), "left_out": len(pairs) - len(kept_rows)}
-    return kept_rows, facts | {"reasons": {} if method == "upo_smoothed" else verdicts.reasons}
+    weighted = _softened(pairs, verdicts) if method == "upo_smoothed" else _weighed(pairs, verdicts)
+    facts = {"method": method, "noise": asdict(prior), "pairs": len(pairs), "left_out": len(pairs) - len(weighted)}
+    return weighted, facts | {"reasons": {} if method == "upo_smoothed" else verdicts.reasons}
 
 
 def _weighed(pairs: Sequence[Pair], verdicts: LabelWeights) -> list[Pair]:

@@ -60,15 +60,15 @@ def train(
     pairs, skipped = split_pairs(folder, "validation", at_least=MIN_VALIDATION)
     target = output or model_folder(folder, "ensemble")
     with building(target) as temporary:
-        values = _reference(members, pairs)
-        shapes = [standardization(row.ravel().tolist()) for row in values]
+        scores = _reference(members, pairs)
+        shapes = [standardization(row.ravel().tolist()) for row in scores]
         config = EnsembleConfig(
             **asdict(settings),
             means=tuple(mean for mean, _ in shapes),
             scales=tuple(scale for _, scale in shapes),
             members=tuple(member.info.fingerprint for member in members),
         )
-        margin = _margins(values, config)
+        margin = _margins(scores, config)
         temperature = fit_temperature(margin, column(pairs, "p"), weight=column(pairs, "share"))
         facts = {
             "name": target.name,
@@ -77,7 +77,7 @@ def train(
                 "members": {name: member.info.fingerprint for name, member in zip(names, members, strict=True)},
                 "pairs": {"validation": len(pairs)},
                 "skipped": {"validation": skipped},
-                "correlation": _correlation(values),
+                "correlation": _correlation(scores),
                 "seconds": round(time.monotonic() - start, 2),
             },
             "validation": validation_facts(margin / temperature, pairs),

@@ -150,7 +150,7 @@ def train(
             "validation": result.facts,
             "training": {
                 "settings": settings.as_json(),
-                "rows": {split: len(kept_rows) for split, kept_rows in rows.items()},
+                "rows": {split: len(part) for split, part in rows.items()},
                 "skipped": skipped,
                 "loading": loading,
                 "attention": module.attention,

@@ -129,7 +129,7 @@ class PeerTrainer(RewardTrainer):
         self.selection = self._selected(epoch)
         reviewed = self.review.scope == "global" and self.selection.selected_by[0] != "all"
         everyone = np.arange(len(self.rows))
-        pools = [np.flatnonzero(kept_rows) if reviewed else everyone for kept_rows in self.selection.kept]
+        pools = [np.flatnonzero(selected) if reviewed else everyone for selected in self.selection.kept]
         orders = [self._order(pool, epoch, model, sort=reviewed) for model, pool in enumerate(pools)]
         self.parts = [np.array_split(order, self.steps_per_epoch) for order in orders]
 
@@ -174,10 +174,10 @@ class PeerTrainer(RewardTrainer):
         """Gradients of both models from their kept rows of the step; the mean of their losses."""
         model.train()
         at = self.state.global_step % self.steps_per_epoch
-        kept_rows = self._kept([parts[at] for parts in self.parts])
+        learned = self._kept([parts[at] for parts in self.parts])
         losses = [
             self._learn(module, [self.rows[row] for row in mine])
-            for module, mine in zip(self.model.both, kept_rows, strict=True)
+            for module, mine in zip(self.model.both, learned, strict=True)
         ]
         return torch.stack(losses).mean()
 
@@ -186,14 +186,14 @@ class PeerTrainer(RewardTrainer):
         done = self.state.global_step / self.steps_per_epoch
         if self.review.scope == "global" or self.selection.selected_by[0] == "all":
             return batches
-        ratio, kept_rows = keep_ratio(done, self.noise, self.review), []
+        ratio, learned = keep_ratio(done, self.noise, self.review), []
         for model, batch in enumerate(batches):
             margin = np.stack([self._scored(module, [self.rows[row] for row in batch]) for module in self.model.both])
             deciding = reviewing(margin, self.review.selector)
             mask, rank = keep_in_batch(deciding[model][None], ratio, tie_order_KB=self.tie_order[batch][None])
             self.selection.kept[model, batch], self.selection.rank[model, batch] = mask[0], rank[0]
-            kept_rows.append(batch[mask[0]])
-        return kept_rows
+            learned.append(batch[mask[0]])
+        return learned
 
     def _learn(self, module: RewardModule, rows: Sequence[TrainingRow]) -> Tensor:
         """Gradients of the mean loss over the rows, clipped; the loss."""

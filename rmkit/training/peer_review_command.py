@@ -70,8 +70,8 @@ def _text(result: Mapping[str, Any]) -> str:
     lines = ["epoch  keep  kept A  kept B  mean margin A  B  Jaccard"]
     for one in result["epochs"]:
         margins = "  ".join(f"{value:.2f}" for value in one["mean_margin"])
-        kept_rows = "  ".join(str(value) for value in one["kept"])
-        lines.append(f"{one['epoch']:>5}  {one['keep_ratio']:.2f}  {kept_rows}  {margins}  {one['jaccard']:.2f}")
+        counts = "  ".join(str(value) for value in one["kept"])
+        lines.append(f"{one['epoch']:>5}  {one['keep_ratio']:.2f}  {counts}  {margins}  {one['jaccard']:.2f}")
     alone = ", ".join(f"{name} {100 * one['accuracy']:.1f}%" for name, one in result["models"].items())
     text = f"validation accuracy: {alone}, mean of both {100 * result['mean_accuracy']:.1f}%"
     return "\n".join([*lines, text, f"models and audit in {result['path']}"])

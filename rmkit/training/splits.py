@@ -27,11 +27,11 @@ def read_splits(
 
     rows, skipped = {}, {}
     for split, least in (("train", MIN_TRAIN), ("validation", MIN_VALIDATION)):
-        kept_rows, reasons = read_rows(
+        usable, reasons = read_rows(
             examples(folder, split), chat, objective=objective, head=head, validation=split == "validation"
         )
-        check_enough(split, len(kept_rows), reasons, rows=len(kept_rows) + sum(reasons.values()), least=least)
-        rows[split], skipped[split] = kept_rows, reasons
+        check_enough(split, len(usable), reasons, rows=len(usable) + sum(reasons.values()), least=least)
+        rows[split], skipped[split] = usable, reasons
     return rows, skipped
 
 

@@ -183,8 +183,8 @@ def _runs(
         "JOIN example e USING (example_id) WHERE list_contains(?, example_id)",
         [list(example_ids)],
     )
-    kept_ids = {version["run_id"] for version in versions if version["run_id"] is not None}
-    targets = sorted({drop["run_id"] for drop in drops} | kept_ids)
+    committed = {version["run_id"] for version in versions if version["run_id"] is not None}
+    targets = sorted({drop["run_id"] for drop in drops} | committed)
     runs = _rows(
         connection,
         "SELECT run_id, kind, name, status, started_at, git_sha FROM run WHERE list_contains(?, run_id) "
@@ -204,7 +204,7 @@ def _runs(
             for step in steps
             if step["run_id"] == one["run_id"]
         ]
-        one["kept"] = one["run_id"] in kept_ids
+        one["kept"] = one["run_id"] in committed
     return runs
 
 

@@ -102,19 +102,19 @@ def _argilla(row: Mapping[str, Any]) -> dict[str, Any]:
     ranks = _all_ranks(row)
     summary = [{"value": f"response_{at + 1}", "rank": rank + 1} for at, rank in enumerate(ranks)]
     answer = {"preference": [{"value": summary, "user_id": "rmkit", "status": "submitted"}]} if summary else {}
-    kept_ids = {name: row[name] for name in ("unit", "split", "n_votes")}
-    return {"id": row["id"], "fields": _fields(row), "metadata": kept_ids, "responses": answer}
+    meta = {name: row[name] for name in ("unit", "split", "n_votes")}
+    return {"id": row["id"], "fields": _fields(row), "metadata": meta, "responses": answer}
 
 
 def _label_studio(row: Mapping[str, Any]) -> dict[str, Any]:
     ranks = _all_ranks(row)
-    kept_ids = {name: row[name] for name in ("id", "unit", "split", "n_votes")} | ({"ranks": ranks} if ranks else {})
+    meta = {name: row[name] for name in ("id", "unit", "split", "n_votes")} | ({"ranks": ranks} if ranks else {})
     annotations = []
     if len(ranks) == 2 and ranks[0] != ranks[1]:
         value = {"selected": "left" if ranks[0] < ranks[1] else "right"}
         result = {"from_name": "preference", "to_name": "response_1,response_2", "type": "pairwise", "value": value}
         annotations.append({"completed_by": "rmkit", "result": [result]})
-    return {"data": _fields(row), "meta": kept_ids, "annotations": annotations}
+    return {"data": _fields(row), "meta": meta, "annotations": annotations}
 
 
 def _fields(row: Mapping[str, Any]) -> dict[str, str]:

@@ -92,7 +92,7 @@ def dataset_text(result: Mapping[str, Any]) -> str:
     for one in result["versions"]:
         changes = f"+{one['added']} -{one['removed']} *{one['changed']}"
         names = " ".join(name for name, ref in pointers if ref == one["ref"])
-        made = (one["author"], one["created_at"], one["message"])
-        rows.append((f"v{one['number']}", one["digest"][:8], one["n_rows"], changes, names, *made))
+        commit = (one["author"], one["created_at"], one["message"])
+        rows.append((f"v{one['number']}", one["digest"][:8], one["n_rows"], changes, names, *commit))
     columns = (result["dataset"], "digest", "rows", "changes", "branches, tags", "by", "made (UTC)", "message")
     return table(columns, rows)

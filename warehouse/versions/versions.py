@@ -289,15 +289,15 @@ def resolve(connection: duckdb.DuckDBPyConnection, ref: str) -> int:
     A tag wins over a branch, both over a digest prefix (6 hex digits or more). Raises VersionError with close matches.
     """
     name, at, what = ref.partition("@")
-    found_dataset = dataset_id(connection, name)
+    dataset = dataset_id(connection, name)
     if not at or not what:
         what = MAIN
     versions = connection.execute(
-        "SELECT number, version_id, digest FROM version WHERE dataset_id = ? ORDER BY number", [found_dataset]
+        "SELECT number, version_id, digest FROM version WHERE dataset_id = ? ORDER BY number", [dataset]
     ).fetchall()
     if (number := _NUMBER.fullmatch(what)) and int(number[1]) in {n for n, _, _ in versions}:
         return next(int(version_id) for n, version_id, _ in versions if n == int(number[1]))
-    names = _names(connection, found_dataset)
+    names = _names(connection, dataset)
     if what in names:
         return names[what]
     matches = [version_id for _, version_id, digest in versions if digest.startswith(what.lower())]

@@ -42,8 +42,8 @@ def contrasted(
         rows += result
         if not result:
             dropped.append({"id": item.id, "reason": _why(item, judged)})
-    kept_rows, surplus = without_surplus(rows)
-    return Built(kept_rows, [*dropped, *surplus], skipped)
+    balanced_rows, surplus = without_surplus(rows)
+    return Built(balanced_rows, [*dropped, *surplus], skipped)
 
 
 def sampling(judge: Judge, *, samples: int, temperature: float) -> Judge:
@@ -53,8 +53,8 @@ def sampling(judge: Judge, *, samples: int, temperature: float) -> Judge:
 
 def without_surplus(rows: Sequence[Row]) -> tuple[list[Row], list[Dropped]]:
     """As many rows of each verdict, and what was too many."""
-    kept_rows, surplus = balanced(rows)
-    return kept_rows, [{"id": row["id"], "reason": SURPLUS, "verdict": row["verdict"]} for row in surplus]
+    balanced_rows, surplus = balanced(rows)
+    return balanced_rows, [{"id": row["id"], "reason": SURPLUS, "verdict": row["verdict"]} for row in surplus]
 
 
 def _pairs(judge: Judge, item: Item, judged: Judged) -> Iterator[Row]:

@@ -40,7 +40,7 @@ def admitted(
         if reason is None:
             rows += _rows(requests, item, judged)
         else:
-            dropped.append({"id": item.id, "reason": reason, "said": [_said(item, vote) for vote in judged.votes]})
+            dropped.append({"id": item.id, "reason": reason, "said": [_vote_row(item, vote) for vote in judged.votes]})
     return Built(rows, dropped, skipped)
 
 
@@ -58,7 +58,7 @@ def refusal(item: Item, judged: Judged) -> str | None:
     return ONE_ORDER if any(result) else WRONG
 
 
-def _said(item: Item, vote: Vote) -> dict[str, Any]:
+def _vote_row(item: Item, vote: Vote) -> dict[str, Any]:
     return {"order": list(vote.shown), "right": right(item, vote), "unread": vote.reading.unread}
 
 

@@ -40,16 +40,16 @@ def both_orders(judge: Judge, items: Sequence[Item], *, skipped: Mapping[str, in
     """Two neighboring rows per pair, without a reply. Raises UsageError for a judge that is not pairwise."""
     if judge.config.form != "pairwise" or judge.config.orders != "both":
         raise UsageError("the both-order reward is for a pairwise judge that asks in both orders")
-    rows = [row | {"task": "both orders"} for item in items for row in _asked(judge, item)]
+    rows = [row | {"task": "both orders"} for item in items for row in _verdict_rows(judge, item)]
     return Built(rows, [], skipped)
 
 
 def _rows(judge: Judge, item: Item) -> Iterator[Row]:
-    for row in _asked(judge, item):
+    for row in _verdict_rows(judge, item):
         yield row | {"completion": reply(f"Verdict: {row['verdict']}"), "task": "verification"}
 
 
-def _asked(judge: Judge, item: Item) -> Iterator[Row]:
+def _verdict_rows(judge: Judge, item: Item) -> Iterator[Row]:
     for shown, prompt in prompts_of(judge, item).items():
         verdict = item.verdict(shown) if len(shown) == 2 else "yes" if shown[0] == item.better else "no"
         yield {

@@ -42,7 +42,7 @@ def usable(
 ) -> tuple[list[Row], dict[str, int]]:
     """The rows that this stage can train on, and those left out by reason. Raises DataError where none is left."""
     dropped: Counter[str] = Counter()
-    kept_rows = []
+    rows_in_reach = []
     for row in rows:
         missing = [key for key in KEPT[stage] if row.get(key) is None]
         if missing:
@@ -50,10 +50,10 @@ def usable(
         elif _tokens(row, stage, tokenizer, config) > config.max_length:
             dropped["longer than max_length"] += 1
         else:
-            kept_rows.append(row)
-    if not kept_rows:
+            rows_in_reach.append(row)
+    if not rows_in_reach:
         raise DataError(f"no row can train the stage {stage}: {dict(dropped)}; build data for it with rmkit judge-data")
-    return kept_rows, dict(dropped)
+    return rows_in_reach, dict(dropped)
 
 
 def _tokens(row: Row, stage: Stage, tokenizer: Any, config: JudgeTrainingConfig) -> int:

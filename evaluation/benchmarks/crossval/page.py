@@ -125,10 +125,10 @@ def write(page: Path, result: Mapping[str, Any], *, argv: Sequence[str], plot: P
         lines += [f"![accuracies with intervals]({plot.name})", ""]
     lines += ["## Data and choices", ""]
     lines += [_data(name, one) for name, one in results.items()]
-    made_with = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    installed = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     encoder = next(iter(results.values()))["encoder"]
     lines += ["", f"Encoder {encoder['name']} (`{encoder['fingerprint']}`, {encoder['dtype']} features); Python"]
-    lines += [f"{result['python']}, {made_with}; seed {result['seed']}."]
+    lines += [f"{result['python']}, {installed}; seed {result['seed']}."]
     page.write_text("\n".join(lines) + "\n")
 
 

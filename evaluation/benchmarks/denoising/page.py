@@ -142,8 +142,8 @@ def write(path: Path, result: Mapping[str, Any], *, argv: Sequence[str]) -> None
         lines += [*_CERTAINTY, certainty_table(result["selection"]), ""]
     if "speed" in result:
         lines += ["## Speed", "", speed_table(result["speed"]), ""]
-    made_with = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-    lines.append(f"Measured with {made_with} on {result['cores']} cores ({result['cpu']}).")
+    installed = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    lines.append(f"Measured with {installed} on {result['cores']} cores ({result['cpu']}).")
     path.write_text("\n".join(lines) + "\n")
 
 

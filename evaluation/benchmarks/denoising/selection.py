@@ -47,8 +47,8 @@ def wrong_shares(data: BenchData, *, seed: int) -> dict[str, float]:
     uncertainty = estimate.uncertainty(pairs)
     shares = {"all": float(wrong.mean()), "agreed": float(wrong[uncertainty.vote >= 0.5].mean())}
     for selector in SELECTORS:
-        kept_rows = select_certain(
+        selected = select_certain(
             pairs.ids, uncertainty, margin=margin, config=UpoConfig(selector=selector), seed=seed
         ).keep
-        shares[selector] = float(wrong[kept_rows].mean()) if kept_rows.any() else float("nan")
+        shares[selector] = float(wrong[selected].mean()) if selected.any() else float("nan")
     return shares

@@ -69,7 +69,7 @@ def _item(at: int, draw: random.Random) -> Item:
 def _answers(guess: str, items: list[Item], known: set[str], draw: random.Random) -> Callable[[str], str]:
     """Prompt text -> the letter that this teacher says."""
     better = {item.id: item.better for item in items}
-    kept_ids = {item.id: draw.randrange(2) for item in items}
+    answers = {item.id: draw.randrange(2) for item in items}
 
     def answer(requests: str) -> str:
         at = requests.split("request ", 1)[1].split("\n", 1)[0]
@@ -80,7 +80,7 @@ def _answers(guess: str, items: list[Item], known: set[str], draw: random.Random
             case "coin":
                 return draw.choice("AB")
             case "coin per item":
-                return "AB"[kept_ids[at] != first]
+                return "AB"[answers[at] != first]
         return "A"
 
     return answer

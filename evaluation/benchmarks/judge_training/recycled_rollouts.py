@@ -30,7 +30,7 @@ from rmkit.types import Candidates, Completion, Message
 Form = Literal["yes_no", "pairwise"]
 FORMS: tuple[Form, ...] = ("yes_no", "pairwise")
 GROUPS, ROLLOUTS = 400, 4
-ASKED = (Message("user", "which"),)
+PROMPT = (Message("user", "which"),)
 
 
 def one_seed(folder: Path, seed: int, *, settings: JudgeTrainingConfig) -> dict[str, Any]:
@@ -67,12 +67,12 @@ def _groups(texts: list[tuple[str, bool]], draw: random.Random) -> list[Group]:
     for at in range(GROUPS):
         share = draw.random()
         correct = tuple(draw.random() < share for _ in range(ROLLOUTS))
-        completions = tuple(_said(draw.choice(by_word[right])) for right in correct)
-        groups.append(Group(f"group {at}", Candidates(ASKED, completions), correct))
+        completions = tuple(_reply(draw.choice(by_word[right])) for right in correct)
+        groups.append(Group(f"group {at}", Candidates(PROMPT, completions), correct))
     return groups
 
 
-def _said(text: str) -> Completion:
+def _reply(text: str) -> Completion:
     return Completion((Message("assistant", text),))
 
 
@@ -80,7 +80,7 @@ def _accuracy(model: Path, forms: dict[Form, Path], held_out: list[tuple[str, bo
     good, bad = ([text for text, right in held_out if right is target] for target in (True, False))
     n = min(len(good), len(bad))
     singles = [(text, right) for texts, right in ((good[:n], True), (bad[:n], False)) for text in texts]
-    pairs = [Candidates(ASKED, (_said(one), _said(other))) for one, other in product(good[:n], bad[:n])]
+    pairs = [Candidates(PROMPT, (_reply(one), _reply(other))) for one, other in product(good[:n], bad[:n])]
     with Engine(load_local(model)) as engine:
         yes_no, pairwise = (
             Judge(
@@ -90,7 +90,7 @@ def _accuracy(model: Path, forms: dict[Form, Path], held_out: list[tuple[str, bo
             )
             for form, toml in forms.items()
         )
-        answers = [scores[0] for scores in yes_no.score([Candidates(ASKED, (_said(text),)) for text, _ in singles])]
+        answers = [scores[0] for scores in yes_no.score([Candidates(PROMPT, (_reply(text),)) for text, _ in singles])]
         compared = list(pairwise.judged(pairs))
     votes = [
         [not vote.reading.unread and (vote.reading.values[0] > 0.5) == (vote.shown[0] == 0) for vote in one.votes]

@@ -165,17 +165,17 @@ def _stage(folder: Path, stage: Any, world: SyntheticTask, *, base: Path, seed: 
     settings = replace(settings, seed=seed)
     result = train(stage, folder / f"{stage}-data", base=str(base), output=folder / stage, settings=settings)
     log = result["log"]
-    kept_rows = {
+    results = {
         "steps": result["steps"],
         "seconds": result["seconds"],
         **accuracy(folder / stage / "judge.toml", world),
     }
     if stage == "grpo":
-        kept_rows |= {
+        results |= {
             "reward": [entry["reward"] for entry in log],
             "right_share": [entry["right_share"] for entry in log],
         }
-    return kept_rows
+    return results
 
 
 def accuracy(toml: Path, world: SyntheticTask) -> dict[str, Any]:

@@ -36,18 +36,18 @@ def write_section(page: Path, *, name: str, about: str, argv: Sequence[str], tex
     )
     before = page.read_text() if page.exists() else HEAD
     pattern = re.compile(rf"(?ms)^## {re.escape(name)}\n.*?(?=^## |\Z)")
-    kept_rows = pattern.sub("", before).rstrip()
+    kept_text = pattern.sub("", before).rstrip()
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(f"{kept_rows}\n\n{section}")
+    page.write_text(f"{kept_text}\n\n{section}")
 
 
 def _without_page(argv: Sequence[str]) -> list[str]:
-    kept_rows, skip = [], False
+    kept_text, skip = [], False
     for argument in argv:
         if skip or argument.startswith("--page="):
             skip = False
         elif argument == "--page":
             skip = True
         else:
-            kept_rows.append(argument)
-    return kept_rows
+            kept_text.append(argument)
+    return kept_text

@@ -16,7 +16,7 @@ problems, 2,000 times, the same ones for both arms of a difference."""
 
 def page(result: Mapping[str, Any]) -> str:
     """Markdown."""
-    made_with = versions_text("torch", "transformers", "scikit-learn")
+    installed = versions_text("torch", "transformers", "scikit-learn")
     lines = [
         "# Benchmark of process models on labeled steps",
         "",
@@ -24,7 +24,7 @@ def page(result: Mapping[str, Any]) -> str:
         "",
         NOTES,
         "",
-        f"{result['folds']} folds, seed {result['seed']}, encoder {result['encoder']}; {made_with}.",
+        f"{result['folds']} folds, seed {result['seed']}, encoder {result['encoder']}; {installed}.",
     ]
     for name, results in result["files"].items():
         lines += ["", f"## {name}", "", *_file(results)]

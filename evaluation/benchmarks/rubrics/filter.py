@@ -152,13 +152,13 @@ def world(seed: int, options: Any, *, responses: int, tau: float) -> dict[str, f
             for task in tasks
             for i in range(options.requests)
         ]
-        kept_rows = [outcome for outcome in outcomes if outcome.dropped is None]
+        accepted = [outcome for outcome in outcomes if outcome.dropped is None]
         return {
-            "kept": len(kept_rows) / len(outcomes),
+            "kept": len(accepted) / len(outcomes),
             "precision_before": _precision(outcomes, by_name),
-            "precision_after": _precision(kept_rows, by_name),
+            "precision_after": _precision(accepted, by_name),
             "accuracy_before": _accuracy(rubric_judge, held_out, outcomes, seed),
-            "accuracy_after": _accuracy(rubric_judge, held_out, kept_rows, seed),
+            "accuracy_after": _accuracy(rubric_judge, held_out, accepted, seed),
         }
 
 
@@ -221,13 +221,13 @@ def _candidates(task: Task, request: str, n: int, draw: random.Random) -> Candid
     )
 
 
-def _response(kept_rows: Sequence[Check], broken: Sequence[Check], draw: random.Random) -> str:
+def _response(obeyed: Sequence[Check], broken: Sequence[Check], draw: random.Random) -> str:
     """A text that keeps and breaks the rules given; all else about it is chance."""
     for _ in range(10_000):
-        text = _chance(draw, [*kept_rows, *broken])
-        if all(compiled(rule)(text) for rule in kept_rows) and not any(compiled(rule)(text) for rule in broken):
+        text = _chance(draw, [*obeyed, *broken])
+        if all(compiled(rule)(text) for rule in obeyed) and not any(compiled(rule)(text) for rule in broken):
             return text
-    raise AssertionError(f"no text keeps {kept_rows} and breaks {broken}")
+    raise AssertionError(f"no text keeps {obeyed} and breaks {broken}")
 
 
 def _chance(draw: random.Random, rules: Sequence[Check]) -> str:

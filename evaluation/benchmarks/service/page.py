@@ -17,10 +17,10 @@ Result = Mapping[str, Any]
 
 def summary(result: Result) -> dict[str, Any]:
     """The result without the long series."""
-    kept_ids = {key: value for key, value in result.items() if key != "memory_mb"}
-    if "overload" in kept_ids:
-        kept_ids["overload"] = {k: v for k, v in kept_ids["overload"].items() if k not in ("per_second", "memory_mb")}
-    return {**kept_ids, "memory": memory(result["memory_mb"])}
+    facts = {key: value for key, value in result.items() if key != "memory_mb"}
+    if "overload" in facts:
+        facts["overload"] = {k: v for k, v in facts["overload"].items() if k not in ("per_second", "memory_mb")}
+    return {**facts, "memory": memory(result["memory_mb"])}
 
 
 def memory(megabytes: Sequence[float]) -> dict[str, float]:

@@ -116,7 +116,7 @@ def write(page: Path, summary: Mapping[str, Any], *, argv: Sequence[str], plot: 
     """The results page: command, setting, table, chart, machine and versions."""
     spec, where = summary["spec"], summary["machine"]
     command = shlex.join(["rmkit", "bench", "training", *(Path(one).name if "/" in one else one for one in argv)])
-    made_with = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
+    installed = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
     lines = [
         "# Benchmark of reward model training beside TRL",
         "",
@@ -137,7 +137,7 @@ def write(page: Path, summary: Mapping[str, Any], *, argv: Sequence[str], plot: 
         lines += [f"![pairs per second, and the loss curves]({plot.name})", ""]
     lines.append(
         f"Measured on {where['gpu'] or where['cpu']}, {where['cores']} cores, {where['threads']} threads, load "
-        f"{where['load']:.1f} at the end (the run's own included); Python {where['python']}, {made_with}."
+        f"{where['load']:.1f} at the end (the run's own included); Python {where['python']}, {installed}."
     )
     if not where["gpu"]:
         lines += ["", *_NO_GPU.splitlines()]

@@ -211,9 +211,9 @@ def _run_arm(spec: Mapping[str, Any]) -> dict[str, Any]:
 def _summary(results: Sequence[Mapping[str, Mapping[str, Any]]], spec: Mapping[str, Any]) -> dict[str, Any]:
     """Medians per arm, medians of ratios within repeats (wall clock and CPU), the largest step-wise loss difference."""
     arms = list(results[0])
-    kept_rows = ("pairs_per_s", "train_s", "cpu_s", "tokens", "peak_mb", "rise_mb")
+    measures = ("pairs_per_s", "train_s", "cpu_s", "tokens", "peak_mb", "rise_mb")
     medians = {
-        arm: {key: statistics.median(repeat[arm][key] for repeat in results) for key in kept_rows} for arm in arms
+        arm: {key: statistics.median(repeat[arm][key] for repeat in results) for key in measures} for arm in arms
     }
     against = [(arm, peer) for peer in PEERS if peer in arms for arm in arms if arm != peer and arm not in PEERS]
     summary: dict[str, Any] = {

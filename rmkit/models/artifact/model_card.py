@@ -58,13 +58,13 @@ def _validation_entry(card: Facts) -> list[dict[str, Any]]:
         return []
     dataset = _dataset(card)
     interval = accuracy.get("interval") or {}
-    kept_ids = {key: accuracy[key] for key in ("numerator", "denominator", "ties", "unscored")}
+    facts = {key: accuracy[key] for key in ("numerator", "denominator", "ties", "unscored")}
     metric = {
         "type": "accuracy",
         "name": "pair accuracy (percent)",
         "value": round(100 * accuracy["value"], 4),
         "verified": False,
-        "args": kept_ids | {end: _percent(interval.get(end)) for end in ("low", "high")},
+        "args": facts | {end: _percent(interval.get(end)) for end in ("low", "high")},
     }
     where = {"type": dataset, "name": dataset, "split": "validation"}
     task = {"type": "text-classification", "name": "reward modeling"}

@@ -67,11 +67,11 @@ class TransformerModel:
 
     def golden_scores(self, batch: Sequence[Candidates], *, precision: Precision = "fp32") -> list[list[Score]]:
         """Scores in one precision, as the golden ones of it were stored."""
-        kept_rows, self.precision = self.precision, precision
+        usual, self.precision = self.precision, precision
         try:
             return self.score(batch)
         finally:
-            self.precision = kept_rows
+            self.precision = usual
 
     def encode(self, item: Candidates, completion: Completion) -> Encoded | Exception:
         """The ids of one completion, or why there are none: whatever one item provokes must not lose the batch."""

@@ -38,7 +38,7 @@ def token_rewards(model: ImplicitRewardModel, batch: Sequence[Candidates]) -> li
             if isinstance(one, Encoded):
                 policy, reference = next(result)
                 rewards = [model.beta * (p - r) for p, r in zip(policy, reference, strict=True)]
-                results[-1].append(_told(completion.text, one, rewards))
+                results[-1].append(_token_rewards(completion.text, one, rewards))
             else:
                 results[-1].append(str(one))
     return results
@@ -56,7 +56,7 @@ def _placed(model: ImplicitRewardModel, item: Candidates, completion: Completion
     return model.encode(item, Completion(completion.messages, completion.source, ends))
 
 
-def _told(text: str, encoded: Encoded, rewards: Sequence[float]) -> list[TokenReward]:
+def _token_rewards(text: str, encoded: Encoded, rewards: Sequence[float]) -> list[TokenReward]:
     places: dict[int, list[int]] = {}
     for at, token in zip(_visible(text), encoded.step_index, strict=True):
         places.setdefault(token, []).append(at)

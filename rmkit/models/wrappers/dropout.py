@@ -66,8 +66,8 @@ def with_dropout(
 def thinned(weight: Tensor, *, rate: float, passes: int, seed: int = 0) -> Tensor:
     """[1 + passes, inputs]: the weights [inputs] as they are, then thinned by `passes` random masks."""
     generator = torch.Generator().manual_seed(seed)
-    kept_rows = torch.rand(passes, len(weight), generator=generator) >= rate
-    mask = torch.cat([torch.ones(1, len(weight)), kept_rows / (1 - rate)])
+    drawn = torch.rand(passes, len(weight), generator=generator) >= rate
+    mask = torch.cat([torch.ones(1, len(weight)), drawn / (1 - rate)])
     return weight.detach() * mask.to(weight)
 
 

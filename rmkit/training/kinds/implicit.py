@@ -84,17 +84,17 @@ def _store_tied_weights_once(module: torch.nn.Module) -> None:
     first: dict[int, str] = {}
     tied = {}
     for name, weight in module.named_parameters(remove_duplicate=False):
-        if (kept_rows := first.setdefault(id(weight), name)) != name:
-            tied[name] = kept_rows
+        if (owner := first.setdefault(id(weight), name)) != name:
+            tied[name] = owner
 
     def drop(_: Any, state: dict[str, Any], prefix: str, *__: Any) -> None:
         for name in tied:
             state.pop(prefix + name, None)
 
     def restore(_: Any, state: dict[str, Any], prefix: str, *__: Any) -> None:
-        for name, kept_rows in tied.items():
-            if prefix + kept_rows in state:
-                state[prefix + name] = state[prefix + kept_rows]
+        for name, owner in tied.items():
+            if prefix + owner in state:
+                state[prefix + name] = state[prefix + owner]
 
     module.register_state_dict_post_hook(drop)  # type: ignore[no-untyped-call]
     module.register_load_state_dict_pre_hook(restore)  # type: ignore[no-untyped-call]
