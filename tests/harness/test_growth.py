@@ -61,6 +61,7 @@ def test_twice_the_input_costs_twice_at_most(case: str) -> None:
     assert found["memory"] <= MOST, found
 
 
+@pytest.mark.slow
 def test_contamination_takes_memory_in_proportion_to_the_words_of_a_prompt() -> None:
     """A join that gave each n-gram its prompt's word list took 0.7 GB at 500 words and 2.6 GB at 1,000."""
     once, twice = (one["bytes"] for one in costs("contamination words", 500, 1_000))

@@ -84,6 +84,7 @@ def weights(folder: Path) -> bytes:
     return (folder / "iteration-3" / "policy" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_three_rounds_raise_the_reward_and_a_killed_loop_ends_the_same(
     policy: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,7 @@ def killed_until_done(home: Path, result: dict[str, Any], takes_s: float, draw: 
     return hits
 
 
+@pytest.mark.slow
 def test_two_kills(undisturbed: tuple[Path, dict[str, Any], float], tmp_path: Path) -> None:
     home, result, takes_s = undisturbed
     shutil.copytree(home, tmp_path / "home")

@@ -16,6 +16,7 @@ from evaluation.benchmarks.implicit.run import TIE, accuracy, analytic, interval
 from evaluation.benchmarks.implicit.synthetic_task import CONCEPTS, START, WORDINGS, WORDINGS_OF, preferences  # noqa: E402
 
 
+@pytest.mark.slow
 def test_dpo_says_nothing_of_tokens_it_never_saw_and_a_linear_head_does() -> None:
     torch.set_num_threads(1)
     found = analytic(0, n_pairs=300, steps=100)

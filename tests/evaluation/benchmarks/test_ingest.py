@@ -29,6 +29,7 @@ def test_generated_pairs_are_as_planted(tmp_path: Path) -> None:
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
+@pytest.mark.slow
 def test_bench_runs_all_three_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(["ingest", "--pairs", "600", "--out", str(tmp_path), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)

@@ -89,6 +89,7 @@ def test_measures_agree_with_scikit_learn_and_differences_are_paired() -> None:
     assert all(nothing[name] == {"value": 0.0, "low": 0.0, "high": 0.0} for name in ("log_loss", "auc", "f1"))
 
 
+@pytest.mark.slow
 def test_a_run_finds_planted_errors(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, encoder = solutions(tmp_path / "steps.jsonl", 90), write_tiny_encoder(tmp_path / "encoder")
     output = tmp_path / "page.md"

@@ -33,6 +33,7 @@ def connection(measured: tuple[dict[str, Any], Path]) -> Iterator[duckdb.DuckDBP
         yield opened
 
 
+@pytest.mark.slow
 def test_checkout_and_hand_written_sql_give_the_same_table(connection: duckdb.DuckDBPyConnection) -> None:
     by_hand = connection.sql(bench.HAND_WRITTEN + " ORDER BY e.h").to_arrow_table()
     ours = checkout(connection, 1 + bench.N_VERSIONS)

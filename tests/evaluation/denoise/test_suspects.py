@@ -66,6 +66,7 @@ def truth_of(ref: str) -> dict[str, tuple[bool, list[float]]]:
         return {unit: (wrong[example], p) for example, unit, p in rows}
 
 
+@pytest.mark.slow
 def test_people_answer_about_the_worst_labels_and_the_version_and_the_metric_change(
     said: Said, home: Path, tmp_path: Path
 ) -> None:

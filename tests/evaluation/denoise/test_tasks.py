@@ -132,6 +132,7 @@ def test_the_noise_frame_has_the_better_reply_first(pairs_file: Path) -> None:
     assert (row["p"], row["unit"]) == ([1.0, 0.0], "r0")
 
 
+@pytest.mark.slow
 def test_the_bench_measures_and_writes_its_page(
     home: Path, pairs_file: Path, encoder_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

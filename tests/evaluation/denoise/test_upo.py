@@ -16,6 +16,7 @@ from tests.data_pipelines.kind_pairs import write_kind_pairs  # noqa: E402
 from tests.rmkit.tiny_encoder import write_tiny_encoder  # noqa: E402
 
 
+@pytest.mark.slow
 def test_the_loop_from_the_command_line(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.set_num_threads(1)
     cli.call("ingest", [str(write_kind_pairs(tmp_path / "pairs.jsonl", 100)), "--name", "kind", "--json"])

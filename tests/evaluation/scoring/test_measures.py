@@ -54,6 +54,7 @@ def test_interval_of_a_mean_of_two_cells_has_the_width_of_the_formula() -> None:
     assert made.high - made.low == pytest.approx(2 * 1.96 * deviation, rel=0.05)
 
 
+@pytest.mark.slow
 def test_interval_covers_the_truth_about_95_times_in_100() -> None:
     """Clusters of unequal size that are right together: an interval over items would cover far less."""
     truth, runs = 0.7, 600

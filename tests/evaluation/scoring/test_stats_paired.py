@@ -77,6 +77,7 @@ def test_interval_of_a_difference_is_the_paired_one() -> None:
     assert found.low == pytest.approx(100 * reference.confidence_interval.low, abs=0.1)
 
 
+@pytest.mark.slow
 def test_coverage_of_the_difference_is_about_95_percent() -> None:
     """Two items a prompt, correlated models; a longer run gives 94.5% at 250 prompts and 93.4% at 120."""
     runs, inside = 400, 0
@@ -93,6 +94,7 @@ def test_coverage_of_the_difference_is_about_95_percent() -> None:
     assert 0.93 <= inside / runs <= 0.97
 
 
+@pytest.mark.slow
 def test_p_is_below_a_twentieth_in_a_twentieth_of_the_runs_without_a_difference() -> None:
     runs, below = 400, 0
     for run in range(runs):

@@ -130,6 +130,7 @@ def calls(tmp: Path, size: int) -> list[str]:
     return lines
 
 
+@pytest.mark.slow
 def test_with_the_base_alone_every_command_is_at_most_one_line(tmp_path: Path) -> None:
     lines = calls(tmp_path, 60)
     answers = run_with("", [line.split() for line in lines], tmp_path / "home")

@@ -43,6 +43,7 @@ def test_a_file_of_your_own_ends_in_a_report(
     assert "drawn by prompt family" in page
 
 
+@pytest.mark.slow
 def test_twice_is_once(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,6 +82,7 @@ def test_many_small_repetitions_in_one_row_are_one_large_row(tmp_path: Path) -> 
     assert shape(path) == [2, None, 1]
 
 
+@pytest.mark.slow
 def test_a_file_that_is_mostly_air_is_refused(tmp_path: Path) -> None:
     text = "c" * (64 * MB)
     with pq.ParquetWriter(tmp_path / "f.parquet", pa.schema([("t", pa.string())]), compression="zstd") as writer:

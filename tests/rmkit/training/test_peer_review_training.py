@@ -126,6 +126,7 @@ def unbroken(checkpoint: str, data: tuple[Path, dict[str, bool]], tmp_path_facto
     return trainer, held_out
 
 
+@pytest.mark.slow
 def test_two_models_find_the_wrong_labels_and_the_audit_says_how(unbroken: Any, data: Any) -> None:
     trainer, held_out = unbroken
     audit: ReviewAudit = trainer.audit()
