@@ -10,6 +10,7 @@ upper one by `resolve`. Whatever a name stands for is imported when it is asked 
     transforms      a rmkit.shaping.transform.Transform class, or a preset: the table of rmkit.shaping.preset.Preset
     verifiers       a rmkit.verifiers.verifier.Verifier class: a frozen dataclass of its options
     steps           a module or object with Config and step(frame, config, context) -> StepResult
+    converters      a module or object with Config and convert(example, config) -> Iterator[Derived]
     sources         a data_pipelines.sources.source.Source
     rules           an evaluation.scoring.rule.Rule, or credits(suite, items, answers, kind) -> list[Credit] alone
     forms           rows of a benchmark as items: form(rows, where) -> list[evaluation.suites.items.Item]
@@ -98,6 +99,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
             "binarize",
         )
     },
+    "converters": {name: f"data_pipelines.converters.{name}" for name in ("edits", "demonstrations")},
     "transforms": {
         name: f"rmkit.shaping.primitives.{name}:{''.join(word.title() for word in name.split('_'))}"
         for name in (

@@ -23,7 +23,7 @@ from warehouse.sql import run
 from warehouse.store import open_warehouse, transaction
 from warehouse.versions.versions import commit, get, resolve
 from warehouse.write.load import store_examples
-from warehouse.write.rewrite import PARENT_ORDER
+from warehouse.write.rewrite import OTHER_PARENTS, PARENT_ORDER
 
 
 def record(
@@ -35,21 +35,23 @@ def record(
     done: Sequence[StepRun],
     version_id: int,
     out: str | None,
+    kind: str = "recipe",
 ) -> dict[str, Any]:
     """Commit the kept rows and the run's records; what the command prints.
 
-    Where the same recipe led from the same version to the same version before, that run is named and nothing written.
+    `cleaned` names by `id` the row of `inputs` that each comes from. Where the same recipe led from the same version
+    to the same version before, that run is named and nothing written.
     """
     with open_warehouse() as connection, transaction(connection):
         source = get(connection, version_id)
         newest = run(connection, "SELECT max(version_id) FROM version")[0][0]
-        run_id = start_run(connection, "recipe", name, recipe | {"data": source.digest})
+        run_id = start_run(connection, kind, name, recipe | {"data": source.digest})
         rows = store_examples(connection, _stored(inputs, cleaned), run_id=run_id)
         version = commit(
             connection,
             out or source.name,
             rows,
-            message=f"recipe {name} on {source.ref}",
+            message=f"{kind} {name} on {source.ref}",
             author=_author(),
             parents=[version_id],
             recipe=json.dumps(recipe, sort_keys=True),
@@ -71,6 +73,8 @@ def _stored(inputs: pl.DataFrame, cleaned: pl.DataFrame) -> pa.Table:
     units = inputs.select("id", "unit")
     restored = cleaned.drop("unit").join(units, on="id", how="left", maintain_order="left")
     schema = EXAMPLE_SCHEMA.append(PARENT_ORDER)
+    if OTHER_PARENTS.name in cleaned.columns:
+        schema = schema.append(OTHER_PARENTS)
     return restored.select(schema.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema)
 
 

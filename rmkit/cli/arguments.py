@@ -194,7 +194,7 @@ def settings(cls: type[Config], options: Any, *, where: str, named: Mapping[str,
 def settings_text(*classes: type[Any], hidden: Iterable[str] = ()) -> str:
     """One entry a setting: name, default, meaning; wrapped for the terminal."""
     shown = [option for cls in classes for option in config.options(cls) if option.name not in set(hidden)]
-    width = max(len(option.name) for option in shown)
+    width = max((len(option.name) for option in shown), default=0)
     columns = max(60, min(shutil.get_terminal_size().columns, 120))
     wrap = textwrap.TextWrapper(columns, subsequent_indent=" " * (width + 4), break_on_hyphens=False)
     lines = []
@@ -203,7 +203,7 @@ def settings_text(*classes: type[Any], hidden: Iterable[str] = ()) -> str:
         meaning = f"{option.help}; {option.kind}" if option.help else option.kind
         wrap.initial_indent = f"  {option.name:<{width}}  "
         lines.append(wrap.fill(f"{meaning} ({default})"))
-    return "\n".join(lines)
+    return "\n".join(lines) or "  (none)"
 
 
 def positive(text: str) -> int:

@@ -27,6 +27,9 @@ COMMANDS: dict[str, dict[str, Command]] = {
     "data": {
         "ingest": Command("data_pipelines.ingest.command:main", "bring a file or a hub dataset into the warehouse"),
         "run": Command("data_pipelines.recipes.recipe:main", "run a recipe of cleaning steps, making a new version"),
+        "convert": Command(
+            "data_pipelines.converters.command:main", "units of another kind: pairs from edits, demonstrations"
+        ),
         "noise": Command("data_pipelines.noise:main", "turn an exact share of labels around, remembering which"),
         "sync": Command("warehouse.events.sync:main", "merge the ledger's events into the warehouse"),
         "erase": Command("warehouse.safety.erase:main", "erase a row's text for good; digests stay provable"),

@@ -27,7 +27,7 @@ from rmkit.errors import DataError, StoreError, UsageError
 from rmkit.ids import content_hash, file_sha256
 from rmkit.paths import home
 from warehouse.out.card import card
-from warehouse.out.forms import FORMS, LINES, Form, json_lines, trl_table
+from warehouse.out.forms import FORMS, LINES, Form, json_lines, sft_rows, trl_table
 from warehouse.out.licenses import refused
 from warehouse.out.manifest import PARQUET, describe, identities, verify_export
 from warehouse.sql import run
@@ -106,7 +106,7 @@ def _file_stem(split: str | None) -> str:
 
 
 def _write(folder: Path, table: pa.Table, manifest: dict[str, Any]) -> None:
-    rows, left_out = trl_table(table) if manifest["form"] == "trl" else (table, {})
+    rows, left_out = _of_form(table, manifest["form"])
     rows = rows.replace_schema_metadata(None)
     manifest["left_out"] = left_out
     manifest["complete"] = manifest["complete"] and not left_out
@@ -121,6 +121,17 @@ def _write(folder: Path, table: pa.Table, manifest: dict[str, Any]) -> None:
     manifest["files"]["README.md"] = {"sha256": file_sha256(folder / "README.md")}
     text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def _of_form(table: pa.Table, form: Form) -> tuple[pa.Table, dict[str, int]]:
+    """The rows that a form holds, and how many examples it has no row for, by reason."""
+    match form:
+        case "trl":
+            return trl_table(table)
+        case "sft":
+            return sft_rows(table)
+        case _:
+            return table, {}
 
 
 def _by_split(rows: pa.Table) -> Iterator[tuple[str | None, pa.Table]]:

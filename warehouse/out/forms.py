@@ -4,6 +4,9 @@ native         EXAMPLE_SCHEMA as it is; what rmkit trains on
 trl            TRL's conversational preference rows with an explicit prompt: prompt, chosen, rejected (message lists),
                with id, split and weight beside them. Each strictly ordered pair of responses gives one row; the better
                is chosen by rank, or by probability where there are no ranks. Ties and single responses give none.
+sft            demonstrations for supervised fine-tuning, one JSON object per line: prompt, completion (messages, with
+               all that a message holds), tools where there are any. The completion is the only response, or the
+               one that the label puts first; rows without one give none.
 jsonl          the native columns as one JSON object per line, messages unpacked
 argilla        one record per line: fields prompt, response_1 ...; the label as a ranking submitted by the user rmkit
 label_studio   one task per line: data prompt, response_1 ...; a decided pair as a pairwise annotation. Label Studio has
@@ -24,9 +27,9 @@ import pyarrow as pa
 from rmkit.ids import canonical_json
 from warehouse.lineage.preview import transcript
 
-Form = Literal["native", "trl", "jsonl", "argilla", "label_studio"]
-FORMS: tuple[Form, ...] = ("native", "trl", "jsonl", "argilla", "label_studio")
-LINES: tuple[Form, ...] = ("jsonl", "argilla", "label_studio")
+Form = Literal["native", "trl", "sft", "jsonl", "argilla", "label_studio"]
+FORMS: tuple[Form, ...] = ("native", "trl", "sft", "jsonl", "argilla", "label_studio")
+LINES: tuple[Form, ...] = ("sft", "jsonl", "argilla", "label_studio")
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 TRL_SCHEMA = pa.schema(
@@ -79,13 +82,38 @@ def ordered_pairs(ranks: Sequence[int | None] | None, p: Sequence[float] | None)
     return [(i, j) for i, better in known for j, worse in known if better > worse]
 
 
+def sft_rows(table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """The rows of a native table that are demonstrations, and how many are not, by reason."""
+    places = [best_response(row) for row in table.select(["responses", "ranks", "p"]).to_pylist()]
+    left_out = Counter(place for place in places if isinstance(place, str))
+    return table.filter(pa.array([isinstance(place, int) for place in places], pa.bool_())), dict(
+        sorted(left_out.items())
+    )
+
+
+def best_response(row: Mapping[str, Any]) -> int | str:
+    """The position of the only response or of the one that the label puts first, else the reason why there is none."""
+    n = len(row["responses"] or ())
+    if n < 2:
+        return 0 if n else "no response"
+    ranks, p = row["ranks"], row["p"]
+    if ranks and any(rank is not None for rank in ranks):
+        worth = [None if rank is None else -float(rank) for rank in ranks]
+    else:
+        worth = list(p or ())
+    known = [value for value in worth if value is not None]
+    if not known:
+        return "no preference"
+    return worth.index(max(known)) if known.count(max(known)) == 1 else "several responses share the first place"
+
+
 def _plain(messages: str) -> list[dict[str, Any]]:
     return [{"role": message["role"], "content": message["content"]} for message in json.loads(messages)]
 
 
 def json_lines(table: pa.Table, form: Form = "jsonl") -> Iterator[str]:
     """One canonical JSON line per row in one of the LINES forms."""
-    shape = {"argilla": _argilla, "label_studio": _label_studio}.get(form, _unpacked)
+    shape = {"argilla": _argilla, "label_studio": _label_studio, "sft": _sft}.get(form, _unpacked)
     for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
         for row in batch.to_pylist():
             yield canonical_json(shape(row)) + "\n"
@@ -96,6 +124,13 @@ def _unpacked(row: Mapping[str, Any]) -> dict[str, Any]:
     unpacked = {name: json.loads(row[name]) for name in ("prompt", "rubric", "meta") if row.get(name)}
     unpacked["responses"] = [json.loads(text) for text in row["responses"] or ()]
     return {**row, **unpacked}
+
+
+def _sft(row: Mapping[str, Any]) -> dict[str, Any]:
+    place = best_response(row)
+    texts = {"prompt": row["prompt"], "completion": row["responses"][place], "tools": row["tools"]}
+    unpacked = {name: json.loads(text) for name, text in texts.items() if text}
+    return unpacked | {name: row[name] for name in ("id", "split", "weight")}
 
 
 def _argilla(row: Mapping[str, Any]) -> dict[str, Any]:

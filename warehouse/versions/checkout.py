@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import numpy as np
@@ -21,9 +21,12 @@ from rmkit.data.example import EXAMPLE_SCHEMA
 from rmkit.errors import UsageError
 from warehouse.out.licenses import restriction_sql
 from warehouse.versions.versions import held_sources, members
-from warehouse.write.votes import VOTE_STRUCT, votes_sql
+from warehouse.write.votes import FULL_VOTE_STRUCT, VOTE_STRUCT, votes_sql
+
+Votes = bool | Literal["full"]
 
 VOTES = pa.field("votes", pa.list_(VOTE_STRUCT))
+FULL_VOTES = pa.field("votes", pa.list_(FULL_VOTE_STRUCT))
 
 _BATCH_ROWS = 8192  # texts of one batch must stay below the 2 GiB that 32-bit offsets can address
 _FEW = 4  # a version that needs less than one in four of the texts does not read them all
@@ -34,7 +37,7 @@ def checkout(
     version_id: int,
     *,
     split: str | None = None,
-    votes: bool = False,
+    votes: Votes = False,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
     """The rows of a version (or of one split) in EXAMPLE_SCHEMA, or the named columns of it, ordered by example hash.
@@ -42,12 +45,12 @@ def checkout(
     Rows whose text was erased are left out; `erased(table)` counts them. Of several sources of one unit the first that
     the version's datasets hold gives source, subset, generators and meta, and the most restrictive of all gives the
     license. `votes=True` adds a column of the unit's valid judgments that count in these datasets (see votes), oldest
-    first, empty where there is none.
+    first, empty where there is none; "full" adds to them edits, reasons and what else they say.
 
     Raises VersionError for an unknown version, UsageError for an unknown column.
     """
     fields = _fields(columns, votes)
-    rows = _narrow_rows(connection, version_id, split, [field.name for field in fields])
+    rows = _narrow_rows(connection, version_id, split, [field.name for field in fields], full=votes == "full")
     n_members = _count(connection, version_id, split)
     parts = {field.name: rows[field.name] for field in fields if field.name in rows.column_names}
     if "prompt" in {field.name for field in fields}:
@@ -65,12 +68,14 @@ def erased(table: pa.Table) -> int:
     return int((table.schema.metadata or {}).get(b"erased", 0))
 
 
-def _fields(columns: Sequence[str] | None, votes: bool) -> list[pa.Field]:
+def _fields(columns: Sequence[str] | None, votes: Votes) -> list[pa.Field]:
     unknown = set(columns or ()) - set(EXAMPLE_SCHEMA.names)
     if unknown:
         raise UsageError(f"no column {', '.join(sorted(unknown))}; one of: {', '.join(EXAMPLE_SCHEMA.names)}")
     names = EXAMPLE_SCHEMA.names if columns is None else columns
-    return [EXAMPLE_SCHEMA.field(name) for name in names] + ([VOTES] if votes else [])
+    return [EXAMPLE_SCHEMA.field(name) for name in names] + (
+        [FULL_VOTES if votes == "full" else VOTES] if votes else []
+    )
 
 
 def _count(connection: duckdb.DuckDBPyConnection, version_id: int, split: str | None) -> int:
@@ -106,13 +111,13 @@ _NARROW = {
 
 
 def _narrow_rows(
-    connection: duckdb.DuckDBPyConnection, version_id: int, split: str | None, names: Sequence[str]
+    connection: duckdb.DuckDBPyConnection, version_id: int, split: str | None, names: Sequence[str], *, full: bool
 ) -> pa.Table:
     target = [f"{_NARROW[name]} AS {name}" for name in names if name in _NARROW]
     held = held_sources(connection, version_id)
     query = f"""
         WITH s AS ({sources_sql(held)}),
-        v AS ({votes_sql(held)})
+        v AS ({votes_sql(held, full=full)})
         SELECT {", ".join(["u.prompt_id", "u.resp_ids", *target])}
         FROM {members(connection, version_id)} m JOIN example e USING (example_id) JOIN unit u USING (unit_id)
         JOIN prompt p USING (prompt_id) LEFT JOIN s USING (unit_id) LEFT JOIN rubric USING (rubric_id)

@@ -24,6 +24,9 @@ ROWS = "stored_rows"
 PARENT_ORDER = pa.field("parent_order", pa.list_(pa.int32()))
 NEW = -1
 
+# The same for units that came of more rows than `unit` names: the other rows' units, whose origins and licenses count.
+OTHER_PARENTS = pa.field("other_parents", pa.list_(pa.string()))
+
 # UNIT_SCHEMA's columns out of EXAMPLE_SCHEMA's; the others are carried along untouched. `line` counts the frame's rows.
 _AS_UNITS = """
 SELECT frame_row AS line, NULL::VARCHAR AS source_row, kind, prompt,
@@ -67,6 +70,15 @@ SELECT l.unit_id, source_id, line, source_row, subset, split, license,
 FROM lineage l JOIN unit_source s ON s.unit_id = l.parent_id, named
 """
 
+_OTHER_ORIGINS = """
+INSERT INTO unit_source
+SELECT DISTINCT k.id, source_id, s.line, s.source_row, s.subset, s.split, s.license, NULL::INTEGER[], s.meta
+FROM (SELECT frame_row, unnest(other_parents) AS hex FROM numbered) other
+JOIN incoming ON incoming.line = frame_row JOIN hashed_unit h USING (i) JOIN known_unit k ON k.hex = h.hex AND k.new
+JOIN unit parent ON parent.h = other.hex::UUID JOIN unit_source s ON s.unit_id = parent.unit_id
+ANTI JOIN unit_source known ON known.unit_id = k.id AND known.source_id = s.source_id AND known.line = s.line
+"""
+
 _FAMILIES = """
 UPDATE prompt SET family_id = f.family FROM (
     SELECT p.id, min(family) AS family FROM numbered JOIN incoming ON incoming.line = frame_row
@@ -99,16 +111,17 @@ FROM hashed_label ANTI JOIN example USING (h) GROUP BY h
 def store_examples(connection: duckdb.DuckDBPyConnection, frame: pa.Table, *, run_id: uuid.UUID) -> str:
     """Store the rows of a pipeline's frame; the temp table (example_id, split, weight) to commit.
 
-    The frame has the columns of EXAMPLE_SCHEMA and may have PARENT_ORDER. Unchanged rows keep their example id; a new
-    label of a known unit is a new example; changed text is a new unit whose parent is the row's `unit`. `family` is
-    written to the row's prompt (the smallest where rows disagree). Call it inside the transaction that commits the
-    version.
+    The frame has the columns of EXAMPLE_SCHEMA and may have PARENT_ORDER and OTHER_PARENTS. Unchanged rows keep their
+    example id; a new label of a known unit is a new example; changed text is a new unit whose parent is the row's
+    `unit`. `family` is written to the row's prompt (the smallest where rows disagree). Call it inside the transaction
+    that commits the version.
 
     Raises DataError where two rows have become the same, or where text of the frame was erased since it was read.
     """
     run(connection, f"CREATE OR REPLACE TEMP TABLE {ROWS} (example_id BIGINT, split VARCHAR, weight DOUBLE)")
-    if PARENT_ORDER.name not in frame.column_names:
-        frame = frame.append_column(PARENT_ORDER, pa.nulls(frame.num_rows, PARENT_ORDER.type))
+    for optional in (PARENT_ORDER, OTHER_PARENTS):
+        if optional.name not in frame.column_names:
+            frame = frame.append_column(optional, pa.nulls(frame.num_rows, optional.type))
     first = 1
     for chunk in chunks(frame.to_batches(max_chunksize=8192)):
         numbers = pa.array(range(first, first + len(chunk)), pa.int64())
@@ -129,6 +142,7 @@ def _store_chunk(connection: duckdb.DuckDBPyConnection, *, first: int) -> None:
     if run(connection, "SELECT 1 FROM lineage WHERE list_contains(parent_order, ?) LIMIT 1", [NEW]):
         store_generators(connection)
     run(connection, _ORIGINS)
+    run(connection, _OTHER_ORIGINS)
     run(connection, _FAMILIES)
     run(connection, _LABELS)
     run(connection, _NEW_EXAMPLES)

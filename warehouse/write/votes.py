@@ -27,6 +27,19 @@ VOTE_STRUCT = pa.struct(
     ]
 )
 
+# What else a judgment says, for those who read more than its vote.
+FULL_VOTE_STRUCT = pa.struct(
+    [
+        *VOTE_STRUCT,
+        ("step_labels", pa.list_(pa.float64())),
+        ("edit", pa.string()),
+        ("rationale", pa.string()),
+        ("confidence", pa.float64()),
+        ("time", pa.timestamp("us", tz="UTC")),
+        ("extra", pa.string()),
+    ]
+)
+
 # [unit] with each unit it came from and, per response, its place there (from 0; -1 where that unit does not have it).
 _ORIGIN = """
 SELECT unit_id, parent_unit_id AS origin_id, parent_order AS place FROM unit WHERE parent_unit_id IS NOT NULL
@@ -36,8 +49,8 @@ FROM origin o JOIN unit u ON u.unit_id = o.origin_id WHERE u.parent_unit_id IS N
 """
 
 _MOVED = """
-SELECT o.unit_id, event_id, rater_id, "time", source_id, strength, step_labels, edit,
-    list_select(ranks, list_transform(place, lambda spot: spot + 1)) AS ranks,
+SELECT o.unit_id, event_id, rater_id, "time", source_id, strength, step_labels, edit, rationale, confidence,
+    extra, list_select(ranks, list_transform(place, lambda spot: spot + 1)) AS ranks,
     list_transform(shown_order, lambda shown: (list_position(place, shown) - 1)::INTEGER) AS shown_order,
     list_transform(column_order, lambda shown: (list_position(place, shown) - 1)::INTEGER) AS column_order,
     list_transform(scores, lambda s: {'response': (list_position(place, s.response) - 1)::INTEGER,
@@ -46,13 +59,16 @@ FROM valid v JOIN origin o ON o.origin_id = v.unit_id
 """
 
 
-def votes_sql(sources: str) -> str:
-    """A query for (unit_id, votes): a list of VOTE_STRUCT, oldest first, for units with a judgment that is valid.
+def votes_sql(sources: str, *, full: bool = False) -> str:
+    """A query for (unit_id, votes): a list of VOTE_STRUCT (or FULL_VOTE_STRUCT), oldest first, for units with a valid
+    judgment.
 
     Valid are judgments whose verdict is ok, that no other supersedes, and that are from the ledger or said by one of
     the `sources` (a query for source ids, see `versions.held_sources`). Of what files say, the newest answer of one
     rater counts (see newest); in the ledger an answer is replaced by one that names it.
     """
+    fields = [field.name for field in (FULL_VOTE_STRUCT if full else VOTE_STRUCT)][2:]
+    packed = ", ".join(f'"{name}"' for name in fields)
     return f"""
         WITH RECURSIVE origin AS ({_ORIGIN}),
         valid AS (FROM judgment WHERE verdict = 'ok'
@@ -60,10 +76,10 @@ def votes_sql(sources: str) -> str:
             AND (source_id IS NULL OR source_id IN ({sources})
                 OR event_id IN (SELECT event_id FROM judgment_source WHERE source_id IN ({sources})))),
         judged AS (
-            SELECT unit_id, event_id, rater_id, "time", source_id, strength, step_labels, edit, ranks, shown_order,
-                column_order, scores FROM valid
+            SELECT unit_id, event_id, rater_id, "time", source_id, strength, step_labels, edit, rationale,
+                confidence, extra, ranks, shown_order, column_order, scores FROM valid
             UNION ALL BY NAME {_MOVED}),
         imported AS (FROM judged WHERE source_id IS NOT NULL)
-        SELECT unit_id, list(struct_pack(rater := name, rater_kind := kind, ranks, shown_order, column_order, strength,
-            scores) ORDER BY "time", event_id) AS votes
+        SELECT unit_id,
+            list(struct_pack(rater := name, rater_kind := kind, {packed}) ORDER BY "time", event_id) AS votes
         FROM judged JOIN rater USING (rater_id) WHERE event_id NOT IN ({replaced_sql("imported")}) GROUP BY unit_id"""
