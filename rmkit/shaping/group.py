@@ -134,7 +134,7 @@ class Group:
         Without a column of its own, `position` is the place in the list, from 1.
         """
         if name == POSITION and name not in self.columns:
-            return to.positions + 1.0
+            return (to.positions + 1).astype(np.float64)
         column = self.number(name)
         if column.same_shape(to):
             return column.values

@@ -28,7 +28,7 @@ class Segments:
         """Weighted sums of the present values, or of others in their places; 0 for a key without values."""
         values = self.values if values is None else values
         values = values if self._weight is None else values * self._weight
-        return np.bincount(self.codes, values, minlength=self.m)
+        return np.asarray(np.bincount(self.codes, values, minlength=self.m), np.float64)
 
     def mean(self) -> Floats:
         """The mean, its rounding error corrected: that of equal values is that value."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from rmkit.shaping.group import Column, Group, Kind, numbers
+from rmkit.shaping.group import Column, Floats, Group, Kind, numbers
 from rmkit.shaping.transform import REWARD, Stage, Transform, keys, merged, names
 
 
@@ -46,6 +46,7 @@ class Cluster(Transform):
         with np.errstate(invalid="ignore", divide="ignore"):
             share = size / answers[of]
             entropy = np.bincount(of[some], -share[some] * np.log(share[some]), minlength=m)
+            result: Floats
             match self.how:
                 case "share":
                     result = share[cluster]

@@ -3,7 +3,7 @@
     A = [w (-(q_d - s)_+ / a_d) + ((s - q_d)_+ - (s - q_u)_+ + q_d - q_u) / (a_u - a_d)] / (w + 1)
 
 q_d and q_u are running quantiles of earlier scores at a_d and a_u; they are state, so they come as columns (from the
-prompt book's trackers). arXiv:2510.00911.
+prompt book's trackers).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Reduce(Transform):
 
     @property
     def needs(self) -> dict[str, Kind]:
-        return {self.column: "list", **({self.by: "key"} if self.by else {})}  # type: ignore[dict-item]
+        return {self.column: "list", **({self.by: "key"} if self.by else {})}
 
     def result(self, group: Group) -> Column:
         column = group.number(self.column)
