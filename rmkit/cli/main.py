@@ -47,6 +47,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
     },
     "serving": {
         "serve": Command("rmkit.serve.command:main", "reward models over HTTP, for every policy trainer"),
+        "prompts": Command("rmkit.curriculum.command:main", "the prompt book: pass rates, what to train on next"),
         "drift": Command("evaluation.drift.command:main", "served scores against a reference set, strangest to people"),
         "token": Command("rmkit.serve.auth.command:main", "who may use a service: make, list, revoke tokens"),
     },

@@ -52,16 +52,23 @@ class _Part:
 class PromptBook:
     """One run's book in a ledger; `name` keeps several apart. Thread-safe. Close it to keep what was folded.
 
-    `settings` are stored when the book is new. Raises ConflictError where it was begun with other ones.
+    `settings` are stored when the book is new. Raises ConflictError where it was begun with other ones. With
+    `read_only` nothing is written, and UsageError is raised for a book that is not there.
     """
 
     def __init__(
-        self, ledger: Ledger, name: str = "default", *, settings: BookSettings | None = None, keep_every: int = 2000
+        self,
+        ledger: Ledger,
+        name: str = "default",
+        *,
+        settings: BookSettings | None = None,
+        keep_every: int = 2000,
+        read_only: bool = False,
     ) -> None:
         if not name or "/" in name:
             raise UsageError(f"a book's name must not be empty and hold no slash, got {name!r}")
         self.name = name
-        self._ledger, self._keep_every = ledger, keep_every
+        self._ledger, self._keep_every, self._read_only = ledger, keep_every, read_only
         self._lock = threading.RLock()
         self.settings = self._agreed(settings)
         self._touched: set[str] = set()  # parts that changed since they were kept
@@ -193,6 +200,8 @@ class PromptBook:
 
     def keep(self) -> None:
         """Write what was folded into records, so that a restart goes on from there."""
+        if self._read_only:
+            return
         with self._lock:
             for key in sorted(self._touched):
                 self._replace(key, self._parts[key].upto, self._parts[key].as_json)
@@ -211,6 +220,8 @@ class PromptBook:
     def _agreed(self, settings: BookSettings | None) -> BookSettings:
         """The stored settings, or the given ones of a new book."""
         stored = self._ledger.record(RECORD, self._key(SETTINGS))
+        if stored is None and self._read_only:
+            raise UsageError(f"there is no prompt book {self.name!r} yet; trainers begin one by what they observe")
         if stored is None:
             try:
                 new = settings or BookSettings()

@@ -16,7 +16,7 @@ from rmkit.errors import DataError
 from rmkit.ledger import Ledger
 from rmkit.serve import compat
 from rmkit.serve.auth.tokens import Keyring
-from rmkit.serve.http import api_page, native, operations
+from rmkit.serve.http import api_page, native, operations, prompts
 from rmkit.serve.http.gateway import GatewayMiddleware
 from rmkit.serve.http.idempotency import IdempotencyCache
 from rmkit.serve.http.metrics import ServiceMetrics
@@ -69,9 +69,10 @@ def create_app(
     app.state.engine = engine = Engine(models, settings, observers=[answered])
     app.state.settings, app.state.counters, app.state.rewards = settings, counters, rewards
     app.state.gather, app.state.replies, app.state.ready = GroupGather(), IdempotencyCache(), True
-    app.state.load_swapped = load_swapped
+    app.state.load_swapped, app.state.books = load_swapped, prompts.Books(ledger)
     app.include_router(native.router)
     app.include_router(operations.router)
+    app.include_router(prompts.router)
     app.include_router(api_page.router)
     compat.mount(
         app,
@@ -97,6 +98,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     app.state.ready = False
     await run_in_threadpool(app.state.engine.close)
+    await run_in_threadpool(app.state.books.close)
     if app.state.rewards:
         await run_in_threadpool(app.state.rewards.close)
 

@@ -131,7 +131,12 @@ def test_proposals(tmp_path: Path) -> None:
         assert (unseen.pass_rate, unseen.n, unseen.bucket) == (0.5, 0, None)
         book.set_hints("never", ["think of squares", "x = 4"])
         (never,) = book.propose(1, among=["never"])
-        assert (never.flags, never.tier, never.hint, never.bucket) == (("all_fail", "plateau"), 1, "think of squares", "hard")
+        assert (never.flags, never.tier, never.hint, never.bucket) == (
+            ("all_fail", "plateau"),
+            1,
+            "think of squares",
+            "hard",
+        )
         # Categories with no advantage at all against one with some: DUMP's mean decides at its temperature of .1.
         counts = [one.category for _ in range(40) for one in book.propose(1, bandit="sec", among=["half", "never"])]
         assert counts.count("a") > counts.count("b") > 0
