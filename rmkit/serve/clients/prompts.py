@@ -143,6 +143,7 @@ def proposed_dataset(
     """`proposed_rows` as the stream that trainers take."""
     from datasets import IterableDataset
 
+    rows = tuple(rows)  # a list would be taken for shards, of which a reader gets one
     return IterableDataset.from_generator(
         proposed_rows, gen_kwargs={"rows": rows, "client": client, "prompt": prompt, "per_step": per_step, **options}
     )
