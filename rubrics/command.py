@@ -30,7 +30,6 @@ from rmkit.generate.tally import spent
 from rmkit.judge import Context, Judge, judging_lines, load_judge
 from rmkit.judge.prompt_file import PromptFile
 from rmkit.ledger import Ledger, open_ledger
-from rmkit.types import Candidates
 from rubrics.contrastive import ContrastConfig, Instance, Outcome, contrast, contrast_request
 from rubrics.criteria import criterion_object
 from rubrics.rubric_file import read_rubric, use
@@ -102,9 +101,7 @@ def _estimated(
     """What writer and judge would cost; the judge as if every rubric were valid and as long as allowed."""
     longest = Context(rubric="?" * CHARACTERS_PER_TOKEN * config.max_tokens)
     pairs = (
-        Candidates(result.prompt, pair)
-        for result in (i.candidates for i in instances)
-        for pair in combinations(result.completions, 2)
+        result.of(*pair) for result in (i.candidates for i in instances) for pair in combinations(result.completions, 2)
     )
     return {
         "instances": len(instances),
@@ -150,7 +147,7 @@ def _outermost(judge: Judge, outcomes: Iterable[Outcome]) -> Iterable[tuple[str,
     """Best against worst under every kept rubric, as judged: found in the ledger, so it costs nothing again."""
     accepted = [outcome for outcome in outcomes if outcome.dropped is None]
     pairs = [
-        (Candidates(result.prompt, (result.completions[0], result.completions[-1])), Context(rubric=outcome.text))
+        (result.of(result.completions[0], result.completions[-1]), Context(rubric=outcome.text))
         for outcome in accepted
         for result in (outcome.instance.candidates,)
     ]

@@ -142,7 +142,7 @@ def _pairs(outcome: Outcome) -> list[tuple[Candidates, bool]]:
     results = []
     for pair in combinations(result.completions, 2):
         turn = int(content_hash(f"{outcome.instance.id} {pair[0].text} {pair[1].text}"), 16) % 2 == 1
-        results.append((Candidates(result.prompt, pair[::-1] if turn else pair), turn))
+        results.append((result.of(*(pair[::-1] if turn else pair)), turn))
     return results
 
 

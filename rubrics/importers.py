@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+from rmkit.chat.reader import read_conversation
 from rmkit.errors import DataError
 from rmkit.types import Conversation, Message
 from rubrics.aggregate import require_total
@@ -103,7 +104,7 @@ def _deepresearch(row: Row) -> tuple[Conversation, tuple[Criterion, ...]]:
 
 
 def _healthbench(row: Row) -> tuple[Conversation, tuple[Criterion, ...]]:
-    prompt = tuple(Message(_text(turn, "role"), _text(turn, "content")) for turn in _list(row, "prompt"))
+    prompt = read_conversation(_list(row, "prompt"), role="user")
     criteria = []
     for item in _list(row, "rubrics"):
         axis = next((tag.split(":", 1)[1] for tag in item.get("tags", []) if tag.startswith("axis:")), None)
@@ -114,7 +115,7 @@ def _healthbench(row: Row) -> tuple[Conversation, tuple[Criterion, ...]]:
 
 
 def _house(row: Row) -> tuple[Conversation, tuple[Criterion, ...]]:
-    prompt = tuple(Message(_text(turn, "role"), _text(turn, "content")) for turn in _list(row, "prompt"))
+    prompt = read_conversation(_list(row, "prompt"), role="user")
     return prompt, house_criteria(row)
 
 

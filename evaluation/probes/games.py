@@ -47,7 +47,7 @@ def preference_matrix(model: RewardModel, pool: Candidates, *, both_orders: bool
     n = len(pool.completions)
     both = not model.info.pointwise if both_orders is None else both_orders
     order = list(permutations(range(n), 2)) if both else list(combinations(range(n), 2))
-    requests = [Candidates(pool.prompt, (pool.completions[a], pool.completions[b])) for a, b in order]
+    requests = [pool.of(pool.completions[a], pool.completions[b]) for a, b in order]
     values = np.full((n, n), np.nan)
     for (a, b), answer in zip(order, model.compare(requests) if requests else [], strict=True):
         values[a, b] = answer.p_first

@@ -96,7 +96,7 @@ def _group(item: Item, text: str) -> tuple[Candidates, tuple[str, ...]]:
     changed = {name: change(text) for name, (_, change) in PERTURBATIONS.items()}
     variants = {name: new for name, new in changed.items() if new.strip() and new != text}
     replies = [Completion((Message("assistant", reply),)) for reply in (text, *variants.values())]
-    return Candidates(item.candidates.prompt, tuple(replies)), tuple(variants)
+    return item.candidates.of(*replies), tuple(variants)
 
 
 def _told(

@@ -23,7 +23,7 @@ from evaluation.suites.journal import Journal
 from evaluation.suites.suite import Suite
 from rmkit.cli import display
 from rmkit.errors import DataError, ModelError
-from rmkit.ids import messages_json
+from rmkit.ids import canonical_json, messages_json
 from rmkit.types import LOGIT_SCALES, Candidates, Comparison, Completion, RewardModel, Score, sigmoid
 
 FIRST_BATCH, BATCH_S, LARGEST_BATCH = 16, 5.0, 1024
@@ -96,7 +96,9 @@ def _groups(model: RewardModel, items: Sequence[Item]) -> list[Group]:
         by_prompt: dict[str, list[Item]] = {}
         for item in items:
             assert item.candidates is not None
-            by_prompt.setdefault(messages_json(item.candidates.prompt), []).append(item)
+            one = item.candidates
+            key = messages_json(one.prompt) + canonical_json([list(one.tools), one.reference, list(one.rubric)])
+            by_prompt.setdefault(key, []).append(item)
         result = [_merged(group) for group in by_prompt.values()]
     return sorted(result, key=lambda group: -group.characters)
 
@@ -117,7 +119,7 @@ def _merged(items: Sequence[Item]) -> Group:
             at.append(position[key])
         places.append((item, tuple(at)))
     assert items[0].candidates is not None
-    return Group(Candidates(items[0].candidates.prompt, tuple(replies)), tuple(places))
+    return Group(items[0].candidates.of(*replies), tuple(places))
 
 
 Ask = Callable[[RewardModel, Suite, Sequence[Group]], list[Answer]]
@@ -192,7 +194,7 @@ def _step_probabilities(model: RewardModel, suite: Suite, item: Item, score: Sco
 def _ask_pairs(model: RewardModel, suite: Suite, groups: Sequence[Group]) -> list[Answer]:
     """Both orders in one call; probabilities are turned to the item's first candidate."""
     pairs = [group.candidates for group in groups]
-    swapped = [Candidates(pair.prompt, pair.completions[::-1]) for pair in pairs]
+    swapped = [pair.of(*pair.completions[::-1]) for pair in pairs]
     compared = model.compare([*pairs, *swapped])
     if len(compared) != 2 * len(pairs):
         raise ModelError(f"model {model.info.name} broke the protocol: {2 * len(pairs)} pairs, {len(compared)} answers")

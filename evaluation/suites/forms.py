@@ -16,14 +16,17 @@ An item's cluster is the hash of its prompt. Ids are made unique by the subset w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evaluation.suites.items import Item
 from rmkit import plugins
+from rmkit.chat.reader import read_candidates, read_conversation, read_steps
+from rmkit.data.example import prompt_facts
 from rmkit.errors import DataError
 from rmkit.ids import content_hash, messages_json
-from rmkit.types import Candidates, Completion, Conversation, Message
+from rmkit.types import Candidates, Conversation
 
 Row = Mapping[str, Any]
 
@@ -44,8 +47,12 @@ def each(name: str, read: Callable[[Row, str], Item]) -> Form:
         items = []
         for number, row in enumerate(rows, start=1):
             try:
-                items.append(read(row, str(row.get("id", number))))
-            except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+                item = read(row, str(row.get("id", number)))
+                facts = prompt_facts(row)
+                items.append(
+                    replace(item, candidates=replace(item.candidates, **facts)) if facts and item.candidates else item
+                )
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError, DataError) as error:
                 fields, why = ", ".join(row) if isinstance(row, Mapping) else repr(row)[:80], type(error).__name__
                 raise DataError(
                     f"{where}, row {number}: not of form {name!r} ({why}: {error}); its fields: {fields}"
@@ -56,26 +63,16 @@ def each(name: str, read: Callable[[Row, str], Item]) -> Form:
 
 
 def conversation(prompt: Any) -> Conversation:
-    """A prompt given as a text (one user turn) or as a list of {role, content}."""
-    if isinstance(prompt, str):
-        return (Message("user", prompt),)
+    """A prompt given as a text (one user turn) or as turns, in any spelling of `rmkit.chat.reader`."""
     if not prompt:
         raise ValueError("the prompt is empty")
-    return tuple(Message(str(turn["role"]), _text(turn["content"])) for turn in prompt)
+    return read_conversation(prompt, role="user")
 
 
 def item_of(row_id: str, subset: str, prompt: Any, replies: Sequence[Any], gold: Mapping[str, Any]) -> Item:
-    """An item over plain reply texts."""
-    turns = conversation(prompt)
-    completions = tuple(Completion((Message("assistant", _text(reply)),)) for reply in replies)
-    cluster = content_hash(messages_json(turns))
-    return Item(f"{subset}/{row_id}", subset, cluster, gold, Candidates(turns, completions))
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected a text, got {type(value).__name__}")
-    return value
+    """An item over replies, each a text or turns."""
+    candidates = read_candidates(conversation(prompt), replies)
+    return Item(f"{subset}/{row_id}", subset, content_hash(messages_json(candidates.prompt)), gold, candidates)
 
 
 def subset_of(row: Row) -> str:
@@ -161,21 +158,15 @@ def _judgebench(row: Row, row_id: str) -> Item:
 
 def _steps(row: Row, row_id: str) -> Item:
     label = row["first_error"] if "first_error" in row else row["label"]
-    steps = [_text(step) for step in row["steps"]]
-    if not steps:
-        raise ValueError("no steps")
-    if not -1 <= int(label) < len(steps):
-        raise ValueError(f"first error {label} of {len(steps)} steps")
-    text, ends = "", []
-    for step in steps:
-        text += ("\n\n" if text else "") + step
-        ends.append(len(text))
+    completion = read_steps(row["steps"])
+    if not -1 <= int(label) < len(completion.step_ends):
+        raise ValueError(f"first error {label} of {len(completion.step_ends)} steps")
     subset = subset_of(row) if "subset" in row else row_id.rsplit("-", 1)[0]
     prompt = row["prompt"] if "prompt" in row else row["problem"]
     turns = conversation(prompt)
-    completion = Completion((Message("assistant", text),), row.get("generator"), tuple(ends))
+    candidates = Candidates(turns, (replace(completion, source=row.get("generator")),))
     cluster = content_hash(messages_json(turns))
-    return Item(f"{subset}/{row_id}", subset, cluster, {"first_error": int(label)}, Candidates(turns, (completion,)))
+    return Item(f"{subset}/{row_id}", subset, cluster, {"first_error": int(label)}, candidates)
 
 
 def _nway(row: Row, row_id: str) -> Item:

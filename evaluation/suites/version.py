@@ -21,7 +21,6 @@ from rmkit.data.export_folder import dataset_of, examples_of, export_folder
 from rmkit.data.pairs import Pair, read_pairs
 from rmkit.errors import DataError, UsageError
 from rmkit.paths import warehouse_path
-from rmkit.types import Candidates
 from warehouse.store import open_warehouse
 
 DEFAULT_SPLIT = "test"
@@ -112,7 +111,7 @@ def _pair_item(pair: Pair) -> Item:
     first_better = pair.p > 0.5
     requests, positions, p = pair.candidates, (pair.i, pair.j), max(pair.p, 1 - pair.p)
     if not first_better:
-        requests, positions = Candidates(requests.prompt, requests.completions[::-1]), positions[::-1]
+        requests, positions = requests.of(*requests.completions[::-1]), positions[::-1]
     gold = ({"p": p} if p < 1 else {}) | ({"share": pair.share} if pair.share < 1 else {})
     return Item(f"{pair.subset}/{pair.id}", pair.subset, f"family-{pair.family}", gold, requests, positions)
 

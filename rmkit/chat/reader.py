@@ -5,7 +5,8 @@
                 calls or reasoning. Parts that are tool uses or their results become tool calls and tool turns
     reasoning   reasoning, reasoning_content or thinking, or parts of that kind: `Message.reasoning`. A `<think>` inside
                 of the content stays there: `chat.encode` deals with it
-    tool calls  tool_calls in OpenAI's form or bare {name, arguments}; function_call. See `chat.tool_calls`
+    tool calls  tool_calls in OpenAI's form or bare {name, arguments}; function_call; items of the Responses API. See
+                `chat.tool_calls` and `chat.responses_items`
     completion  a text, one turn, turns, or an object with `messages`, `text` or `steps`. Turns that repeat the prompt
                 are stripped; where the prompt ends in an assistant turn (a prefill), the completion goes on with it
 
@@ -19,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from rmkit.chat.responses_items import with_items_as_turns
 from rmkit.chat.tool_calls import HALF_PAIR, json_text, parsed, read_tool_calls, read_tools
 from rmkit.errors import DataError
 from rmkit.types import ROLES, Candidates, Completion, Conversation, Message
@@ -39,7 +41,8 @@ ROLE_NAMES = {role: role for role in ROLES} | {
 
 _CONTENT = ("content", "value", "parts")
 _REASONING = ("reasoning", "reasoning_content", "thinking")
-_FIELDS = (*_CONTENT, *_REASONING, "role", "from", "name", "tool_calls", "tool_call_id", "function_call", "refusal")
+TURN_FIELDS = (*_CONTENT, *_REASONING, "role", "from", "name", "tool_calls", "tool_call_id", "function_call", "refusal")
+COMPLETION_FIELDS = ("messages", "text", "steps", "source", "step_ends")
 _OTHER_MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 
 
@@ -76,7 +79,7 @@ def read_conversation(value: Any, *, role: str) -> Conversation:
         value = (value,)
     if value is None or not isinstance(value, Iterable):
         raise DataError("neither text nor a list of turns")
-    turns = tuple(_checked(turn) for one in value for turn in _turns(one))
+    turns = tuple(_checked(turn) for one in with_items_as_turns(value) for turn in _turns(one))
     if not turns:
         raise DataError("no turn")
     return turns
@@ -131,6 +134,8 @@ def split_conversation(value: Any) -> Candidates:
     """
     turns = read_conversation(value, role="user")
     at = max((place for place, turn in enumerate(turns) if turn.role in ("user", "system")), default=-1) + 1
+    if not at:
+        raise DataError("the conversation has no prompt")
     if not any(turn.role == "assistant" for turn in turns[at:]):
         raise DataError("the conversation does not end with an assistant turn")
     return Candidates(turns[:at], (Completion(turns[at:]),))
@@ -181,7 +186,7 @@ def _key(turn: Message) -> tuple[Any, ...]:
 def _turns(value: Any) -> Iterable[Message]:
     """The turns in one spelled turn: one, but for results of tools that lie as parts in a user's turn."""
     if not isinstance(value, Mapping):
-        value = {name: getattr(value, name) for name in _FIELDS if hasattr(value, name)}
+        value = {name: getattr(value, name) for name in TURN_FIELDS if hasattr(value, name)}
     if not value:
         raise DataError("a turn is not an object")
     spelled = _role_of(value)

@@ -28,6 +28,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rmkit.chat.tool_calls import read_tools
 from rmkit.config import file_in, read_object
 from rmkit.errors import DataError
 from rmkit.ids import parse_messages
@@ -108,7 +109,9 @@ def prompt_facts(row: Mapping[str, Any]) -> dict[str, Any]:
 
     Lists may be JSON text; a plain text as rubric is its only criterion. Raises DataError for anything else.
     """
-    result: dict[str, Any] = {name: _objects(name, row[name]) for name in ("tools", "rubric") if row.get(name)}
+    result: dict[str, Any] = {"rubric": _criteria(row["rubric"])} if row.get("rubric") else {}
+    if row.get("tools"):
+        result["tools"] = read_tools(row["tools"])
     if (reference := row.get("reference")) is not None:
         if isinstance(reference, bool) or not isinstance(reference, str | int | float):
             raise DataError(f"reference must be a text or a number, got {type(reference).__name__}")
@@ -116,14 +119,14 @@ def prompt_facts(row: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _objects(name: str, value: Any) -> tuple[Mapping[str, Any], ...]:
+def _criteria(value: Any) -> tuple[Mapping[str, Any], ...]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            value = [{"criterion": value}] if name == "rubric" else value
+            value = [{"criterion": value}]
     if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
-        raise DataError(f"{name} must be a list of objects")
+        raise DataError("rubric must be a list of objects")
     return tuple(value)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.data.example import Example
+from rmkit.data.example import Example, prompt_facts
 from rmkit.ids import parse_messages
 from rmkit.types import Candidates, Completion
 
@@ -32,7 +32,8 @@ from rmkit.types import Candidates, Completion
 class Pair:
     """Two responses of one example. `share` is 1 / pairs of the row; `weight` is the example's own times `share`.
 
-    `prompt`, `first` and `second` are canonical JSON message lists; `subset` falls back to the source.
+    `prompt`, `first` and `second` are canonical JSON message lists; `subset` falls back to the source; `tools`,
+    `reference` and `rubric` are the row's own.
     """
 
     example: str
@@ -46,6 +47,9 @@ class Pair:
     weight: float
     family: int
     subset: str
+    tools: str | None = None
+    reference: str | None = None
+    rubric: str | None = None
 
     @property
     def id(self) -> str:
@@ -56,7 +60,8 @@ class Pair:
     def candidates(self) -> Candidates:
         """The pair as a model's input."""
         completions = tuple(Completion(parse_messages(text)) for text in (self.first, self.second))
-        return Candidates(parse_messages(self.prompt), completions)
+        facts = prompt_facts({"tools": self.tools, "reference": self.reference, "rubric": self.rubric})
+        return Candidates(parse_messages(self.prompt), completions, **facts)
 
 
 def read_pairs(examples: Iterable[Example]) -> tuple[list[Pair], dict[str, int]]:
@@ -94,6 +99,7 @@ def _pairs(row: Mapping[str, Any]) -> list[Pair] | str:
         weight=share * (1.0 if row["weight"] is None else row["weight"]),
         family=row["family"],
         subset=row["subset"] or row["source"] or "all",
+        **{name: row.get(name) for name in ("tools", "reference", "rubric")},
     )
     return [replace(template, i=i, j=j, first=responses[i], second=responses[j], p=p) for (i, j), p in labels.items()]
 

@@ -2,13 +2,13 @@
 
     export      NAME@VERSION or an export folder: every row of the split that has responses
     Parquet     the same columns as an export, or one of the forms below as columns
-    JSON lines  plain or gzip; a row has `prompt` (text or messages) and one of
-                    response or completion          text, messages, or an object with `text` or `messages`
+    JSON lines  plain or gzip; a row has `prompt` (text or messages, see `rmkit.chat.reader`) and one of
+                    response or completion          text, messages, or an object with `text`, `messages` or `steps`
                     responses or completions        a list of those
                     chosen and rejected             in this order
                     response_a and response_b       in this order
                     steps                           texts of one response's steps, joined by blank lines
-                or, without `prompt`, `messages`: a conversation that ends with the response's assistant turn
+                or, without `prompt`, `messages` or `conversations` that end with the response's assistant turn
                 `id` names the row, its line number where there is none; `tools`, `rubric` (lists of objects) and
                 `reference` (the right answer) belong to the prompt
 
@@ -26,12 +26,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rmkit.chat.reader import read_candidates, read_steps, split_conversation
 from rmkit.data.example import MANIFEST, Example, as_examples, holds_examples, prompt_facts, read_manifest
 from rmkit.data.export_folder import dataset_of, export_folder
 from rmkit.data.parquet import MAX_ROW_BYTES, OVER_LIMIT, bounded_tables
 from rmkit.errors import DataError, UsageError
-from rmkit.ids import file_sha256, parse_messages
-from rmkit.types import Candidates, Completion, Conversation, Message
+from rmkit.ids import file_sha256
+from rmkit.types import Candidates
 
 PAIRS = (("chosen", "rejected"), ("response_a", "response_b"))
 _DAMAGED = (EOFError, OSError, zlib.error)
@@ -154,60 +155,27 @@ def _exported(row: Mapping[str, Any]) -> Candidates:
 
 def candidates_of(row: Mapping[str, Any]) -> Candidates:
     """The model's input in a row of one of the forms above. Raises DataError saying what is missing."""
-    if row.get("prompt") is None and row.get("messages"):
-        return replace(_conversation(_messages(row["messages"])), **prompt_facts(row))
+    facts = prompt_facts(row)
     if row.get("prompt") is None:
-        raise DataError("no prompt")
-    prompt = (Message("user", row["prompt"]),) if isinstance(row["prompt"], str) else _messages(row["prompt"])
-    return Candidates(prompt, tuple(_completions(row)), **prompt_facts(row))
+        conversation = next((row[name] for name in ("messages", "conversations") if row.get(name)), None)
+        if conversation is None:
+            raise DataError("no prompt")
+        return replace(split_conversation(conversation), **facts)
+    return replace(read_candidates(row["prompt"], _responses(row)), **facts)
 
 
-def _completions(row: Mapping[str, Any]) -> list[Completion]:
+def _responses(row: Mapping[str, Any]) -> list[Any]:
     for name in ("responses", "completions"):
         if row.get(name):
             if not isinstance(row[name], list):
                 raise DataError(f"{name} must be a list, got {type(row[name]).__name__}")
-            return [_completion(value) for value in row[name]]
+            return row[name]
     for pair in PAIRS:
         if all(row.get(name) is not None for name in pair):
-            return [_completion(row[name]) for name in pair]
+            return [row[name] for name in pair]
     if row.get("steps"):
-        return [_in_steps(row["steps"])]
+        return [read_steps(row["steps"])]
     for name in ("response", "completion"):
         if row.get(name) is not None:
-            return [_completion(row[name])]
+            return [row[name]]
     raise DataError("no response: expected response, responses, chosen and rejected, response_a and _b, or steps")
-
-
-def _completion(value: Any) -> Completion:
-    if isinstance(value, Mapping):
-        value = value.get("messages") or value.get("text")
-    if isinstance(value, str):
-        return Completion((Message("assistant", value),))
-    return Completion(_messages(value))
-
-
-def _in_steps(steps: Sequence[Any]) -> Completion:
-    if not isinstance(steps, list) or not all(isinstance(step, str) and step.strip() for step in steps):
-        raise DataError("a step is empty or no text")
-    ends: list[int] = []
-    for step in steps:
-        ends.append((ends[-1] + 2 if ends else 0) + len(step))
-    return Completion((Message("assistant", "\n\n".join(steps)),), None, tuple(ends))
-
-
-def _messages(value: Any) -> Conversation:
-    if not isinstance(value, list) or not value:
-        raise DataError(f"expected a text or a list of messages, got {type(value).__name__}")
-    result = parse_messages(json.dumps(value))
-    if not all(isinstance(message.role, str) and isinstance(message.content, str) for message in result):
-        raise DataError("a message's role or content is no text")
-    return result
-
-
-def _conversation(messages: Conversation) -> Candidates:
-    """The last user turn ends the prompt; what follows is the response."""
-    at = max((place for place, message in enumerate(messages) if message.role in ("user", "system")), default=-1) + 1
-    if at == len(messages):
-        raise DataError("the conversation does not end with an assistant turn")
-    return Candidates(messages[:at], (Completion(messages[at:]),))

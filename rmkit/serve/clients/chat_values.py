@@ -1,79 +1,41 @@
-"""What trainers call prompts and completions (text, or lists of message dictionaries) as conversations."""
+"""What trainers call prompts and completions (text, or lists of message dictionaries) as a model's input."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from rmkit.chat.reader import read_candidates
 from rmkit.errors import DataError
 from rmkit.serve.compat.template_markers import CONTROL
-from rmkit.types import Candidates, Completion, Conversation, Message
+from rmkit.types import Candidates
 
 
-def conversation(value: Any, *, role: str) -> Conversation:
-    """Text becomes one turn of `role`; a list of messages (dictionaries or objects) is taken turn by turn.
-
-    Raises DataError for anything else, and for text that carries a chat template's control tokens: it would be scored
-    with them.
-    """
-    if isinstance(value, str):
-        if role == "user" and (match := CONTROL.search(value)):
-            raise DataError(
-                f"the prompt is a text with the control token {match[0]!r}; give the trainer a conversational dataset "
-                "(lists of messages), or use a route that reads policy text"
-            )
-        return (Message(role, value),)
-    if value is None or isinstance(value, Mapping) or not isinstance(value, Iterable):
-        raise DataError(f"expected a text or a list of messages, got {type(value).__name__}")
-    return tuple(_message(one) for one in value)
-
-
-def candidates(prompt: str | Sequence[Any], responses: Sequence[str | Sequence[Any]]) -> Candidates:
+def candidates(prompt: str | Sequence[Any], responses: Sequence[Any], *, tools: Any = ()) -> Candidates:
     """One prompt with its responses, each a text or a list of messages (mappings or Message objects): a model's input.
 
-    Raises DataError for what is neither, without a response, and for a prompt text with a chat template's control
-    tokens.
+    Every spelling that `rmkit.chat.reader` knows is read; `tools` are schemas of the tools that could be called. Raises
+    DataError for what cannot be read, without a response, and for a prompt text with a chat template's control tokens:
+    it would be scored with them.
     """
-    if isinstance(responses, str) or not responses:
+    if isinstance(prompt, str) and (match := CONTROL.search(prompt)):
+        raise DataError(
+            f"the prompt is a text with the control token {match[0]!r}; give the trainer a conversational dataset "
+            "(lists of messages), or use a route that reads policy text"
+        )
+    if isinstance(responses, str) or not len(responses):
         raise DataError(f"candidates takes a list of at least one response, got {responses!r:.80}")
-    replies = tuple(Completion(conversation(response, role="assistant")) for response in responses)
-    return Candidates(conversation(prompt, role="user"), replies)
+    return read_candidates(prompt, responses, tools=tools)
 
 
-def _message(value: Any) -> Message:
-    if not isinstance(value, Mapping):
-        value = {name: getattr(value, name, None) for name in ("role", "content", "name", "tool_calls", "tool_call_id")}
-    role, content = value.get("role"), value.get("content")
-    if not isinstance(role, str):
-        raise DataError("a message has no role")
-    return Message(
-        role,
-        _text(content),
-        name=value.get("name"),
-        tool_calls=tuple(dict(call) for call in value.get("tool_calls") or ()),
-        tool_call_id=value.get("tool_call_id"),
-    )
-
-
-def _text(content: Any) -> str:
-    if content is None or isinstance(content, str):
-        return content or ""
-    if isinstance(content, Sequence) and all(_is_text(part) for part in content):
-        return "\n".join(part["text"] for part in content)
-    raise DataError("only text can be scored; the message holds other parts")
-
-
-def _is_text(part: Any) -> bool:
-    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
-
-
-def grouped(pairs: Sequence[tuple[Conversation, Conversation] | DataError]) -> list[Candidates]:
-    """Neighbors with the same prompt as one item; pairs that could not be read are left out."""
-    items: list[Candidates] = []
-    for pair in pairs:
-        if isinstance(pair, DataError):
+def grouped(items: Sequence[Candidates | DataError]) -> list[Candidates]:
+    """Neighbors with the same prompt as one item; what could not be read is left out."""
+    groups: list[Candidates] = []
+    for item in items:
+        if isinstance(item, DataError):
             continue
-        prompt, reply = pair
-        before = items.pop().completions if items and items[-1].prompt == prompt else ()
-        items.append(Candidates(prompt, (*before, Completion(reply))))
-    return items
+        if groups and groups[-1].of(*item.completions) == item:
+            groups[-1] = item.of(*groups[-1].completions, *item.completions)
+        else:
+            groups.append(item)
+    return groups

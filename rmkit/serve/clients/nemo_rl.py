@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rmkit.chat.reader import TURN_FIELDS
 from rmkit.serve.clients.reward_client import RewardClient
 from rmkit.serve.clients.rewards import scores_of, value_or
 from rmkit.types import Score
@@ -33,7 +34,9 @@ class RewardServiceEnvironment:
         import torch
         from nemo_rl.environments.interfaces import EnvironmentReturn  # type: ignore[import-not-found]
 
-        logs = [[{"role": turn["role"], "content": turn["content"]} for turn in log] for log in message_log_batch]
+        logs = [
+            [{name: turn[name] for name in TURN_FIELDS if name in turn} for turn in log] for log in message_log_batch
+        ]
         scores = scores_of(self.client, [log[:-1] for log in logs], [log[-1:] for log in logs])
         values = [value_or(score, self.unscored_reward) for score in scores]
         return EnvironmentReturn(

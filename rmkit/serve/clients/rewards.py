@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rmkit.errors import DataError
-from rmkit.serve.clients.chat_values import conversation, grouped
+from rmkit.serve.clients.chat_values import candidates, grouped
 from rmkit.serve.clients.reward_client import RewardClient
-from rmkit.types import Conversation, Score
+from rmkit.types import Candidates, Score
 
 log = logging.getLogger(__name__)
 
@@ -22,18 +22,18 @@ def scores_of(client: RewardClient, prompts: Sequence[Any], completions: Sequenc
     """
     if len(prompts) != len(completions):
         raise DataError(f"{len(prompts)} prompts and {len(completions)} completions do not go together")
-    pairs = [_pair(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
-    scored = iter([score for row in client.score(grouped(pairs)) for score in row])
-    scores = [Score.failed(str(pair)) if isinstance(pair, DataError) else next(scored) for pair in pairs]
+    items = [_item(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+    scored = iter([score for row in client.score(grouped(items)) for score in row])
+    scores = [Score.failed(str(item)) if isinstance(item, DataError) else next(scored) for item in items]
     failures = [score.unscored for score in scores if score.unscored is not None]
     if failures:
         log.warning("%d of %d completions are unscored; the first: %s", len(failures), len(scores), failures[0])
     return scores
 
 
-def _pair(prompt: Any, completion: Any) -> tuple[Conversation, Conversation] | DataError:
+def _item(prompt: Any, completion: Any) -> Candidates | DataError:
     try:
-        return conversation(prompt, role="user"), conversation(completion, role="assistant")
+        return candidates(prompt, [completion])
     except DataError as error:
         return error
 

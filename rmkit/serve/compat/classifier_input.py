@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, StrictInt
+from pydantic import Field, StrictInt
 
+from rmkit.chat.reader import read_conversation
 from rmkit.errors import DataError
 from rmkit.serve.compat.dialect import Reading, one_reply
 from rmkit.serve.compat.policy_readers import PolicyText
@@ -16,36 +17,6 @@ from rmkit.types import Candidates, Message, RewardModel
 
 TokenIds = list[Annotated[StrictInt, Field(ge=0, lt=2**31)]]
 Inputs = str | list[str] | TokenIds | list[TokenIds]
-
-
-class TextPart(BaseModel):
-    type: str
-    text: str | None = None
-
-
-class ChatMessage(BaseModel):
-    """An OpenAI chat message; content is text or text parts."""
-
-    role: str
-    content: str | list[TextPart] | None = None
-    name: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    tool_call_id: str | None = None
-
-    def read(self) -> Message:
-        """Raises DataError for roles and parts that are no text."""
-        role = "system" if self.role == "developer" else self.role
-        if role not in ("system", "user", "assistant", "tool"):
-            raise DataError(f"unknown role {self.role!r}")
-        return Message(role, _text(self.content), self.name, tuple(self.tool_calls or ()), self.tool_call_id)
-
-
-def _text(content: str | Sequence[TextPart] | None) -> str:
-    if content is None or isinstance(content, str):
-        return content or ""
-    if other := next((part.type for part in content if part.type != "text" or part.text is None), None):
-        raise DataError(f"only text can be scored, got a part of type {other!r}")
-    return "\n".join(part.text or "" for part in content)
 
 
 def text_readings(inputs: Inputs, model: RewardModel) -> list[Reading]:
@@ -73,12 +44,12 @@ def _of_text(text: str) -> Reading:
     return lambda reader: reader.read(text)
 
 
-def message_reading(messages: Sequence[ChatMessage]) -> Reading:
+def message_reading(messages: Sequence[dict[str, Any]]) -> Reading:
     """The last turn is scored; it must be the assistant's."""
 
     def read(_: PolicyText) -> Candidates:
-        turns = [message.read() for message in messages]
-        if not turns or turns[-1].role != "assistant":
+        turns = read_conversation(messages, role="user")
+        if turns[-1].role != "assistant":
             raise DataError("the last message must be the assistant's, which is what is scored")
         return one_reply(turns[:-1], turns[-1:])
 

@@ -2,8 +2,8 @@
 
     POST /verify {"responses_create_params": {"input": ...}, "response": {"output": [...]}} -> the body + "reward"
 
-Instructions and inputs are the prompt; the output's messages, tool calls and their results are the completion;
-reasoning is not scored. Aspects become `reward_components`. A rollout that cannot be scored comes back as NeMo-Gym
+Instructions, inputs and tools are the prompt; the output's messages, reasoning, tool calls and their results are the
+completion. Aspects become `reward_components`. A rollout that cannot be scored comes back as NeMo-Gym
 tags a failed judge (`_ng_failure_class`, kept out of its metrics), with `mask_sample` for later versions: the reward of
 0 in it is no measurement.
 """
@@ -12,21 +12,21 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
+from rmkit.chat.reader import read_candidates, read_conversation
 from rmkit.errors import DataError
-from rmkit.serve.compat.dialect import DialectRoute, answer, one_reply, score_each
+from rmkit.serve.compat.dialect import DialectRoute, answer, score_each
 from rmkit.serve.compat.policy_readers import PolicyText
 from rmkit.types import Candidates, Message, Score
 
 router = APIRouter(route_class=DialectRoute, tags=["nemo-gym"])
 
 LARGEST = 1e150  # beyond it a spread overflows
-_TEXT_PARTS = ("input_text", "output_text", "text", "refusal")
 
 
 class VerifyRequest(BaseModel):
@@ -82,59 +82,12 @@ def _verdict(score: Score) -> dict[str, Any]:
 
 def rollout(created: Mapping[str, Any], response: Mapping[str, Any]) -> Candidates:
     """The conversation of a rollout. Raises DataError for what is no text and no tool call."""
-    instructions = created.get("instructions")
-    prompt = [Message("system", instructions)] if isinstance(instructions, str) and instructions else []
-    inputs = created.get("input")
-    prompt += [Message("user", inputs)] if isinstance(inputs, str) else list(_messages(inputs))
-    reply = list(_messages(response.get("output")))
-    if not any(message.role == "assistant" for message in reply):
-        raise DataError("the response holds no assistant message")
-    return one_reply(prompt, reply)
-
-
-def _messages(items: Any) -> Iterator[Message]:
-    if not isinstance(items, list):
+    instructions, inputs, output = created.get("instructions"), created.get("input"), response.get("output")
+    if not isinstance(inputs, str | list) or not isinstance(output, list):
         raise DataError("input and output must be lists of items (input may be a text)")
-    for item in items:
-        if not isinstance(item, dict):
-            raise DataError("an item of input or output is no object")
-        match item.get("type", "message"):
-            case "message":
-                yield _message(item)
-            case "function_call":
-                function = {"name": str(item.get("name", "")), "arguments": item.get("arguments", "")}
-                call = {"id": str(item.get("call_id", "")), "type": "function", "function": function}
-                yield Message("assistant", "", tool_calls=(call,))
-            case "function_call_output":
-                yield Message("tool", _text(item.get("output")), tool_call_id=str(item.get("call_id", "")))
-            case "reasoning":
-                continue
-            case other:
-                raise DataError(f"an item of type {other!r} cannot be scored")
-
-
-def _message(item: Mapping[str, Any]) -> Message:
-    role = item.get("role")
-    if role == "developer":
-        role = "system"
-    if role not in ("system", "user", "assistant"):
-        raise DataError(f"unknown role {role!r}")
-    return Message(role, _text(item.get("content")))
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    parts: Sequence[Any] = content if isinstance(content, list) else [content]
-    texts = []
-    for part in parts:
-        if not isinstance(part, dict) or part.get("type") not in _TEXT_PARTS:
-            raise DataError("only text can be scored")
-        text = part.get("refusal") if part["type"] == "refusal" else part.get("text")
-        if not isinstance(text, str):
-            raise DataError("a text part holds no text")
-        texts.append(text)
-    return "\n".join(texts)
+    system = [Message("system", instructions)] if isinstance(instructions, str) and instructions else []
+    prompt = (*system, *read_conversation(inputs, role="user"))
+    return read_candidates(prompt, [output], tools=created.get("tools") or ())
 
 
 def _statistics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

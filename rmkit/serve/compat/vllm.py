@@ -23,7 +23,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from rmkit.errors import DataError
-from rmkit.serve.compat.classifier_input import ChatMessage, Inputs, message_reading, plain_reading, text_readings
+from rmkit.serve.compat.classifier_input import Inputs, message_reading, plain_reading, text_readings
 from rmkit.serve.compat.dialect import DialectRoute, Reading, Scored, answer, numbers, score_each
 from rmkit.serve.compat.served_model import is_regression
 from rmkit.serve.http.native import engine_of
@@ -71,7 +71,7 @@ class ClassifyRequest(_Asked):
     )
 
     input: Inputs | None = None
-    messages: list[ChatMessage] | None = None
+    messages: list[dict[str, Any]] | None = None
 
     def readings(self, model: RewardModel) -> list[Reading]:
         self.refuse_what_changes_the_text()

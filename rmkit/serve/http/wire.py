@@ -4,47 +4,74 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PrivateAttr,
+    WithJsonSchema,
+    model_validator,
+)
 
+from rmkit.chat.reader import COMPLETION_FIELDS, TURN_FIELDS, read_candidates
+from rmkit.errors import DataError
 from rmkit.serve.rewards.groups import Transform
-from rmkit.types import Candidates, Comparison, Completion, Conversation, Message, ModelInfo, Score
+from rmkit.types import Candidates, Comparison, ModelInfo, Score
 
 _STRICT = ConfigDict(extra="forbid")
 
 
-class MessageIn(BaseModel):
-    """One turn of a conversation."""
-
-    model_config = _STRICT
-
-    role: Annotated[str, Field(pattern="^(system|user|assistant|tool)$", examples=["user"])]
-    content: str
-    name: str | None = None
-    tool_calls: list[dict[str, Any]] = Field(default_factory=list)
-    tool_call_id: str | None = None
-    reasoning: str | None = None
-
-    def read(self) -> Message:
-        return Message(
-            self.role, self.content, self.name, tuple(self.tool_calls), self.tool_call_id, self.reasoning or None
-        )
+def _known_keys(value: Any) -> Any:
+    """Turns or a completion as they came. Raises ValueError for a key that nothing reads: a misspelled one."""
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, dict) and (strange := sorted(key for key in one if one[key] and key not in _KEYS)):
+            raise ValueError(f"unknown key {strange[0]!r} of a message or completion")
+    return value
 
 
-class CompletionIn(BaseModel):
-    """A completion with its policy's name, or split into steps (character offsets, exclusive, ascending)."""
+_KEYS = frozenset((*TURN_FIELDS, *COMPLETION_FIELDS, "type", "id", "status", "annotations", "index", "weight"))
+_TEXT_OR_PARTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {}}, {"type": "null"}]}
+_TURN_SCHEMA = {
+    "type": "object",
+    "title": "Message",
+    "description": "One turn, in the spelling of OpenAI (others are read too: from and value, parts of other makers).",
+    "properties": {
+        "role": {"type": "string", "examples": ["user"]},
+        "content": _TEXT_OR_PARTS,
+        "name": {"type": "string"},
+        "tool_calls": {"type": "array", "items": {"type": "object"}},
+        "tool_call_id": {"type": "string"},
+        "reasoning": {"type": "string", "description": "What was thought before it; also reasoning_content, thinking."},
+    },
+}
+_COMPLETION_SCHEMA = {
+    "type": "object",
+    "title": "Completion",
+    "description": "A completion with its policy's name, or in steps (character offsets, exclusive, ascending).",
+    "properties": {
+        "messages": {"type": "array", "items": _TURN_SCHEMA},
+        "text": {"type": "string"},
+        "steps": {"type": "array", "items": {"type": "string"}},
+        "source": {"type": "string"},
+        "step_ends": {"type": "array", "items": {"type": "integer"}},
+    },
+}
+_TURNS = {"type": "array", "items": _TURN_SCHEMA}
 
-    model_config = _STRICT
-
-    messages: Annotated[list[MessageIn], Field(min_length=1)]
-    source: str | None = None
-    step_ends: list[Annotated[int, Field(gt=0)]] = Field(default_factory=list)
-
-
-AnyPrompt = str | list[MessageIn]
-AnyCompletion = str | list[MessageIn] | CompletionIn
+AnyPrompt = Annotated[
+    str | dict[str, Any] | list[dict[str, Any]],
+    BeforeValidator(_known_keys),
+    WithJsonSchema({"anyOf": [{"type": "string"}, _TURNS]}),
+]
+AnyCompletion = Annotated[
+    str | dict[str, Any] | list[dict[str, Any]],
+    BeforeValidator(_known_keys),
+    WithJsonSchema({"anyOf": [{"type": "string"}, _TURNS, _COMPLETION_SCHEMA]}),
+]
 
 
 class ItemIn(BaseModel):
@@ -62,16 +89,20 @@ class ItemIn(BaseModel):
     rubric: str | list[dict[str, Any]] = Field(
         default_factory=list, description="Criteria for this item, as objects with `criterion`, or one as text."
     )
+    _candidates: Candidates = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        rubric = [{"criterion": self.rubric}] if isinstance(self.rubric, str) else self.rubric
+        facts: dict[str, Any] = {"tools": self.tools, "reference": self.reference, "rubric": rubric}
+        try:
+            self._candidates = read_candidates(self.prompt, self.completions, **facts)
+        except DataError as error:
+            raise ValueError(str(error)) from error
+        return self
 
     def read(self) -> Candidates:
-        rubric = [{"criterion": self.rubric}] if isinstance(self.rubric, str) else self.rubric
-        return Candidates(
-            _conversation(self.prompt, "user"),
-            tuple(_completion(one) for one in self.completions),
-            tools=tuple(self.tools),
-            reference=self.reference,
-            rubric=tuple(rubric),
-        )
+        return self._candidates
 
 
 def _in_range(value: Any) -> Any:
@@ -235,16 +266,6 @@ class Problem(BaseModel):
 
     error: str
     request_id: str | None = None
-
-
-def _conversation(value: str | Sequence[MessageIn], role: str) -> Conversation:
-    return (Message(role, value),) if isinstance(value, str) else tuple(message.read() for message in value)
-
-
-def _completion(value: AnyCompletion) -> Completion:
-    if isinstance(value, CompletionIn):
-        return Completion(tuple(message.read() for message in value.messages), value.source, tuple(value.step_ends))
-    return Completion(_conversation(value, "assistant"))
 
 
 def number(value: float | None) -> float | None:

@@ -75,10 +75,13 @@ def test_steps_keep_their_ends_and_turns_their_order() -> None:
     ("facts", "expected"),
     [
         ({}, ((), None, ())),
-        ({"tools": [{"name": "add"}], "reference": 72}, (({"name": "add"},), "72", ())),
+        (
+            {"tools": [{"name": "add"}], "reference": 72},
+            (({"type": "function", "function": {"name": "add"}},), "72", ()),
+        ),
         (
             {"tools": '[{"name": "add"}]', "rubric": "is brief"},
-            (({"name": "add"},), None, ({"criterion": "is brief"},)),
+            (({"type": "function", "function": {"name": "add"}},), None, ({"criterion": "is brief"},)),
         ),
         ({"rubric": [{"criterion": "a"}], "reference": ""}, ((), "", ({"criterion": "a"},))),
     ],
@@ -98,9 +101,9 @@ BAD = [
     ("[1]", "not a JSON object"),
     ({"response": "a"}, "no prompt"),
     ({"prompt": "p"}, "no response"),
-    ({"prompt": 3, "response": "a"}, "expected a text or a list"),
-    ({"prompt": "p", "response": 3}, "expected a text or a list"),
-    ({"prompt": "p", "steps": ["a", ""]}, "a step is empty"),
+    ({"prompt": 3, "response": "a"}, "neither text nor a list of turns"),
+    ({"prompt": "p", "response": 3}, "neither text nor a list of turns"),
+    ({"prompt": "p", "steps": ["a", ""]}, "empty step"),
     ({"messages": [USER]}, "does not end with an assistant"),
     ({"prompt": [{"role": "user"}], "response": "a"}, "not a JSON list of messages"),
     ({"prompt": "p", "responses": "text"}, "responses must be a list"),

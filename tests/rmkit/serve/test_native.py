@@ -136,7 +136,7 @@ def test_messages_steps_and_sources_reach_the_model() -> None:
     assert [(turn.role, turn.content) for turn in seen.prompt] == [("system", "s"), ("user", "u")]
     [made] = seen.completions
     assert (made.text, made.source, made.step_ends) == ("ab\n\ncd", "policy", (2, 6))
-    assert made.messages[0].tool_calls == (call,)
+    assert made.messages[0].tool_calls == ({"type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}},)
     assert made.messages[1].tool_call_id == "7"
 
 
@@ -149,7 +149,7 @@ def test_tools_reference_and_rubric_reach_the_model_and_part_prompts(path: str) 
     seen = [item for batch in model.batches for item in batch]
     assert [(item.tools, item.reference, item.rubric) for item in seen] == [
         ((), None, ()),
-        (({"name": "add"},), "72", ({"criterion": "is brief"},)),
+        (({"type": "function", "function": {"name": "add"}},), "72", ({"criterion": "is brief"},)),
         ((), None, ({"criterion": "is kind"},)),
     ]
 

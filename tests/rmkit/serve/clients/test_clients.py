@@ -30,6 +30,8 @@ from tests.rmkit.serve.compat_service import TALK, TOKEN, Running, Witness, free
 
 HASTY = Patience(timeout_s=10, attempts=4, longest_wait_s=0.02, breaker_cooldown_s=0.01)
 
+CALL = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+
 
 @pytest.fixture(scope="module")
 def witness() -> Witness:
@@ -57,7 +59,16 @@ BATCH = [
             Message("user", "c"),
         ),
         (
-            Completion((Message("assistant", "", tool_calls=({"name": "f", "arguments": {}},)), Message("tool", "4"))),
+            Completion(
+                (
+                    Message(
+                        "assistant",
+                        "",
+                        tool_calls=(CALL,),
+                    ),
+                    Message("tool", "4"),
+                )
+            ),
             Completion((Message("assistant", "two steps"),), source="policy-7", step_ends=(3, 9)),
         ),
     ),

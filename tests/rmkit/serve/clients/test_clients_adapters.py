@@ -87,10 +87,11 @@ def test_trl_with_tool_turns_and_content_parts(service: Running) -> None:
         {"role": "tool", "content": "blue", "name": "look"},
         {"role": "assistant", "content": [{"type": "text", "text": "Yes."}]},
     ]
+    kept = {"type": "function", "function": {"name": "look", "arguments": '{"at": "sky"}'}}
     expected = worth(
         [
             TALK[0],
-            Message("assistant", "", tool_calls=(call,)),
+            Message("assistant", "", tool_calls=(kept,)),
             Message("tool", "blue", "look"),
             Message("assistant", "Yes."),
         ]
