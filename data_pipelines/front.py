@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.ingest import command
+from data_pipelines.ingest.inputs import open_inputs
 from data_pipelines.ingest.report import summary
 from data_pipelines.recipes import recipe as recipes
-from data_pipelines.sources import generic
-from rmkit.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,7 @@ def ingest(
     name: str | None = None,
     format: str | None = None,
     columns: Mapping[str, str] | None = None,
+    values: str | None = None,
     rater: str | None = None,
     limit: int | None = None,
     license: str = "unknown",
@@ -61,17 +61,16 @@ def ingest(
 ) -> IngestResult:
     """Store a file, an hf:// address, a frame, a Hugging Face dataset or an iterable of mappings as a dataset version.
 
-    `name` is the dataset's (default: the file's); `columns` maps fields of the format `generic` to columns of the data,
-    `{"prompt": "question", "chosen": "better", "rejected": "worse"}`; `rater` ("NAME:KIND") gave labels whose source
-    does not say who did. Ingesting the same rows again changes nothing. Raises DataError where no row is usable.
+    `name` is the dataset's (default: the file's); `columns` maps roles to columns or paths of the data,
+    `{"prompt": "question", "chosen": "better", "rejected": "worse.text"}`; `values` says what labels mean
+    ("1=a,2=b,0=tie"); `rater` ("NAME:KIND") gave labels whose source does not say who did. Ingesting the same rows
+    again changes nothing. Raises DataError where no row is usable.
     """
-    if unknown := sorted(set(columns or ()) - set(generic.FIELDS)):
-        raise UsageError(f"columns: no field {unknown[0]!r}; the fields are: {', '.join(generic.FIELDS)}")
-    mapped = None if columns is None else {column: field for field, column in columns.items()}
-    reading = command.Reading(format=format, columns=mapped, rater=rater, limit=limit)
+    reading = command.Reading(format=format, roles=dict(columns or {}), values=values, rater=rater, limit=limit)
     origin = command.Origin(license=license, url=url, revision=revision, is_benchmark=is_benchmark)
-    report = command.ingest(data, dataset=name, reading=reading, origin=origin)
-    facts = summary(report, str(data) if isinstance(data, str | Path) else command.IN_MEMORY)
+    opened = open_inputs(data, reading, revision=revision)
+    report, stream = command.load(opened, reading, origin, dataset=name)
+    facts = summary(report, opened, stream, None)
     numbers = {key: facts[key] for key in ("version", "rows", "accepted", "rejected", "reasons")}
     return IngestResult(**numbers, facts=facts)
 

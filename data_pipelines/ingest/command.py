@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,31 +12,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from data_pipelines.ingest.report import as_text, next_commands, rejects, summary
+from data_pipelines.ingest import report as reports
+from data_pipelines.ingest import saved
+from data_pipelines.ingest.inputs import IN_MEMORY, Opened, open_inputs, rows_digest
+from data_pipelines.ingest.reading import Reading
 from data_pipelines.ingest.rows import UnitStream
-from data_pipelines.sources import detect, find, generic
-from data_pipelines.sources.reading.frames import frame_rows
-from data_pipelines.sources.reading.hub import open_hub
-from data_pipelines.sources.reading.lines import (
-    open_rows,
-)
-from data_pipelines.sources.reading.streams import (
-    MAX_LINE_BYTES,
-    Item,
-    Parsed,
-    Reject,
-)
-from data_pipelines.sources.source import Source
+from data_pipelines.sources.form import parse_map
 from rmkit import config
 from rmkit.cli import arguments, display
 from rmkit.errors import DataError, UsageError
-from rmkit.ids import digest, file_sha256
 from warehouse.store import open_warehouse
 from warehouse.write.load import LoadReport, SourceInfo, find_load, load_units
-from warehouse.write.units import RATER_KINDS
 
-SAMPLE_ROWS = 50
-IN_MEMORY = "rows in memory"  # what stands for their path
+__all__ = ["IN_MEMORY", "Origin", "Reading", "ingest", "load", "main", "rows_digest", "slug"]
+
 SIDECAR = ".source.toml"
 
 
@@ -58,43 +45,6 @@ class Origin:
     pii: str = "unknown"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How a file is to be read. `rater` ("NAME:KIND") stands for a label whose source does not say who gave it."""
-
-    format: str | None = None
-    columns: Mapping[str, str] | None = None
-    rater: str | None = None
-    limit: int | None = None
-    max_line_bytes: int = MAX_LINE_BYTES
-
-    def __post_init__(self) -> None:
-        if self.columns and self.format not in (None, "generic"):
-            raise UsageError(f"--map belongs to the generic format, not to {self.format!r}")
-        if self.limit is not None and self.limit < 1:
-            raise UsageError(f"--limit takes a number of rows of at least 1, got {self.limit}")
-        if self.rater and self.rater.rpartition(":")[2] not in RATER_KINDS:
-            raise UsageError(f"--rater takes NAME:KIND with KIND of {', '.join(RATER_KINDS)}; got {self.rater!r}")
-
-    def label(self, source: Source) -> str:
-        """The format as it is recorded: with whatever changes what the same bytes mean."""
-        columns = ",".join(sorted(f"{field}={column}" for column, field in (self.columns or {}).items()))
-        extras = [columns, f"rater={self.rater}" if self.rater else "", f"limit={self.limit}" if self.limit else ""]
-        return " ".join([source.name, *filter(None, extras)])
-
-
-@dataclass(frozen=True)
-class _Input:
-    name: str
-    path: str
-    items: Iterator[Item]
-    sha256: str
-    size: int | None
-    position: Any
-    tables: Iterator[pa.Table] | None
-    origin: Origin
-
-
 def ingest(
     data: Any,
     *,
@@ -111,23 +61,36 @@ def ingest(
     stored then. Ingesting the same bytes in the same way again changes nothing.
     """
     reading = reading or Reading()
-    opened = _open(data, reading, origin or Origin())
-    path = opened.path
+    origin = origin or Origin()
+    opened = open_inputs(data, reading, revision=origin.revision)
+    return load(opened, reading, origin, dataset=dataset, author=author, warehouse=warehouse)[0]
+
+
+def load(
+    opened: Opened,
+    reading: Reading,
+    origin: Origin,
+    *,
+    dataset: str | None = None,
+    author: str | None = None,
+    warehouse: Path | None = None,
+) -> tuple[LoadReport, UnitStream]:
+    """Store what was opened and commit it as a version; the stream says what was read."""
     dataset = dataset or slug(opened.name)
-    source, items, sample = _recognized(opened, reading, path)
+    origin = _of_files(opened, origin)
+    names = list(dict.fromkeys(shard.plan.name for shard in opened.shards))
     info = SourceInfo(
-        name=_own_name(sample) or dataset,
-        path=path,
-        format=reading.label(source),
+        name=_own_name(opened.sample) or dataset,
+        path=opened.path,
+        format=reading.label("+".join(names)),
         file_sha256=opened.sha256,
-        **{name: getattr(opened.origin, name) for name in Origin.__dataclass_fields__},
+        **{name: getattr(origin, name) for name in Origin.__dataclass_fields__},
     )
-    tables = opened.tables if reading.limit is None else None
-    stream = UnitStream(items, source, path=path, columns=reading.columns, rater=reading.rater, tables=tables)
+    stream = UnitStream(opened.shards, path=opened.path, rater=reading.rater)
     with open_warehouse(warehouse) as connection, display.progress(f"ingest {dataset}", opened.size) as advance:
         if known := find_load(connection, info, dataset):
-            return known
-        return load_units(
+            return known, stream
+        report = load_units(
             connection,
             info,
             _watched(stream.batches(), opened.position, advance),
@@ -136,30 +99,20 @@ def ingest(
             dataset=dataset,
             author=author or _author(),
         )
+    return report, stream
 
 
-def _open(data: Any, reading: Reading, origin: Origin) -> _Input:
-    if not isinstance(data, str | Path):
-        rows = list(frame_rows(data))
-        return _Input("rows", IN_MEMORY, iter(rows), rows_digest(rows), None, None, None, origin)
-    if str(data).startswith("hf://"):
-        hub = open_hub(str(data), revision=origin.revision)
-        known = replace(origin, url=origin.url or hub.url)
-        if hub.license and origin.license == "unknown":
-            known = replace(known, license=hub.license)
-        return _Input(hub.name, str(data), hub.items, hub.sha256, None, None, None, known)
-    path = Path(data)
-    file = open_rows(path, max_line_bytes=reading.max_line_bytes)
-    sha256 = file_sha256(path)
-    if path.name.startswith("bench_"):
+def _of_files(opened: Opened, origin: Origin) -> Origin:
+    """What is known of the origin, with what the hub, the files' names and their sidecars say."""
+    if opened.url and not origin.url:
+        origin = replace(origin, url=opened.url)
+    if opened.license and origin.license == "unknown":
+        origin = replace(origin, license=opened.license)
+    if any(path.name.startswith("bench_") for path in opened.files):
         origin = replace(origin, is_benchmark=True)
-    origin = _with_sidecar(path, origin)
-    return _Input(path.name, str(data), file.items, sha256, path.stat().st_size, file.position, file.tables, origin)
-
-
-def rows_digest(rows: Sequence[Item]) -> str:
-    """What stands for a file's SHA-256 where rows are in memory."""
-    return digest([json.dumps(row, default=str, sort_keys=True) for row in rows])
+    for path in opened.files[:1]:
+        origin = _with_sidecar(path, origin)
+    return origin
 
 
 def _with_sidecar(path: Path, origin: Origin) -> Origin:
@@ -173,51 +126,11 @@ def _with_sidecar(path: Path, origin: Origin) -> Origin:
     return replace(noted, **inputs)
 
 
-def _recognized(
-    opened: _Input, reading: Reading, path: str | Path
-) -> tuple[Source, Iterator[Item], list[dict[str, Any]]]:
-    """The format, all items again, and the sample of parsed rows it was told from."""
-    items = itertools.islice(opened.items, reading.limit)
-    head = _head(items)
-    sample = [item.value for item in head if isinstance(item, Parsed)]
-    if reading.columns:
-        source = find("generic")
-        _check_columns(sample, reading.columns, path)
-    elif reading.format:
-        source = find(reading.format)
-    elif sample:
-        source = detect(sample, path=path)
-    else:
-        raise DataError(f"{path}: no row of the first {len(head)} can be read{_reasons(head)}; nothing was stored")
-    return source, itertools.chain(head, items), sample
-
-
-def _head(items: Iterator[Item]) -> list[Item]:
-    """Items until SAMPLE_ROWS of them could be parsed, or until it is clear that few can."""
-    head: list[Item] = []
-    for item in itertools.islice(items, 100 * SAMPLE_ROWS):
-        head.append(item)
-        if isinstance(item, Parsed) and sum(isinstance(one, Parsed) for one in head) >= SAMPLE_ROWS:
-            break
-    return head
-
-
-def _check_columns(sample: list[dict[str, Any]], columns: Mapping[str, str], path: str | Path) -> None:
-    names = sorted({name for row in sample for name in row})
-    if absent := [column for column in columns if column not in names]:
-        raise UsageError(f"{path}: no column {', '.join(absent)} for --map; it has: {', '.join(names)}")
-
-
-def _reasons(items: Sequence[Item]) -> str:
-    reasons = sorted({item.reason for item in items if isinstance(item, Reject)})
-    return f" ({'; '.join(reasons[:3])})" if reasons else ""
-
-
-def _own_name(sample: list[dict[str, Any]]) -> str | None:
+def _own_name(sample: Sequence[Mapping[str, Any]]) -> str | None:
     """What the rows call their source, where all of a sample agree."""
     names = {row.get("source") for row in sample}
     name = names.pop() if len(names) == 1 else None
-    return name if isinstance(name, str) and name and "meta" in sample[0] else None
+    return name if isinstance(name, str) and name and sample and "meta" in sample[0] else None
 
 
 def _watched(batches: Iterator[pa.RecordBatch], position: Any, advance: Any) -> Iterator[pa.RecordBatch]:
@@ -232,7 +145,11 @@ def _watched(batches: Iterator[pa.RecordBatch], position: Any, advance: Any) -> 
 
 def slug(name: str) -> str:
     """A dataset's name from a file's: pairs_hh.jsonl.gz -> pairs-hh."""
-    stem = re.sub(r"(\.(jsonl|ndjson|json|csv|tsv|parquet|gz|zst|zstd))+$", "", name.lower())
+    stem = re.sub(
+        r"(\.(jsonl|ndjson|json|csv|tsv|tab|txt|parquet|arrow|feather|xlsx|gz|zst|zstd|bz2|xz|lz4|zip|tar|tgz))+$",
+        "",
+        name.lower(),
+    )
     return re.sub(r"[^a-z0-9.]+", "-", stem).strip("-.") or "data"
 
 
@@ -245,46 +162,87 @@ def _author() -> str:
 def main(argv: list[str]) -> int:
     """Entry point of `rmkit ingest`."""
     options = _parser().parse_args(argv)
+    if options.forms:
+        return reports.show_forms(as_json=options.json)
     if options.rejects:
-        return _show_rejects(options.rejects, as_json=options.json)
+        return reports.show_rejects(options.rejects, as_json=options.json)
     if not options.file:
-        raise UsageError("rmkit ingest takes at least one file or hf:// address, or --rejects DATASET")
-    if options.name and len(options.file) > 1:
-        raise UsageError("--name names one dataset, whose versions each hold one file; give one file at a time with it")
-    reading = Reading(
-        format=options.format,
-        columns=generic.parse_map(options.map) if options.map else None,
-        rater=options.rater,
-        limit=options.limit,
-        max_line_bytes=int(options.max_line_mb * (1 << 20)),
-    )
-    origin = Origin(
+        raise UsageError("rmkit ingest takes at least one file, folder, - or hf:// address, or --rejects DATASET")
+    reading, origin = _reading(options), _origin(options)
+    targets = options.file[0] if len(options.file) == 1 else list(options.file)
+    opened = open_inputs(targets, reading, revision=origin.revision)
+    table = reports.explanation(opened)
+    if options.dry_run:
+        result = reports.dry_run(opened, table, rater=reading.rater)
+        display.emit(result, as_json=options.json, text=reports.dry_text(result))
+        return 0
+    if not options.json:
+        display.emit({}, as_json=False, text=reports.table_text(table))
+    if not options.yes and (doubts := reports.doubts(opened, rater=reading.rater)):
+        raise DataError(f"{opened.path}: {'; '.join(doubts)}; look with --dry-run, --yes stores it all the same")
+    result, stream = load(opened, reading, origin, dataset=options.name)
+    facts = reports.summary(result, opened, stream, table)
+    if options.save_map:
+        saved.save(options.save_map, opened.sample, opened.shards[0].plan, reading)
+        facts["saved_map"] = str(options.save_map)
+    text = reports.as_text(facts) + "\n" + reports.next_commands(facts)
+    display.emit({"files": [facts]}, as_json=options.json, text=text)
+    return 0
+
+
+def _reading(options: Any) -> Reading:
+    given = {
+        "format": options.format,
+        "roles": parse_map(options.map) if options.map else {},
+        "values": options.values,
+        "wide": _names(options.wide),
+        "items": tuple(options.items or ()),
+        "on": options.on,
+        "rater_kind": options.rater_kind,
+        "split_text": options.split_text,
+        "encoding": options.encoding,
+        "delimiter": options.delimiter,
+        "header_rows": options.header_rows,
+        "records": options.records,
+        "sheet": options.sheet,
+        "member": options.member,
+        "union": options.union,
+        "keep_going": options.keep_going,
+        "limit": options.limit,
+        "max_line_bytes": int(options.max_line_mb * (1 << 20)),
+    }
+    if options.rater and ":" not in options.rater:
+        given["roles"] = {**given["roles"], "rater": options.rater}  # a column's name
+    else:
+        given["rater"] = options.rater
+    reading = Reading(**given)
+    return saved.with_map(options.use_map, reading) if options.use_map else reading
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def _origin(options: Any) -> Origin:
+    return Origin(
         url=options.url, revision=options.revision, license=options.license or "unknown", is_benchmark=options.benchmark
     )
-    summaries = []
-    for path in options.file:
-        summaries.append(summary(ingest(path, dataset=options.name, reading=reading, origin=origin), path))
-        if not options.json:
-            display.emit({}, as_json=False, text=as_text(summaries[-1], forced=bool(options.format or options.map)))
-    display.emit({"files": summaries}, as_json=options.json, text=next_commands(summaries))
-    return 0
 
 
-def _show_rejects(dataset: str, *, as_json: bool) -> int:
-    with open_warehouse(read_only=True) as connection:
-        rows = rejects(connection, dataset)
-    text = "\n".join(f"{row['path']}:{row['line']}: {row['reason']}: {row['excerpt'] or ''}" for row in rows)
-    display.emit({"rejects": rows}, as_json=as_json, text=text or f"{dataset}: no rejected rows")
-    return 0
-
-
-def _parser() -> Any:
+def _parser() -> arguments.Parser:
     parser = arguments.parser(
         "ingest",
-        "Bring preference data into the warehouse: every row is stored or rejected with a reason.",
+        "Bring preference data into the warehouse: every row is stored or rejected with a reason. What was "
+        "read is printed "
+        "as a table: column, the role it plays, why, a sample.",
         examples=[
             "ingest pairs.jsonl.gz --license MIT --url https://example.org/pairs",
+            "ingest votes.csv --dry-run",
             "ingest votes.csv --map prompt=question,response_a=left,response_b=right,preference=winner",
+            "ingest scores.csv --values '1=a,2=b,0=tie'",
+            "ingest sheet.xlsx --wide 'annotator*' --rater-kind human",
+            "ingest answers.csv --items texts.csv --on instance_id",
+            "ingest exports/ 'more/*.jsonl' --name votes --keep-going",
             "ingest hf://org/name:train --license Apache-2.0",
             "ingest --rejects pairs",
         ],
@@ -292,23 +250,60 @@ def _parser() -> Any:
     parser.add_argument(
         "file",
         nargs="*",
-        help="JSON lines, JSON array, CSV, TSV or Parquet (also .gz, .zst), or hf://ORG/NAME[/CONFIG][:SPLIT]",
+        help="files, folders, globs, archives (zip, tar), - for stdin: shards of one version; JSON, CSV, TSV, "
+        "Parquet, Arrow, "
+        ".xlsx, also .gz .zst .bz2 .xz; or hf://ORG/NAME[/CONFIG][:SPLIT]",
     )
     parser.add_argument("--name", metavar="DATASET", help="the dataset to make a version of (default: the file's name)")
-    parser.add_argument("--format", metavar="F", help="read as this format instead of detecting it")
     parser.add_argument(
-        "--map",
-        metavar="FIELD=COLUMN,...",
-        help="columns of a file in no known format, e.g. prompt=question,chosen=better,rejected=worse",
+        "--dry-run", action="store_true", help="read 1,000 rows, print what they were taken for, store nothing"
+    )
+    parser.add_argument("--format", metavar="F", help="read as this form instead of detecting it; --forms lists them")
+    parser.add_argument(
+        "--map", metavar="ROLE=PATH,...", help="where roles lie, e.g. prompt=question,chosen=better.text"
     )
     parser.add_argument(
-        "--rater", metavar="NAME:KIND", help="who gave labels whose source does not say (default: unstated:human)"
+        "--values", metavar="V=L,...", help="what labels mean: 1=a,2=b,0=tie; -3..-1=a; soft=1..2; Good=2"
     )
+    parser.add_argument(
+        "--wide", metavar="COLUMNS", help="columns that hold one rater's label each; patterns like 'ann*'"
+    )
+    parser.add_argument(
+        "--items", metavar="FILE", action="append", help="texts of what was judged, joined by --on; repeatable"
+    )
+    parser.add_argument("--on", metavar="COLUMNS", help="columns that join the rows with --items")
+    parser.add_argument(
+        "--rater", metavar="NAME:KIND", help="who gave labels whose rows do not say; or a column's name"
+    )
+    parser.add_argument(
+        "--rater-kind", metavar="KIND", help="human, llm, ... of the raters; or the column that says it"
+    )
+    parser.add_argument(
+        "--split-text", metavar="MARK", help="what stands between prompt and reply in one text, e.g. '\\n---\\n'"
+    )
+    parser.add_argument("--encoding", metavar="E", help="of text, where it is not UTF-8: cp1252, utf-16, gb18030 ...")
+    parser.add_argument("--delimiter", metavar="SIGN", help="between columns of text (default: told from the rows)")
+    parser.add_argument("--header-rows", type=int, metavar="N", help="first rows that together name the columns")
+    parser.add_argument("--records", metavar="PATH", help="where the rows lie in a JSON document")
+    parser.add_argument("--sheet", metavar="NAME", help="the sheet of a workbook")
+    parser.add_argument("--member", metavar="NAME", help="the file of an archive")
+    parser.add_argument("--union", action="store_true", help="put files of unlike forms into one version")
+    parser.add_argument(
+        "--keep-going", action="store_true", help="leave out files that cannot be read, and store the others"
+    )
+    parser.add_argument(
+        "--save-map", type=Path, metavar="TOML", help="write down how the file was read, for the next delivery"
+    )
+    parser.add_argument(
+        "--use-map", type=Path, metavar="TOML", help="read as a saved map says; refuses a file that drifted from it"
+    )
+    parser.add_argument("--yes", action="store_true", help="store in spite of the doubts that are printed")
     parser.add_argument("--license", metavar="SPDX", help="license of the data (default: the sidecar's, else unknown)")
     parser.add_argument("--url", help="where the data is published")
     parser.add_argument("--revision", help="its revision there")
     parser.add_argument("--benchmark", action="store_true", help="never train on it; check contamination against it")
-    parser.add_limit(help="read only the first N rows")
+    parser.add_limit(help="read only the first N rows of each file")
     parser.add_argument("--max-line-mb", type=float, default=32, metavar="MB", help="reject longer lines")
+    parser.add_argument("--forms", action="store_true", help="list the forms that are known")
     parser.add_argument("--rejects", metavar="DATASET", help="list the rejected rows of a dataset instead")
     return parser

@@ -1,15 +1,215 @@
-"""What `rmkit ingest` prints about a load, and the rejected rows it can list afterwards."""
+"""What `rmkit ingest` prints: which column became what and why, counts, and the rejected rows it can list
+afterwards.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 import duckdb
 
-from rmkit.errors import UsageError
+from data_pipelines.ingest.inputs import SAMPLE_ROWS, Opened
+from data_pipelines.ingest.rows import Shard, UnitStream
+from data_pipelines.ingest.tally import Tally
+from data_pipelines.sources import all_sources, paths
+from data_pipelines.sources.reading.streams import Item
+from data_pipelines.sources.unit_builder import Row
+from rmkit.cli import display
+from rmkit.errors import DataError, UsageError
 from warehouse.store import open_warehouse
 from warehouse.write.load import LoadReport
+
+SAMPLE_CHARACTERS = 32
+MAX_META = 12
+NO_VERDICT_SHARE, REJECTED_SHARE = 0.05, 0.2
+MIN_ROWS = 20  # fewer tell nothing of a whole file
+
+
+@dataclass(frozen=True)
+class Played:
+    """A column, the role that it plays, why, and a value of it."""
+
+    column: str
+    role: str
+    why: str
+    sample: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How a load is read: its form and what each column became."""
+
+    path: str
+    form: str
+    forced: bool
+    columns: Sequence[Played]
+    notes: Sequence[str]
+    shards: int
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a load of the first rows would hold."""
+
+    reading: Explanation
+    rows: int
+    rejected: int
+    reasons: Mapping[str, int]
+    units: Mapping[str, int]
+    labels: Mapping[str, int]
+    raters: Mapping[str, int]
+    n_raters: int
+    without_opinion: int
+    doubts: Sequence[str] = field(default=())
+
+
+def explanation(opened: Opened) -> Explanation:
+    """The table of a load, from its first shard."""
+    plan = opened.shards[0].plan
+    sample = list(opened.sample)
+    names = list(dict.fromkeys(column for row in sample for column in row))
+    played: list[Played] = []
+    used: set[str] = set()
+    if plan.form is not None:
+        for role, text in plan.form.roles.items():
+            path = paths.parse(text)
+            used |= set(path.columns)
+            value = next(
+                (v for row in sample if (v := paths.value_at(row, path)) not in (paths.MISSING, None, "")), None
+            )
+            played.append(Played(text.removesuffix("?"), role, plan.why.get(role, "the form"), _short(value)))
+        used |= set(plan.form.wide)
+        if plan.form.wide:
+            played.append(
+                Played(", ".join(plan.form.wide), "label of a rater each", "--wide", _first(sample, plan.form.wide[0]))
+            )
+    else:
+        played.append(Played(", ".join(names[:MAX_META]), "as the form says", "the form's own reader", ""))
+        used |= set(names)
+    rest = [name for name in names if name not in used]
+    played += [Played(name, "meta", "", _first(sample, name)) for name in rest[:MAX_META]]
+    if len(rest) > MAX_META:
+        played.append(Played(f"{len(rest) - MAX_META} more columns", "meta", "", ""))
+    if plan.parsed:
+        opened.notes.append(f"JSON text read as what it holds: {', '.join(plan.parsed)}")
+    if (
+        plan.form is not None
+        and plan.form.implicit
+        and "prompt" not in plan.form.roles
+        and "talk" not in plan.form.roles
+    ):
+        opened.notes.append("prompt = what both replies begin with: no column is one")
+    forms = list(dict.fromkeys(shard.plan.name for shard in opened.shards))
+    return Explanation(opened.path, " + ".join(forms), plan.forced, played, opened.notes, len(opened.shards))
+
+
+def _first(sample: Sequence[Row], name: str) -> str:
+    return _short(next((row[name] for row in sample if row.get(name) not in (None, "")), None))
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return ""
+    text = " ".join(str(value).split())
+    return text if len(text) <= SAMPLE_CHARACTERS else text[: SAMPLE_CHARACTERS - 3] + "..."
+
+
+def table_text(table: Explanation) -> str:
+    """The table for a person."""
+    rows = [(one.column, one.role, one.why, one.sample) for one in table.columns]
+    several = f", {table.shards} files" if table.shards > 1 else ""
+    head = f"{table.path}: form {table.form} ({'as you said' if table.forced else 'detected'}{several})"
+    notes = "".join(f"\n  note: {note}" for note in table.notes)
+    return f"{head}\n{display.table(('column', 'became', 'why', 'sample'), rows, indent='  ')}{notes}"
+
+
+def dry_run(opened: Opened, table: Explanation, *, rater: str | None) -> DryRun:
+    """Read the first rows of every shard without storing anything."""
+    shards = [Shard(one.name, one.plan, list(islice(_rows(one), SAMPLE_ROWS))) for one in opened.shards]
+    stream = UnitStream(shards, path=opened.path, rater=rater)
+    try:
+        for _ in stream.batches():
+            pass
+    except DataError:
+        if not stream.n_lines:
+            raise
+    tally = stream.tally
+    kinds = tally.rater_kinds()
+    return DryRun(
+        table,
+        stream.n_lines,
+        stream.n_rejected,
+        dict(sorted(stream.reasons.items(), key=lambda pair: -pair[1])),
+        dict(tally.kinds),
+        dict(tally.votes),
+        kinds,
+        len(tally.raters),
+        sum(one.without_opinion for one in stream.shards.values()),
+        _doubts(stream, tally),
+    )
+
+
+def _rows(shard: Shard) -> Iterator[Item]:
+    from data_pipelines.sources.reading.tables import table_rows
+
+    return iter(table_rows(shard.tables)) if shard.tables is not None else iter(shard.items)
+
+
+def doubts(opened: Opened, *, rater: str | None) -> list[str]:
+    """What speaks against storing a load, from the sample of its first shard."""
+    sample = opened.shards[0]
+    stream = UnitStream([Shard(sample.name, sample.plan, _parsed(opened.sample))], path=opened.path, rater=rater)
+    try:
+        for _ in stream.batches():
+            pass
+    except DataError:
+        return []  # nothing usable: the load says so with its reasons
+    return _doubts(stream, stream.tally)
+
+
+def _parsed(sample: Sequence[Row]) -> list[Item]:
+    from data_pipelines.sources.reading.streams import Parsed
+
+    return [Parsed(line, dict(row)) for line, row in enumerate(sample, 1)]
+
+
+def _doubts(stream: UnitStream, tally: Tally) -> list[str]:
+    n = stream.n_lines
+    if n < MIN_ROWS:
+        return []
+    result = []
+    if stream.n_rejected > REJECTED_SHARE * n:
+        top = max(stream.reasons.items(), key=lambda pair: pair[1])
+        result.append(f"{stream.n_rejected} of {n} rows are rejected ({top[0]}: {top[1]})")
+    silent = sum(one.without_opinion for one in stream.shards.values())
+    if tally.judgments and silent > NO_VERDICT_SHARE * n:
+        result.append(f"{silent} of {n} rows hold no verdict")
+    return result
+
+
+def dry_text(result: DryRun) -> str:
+    """The table, then counts of what the rows hold."""
+    lines = [table_text(result.reading), *_counts(asdict(result))]
+    lines += [f"  doubt    {doubt}" for doubt in result.doubts]
+    lines.append("nothing was stored (--dry-run)")
+    return "\n".join(lines)
+
+
+def _counts(facts: Mapping[str, Any]) -> list[str]:
+    labels = " | ".join(f"{name} {count:,}" for name, count in sorted(facts["labels"].items())) or "none"
+    units = ", ".join(f"{count:,} {kind}" for kind, count in sorted(facts["units"].items())) or "none"
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(facts["raters"].items())) or "none"
+    return [
+        f"  rows     {facts['rows']:,}, rejected {facts['rejected']:,}",
+        *(f"             {count:,} x {reason}" for reason, count in list(facts["reasons"].items())[:10]),
+        f"  units    {units}",
+        f"  labels   {labels}",
+        f"  raters   {kinds}",
+        f"  no opinion  {facts['without_opinion']:,} rows",
+    ]
 
 
 def rejects(connection: duckdb.DuckDBPyConnection, dataset: str) -> list[dict[str, Any]]:
@@ -28,16 +228,35 @@ def rejects(connection: duckdb.DuckDBPyConnection, dataset: str) -> list[dict[st
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def summary(report: LoadReport, path: str) -> dict[str, Any]:
+def show_rejects(dataset: str, *, as_json: bool) -> int:
+    """`rmkit ingest --rejects`."""
+    with open_warehouse(read_only=True) as connection:
+        rows = rejects(connection, dataset)
+    text = "\n".join(f"{row['path']}:{row['line']}: {row['reason']}: {row['excerpt'] or ''}" for row in rows)
+    display.emit({"rejects": rows}, as_json=as_json, text=text or f"{dataset}: no rejected rows")
+    return 0
+
+
+def show_forms(*, as_json: bool) -> int:
+    """`rmkit ingest --forms`."""
+    rows = [(source.name, source.about) for source in all_sources()]
+    forms = [{"form": name, "about": about} for name, about in rows]
+    display.emit({"forms": forms}, as_json=as_json, text=display.table(("form", "rows"), rows))
+    return 0
+
+
+def summary(
+    report: LoadReport, opened: Opened | None, stream: UnitStream | None, table: Explanation | None
+) -> dict[str, Any]:
     """What one load did, as the command prints it."""
     with open_warehouse(read_only=True) as connection:
-        ((format_, license_, benchmark),) = connection.execute(
-            "SELECT format, license, is_benchmark FROM source WHERE source_id = ?", [report.source_id]
+        ((path, format_, license_, benchmark),) = connection.execute(
+            "SELECT path, format, license, is_benchmark FROM source WHERE source_id = ?", [report.source_id]
         ).fetchall()
         reasons = connection.execute(
             "SELECT reason, count(*) FROM reject WHERE source_id = ? GROUP BY 1 ORDER BY 2 DESC, 1", [report.source_id]
         ).fetchall()
-    return {
+    facts = {
         "path": path,
         "format": format_,
         "license": license_,
@@ -55,18 +274,38 @@ def summary(report: LoadReport, path: str) -> dict[str, Any]:
         "repeated_judgments": report.n_repeated_judgments,
         "already_ingested": report.already_loaded,
     }
+    if stream is not None and not report.already_loaded:
+        facts |= {
+            "labels": dict(stream.tally.votes),
+            "judgments": stream.tally.judgments,
+            "raters": stream.tally.rater_kinds(),
+            "without_opinion": sum(one.without_opinion for one in stream.shards.values()),
+        }
+        if len(stream.shards) > 1:
+            facts["shards"] = {name: asdict(counts) for name, counts in stream.shards.items()}
+    if table is not None:
+        facts["reading"] = asdict(table)
+    return facts
 
 
-def as_text(s: Mapping[str, Any], *, forced: bool) -> str:
+def as_text(s: Mapping[str, Any]) -> str:
     """The summary for a person."""
     if s["already_ingested"]:
         return f"{s['path']}: already ingested, nothing changed; it is {s['version']} ({s['rows']:,} rows)"
+    labels = " | ".join(f"{name} {count:,}" for name, count in sorted(s["labels"].items())) or "none"
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(s["raters"].items())) or "none"
     lines = [
-        f"{s['path']}: format {s['format']} ({'forced' if forced else 'detected'})",
         f"  rows     {s['rows']:,} = {s['accepted']:,} accepted + {s['rejected']:,} rejected",
         *(f"             {count:,} x {reason}" for reason, count in s["reasons"].items()),
+        *(
+            f"             {one['rows']:,} in {name}, {one['rejected']:,} rejected"
+            for name, one in s.get("shards", {}).items()
+        ),
         f"  units    {s['units']:,}, of them {s['new_units']:,} new to the warehouse; "
         f"{s['repeated_units']:,} repeated in the file",
+        f"  labels   {labels} (of {s['judgments']:,} judgments)",
+        f"  raters   {kinds}{' (--rater-kind says what they are)' if 'unknown' in s['raters'] else ''}",
+        f"  no opinion  {s['without_opinion']:,} rows",
         *([f"  answers  {n:,} replaced by a later one of the same rater"] if (n := s["replaced_judgments"]) else []),
         *(
             [f"  answers  {n:,} more of a rater who answered before; both count, no time says which is newer"]
@@ -79,10 +318,9 @@ def as_text(s: Mapping[str, Any], *, forced: bool) -> str:
     return "\n".join(lines)
 
 
-def next_commands(summaries: Sequence[Mapping[str, Any]]) -> str:
+def next_commands(s: Mapping[str, Any]) -> str:
     """What to type now."""
-    last = summaries[-1]
-    lines = [] if last["benchmark"] else [f"rmkit run clean --data {last['version']}"]
-    lines += [f"rmkit datasets {last['dataset']}"]
-    lines += [f"rmkit ingest --rejects {s['dataset']}" for s in summaries if s["rejected"]]
+    lines = [] if s["benchmark"] else [f"rmkit run clean --data {s['version']}"]
+    lines += [f"rmkit datasets {s['dataset']}"]
+    lines += [f"rmkit ingest --rejects {s['dataset']}"] if s["rejected"] else []
     return "next: " + "\n      ".join(lines)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from data_pipelines.sources import generic, plain
+from data_pipelines.ingest.tally import Tally
+from data_pipelines.sources import plain
 from data_pipelines.sources.reading.streams import (
     Item,
     Parsed,
@@ -16,7 +18,7 @@ from data_pipelines.sources.reading.streams import (
     excerpt,
 )
 from data_pipelines.sources.reading.tables import batch_rows, table_rows
-from data_pipelines.sources.source import Source
+from data_pipelines.sources.recognize import Plan
 from data_pipelines.sources.unit_builder import UNSTATED, Unit, UnusableRowError
 from rmkit.errors import DataError
 from warehouse.write.bulk import pair_units
@@ -30,37 +32,52 @@ SHAPE = "not the shape of this format"
 _SURPRISES = (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
 
 
-class UnitStream:
-    """One pass over a file. `n_lines`, `n_rejected`, `reasons` and `rejects` are complete after the last batch.
+@dataclass(frozen=True)
+class Shard:
+    """Rows of one file, or of one member of an archive, and how they are read.
 
-    n_lines = rows with units + rejected rows, always. An id that comes again with other texts is rejected; with
-    the same texts (in any order) the row is one more judgment of them, or a duplicate like any other. Memory: one
-    batch, the rejects, and two integers an id.
-    `tables` are the rows of a columnar file, to be read instead of `items` where the format is one of plain pairs.
+    `tables` are the rows of a columnar file, to be read instead of `items` where the bulk route takes them.
     """
 
-    def __init__(
-        self,
-        items: Iterable[Item],
-        source: Source,
-        *,
-        path: str,
-        columns: Mapping[str, str] | None = None,
-        rater: str | None = None,
-        tables: Iterable[pa.Table | Reject] | None = None,
-    ):
-        self.source, self.path = source, path
+    name: str
+    plan: Plan
+    items: Iterable[Item]
+    tables: Iterable[pa.Table | Reject] | None = None
+
+
+@dataclass
+class Counts:
+    """What was read of a shard: rows, those rejected, units, and units that nobody judged."""
+
+    rows: int = 0
+    rejected: int = 0
+    units: int = 0
+    without_opinion: int = 0
+
+
+class UnitStream:
+    """One pass over the shards of a load. `n_lines`, `n_rejected`, `reasons`, `shards` and `tally` are complete after
+    the last batch.
+
+    n_lines = rows with units + rejected rows, always. An id that comes again with other texts is rejected; with the
+    same texts (in any order) the row is one more judgment of them, or a duplicate like any other. `line` counts
+    through the shards. Memory: one batch, the rejects, and two integers an id.
+    `rater` ("NAME:KIND") gave the labels whose rows do not say who did, and is of that kind wherever a row names it.
+    """
+
+    def __init__(self, shards: Iterable[Shard], *, path: str, rater: str | None = None):
+        self.path = path
         self.n_lines = self.n_rejected = 0
         self.reasons: dict[str, int] = {}
-        self._is_plain = source.name in plain.FORMATS
-        self._columns = columns or {}
-        self._items = table_rows(tables) if tables is not None else items
-        self._tables = tables if self._is_plain else None
-        name, _, kind = (rater or f"{UNSTATED}:unknown").rpartition(":")
-        self._rater, self._rater_kind = name or UNSTATED, kind
-        self._contents: dict[int, int] = {}
+        self.shards: dict[str, Counts] = {}
+        self.tally = Tally()
+        self._sources = shards
+        name, _, kind = (rater or f"{UNSTATED}:").rpartition(":")
+        self._rater, self._rater_kind = name or UNSTATED, kind or "unknown"
         self._rejects: list[pa.RecordBatch] = []
         self._waiting: list[Reject] = []
+        self._contents: dict[int, int] = {}
+        self._last = 0  # the highest line so far
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """UNIT_SCHEMA batches. Raises DataError at the end where not one row was usable."""
@@ -84,36 +101,56 @@ class UnitStream:
 
     def _parts(self) -> Iterator[pa.Table | list[Unit]]:
         """Units as they come: tables from the fast lane, lists from the importer."""
-        if self._tables is None:
-            yield from self._from_rows(self._items)
-            return
-        line = 0
-        for table in self._tables:
+        for shard in self._sources:
+            self._plan, self._counts = shard.plan, self.shards.setdefault(shard.name, Counts())
+            self._before = self._last
+            if shard.tables is not None and shard.plan.fast is not None:
+                yield from self._from_tables(shard.tables)
+            else:
+                yield from self._from_rows(table_rows(shard.tables) if shard.tables is not None else shard.items)
+
+    def _from_tables(self, tables: Iterable[pa.Table | Reject]) -> Iterator[pa.Table | list[Unit]]:
+        line = self._before
+        for table in tables:
             if isinstance(table, Reject):
-                yield self._units(table)
-                line += 1
+                yield self._units(table._replace(line=line + 1))
+                line = self._last = line + 1
                 continue
-            named = table.rename_columns(list(generic.renamed(dict.fromkeys(table.column_names), self._columns)))
+            named = table.rename_columns(list(self._renamed(dict.fromkeys(table.column_names))))
             if (ready := plain.from_table(named, line)) is not None:
                 yield from self._from_table(ready)
             else:
-                yield from self._from_rows(batch_rows(table, line))
-            line += len(table)
+                yield from self._from_rows(batch_rows(table, line), shift=0)
+            line = self._last = line + len(table)
 
-    def _from_rows(self, items: Iterable[Item]) -> Iterator[pa.Table | list[Unit]]:
+    def _renamed(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The row under the roles' names, for the fast lane; a column that has a role's name by chance is set aside."""
+        names = self._plan.fast or {}
+        if all(name == role for name, role in names.items()):
+            return dict(row)
+        taken = set(names.values())
+        return {names.get(n, f"column {n}" if n in taken else n): value for n, value in row.items()}
+
+    def _from_rows(self, items: Iterable[Item], *, shift: int | None = None) -> Iterator[pa.Table | list[Unit]]:
         fast: list[Parsed] = []
         characters = 0
+        offset = self._before if shift is None else shift
+        rename = self._plan.fast is not None and any(name != role for name, role in self._plan.fast.items())
+        is_plain = self._plan.fast is not None and not self._plan.parsed
         for item in items:
-            if isinstance(item, Parsed) and self._columns:
-                item = Parsed(item.line, generic.renamed(item.value, self._columns))
-            if self._is_plain and isinstance(item, Parsed) and plain.is_plain(item.value):
-                fast.append(item)
-                characters += sum(len(item.value[name]) for name in plain.TEXTS)
-                if len(fast) >= BLOCK_ROWS or characters >= BATCH_CHARACTERS:
-                    yield from self._from_table(plain.from_rows(fast))
-                    fast, characters = [], 0
-            else:
-                yield self._units(item)
+            if offset:
+                item = item._replace(line=item.line + offset)
+            self._last = max(self._last, item.line)
+            if is_plain and isinstance(item, Parsed):
+                row = self._renamed(item.value) if rename else item.value
+                if plain.is_plain(row):
+                    fast.append(Parsed(item.line, row))
+                    characters += sum(len(row[name]) for name in plain.TEXTS)
+                    if len(fast) >= BLOCK_ROWS or characters >= BATCH_CHARACTERS:
+                        yield from self._from_table(plain.from_rows(fast))
+                        fast, characters = [], 0
+                    continue
+            yield self._units(item)
         if fast:
             yield from self._from_table(plain.from_rows(fast))
 
@@ -121,25 +158,37 @@ class UnitStream:
         """Units of a table of plain pairs; what the bulk route hands back goes through the importer row by row."""
         units, left = pair_units(table, rater=self._rater, rater_kind=self._rater_kind)
         self.n_lines += len(units)
+        self._counts.rows += len(units)
         if table["source_row"].null_count < len(table):
             units = self._first_of_each_id(units)
+        self._counts.units += len(units)
+        self.tally.plain(len(units), self._rater, self._rater_kind)
         yield units
         for line, item in zip(left["line"].to_pylist(), batch_rows(left, 0), strict=True):
-            row = plain.as_row(item.value) if isinstance(item, Parsed) else None
+            row = self._raw(plain.as_row(item.value)) if isinstance(item, Parsed) else None
             yield self._units(item._replace(line=line) if row is None else Parsed(line, row))
 
     def _first_of_each_id(self, units: pa.Table) -> pa.Table:
         """The units less those whose id came before with other texts, which are rejected."""
-        kept_rows = []
+        is_new = []
         texts = zip(units["prompt"].to_pylist(), units["responses"].to_pylist(), strict=True)
         for line, row_id, (prompt, answers) in zip(
             units["line"].to_pylist(), units["source_row"].to_pylist(), texts, strict=True
         ):
             content = [prompt, *sorted(answer["messages"] for answer in answers)]
-            kept_rows.append(self._is_new(row_id, "\n".join(content)))
-            if not kept_rows[-1]:
+            is_new.append(self._is_new(row_id, "\n".join(content)))
+            if not is_new[-1]:
                 self._reject(Reject(line, CONFLICT, excerpt(" ".join(content)), row_id))
-        return units if all(kept_rows) else units.filter(pa.array(kept_rows))
+        return units if all(is_new) else units.filter(pa.array(is_new))
+
+    def _is_new(self, row_id: str | None, content: str) -> bool:
+        """Whether an id is new, or stands for the same content as before."""
+        return row_id is None or self._contents.setdefault(hash(row_id), hash(content)) == hash(content)
+
+    def _raw(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row of the fast lane under its own columns' names again."""
+        own = {role: name for name, role in (self._plan.fast or {}).items()}
+        return {own.get(name, name.removeprefix("column ")): value for name, value in row.items()}
 
     def rejects(self) -> pa.Table:
         """REJECT_SCHEMA rows, in the order they were met."""
@@ -153,33 +202,35 @@ class UnitStream:
     def _units(self, item: Item) -> list[Unit]:
         self.n_lines += 1
         if isinstance(item, Reject):
+            self._counts.rows += 1
             self._reject(item)
             return []
+        self._counts.rows += 1
         try:
-            units = list(self.source.units(item.value))
+            units = list(self._plan.read(item.value))
             if not units:
                 raise UnusableRowError("the row holds nothing to judge")
             if not self._is_new(units[0]["source_row"], _content(units)):
                 raise UnusableRowError(CONFLICT)
-        except (UnusableRowError, *_SURPRISES) as error:  # one odd row must not cost the file
-            reason = str(error) if isinstance(error, UnusableRowError) else f"{SHAPE} ({type(error).__name__}: {error})"
+        except (DataError, *_SURPRISES) as error:  # one odd row must not cost the file
+            reason = str(error) if isinstance(error, DataError) else f"{SHAPE} ({type(error).__name__}: {error})"
             self._reject(Reject(item.line, reason, _shown(item.value), _row_id(item.value)))
             return []
+        self._counts.units += len(units)
         for unit in units:
             unit["line"] = item.line
             for judgment in unit["judgments"]:
                 if judgment["rater"] == UNSTATED:
-                    judgment["rater"], judgment["rater_kind"] = self._rater, self._rater_kind
-                elif judgment["rater"] == self._rater and judgment["rater_kind"] == "unknown":
+                    kind = judgment["rater_kind"] if self._rater_kind == "unknown" else self._rater_kind
+                    judgment["rater"], judgment["rater_kind"] = self._rater, kind
+                elif judgment["rater"] == self._rater and self._rater_kind != "unknown":
                     judgment["rater_kind"] = self._rater_kind
+            self._counts.without_opinion += not self.tally.add(unit)
         return units
-
-    def _is_new(self, row_id: str | None, content: str) -> bool:
-        """Whether an id is new, or stands for the same content as before."""
-        return row_id is None or self._contents.setdefault(hash(row_id), hash(content)) == hash(content)
 
     def _reject(self, reject: Reject) -> None:
         self.n_rejected += 1
+        self._counts.rejected += 1
         self.reasons[reject.reason] = self.reasons.get(reject.reason, 0) + 1
         self._waiting.append(reject)
         if len(self._waiting) >= BATCH_UNITS:

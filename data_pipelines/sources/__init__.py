@@ -27,9 +27,5 @@ def detect(rows: Sequence[Row], *, path: object) -> Source:
     counts = [sum(source.matches(row) for row in rows) for source in sources]
     if not max(counts):
         columns = sorted({name for row in rows for name in row})
-        raise DataError(
-            f"{path}: no known format has the columns {', '.join(columns[:20]) or '(none)'}; "
-            f"name one with --format ({', '.join(source.name for source in sources)}) or map the columns, e.g. "
-            "--map prompt=COLUMN,chosen=COLUMN,rejected=COLUMN"
-        )
+        raise DataError(f"{path}: no known format has the columns {', '.join(columns[:20]) or '(none)'}")
     return sources[counts.index(max(counts))]

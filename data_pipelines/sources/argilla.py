@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from data_pipelines.sources.fields import Answers, split_fields
+from data_pipelines.sources.fields import Answers, authors, split_fields
 from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import Judgment, Row, Unit, UnusableRowError, record, response, unit
 
@@ -61,7 +61,8 @@ def records(row: Row) -> Iterator[Unit]:
     if hints and submitted:
         meta["suggestions"] = [one._asdict() for one in hints]
     row_id = row.get("id") or row.get("external_id")
-    yield unit(prompt, [response(text) for text in texts.values()], judgments, row_id=row_id, meta=meta)
+    replies = [response(text, generator=by) for text, by in zip(texts.values(), authors(names, others), strict=True)]
+    yield unit(prompt, replies, judgments, row_id=row_id, meta=meta)
 
 
 def _nested_responses(row: Row) -> Iterator[Said]:

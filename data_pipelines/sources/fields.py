@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_pipelines.sources.unit_builder import Judgment, UnusableRowError, finite, judgment, ranks_of
+from data_pipelines.sources.verdicts import word
 
 PROMPTS = (
     "prompt",
@@ -26,10 +27,12 @@ PROMPTS = (
 _RESPONSE = re.compile(
     r"(response|completion|answer|generation|output|reply|candidate|summary|text|chosen|rejected|model)"
 )
+_NO_RESPONSE = re.compile(  # what a field tells about a response: it is none
+    r"model|generat(or|ionsmodel)|author|source|score|rating|ids?$|time|date|length|tokens|language|lang$|hash|url|name$"
+)
 _EDIT = re.compile(r"edit|correct(ion|ed)|rewrit|rewrote|improved|fixed")
 _REASON = re.compile(r"comment|reason|rationale|explanation|explain|feedback|note|why|critique")
 _PREFERENCE = re.compile(r"prefer|best|better|choice|choose|chosen|winner|rank|select|compar|pairwise|pw")
-_TIES = ("tie", "equal", "same", "both", "neither", "nopreference", "equallygood", "equallybad", "bothgood", "bothbad")
 
 
 @dataclass
@@ -107,16 +110,34 @@ class Answers:
         )
 
 
-def split_fields(fields: Mapping[str, Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """(prompt, responses by name, the other fields). Raises UnusableRowError where names do not tell them apart."""
+def split_fields(fields: Mapping[str, Any], named: Sequence[str] = ()) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """(prompt, responses by name, the other fields). `named` are the responses where the export says which they are.
+
+    Raises UnusableRowError where names do not tell them apart.
+    """
+    own = [name for name in fields if name in named]
     prompt = next(
-        (name for target in PROMPTS for name in fields if plain(name).startswith(target) and fields[name]), None
+        (
+            name
+            for target in PROMPTS
+            for name in fields
+            if plain(name).startswith(target) and fields[name] and name not in own
+        ),
+        None,
     )
-    responses = {
-        name: value
-        for name, value in fields.items()
-        if name != prompt and isinstance(value, str | list) and value and _RESPONSE.match(plain(name))
-    }
+    responses = (
+        {name: fields[name] for name in own}
+        if len(own) > 1
+        else {
+            name: value
+            for name, value in fields.items()
+            if name != prompt
+            and isinstance(value, str | list)
+            and value
+            and _RESPONSE.match(plain(name))
+            and not _NO_RESPONSE.search(plain(name))
+        }
+    )
     if prompt is None:
         raise UnusableRowError("no field is named like a prompt")
     if not responses:
@@ -125,27 +146,41 @@ def split_fields(fields: Mapping[str, Any]) -> tuple[Any, dict[str, Any], dict[s
     return fields[prompt], responses, others
 
 
+def authors(names: Sequence[str], others: Mapping[str, Any]) -> list[Any]:
+    """Who wrote each response: a field like model_a beside response_a, or response_a_model; None where none says."""
+    models = {plain(name): value for name, value in others.items() if isinstance(value, str) and value}
+    result = []
+    for name in names:
+        mark = re.sub(
+            r"^(response|completion|answer|generation|output|reply|candidate|summary|text)s?", "", plain(name)
+        )
+        spellings = (f"model{mark}", f"generator{mark}", f"{plain(name)}model", f"{plain(name)}generator")
+        result.append(next((models[one] for one in spellings if one in models and (mark or one != "model")), None))
+    return result
+
+
 def chosen_ranks(value: Any, names: Sequence[str], *, loose: bool) -> list[int | None] | None:
     """Ranks that put the named response first and tie the others; all tied for a tie; None for any other value.
 
     `loose` also takes A, B, ... and 1, 2, ... and the words for a tie: only where the question asks for a preference.
     """
-    answers = plain(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    options = {plain(name): index for index, name in enumerate(names)}
-    if loose and len(names) > 1:
-        if answers in _TIES:
-            return [0] * len(names)
-        for index in range(len(names)):
-            for option in (
-                chr(ord("a") + index),
-                str(index + 1),
-                f"response{chr(ord('a') + index)}",
-                f"response{index + 1}",
-            ):
-                options.setdefault(option, index)
-    if not answers or answers not in options or len(names) < 2:
+    if isinstance(value, bool) or not isinstance(value, str | int) or len(names) < 2:
         return None
-    return [0 if index == options[answers] else 1 for index in range(len(names))]
+    options = {plain(name): index for index, name in enumerate(names)}
+    at = options.get(plain(value))
+    if at is None and loose:
+        said = word(str(value))
+        if said is not None and said.side == "tie":
+            return [0] * len(names)
+        if said is not None and (said.side == "a" or len(names) == 2):
+            at = {"a": 0, "b": 1}[said.side]
+        else:
+            letter = plain(value).removeprefix("response")
+            at = ord(letter) - ord("a") if len(letter) == 1 and letter.isalpha() else None
+            at = int(letter) - 1 if letter.isdigit() and len(letter) < 3 else at
+    if at is None or not 0 <= at < len(names):
+        return None
+    return [0 if index == at else 1 for index in range(len(names))]
 
 
 def plain(name: Any) -> str:

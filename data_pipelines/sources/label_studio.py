@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data_pipelines.sources.fields import PROMPTS, Answers, plain, split_fields
+from data_pipelines.sources.fields import PROMPTS, Answers, authors, plain, split_fields
 from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import (
     Judgment,
@@ -18,6 +18,7 @@ from data_pipelines.sources.unit_builder import (
     Unit,
     UnusableRowError,
     field,
+    moment,
     record,
     records,
     response,
@@ -36,10 +37,10 @@ def matches(row: Row) -> bool:
 
 def tasks(row: Row) -> Iterator[Unit]:
     data = record(row, "data")
-    prompt, texts, others = _items(data) or split_fields(data)
-    names = list(texts)
     inputs = records(row, "annotations") if "annotations" in row else records(row, "completions")
-    judged = [one for one in inputs if not one.get("was_cancelled")]
+    prompt, texts, others = _items(data) or split_fields(data, _compared(inputs))
+    names = list(texts)
+    judged = _newest([one for one in inputs if not one.get("was_cancelled")])
     verdicts = [_judgment(one, names, _rater(one), "human") for one in judged]
     hints = records(row, "predictions") if row.get("predictions") else []
     if not judged:
@@ -47,8 +48,32 @@ def tasks(row: Row) -> Iterator[Unit]:
     meta = rest(row, *_USED) | dict(record(row, "meta")) | ({"data": others} if others else {})
     meta |= {"cancelled": len(inputs) - len(judged)} if len(judged) < len(inputs) else {}
     meta |= {"predictions": hints} if hints and judged else {}
-    answers = [response(text) for text in texts.values()]
+    answers = [response(text, generator=by) for text, by in zip(texts.values(), authors(names, others), strict=True)]
     yield unit(prompt, answers, [verdict for verdict in verdicts if verdict], row_id=row.get("id"), meta=meta)
+
+
+def _compared(annotations: list[Mapping[str, Any]]) -> list[str]:
+    """The fields that a pairwise control compares: what its to_name lists."""
+    for annotation in annotations:
+        results = annotation.get("result")
+        for result in results if isinstance(results, list) else ():
+            if isinstance(result, Mapping) and result.get("type") == "pairwise":
+                return [name.strip() for name in str(result.get("to_name") or "").split(",")]
+    return []
+
+
+def _newest(annotations: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of one person's annotations of a task the newest, where times say which that is."""
+    latest: dict[str, str] = {}
+    for one in annotations:
+        time = str(one.get("updated_at") or one.get("created_at") or "")
+        latest[_rater(one)] = max(time, latest.get(_rater(one), ""))
+    return [
+        one
+        for one in annotations
+        if one.get("completed_by") is None
+        or str(one.get("updated_at") or one.get("created_at") or "") == latest[_rater(one)]
+    ]
 
 
 def _items(data: Mapping[str, Any]) -> tuple[Any, dict[str, Any], dict[str, Any]] | None:
@@ -77,7 +102,7 @@ def _rater(annotation: Mapping[str, Any]) -> str:
     by = annotation.get("completed_by")
     if isinstance(by, Mapping):
         by = by.get("id") or by.get("email")
-    return "annotator" if by is None else f"user-{by}"
+    return "annotator" if by is None else str(by)
 
 
 def _judgment(annotation: Mapping[str, Any], names: list[str], rater: str, kind: str) -> Judgment | None:
@@ -85,7 +110,10 @@ def _judgment(annotation: Mapping[str, Any], names: list[str], rater: str, kind:
     for result in records(annotation, "result"):
         _answer(answers, result, str(result.get("from_name") or result.get("type")))
     answers.extra |= {name: annotation[name] for name in ("ground_truth", "lead_time") if annotation.get(name)}
-    return answers.judgment(rater, kind)
+    said = answers.judgment(rater, kind)
+    if said is not None:
+        said["time"] = moment(annotation.get("updated_at") or annotation.get("created_at"))
+    return said
 
 
 def _answer(answers: Answers, result: Mapping[str, Any], question: str) -> None:

@@ -18,10 +18,14 @@ from data_pipelines.sources.reading.streams import (
 )
 from data_pipelines.sources.unit_builder import Row, json_object, rest, split_name
 
-FORMATS = ("trl", "generic")  # formats whose plain rows these are
 TEXTS = ("prompt", "chosen", "rejected")
 _PASSED_ON = ("subset", "split", "license")
-_SPECIAL = {"margin", "rater", "rationale", "chosen_model", "rejected_model", "models", "images", "image"}
+_SPECIAL = {
+    *("margin", "rater", "rater_kind", "rationale", "chosen_model", "rejected_model", "models", "images", "image"),
+    *("system", "history", "tools", "rubric", "reference", "score_a", "score_b", "scores", "time", "confidence"),
+    *("duration", "language", "shown_order", "edit"),
+}
+_MARKS = ("[", "{", "\n", " ", "H", "\ufeff")  # how a prompt that is more than one text may begin
 
 
 def is_plain(row: Row) -> bool:
@@ -30,9 +34,14 @@ def is_plain(row: Row) -> bool:
         all(isinstance(row.get(name), str) for name in TEXTS)
         and _SPECIAL.isdisjoint(row)
         and all(row.get(name) is None or isinstance(row[name], str) for name in _PASSED_ON)
-        and row["prompt"][:1] != "["
+        and not is_marked(row["prompt"])
         and row["chosen"][:1] != "["
     )
+
+
+def is_marked(prompt: str) -> bool:
+    """Whether a prompt may be a talk with marks, or JSON."""
+    return (prompt[:1] in _MARKS and (prompt.lstrip()[:6] == "Human:" or prompt[:1] == "[")) or "<extra_id_1>" in prompt
 
 
 def from_rows(items: Sequence[Parsed]) -> pa.Table:
@@ -66,6 +75,11 @@ def from_table(table: pa.Table, before: int) -> pa.Table | None:
     if not all(_is_text(column.type) or pa.types.is_integer(column.type) for column in optional.values()):
         return None
     if any(_is_text(table[name].type) and pc.any(pc.starts_with(table[name], "[")).as_py() for name in TEXTS):
+        return None
+    if _is_text(table["prompt"].type) and any(
+        pc.any(pc.match_substring_regex(table["prompt"], pattern)).as_py()
+        for pattern in (r"^\s*Human:", "<extra_id_1>")
+    ):
         return None
     texts = {name: _or_null(column) for name, column in optional.items()}
     if "split" in texts:

@@ -14,24 +14,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from rmkit.chat.reader import read_conversation
 from rmkit.errors import DataError
 from rmkit.ids import assistant_message, canonical_json, messages_json, user_message
-from rmkit.types import ROLES, Message
+from rmkit.types import Message
 from warehouse.write.units import UNSTATED
 
 Row = Mapping[str, Any]
 Unit = dict[str, Any]
 Judgment = dict[str, Any]
 Response = dict[str, Any]
-
-ROLE_NAMES = {role: role for role in ROLES} | {
-    "human": "user",
-    "prompter": "user",
-    "gpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "developer": "system",
-}
 
 
 class UnusableRowError(DataError):
@@ -57,45 +49,15 @@ def conversation(value: Any) -> str:
 
 
 def turns(value: Any, what: str) -> tuple[Message, ...]:
-    """The messages of a list of turns in the role/content or the from/value spelling."""
+    """The messages of a list of turns in any spelling that `rmkit.chat.reader` reads."""
     if value is None or (isinstance(value, list) and not value):
         raise UnusableRowError(f"empty {what}")
     if not isinstance(value, list):
         raise UnusableRowError(f"{what} is neither text nor a list of turns")
-    return tuple(_turn(item, what) for item in value)
-
-
-def _turn(item: Any, what: str) -> Message:
-    if not isinstance(item, Mapping):
-        raise UnusableRowError(f"a turn of the {what} is not an object")
-    role = item.get("role") or item.get("from")
-    if not isinstance(role, str) or role not in ROLE_NAMES:
-        raise UnusableRowError(f"unknown role in the {what}")
-    calls = item.get("tool_calls") or ()
-    if not isinstance(calls, list | tuple) or not all(isinstance(call, Mapping) for call in calls):
-        raise UnusableRowError(f"tool_calls of the {what} is not a list of objects")
-    content = item.get("content") if "content" in item else item.get("value")
-    name, call_id = item.get("name"), item.get("tool_call_id")
-    return Message(
-        role=ROLE_NAMES[role],
-        content=_content("" if content is None and calls else content, what),
-        name=name if isinstance(name, str) else None,
-        tool_calls=tuple(calls),
-        tool_call_id=call_id if isinstance(call_id, str) else None,
-    )
-
-
-def _content(content: Any, what: str) -> str:
-    """Plain text, also from a list of {"type": "text", "text": ...} parts."""
-    if isinstance(content, list) and content:
-        parts = [
-            part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None for part in content
-        ]
-        if all(isinstance(part, str) for part in parts):
-            return "".join(str(part) for part in parts)
-    if not isinstance(content, str):
-        raise UnusableRowError(f"content of the {what} is not text")
-    return content
+    try:
+        return read_conversation(value, role="user")
+    except DataError as error:
+        raise UnusableRowError(f"{what}: {error}") from None
 
 
 def response(value: Any, *, generator: Any = None, step_ends: Sequence[int] | None = None) -> Response:
@@ -108,7 +70,7 @@ def response(value: Any, *, generator: Any = None, step_ends: Sequence[int] | No
         result = turns(value, "response")
         if any(message.role not in ("assistant", "tool") for message in result) or result[0].role != "assistant":
             raise UnusableRowError("a response must consist of assistant turns")
-        if not any(m.role == "assistant" and (m.content.strip() or m.tool_calls) for m in result):
+        if not any(m.role == "assistant" and (m.content.strip() or m.tool_calls or m.reasoning) for m in result):
             raise UnusableRowError("empty response")
         messages = messages_json(result)
     return {
@@ -237,7 +199,7 @@ def unit(
         "judgments": judgments,
         "rubric": rubric,
         "tools": canonical_json(list(tools)) if tools else None,
-        "reference": reference or None,
+        "reference": None if reference in (None, "") else str(reference),
         "subset": None if subset is None else str(subset),
         "split": split_name(split),
         "license": license if isinstance(license, str) and license else None,
@@ -271,6 +233,12 @@ def ranks_of(values: Sequence[float | None], *, best: str = "high") -> list[int 
 def signed_ranks(strength: float) -> list[int | None]:
     """Ranks of a pair from a signed preference: negative for the first response, positive for the second, 0 a tie."""
     return ranks_of([-strength, strength])
+
+
+def require(holds: bool, what: str) -> None:
+    """Raises UnusableRowError where a row is not of its file's form."""
+    if not holds:
+        raise UnusableRowError(f"the row lacks {what}")
 
 
 def field(row: Row, name: str) -> Any:

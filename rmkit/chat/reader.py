@@ -31,6 +31,8 @@ ROLE_NAMES = {role: role for role in ROLES} | {
     "gpt": "assistant",
     "bot": "assistant",
     "chatbot": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
     "model": "assistant",
     "developer": "system",
     "function": "tool",

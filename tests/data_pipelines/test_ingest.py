@@ -78,7 +78,7 @@ def test_reading_the_same_bytes_in_another_way_is_another_load(home: Path, tmp_p
     assert ingest(path, reading=Reading(limit=2)).n_lines == 2
     assert ingest(path).n_lines == 6
     swapped = {"chosen": "rejected", "rejected": "chosen"}
-    assert not ingest(path, reading=Reading(columns=swapped)).already_loaded
+    assert not ingest(path, reading=Reading(roles=swapped)).already_loaded
     assert [f for (f,) in asked("SELECT format FROM source ORDER BY source_id")] == [
         "trl limit=2",
         "trl",
@@ -113,7 +113,7 @@ def test_nothing_usable_stores_nothing(home: Path, tmp_path: Path) -> None:
         ("blank.jsonl", b"\n\n", "no row of the first 0"),
         ("noise.jsonl", b"\x00\xff" * 100, "no row of the first 1 can be read .torn last line"),
         ("other.jsonl", b'{"color": 1}\n', "no known format has the columns color; .*--map"),
-        ("folder", None, "is a folder, not a file"),
+        ("folder", None, "is a folder without files of rows"),
         ("absent.jsonl", None, "no such file"),
     ],
 )
@@ -155,7 +155,7 @@ def test_a_mapped_parquet_file_by_command(home: Path, tmp_path: Path, capsys: py
     arguments = [str(tmp_path / "x.parquet"), "--name", "mine", "--rater", "gpt-4:llm", "--license", "MIT"]
     assert main([*arguments, "--map", "prompt=q,chosen=good,rejected=bad"]) == 0
     out = capsys.readouterr().out
-    assert "format generic chosen=good,prompt=q,rejected=bad rater=gpt-4:llm (forced)" in out
+    assert re.search(r"form generic \(as you said\)\n(.*\n)* +q +prompt +--map +Question 0\?", out)
     assert "rows     7 = 6 accepted + 1 rejected" in out
     assert "1 x empty response" in out
     assert "rmkit ingest --rejects mine" in out
@@ -178,16 +178,15 @@ def test_a_hub_folder_by_command(home: Path, tmp_path: Path, capsys: pytest.Capt
     assert asked("SELECT DISTINCT split FROM unit_source") == [("dev",)]
 
 
-def test_several_files_at_once(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    paths = [str(write(tmp_path / f"{name}.jsonl", PAIRS[start:])) for start, name in enumerate(("one", "two"))]
+def test_several_files_are_one_version(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [str(write(tmp_path / f"votes-{n}.jsonl", ["\n", *PAIRS[2 * n : 2 * n + 3]])) for n in range(2)]
     assert main([*paths, "--json", "--benchmark"]) == 0
-    found = json.loads(capsys.readouterr().out)["files"]
-    assert [(file["version"], file["new_units"]) for file in found] == [("one@v1", 6), ("two@v1", 0)]
-    assert [file["benchmark"] for file in found] == [True, True]
-    assert main(paths) == 0
-    assert capsys.readouterr().out.endswith("next: rmkit datasets two\n")
-    with pytest.raises(UsageError, match="--name names one dataset"):
-        main([*paths, "--name", "both"])
+    (found,) = json.loads(capsys.readouterr().out)["files"]
+    assert (found["version"], found["rows"], found["units"], found["benchmark"]) == ("votes@v1", 6, 5, True)
+    assert [shard["rows"] for shard in found["shards"].values()] == [3, 3]
+    assert main([str(tmp_path / "votes-*.jsonl"), "--json", "--benchmark"]) == 0
+    (again,) = json.loads(capsys.readouterr().out)["files"]
+    assert (again["version"], again["already_ingested"]) == ("votes@v1", True)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +195,7 @@ def test_several_files_at_once(home: Path, tmp_path: Path, capsys: pytest.Captur
         ([], "at least one file"),
         (["x.jsonl", "--format", "hh", "--map", "prompt=q"], "--map belongs to the generic format"),
         (["x.jsonl", "--limit", "0"], "must be 1 or more"),
-        (["x.jsonl", "--rater", "gpt-4"], "NAME:KIND"),
+        (["x.jsonl", "--rater", "gpt-4:robot"], "NAME:KIND"),
     ],
 )
 def test_options_that_make_no_sense(home: Path, arguments: list[str], said: str) -> None:
@@ -207,7 +206,7 @@ def test_options_that_make_no_sense(home: Path, arguments: list[str], said: str)
 def test_a_mapped_column_must_be_there(home: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "pairs.jsonl", PAIRS)
     with pytest.raises(UsageError, match="no column question for --map; it has: chosen, id, prompt, rejected"):
-        ingest(path, reading=Reading(columns={"question": "prompt"}))
+        ingest(path, reading=Reading(roles={"prompt": "question"}))
 
 
 def test_a_forced_format_is_obeyed(home: Path, tmp_path: Path) -> None:

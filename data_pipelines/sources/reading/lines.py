@@ -7,14 +7,16 @@ allowed, whatever the file holds.
 
 from __future__ import annotations
 
-import gzip
+import csv
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from data_pipelines.sources.reading import arrays, shapes, tables
+from data_pipelines.sources.reading.containers import Member, members, seekable
 from data_pipelines.sources.reading.streams import (
     _BROKEN_STREAM,
     _SURROGATE_ESCAPE,
@@ -27,7 +29,24 @@ from data_pipelines.sources.reading.streams import (
     excerpt,
     valid_unicode,
 )
-from rmkit.errors import DataError
+from data_pipelines.sources.reading.text import as_utf8, delimiter_of
+from rmkit.errors import DataError, UsageError
+
+MAX_DOCUMENT_BYTES = 1 << 30
+SAMPLE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a file's bytes lie, where the user says so; None is told from the bytes."""
+
+    encoding: str | None = None
+    delimiter: str | None = None
+    header_rows: int | None = None
+    records: str | None = None
+    sheet: str | None = None
+    member: str | None = None
+    max_line_bytes: int = MAX_LINE_BYTES
 
 
 @dataclass(frozen=True)
@@ -35,71 +54,135 @@ class Reading:
     """The rows of an open file, and how many bytes of it have been read so far.
 
     A columnar file can be read as Arrow tables instead, from its beginning: either those or the items, not both.
+    `notes` grow while it is read: what was guessed or padded.
     """
 
     items: Iterator[Item]
     position: Callable[[], int]
     tables: Iterator[Any] | None = None
+    name: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
-def open_rows(path: Path, *, max_line_bytes: int = MAX_LINE_BYTES) -> Reading:
-    """Start reading a file of JSON lines, a JSON array, CSV, TSV or Parquet, plain or in gzip or zstd.
-
-    What the file is follows from its first bytes and, for CSV and TSV, its name. Raises DataError where it is absent,
-    a folder, unreadable or empty.
+def open_rows(path: Path, *, max_line_bytes: int = MAX_LINE_BYTES, layout: Layout | None = None) -> Reading:
+    """Start reading a file that holds one table of rows. Raises DataError where it cannot be read, is empty, or is an
+    archive of several.
     """
-    from data_pipelines.sources.reading import arrays, tables
-
-    raw = _open(path)
-    magic = raw.peek(4)[:4]
-    if not magic:
-        raise DataError(f"{path} is empty: 0 bytes, nothing to ingest")
-    if magic == b"PAR1":
-        return Reading(
-            tables.parquet_rows(raw, path, max_line_bytes), raw.tell, tables.parquet_tables(raw, path, max_line_bytes)
-        )
-    stream, name = _decompressed(raw, path, magic)
-    if name.endswith((".csv", ".tsv")):
-        items = tables.csv_rows(stream, path, max_line_bytes, delimiter="\t" if name.endswith(".tsv") else ",")
-    elif _first_byte(stream) == b"[":
-        items = arrays.json_array(stream, max_line_bytes)
-    else:
-        items = json_lines(stream, max_line_bytes)
-    return Reading(items, raw.tell)
-
-
-def _open(path: Path) -> io.BufferedReader:
-    if path.is_dir():
+    layout = layout or Layout(max_line_bytes=max_line_bytes)
+    several = members(path, member=layout.member)
+    if len(several) > 1:
         raise DataError(
-            f"{path} is a folder, not a file; name its files, or hf://{path} for one saved by datasets or of Parquet"
+            f"{path} holds several files: {', '.join(one.name for one in several[:20])}; name one with --member"
         )
+    return open_member(several[0], path, layout)
+
+
+def open_member(member: Member, path: Path, layout: Layout) -> Reading:
+    """Start reading a file of rows: JSON lines, a JSON document, delimited text, Parquet, Arrow or a spreadsheet.
+
+    What it is follows from its first bytes and, for delimited text, its name. Raises DataError where it cannot be read.
+    """
+    where = str(path) if path.name.startswith(member.name) else f"{path}: {member.name}"
+    notes: list[str] = []
+    result = Reading(iter(()), member.position, None, member.name, notes)
+    stream = member.open()
+    match member.kind:
+        case "parquet":
+            source = seekable(stream, where)
+            return replace(
+                result,
+                items=tables.parquet_rows(source, path, layout.max_line_bytes),
+                tables=tables.parquet_tables(source, path, layout.max_line_bytes),
+            )
+        case "arrow" | "feather":
+            return replace(result, items=tables.arrow_rows(seekable(stream, where), where))
+        case "xlsx":
+            header = layout.header_rows or 1
+            return replace(result, items=tables.sheet_items(stream, where, sheet=layout.sheet, header_rows=header))
+    stream = as_utf8(stream, layout.encoding, where, notes)
+    name = member.name.lower()
+    first = _first_byte(stream)
+    delimited = layout.delimiter is not None or layout.header_rows is not None
+    if not delimited and first == b"[":
+        array = arrays.json_array(stream, layout.max_line_bytes)
+        return replace(result, items=array)
+    if not delimited and first == b"{":
+        return replace(result, items=_objects(stream, layout, where))
+    if delimited or name.endswith((".csv", ".tsv", ".tab")) or _looks_delimited(stream, name):
+        sign = layout.delimiter or delimiter_of(_head(stream), name)
+        if sign == "\\t":
+            sign = "\t"
+        if len(sign) != 1:
+            raise UsageError(f"--delimiter takes one sign, got {sign!r}")
+        rows = tables.csv_rows(
+            stream, path, layout.max_line_bytes, delimiter=sign, header_rows=layout.header_rows, notes=notes
+        )
+        return replace(result, items=rows)
+    return replace(result, items=json_lines(stream, layout.max_line_bytes))
+
+
+def _head(stream: Stream) -> bytes:
     try:
-        if path.exists() and not path.is_file():  # it is read twice: for its rows and for its hash
-            raise DataError(f"{path} is a pipe or a device, not a file; save its content to a file first")
-        return path.open("rb")
-    except FileNotFoundError:
-        raise DataError(f"no such file: {path}") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _decompressed(raw: io.BufferedReader, path: Path, magic: bytes) -> tuple[Stream, str]:
-    """The plain bytes and the file's name without the compression's suffix."""
-    name = path.name.lower()
-    if magic[:2] == b"\x1f\x8b":
-        return gzip.GzipFile(fileobj=raw), name.removesuffix(".gz")
-    if magic == b"\x28\xb5\x2f\xfd":
-        import pyarrow as pa
-
-        return io.BufferedReader(pa.CompressedInputStream(raw, "zstd")), name.removesuffix(".zst").removesuffix(".zstd")
-    return raw, name
+        return stream.peek(SAMPLE_BYTES)[:SAMPLE_BYTES]
+    except (*_BROKEN_STREAM, OSError):
+        return b""
 
 
 def _first_byte(stream: Stream) -> bytes:
+    return _head(stream).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+
+
+def _looks_delimited(stream: Stream, name: str) -> bool:
+    """Whether text that is not JSON and whose name says nothing is a table: lines of one number of columns."""
+    if name.endswith((".jsonl", ".ndjson", ".json")):
+        return False
+    head = _head(stream)
     try:
-        return stream.peek(1).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+        lines = head.decode("utf-8-sig").splitlines()[:20]
+    except UnicodeDecodeError:
+        return False
+    sign = delimiter_of(head, name)
+    counts = {len(row) for row in csv.reader(lines[:-1] or lines, delimiter=sign)}
+    return len(lines) > 1 and len(counts) == 1 and counts.pop() > 1
+
+
+def _objects(stream: Stream, layout: Layout, where: str) -> Iterator[Item]:
+    """Rows of text that begins with an object: one a line, or one document that holds them all."""
+    if layout.records is None and not _is_document(stream):
+        yield from json_lines(stream, layout.max_line_bytes)
+        return
+    try:
+        raw = stream.read(MAX_DOCUMENT_BYTES + 1)
     except (*_BROKEN_STREAM, OSError):
-        return b""
+        raise DataError(f"{where} is cut off or damaged") from None
+    if len(raw) > MAX_DOCUMENT_BYTES:
+        raise DataError(
+            f"{where} is one JSON document over {MAX_DOCUMENT_BYTES >> 30} GB; write its rows as JSON lines"
+        )
+    text = raw.removeprefix(b"\xef\xbb\xbf")
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        yield from json_lines(io.BufferedReader(io.BytesIO(text)), layout.max_line_bytes)
+        return
+    for number, row in enumerate(shapes.rows_of(document, records=layout.records), 1):
+        if not isinstance(row, dict):
+            yield Reject(number, "not a JSON object", excerpt(json.dumps(row)))
+        elif not valid_unicode(row):
+            yield Reject(number, "lone surrogate in the text", excerpt(json.dumps(row)))
+        else:
+            yield Parsed(number, row)
+
+
+def _is_document(stream: Stream) -> bool:
+    """Whether the text is one document: its first line is no object of its own, or there is no second."""
+    head = _head(stream)
+    first, newline, rest = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
+    if not newline and len(head) >= SAMPLE_BYTES:
+        return False  # one long line: the lines' reader has the limits
+    if parse_object(first)[0] is None:
+        return len(first) < SAMPLE_BYTES and first.rstrip()[-1:] in (b"{", b"[", b",")
+    return not rest.strip()
 
 
 def json_lines(stream: Stream, max_bytes: int) -> Iterator[Item]:

@@ -22,11 +22,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.ingest.rows import UnitStream
-from data_pipelines.sources import detect
-from data_pipelines.sources.reading.lines import open_rows
-from data_pipelines.sources.reading.streams import Parsed
 from rmkit.errors import DataError
+from tests.data_pipelines.sources import readings
 
 Expectation = Mapping[str, Any]
 Unit = dict[str, Any]
@@ -35,11 +32,8 @@ KINDS = {"verified": "verifier"}
 
 def read(path: Path) -> list[Unit]:
     """The units of a file as `rmkit ingest` reads it without options; none where nothing is usable."""
-    items = list(open_rows(path).items)
-    sample = [item.value for item in items if isinstance(item, Parsed)]
     try:
-        stream = UnitStream(iter(items), detect(sample, path=path), path=str(path))
-        return [unit for batch in stream.batches() for unit in batch.to_pylist()]
+        return readings.read(path).units
     except DataError:
         return []
 

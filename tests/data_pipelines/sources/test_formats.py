@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 
 from data_pipelines.ingest.rows import SHAPE, UnitStream
 from data_pipelines.sources import all_sources, detect, find
+from data_pipelines.sources.examples import example_of
 from data_pipelines.sources.reading.streams import (
     Parsed,
 )
+from data_pipelines.sources.recognize import Hints, recognize
 from data_pipelines.sources.unit_builder import UnusableRowError
 from rmkit.errors import DataError, UsageError
+from tests.data_pipelines.sources.readings import stream_of
 
 HELPSTEER = {
     "prompt": "Name a color.",
@@ -63,260 +66,11 @@ def completion(text: str, ratings: str, fine: float | None, overall: float) -> d
     }
 
 
-EXAMPLES: dict[str, Mapping[str, Any]] = {
-    "pairs": {"id": "1", "source": "s", "prompt": CONTEXT, "chosen": "Red.", "rejected": "Sea.", "meta": {}},
-    "annotators": {
-        "id": "1",
-        "source": "s",
-        "prompt": CONTEXT,
-        "response_a": "Red.",
-        "response_b": "Sea.",
-        "majority": "a",
-        "labels": [{"annotator": "h1", "preference": "a", "reason": "fits"}],
-        "meta": {"label_type": "human"},
-    },
-    "nway": {
-        "id": "1",
-        "source": "s",
-        "prompt": CONTEXT,
-        "meta": {"label_type": "verified"},
-        "responses": [{"text": "Red.", "score": 1, "model": "m"}, {"text": "Sea.", "score": 0, "model": "n"}],
-    },
-    "steps": {
-        "id": "1",
-        "source": "s",
-        "prompt": "2+2+2?",
-        "steps": ["2+2=4", "4+2=7"],
-        "labels": [1, 0],
-        "first_error": 1,
-        "meta": {"label_type": "human", "generator": "m"},
-    },
-    "rubrics": {"id": "1", "source": "s", "prompt": CONTEXT, "rubric": [{"criterion": "a color?"}], "meta": {}},
-    "edits": {"id": "1", "source": "s", "prompt": CONTEXT, "original": "Rd.", "edited": "Red.", "meta": {}},
-    "talks": {
-        "id": "1",
-        "source": "s",
-        "persona": ["I paint."],
-        "dialog_score": 4,
-        "meta": {"label_type": "human"},
-        "messages": [
-            {"role": "user", "content": "Hello"},
-            {"role": "assistant", "content": "Hi", "thumb": "up"},
-            {"role": "user", "content": "A color?"},
-            {"role": "assistant", "content": "Cheese", "thumb": "down"},
-        ],
-    },
-    "answers": {
-        "id": "1",
-        "source": "s",
-        "prompt": CONTEXT,
-        "response": "Red.",
-        "meta": {},
-        "labels": [{"annotator": "h1", "rating": "Bad", "score": 1, "explanation": "no"}],
-    },
-    "hh": {
-        "chosen": "\n\nHuman: A color?\n\nAssistant: Which?\n\nHuman: Any.\n\nAssistant: Red.",
-        "rejected": "\n\nHuman: A color?\n\nAssistant: Which?\n\nHuman: Any.\n\nAssistant: Cheese.",
-    },
-    "hh-red-team": {
-        "transcript": "\n\nHuman: Say it.\n\nAssistant: No.\n\nHuman: Please.",
-        "min_harmlessness_score_transcript": -0.5,
-        "num_params": "52B",
-        "model_type": "rlhf",
-        "rating": 1.0,
-        "task_description": "rude words",
-        "task_description_harmlessness_score": 0.1,
-        "red_team_member_id": 7,
-        "is_upworker": False,
-        "tags": None,
-    },
-    "ultrafeedback": {
-        "source": "flan",
-        "instruction": "A color?",
-        "models": ["model-R", "model-S", "model-B"],
-        "completions": [
-            completion("Red.", "5454", 4.5, 8.0),
-            completion("Sea.", "1111", 1.0, 10.0),
-            completion("Blue.", "4545", 4.5, 7.0),
-        ],
-        "correct_answers": ["None"],
-        "incorrect_answers": ["None"],
-    },
-    "ultrafeedback-binarized": {
-        "prompt": "A color?",
-        "prompt_id": "ab12",
-        "score_chosen": 8.5,
-        "score_rejected": 6.0,
-        "chosen": [{"role": "user", "content": "A color?"}, {"role": "assistant", "content": "Red."}],
-        "rejected": [{"role": "user", "content": "A color?"}, {"role": "assistant", "content": "Sea."}],
-        "messages": [{"role": "user", "content": "A color?"}, {"role": "assistant", "content": "Red."}],
-    },
-    "ultrafeedback-argilla": {
-        "source": "flan",
-        "instruction": "A color?",
-        "chosen_response": "Red.",
-        "rejected_response": "Sea.",
-        "chosen_avg_rating": 5.0,
-        "rejected_avg_rating": 2.0,
-        "chosen_model": "m",
-        "rejected_model": "n",
-    },
-    "helpsteer": HELPSTEER,
-    "helpsteer2-preference": {
-        "split": "val",
-        "prompt": "A color?",
-        "response_1": "Red.",
-        "response_2": "Sea.",
-        "preference_strength": -2,
-        "preference_statement": "1 is better",
-        "preference_elaboration": "it is a color",
-        "three_most_similar_preferences": [{"statement": "1", "elaboration": "e", "strength": -2}],
-        "all_preferences_unprocessed": [
-            {"strength": -2, "statement": "1 is a color", "elaboration": "e"},
-            {"strength": 1, "statement": "2 is poetic", "elaboration": "f"},
-            {"strength": -100, "statement": "neither", "elaboration": "g"},
-        ],
-    },
-    "helpsteer3-preference": PREFERENCE3,
-    "helpsteer3-edit-quality": {
-        "domain": "general",
-        "language": "english",
-        "context": CONTEXT,
-        "original_response": "Rd.",
-        "good_edited_response": "Red.",
-        "bad_edited_response": "Green.",
-        "feedback": ["fix the spelling"],
-    },
-    "helpsteer3-edit": {
-        "domain": "general",
-        "language": "english",
-        "context": CONTEXT,
-        "original_response": "Rd.",
-        "edited_response": "Red.",
-        "change_summary": "spelling",
-        "feedback": ["fix the spelling"],
-    },
-    "helpsteer3-principle": {
-        "domain": "general",
-        "language": "english",
-        "context": CONTEXT,
-        "response": "Red.",
-        "principle": "brevity",
-        "fulfilment": "Yes",
-    },
-    "helpsteer3-feedback": {
-        "domain": "general",
-        "language": "english",
-        "context": CONTEXT,
-        "response": "Red.",
-        "feedback": ["The response is mostly helpful.", "Fine."],
-    },
-    "published-rubrics": {
-        "id": "b1",
-        "capability": "planning",
-        "system_prompt": "You plan.",
-        "input": "Plan a day.",
-        "reference_answer": "Rest.",
-        "score_rubric": {"criteria": "Is it feasible?"} | {f"score{i}_description": f"level {i}" for i in range(1, 6)},
-    },
-    "shp": {
-        "post_id": "p1",
-        "domain": "askculinary_train",
-        "upvote_ratio": 0.98,
-        "history": "Which oil?",
-        "c_root_id_A": "a1",
-        "c_root_id_B": "b1",
-        "created_at_utc_A": 10,
-        "created_at_utc_B": 9,
-        "score_A": 2,
-        "score_B": 8,
-        "human_ref_A": "Olive.",
-        "human_ref_B": "Rapeseed, it is neutral.",
-        "labels": 0,
-        "seconds_difference": 1.0,
-        "score_ratio": 4.0,
-    },
-    "nectar": {
-        "prompt": "\n\nHuman: A color?\n\nAssistant: ",
-        "turns": 1,
-        "num_responses": 3,
-        "source": ["lmsys-chat-1m"],
-        "answers": [
-            {"answer": "Sea.", "model": "n", "rank": 3.0},
-            {"answer": "Red.", "model": "m", "rank": 1.0},
-            {"answer": "Blue.", "model": "o", "rank": 2.0},
-        ],
-        "good_natured": True,
-    },
-    "webgpt": {
-        "question": {"dataset": "eli5", "id": "q1", "full_text": "Why is the sky blue?"},
-        "quotes_0": {"title": ["Sky"], "extract": ["Light scatters."]},
-        "quotes_1": {"title": [], "extract": []},
-        "answer_0": "It is not.",
-        "answer_1": "Light scatters [1].",
-        "score_0": -0.75,
-        "score_1": 0.75,
-        "tokens_0": {"prefix": [1], "completion": [2]},
-        "tokens_1": {"prefix": [1], "completion": [3]},
-    },
-    "prm800k": {
-        "labeler": "l1",
-        "timestamp": "2022-07-30T14:42:50",
-        "generation": None,
-        "is_quality_control_question": False,
-        "is_initial_screening_question": False,
-        "question": {"problem": "2+2+2?", "ground_truth_solution": "6", "ground_truth_answer": "6"},
-        "label": {
-            "steps": [
-                {
-                    "completions": [
-                        {"text": "2+2=4", "rating": 1, "flagged": False},
-                        {"text": "2+2=5", "rating": -1, "flagged": False},
-                    ],
-                    "human_completion": None,
-                    "chosen_completion": 0,
-                },
-                {
-                    "completions": [{"text": "Hm.", "rating": 0, "flagged": None}],
-                    "human_completion": {"text": "4+2=6", "rating": None, "source": "human", "flagged": False},
-                    "chosen_completion": None,
-                },
-            ],
-            "total_time": 60000,
-            "finish_reason": "solution",
-        },
-    },
-    "argilla": {
-        "id": "r1",
-        "status": "completed",
-        "metadata": {},
-        "vectors": {},
-        "_server_id": "u",
-        "fields": {"prompt": "A color?", "response-1": "Red.", "response-2": "Sea."},
-        "suggestions": {},
-        "responses": {"preference": [{"value": "response-1", "user_id": "u1"}]},
-    },
-    "label-studio": {
-        "id": 3,
-        "data": {"prompt": "A color?", "answer1": "Red.", "answer2": "Sea."},
-        "predictions": [],
-        "annotations": [
-            {
-                "id": 9,
-                "completed_by": 2,
-                "was_cancelled": False,
-                "lead_time": 4.2,
-                "result": [
-                    {"from_name": "pw", "to_name": "answer1,answer2", "type": "pairwise", "value": {"selected": "left"}}
-                ],
-            }
-        ],
-    },
-    "trl-stepwise": {"prompt": "2+2+2?", "completions": ["2+2=4", "4+2=7"], "labels": [True, False]},
-    "trl-unpaired": {"prompt": "A color?", "completion": "Red.", "label": True},
-    "trl": {"prompt": "A color?", "chosen": "Red.", "rejected": "Sea."},
-    "generic": {"prompt": "A color?", "response_a": "Red.", "response_b": "Sea.", "preference": "b"},
-}
+EXAMPLES = {source.name: example_of(source) for source in all_sources()}
+
+WITH_TEXTS = [
+    one.name for one in all_sources() if one.form is None or not (one.form.needs_items or "text" in one.form.roles)
+]
 
 MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "pairs": ({"chosen": "Sea."}, "identical responses"),
@@ -347,7 +101,7 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "argilla": ({"fields": {"response-1": "Red."}}, "no field is named like a prompt"),
     "label-studio": ({"data": {"prompt": "A color?"}}, "no field is named like a response"),
     "trl-stepwise": ({"labels": [True]}, "number of labels"),
-    "trl-unpaired": ({"label": "good"}, "label is not true or false"),
+    "trl-unpaired": ({"label": "maybe"}, "label is not true or false"),
     "trl": ({"prompt": "  "}, "empty prompt"),
     "generic": ({"preference": "1"}, "preference is not a, b or tie"),
 }
@@ -374,16 +128,20 @@ def scores(judgment: Mapping[str, Any]) -> dict[tuple[int, str], float]:
     return {(score["response"], score["aspect"]): score["value"] for score in judgment["scores"] or ()}
 
 
-def test_every_format_has_an_example_and_a_malformed_row() -> None:
+def test_names_are_told_apart() -> None:
     names = [source.name for source in all_sources()]
-    assert list(EXAMPLES) == names
-    assert list(MALFORMED) == names
+    assert len(set(names)) == len(names)
+    assert set(MALFORMED) <= set(names)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_row_is_recognized_as_its_own_format(name: str) -> None:
-    assert detect([EXAMPLES[name]], path=UNIT).name == name
-    assert units(name)
+    row = EXAMPLES[name]
+    backwards = dict(reversed(row.items()))
+    assert detect([row], path=UNIT).name == detect([backwards], path=UNIT).name == name
+    texts = ("prompt", "response", "response_a", "response_b", "responses")
+    hints = Hints(item_columns=tuple(set(texts) & set(row)), split_text="\\n---\\n")
+    assert list(recognize([row], path=UNIT, hints=hints).read(row))
 
 
 @pytest.mark.parametrize("name", MALFORMED)
@@ -394,10 +152,10 @@ def test_a_malformed_row_says_why(name: str) -> None:
 
 
 def test_unknown_columns_and_unknown_names_are_one_clear_error() -> None:
-    with pytest.raises(DataError, match=r"columns color, shape;.*--format.*--map"):
-        detect([{"shape": 1}, {"color": 2}], path="f.jsonl")
-    with pytest.raises(UsageError, match="unknown source 'hhh'; did you mean 'hh'"):
-        find("hhh")
+    with pytest.raises(DataError, match=r"columns color, shape;.*--map.*--format"):
+        recognize([{"shape": 1}, {"color": 2}], path="f.jsonl")
+    with pytest.raises(UsageError, match="unknown source 'hhz'; did you mean 'hh'"):
+        find("hhz")
 
 
 def test_most_rows_decide_when_some_are_odd() -> None:
@@ -436,17 +194,29 @@ def test_ultrafeedback_ranks_by_the_mean_of_the_aspects_not_by_the_overall_score
 
 
 def test_binarized_ultrafeedback_drops_the_repeated_prompt_and_keeps_the_gap() -> None:
-    unit = only("ultrafeedback-binarized")
+    talk = [{"role": "user", "content": "A color?"}]
+    sides = {
+        "prompt": "A color?",
+        "prompt_id": "ab12",
+        "chosen": [*talk, {"role": "assistant", "content": "Red."}],
+        "rejected": [*talk, {"role": "assistant", "content": "Sea."}],
+        "messages": [*talk, {"role": "assistant", "content": "Red."}],
+        "score_chosen": 7.5,
+        "score_rejected": 5.0,
+    }
+    unit = only("ultrafeedback-binarized", **sides)
     assert [len(json.loads(answer["messages"])) for answer in unit["responses"]] == [1, 1]
     assert (texts(unit), unit["judgments"][0]["strength"]) == (["Red.", "Sea."], 2.5)
-    assert meta(unit) == {"prompt_id": "ab12"}
-    argilla = only("ultrafeedback-argilla")
+    assert (unit["judgments"][0]["ranks"], meta(unit)) == ([0, 1], {"prompt_id": "ab12"})
+    assert only("ultrafeedback-binarized", **(sides | {"score_rejected": 7.5}))["judgments"][0]["ranks"] == [0, 0]
+    models = {"chosen_model": "m", "rejected_model": "n", "chosen_avg_rating": 5.0, "rejected_avg_rating": 2.0}
+    argilla = only("ultrafeedback-argilla", **models)
     assert [answer["generator"] for answer in argilla["responses"]] == ["m", "n"]
     assert argilla["judgments"][0]["strength"] == 3.0
     hyphened = {"prompt": "A color?", "chosen-rating": 5.0, "rejected-rating": 4.0, "chosen-model": "m"}
     row = {**hyphened, "chosen": "Red.", "rejected": "Sea.", "rejected-model": "n", "source": "flan"}
-    assert detect([row], path=UNIT).name == "ultrafeedback-binarized"
-    (unit,) = find("ultrafeedback-binarized").units(row)
+    assert detect([row], path=UNIT).name == "ultrafeedback-cleaned"
+    (unit,) = find("ultrafeedback-cleaned").units(row)
     assert (unit["subset"], unit["responses"][1]["generator"], unit["meta"]) == ("flan", "n", None)
 
 
@@ -550,17 +320,17 @@ def test_trl_conversational_and_implicit_prompts() -> None:
     assert (json.loads(unit["prompt"]), texts(unit)) == ([{"content": "A color?", "role": "user"}], ["Red.", "Sea."])
     unit = only("trl", prompt=talk, margin=0.5, **sides)
     assert (texts(unit), unit["judgments"][0]["strength"]) == (["Red.", "Sea."], 0.5)
-    unit = only("trl", prompt=None, chosen="The sky is gray today", rejected="The sky is green")
+    (unit,) = find("trl").units({"chosen": "The sky is gray today", "rejected": "The sky is green"})
     assert (json.loads(unit["prompt"])[0]["content"], texts(unit)) == ("The sky is", [" gray today", " green"])
     with pytest.raises(UnusableRowError, match="share no beginning"):
-        units("trl", prompt=None, chosen="Red", rejected="Sea")
+        list(find("trl").units({"chosen": "Red", "rejected": "Sea"}))
     with pytest.raises(UnusableRowError, match="images"):
         units("trl", images=["x.png"])
 
 
 def test_trl_unpaired_and_stepwise() -> None:
     assert scores(only("trl-unpaired", label=False)["judgments"][0]) == {(0, "desirable"): 0.0}
-    unit = only("trl-stepwise")
+    unit = only("trl-stepwise", labels=[True, False])
     assert (unit["kind"], unit["judgments"][0]["step_labels"]) == ("steps", [1.0, 0.0])
 
 
@@ -635,7 +405,7 @@ def replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
     return {name: replaced(item, tuple(rest), by) if name == key else item for name, item in value.items()}
 
 
-SPOTS = [(name, path) for name, row in EXAMPLES.items() for path in spots(dict(row))]
+SPOTS = [(name, path) for name, row in ((name, EXAMPLES[name]) for name in WITH_TEXTS) for path in spots(dict(row))]
 TEXT = st.text(st.characters(codec="utf-8"), max_size=5)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
@@ -648,7 +418,7 @@ NASTY = (None, [], {}, " ", "x", 7, True, math.nan, 10**400, ["x", "y"], {"a": 1
 
 
 def check(name: str, rows: list[dict[str, Any]]) -> UnitStream:
-    stream = UnitStream([Parsed(line, row) for line, row in enumerate(rows, 1)], find(name), path="f")
+    stream = stream_of([Parsed(line, row) for line, row in enumerate(rows, 1)], find(name), path="f")
     lines = {unit["line"] for batch in stream.batches() for unit in batch.to_pylist()}
     assert stream.n_lines == len(rows)
     assert len(lines) + stream.n_rejected == len(rows)
@@ -657,7 +427,7 @@ def check(name: str, rows: list[dict[str, Any]]) -> UnitStream:
     return stream
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", WITH_TEXTS)
 def test_a_nasty_value_in_any_place_makes_units_or_a_reject_with_a_reason(name: str) -> None:
     good = dict(EXAMPLES[name])
     rows = [replaced(good, path, value) for path in spots(good) if path != ("id",) for value in NASTY]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipelines.ingest.rows import CONFLICT, UnitStream
-from data_pipelines.sources import find, generic
-from data_pipelines.sources.reading.lines import (
-    open_rows,
-)
-from data_pipelines.sources.reading.streams import (
-    Item,
-    Parsed,
-)
-from data_pipelines.sources.source import Source
+from data_pipelines.ingest.rows import CONFLICT, Shard, UnitStream
+from data_pipelines.sources import find
+from data_pipelines.sources.form import parse_map
+from data_pipelines.sources.reading.lines import open_rows
+from data_pipelines.sources.reading.streams import Item, Parsed
+from data_pipelines.sources.recognize import Hints, recognize
 from data_pipelines.sources.unit_builder import UnusableRowError
 from rmkit.errors import DataError, UsageError
+from tests.data_pipelines.sources.readings import read
 
 
-def run(items: list[Item], source: Source | None = None, **options: Any) -> tuple[list[dict[str, Any]], UnitStream]:
-    stream = UnitStream(items, source or find("trl"), path="f", **options)
+def run(
+    items: list[Item],
+    *,
+    roles: dict[str, str] | None = None,
+    tables: Any = None,
+    fast: bool = True,
+    rater: str | None = None,
+) -> tuple[list[dict[str, Any]], UnitStream]:
+    """The units of items, or of tables, by the bulk route where it is open, or row by row."""
+    sample = [item.value for item in items if isinstance(item, Parsed)] or [pair(id=1, split="train", n=[1])]
+    plan = recognize(sample, path="f", hints=Hints(roles=roles or {}))
+    stream = UnitStream([Shard("f", plan if fast else replace(plan, fast=None), items, tables)], path="f", rater=rater)
     units = [unit for batch in stream.batches() for unit in batch.to_pylist()]
     return sorted(units, key=lambda unit: unit["line"]), stream
 
@@ -40,24 +48,24 @@ def pair(**changes: Any) -> dict[str, Any]:
     return {"prompt": "A color?", "chosen": "Red.", "rejected": "Sea.", **changes}
 
 
-def test_a_map_names_columns_and_moves_a_taken_name_aside() -> None:
-    mapping = generic.parse_map("prompt=question, chosen=better,rejected=prompt")
-    assert mapping == {"question": "prompt", "better": "chosen", "prompt": "rejected"}
-    row = generic.renamed({"question": "Q", "better": "B", "prompt": "P", "chosen": "old", "n": 1}, mapping)
-    assert row == {"prompt": "Q", "chosen": "B", "rejected": "P", "column chosen": "old", "n": 1}
+def test_a_map_names_columns() -> None:
+    assert parse_map("prompt=question, chosen=better.text,rejected=prompt") == {
+        "prompt": "question",
+        "chosen": "better.text",
+        "rejected": "prompt",
+    }
 
 
-@pytest.mark.parametrize("text", ["prompt", "color=x", "prompt=", "prompt=a,prompt=b", "prompt=a,chosen=a"])
+@pytest.mark.parametrize("text", ["prompt", "color=x", "prompt=", "prompt=a,prompt=b", "prompt=[", "score.=x"])
 def test_a_bad_map_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="--map"):
-        generic.parse_map(text)
+    with pytest.raises(UsageError):
+        parse_map(text)
 
 
 def test_a_mapped_csv_of_votes(tmp_path: Path) -> None:
     path = tmp_path / "votes.csv"
     path.write_text('q,l,r,w,who,why\n"A color?",Red.,Sea.,model_b,ann,blue\n"A color?",Red.,Sea.,tie,bob,\n')
-    columns = generic.parse_map("prompt=q,response_a=l,response_b=r,preference=w,rater=who,rationale=why")
-    units, _ = run(list(open_rows(path).items), find("generic"), columns=columns)
+    units = read(path, roles=parse_map("prompt=q,response_a=l,response_b=r,preference=w")).units
     assert [(u["line"], u["judgments"][0]["rater"], u["judgments"][0]["ranks"]) for u in units] == [
         (2, "ann", [1, 0]),
         (3, "bob", [0, 0]),
@@ -67,13 +75,13 @@ def test_a_mapped_csv_of_votes(tmp_path: Path) -> None:
 
 def test_lists_from_json_texts_and_both_directions_of_ranking() -> None:
     row = {"prompt": '[{"role": "user", "content": "Hi"}]', "responses": '["a", "b", "c"]', "scores": "[1, null, 3]"}
-    (unit,) = generic.rows(row)
+    ((unit,), _) = run(rows(row))
     assert (unit["kind"], unit["judgments"][0]["ranks"]) == ("list", [1, None, 0])
     assert json.loads(unit["prompt"])[0]["content"] == "Hi"
-    (unit,) = generic.rows({**row, "scores": None, "ranks": [1, 2, 1], "models": ["m", "n", "o"]})
+    ((unit,), _) = run(rows({**row, "scores": None, "ranks": [1, 2, 1], "models": ["m", "n", "o"]}))
     assert (unit["judgments"][0]["ranks"], unit["responses"][1]["generator"]) == ([0, 1, 0], "n")
     with pytest.raises(UnusableRowError, match="different lengths"):
-        list(generic.rows({**row, "scores": [1]}))
+        list(find("generic").units({**row, "responses": ["a", "b"], "scores": [1]}))
 
 
 def test_arena_talks_share_their_prompt() -> None:
@@ -83,15 +91,15 @@ def test_arena_talks_share_their_prompt() -> None:
         "response_b": [*talk, {"role": "assistant", "content": "Hey"}],
         "preference": "tie (bothbad)",
     }
-    (unit,) = generic.rows(row)
+    (unit,) = find("generic").units(row)
     assert json.loads(unit["prompt"]) == talk
     assert unit["judgments"][0]["ranks"] == [0, 0]
 
 
-@pytest.mark.parametrize("value", ["0", "1", 1, "first", "neither of them", True])
+@pytest.mark.parametrize("value", ["0", "1", 1, "-1", "neither of them", True])
 def test_a_preference_that_could_mean_either_side_is_refused(value: object) -> None:
     with pytest.raises(UnusableRowError, match="preference is not a, b or tie"):
-        list(generic.rows({"prompt": "A?", "response_a": "x", "response_b": "y", "preference": value}))
+        list(find("generic").units({"prompt": "A?", "response_a": "x", "response_b": "y", "preference": value}))
 
 
 def test_both_lanes_make_the_same_units() -> None:
@@ -107,12 +115,12 @@ def test_both_lanes_make_the_same_units() -> None:
         pair(id="9", license="MIT"),
     ]
     fast, one = run(rows(*values))
-    slow, other = run(rows(*values), find("trl")._replace(name="slow"))
+    slow, other = run(rows(*values), fast=False)
     assert fast == slow
-    assert [unit["source_row"] for unit in fast] == ["1", "2", "3", "9"]
+    assert [unit["source_row"] for unit in fast] == ["1", "2", "3", "6", "9"]
     assert one.n_lines == other.n_lines == 9
     assert one.reasons == other.reasons
-    assert sum(one.reasons.values()) == one.n_rejected == 5
+    assert sum(one.reasons.values()) == one.n_rejected == 4
 
 
 def test_a_parquet_file_takes_the_same_lane(tmp_path: Path) -> None:
@@ -130,7 +138,7 @@ def test_a_parquet_file_takes_the_same_lane(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "f.parquet")
     pq.write_table(pa.table({"prompt": bad, "chosen": ["a", "b"], "rejected": ["c", "d"]}), tmp_path / "bad.parquet")
     direct, one = run([], tables=opened(tmp_path / "f.parquet"))
-    slow, other = run(rows(*values), find("trl")._replace(name="slow"))
+    slow, other = run(rows(*values), fast=False)
     assert direct == slow
     assert (one.n_lines, one.reasons) == (other.n_lines, other.reasons)
     assert [unit["line"] for unit in direct] == [1, 2, 6, 7]
@@ -144,13 +152,11 @@ def test_a_parquet_file_takes_the_same_lane(tmp_path: Path) -> None:
 def test_tables_with_anything_special_go_row_by_row(tmp_path: Path, odd: dict[str, Any]) -> None:
     pq.write_table(pa.Table.from_pylist([{**pair(), **odd}] * 2), tmp_path / "f.parquet")
     values = [item.value for item in open_rows(tmp_path / "f.parquet").items if isinstance(item, Parsed)]
-    for form in ("trl", "generic"):
-        slow = UnitStream(rows(pair(), *values), find(form)._replace(name="slow"), path="f")
-        tables = [pa.Table.from_pylist([pair()]), *opened(tmp_path / "f.parquet")]
-        fast = UnitStream([], find(form), path="f", tables=tables)
-        found = [[unit for batch in stream.batches() for unit in batch.to_pylist()] for stream in (slow, fast)]
-        assert found[0] == found[1]
-        assert slow.reasons == fast.reasons
+    slow, one = run(rows(pair(), *values), fast=False)
+    tables = [pa.Table.from_pylist([pair()]), *opened(tmp_path / "f.parquet")]
+    direct, other = run([], tables=tables)
+    assert [unit["responses"] for unit in direct] == [unit["responses"] for unit in slow]
+    assert one.reasons == other.reasons
 
 
 def test_conversational_tables_agree_too(tmp_path: Path) -> None:
@@ -165,7 +171,7 @@ def test_conversational_tables_agree_too(tmp_path: Path) -> None:
     ]
     pq.write_table(pa.Table.from_pylist(values), tmp_path / "f.parquet")
     direct, one = run([], tables=opened(tmp_path / "f.parquet"))
-    slow, other = run(rows(*values), find("trl")._replace(name="slow"))
+    slow, other = run(rows(*values), fast=False)
     assert direct == slow
     assert [unit["line"] for unit in direct] == [1, 2, 4]
     assert one.reasons == other.reasons == {"the prompt does not end with a user turn": 1, "identical responses": 1}
@@ -180,15 +186,14 @@ def opened(path: Path) -> Any:
 def test_both_lanes_agree_on_any_text(texts: list[tuple[str, str, str]]) -> None:
     values = [pair(prompt="A?", chosen="c", rejected="r"), *(pair(prompt=p, chosen=c, rejected=r) for p, c, r in texts)]
     fast, one = run(rows(*values))
-    slow, other = run(rows(*values), find("trl")._replace(name="slow"))
+    slow, other = run(rows(*values), fast=False)
     assert fast == slow
     assert (one.n_lines, one.reasons) == (other.n_lines, other.reasons) == (len(values), other.reasons)
 
 
-@pytest.mark.parametrize("form", ["trl", "generic"])
-def test_the_second_of_two_rows_with_one_id_must_say_the_same(form: str) -> None:
+def test_the_second_of_two_rows_with_one_id_must_say_the_same() -> None:
     values = [pair(id="1"), pair(id="1"), pair(id="1", chosen="Blue."), pair(id=2), pair(id="2", chosen=None)]
-    units, stream = run(rows(*values), find(form))
+    units, stream = run(rows(*values))
     assert [unit["line"] for unit in units] == [1, 2, 4]
     assert stream.reasons == {CONFLICT: 1, "missing field chosen": 1}
     (first, *_) = stream.rejects().to_pylist()
@@ -214,14 +219,14 @@ def test_nothing_usable_names_the_top_reasons() -> None:
         ({"prompt": 5}, "neither text nor a list"),
         ({"prompt": [{"role": "system", "content": "Be nice."}]}, "no user turn"),
         ({"prompt": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "end with a user turn"),
-        ({"prompt": [{"role": "user", "content": None}]}, "content of the prompt is not text"),
-        ({"prompt": [{"role": "user", "content": [{"type": "image"}]}]}, "content of the prompt is not text"),
-        ({"prompt": ["a"]}, "turn of the prompt is not an object"),
-        ({"prompt": [{"role": ["user"], "content": "a"}]}, "unknown role"),
+        ({"prompt": [{"role": "user", "content": None}]}, "a turn has no content"),
+        ({"prompt": [{"role": "user", "content": [{"type": "image"}]}]}, "only text can be scored"),
+        ({"prompt": ["a", "b"]}, "whose turns they are is not said"),
+        ({"prompt": [{"role": ["user"], "content": "a"}]}, "a turn has no role"),
         ({"chosen": [{"role": "user", "content": "a"}]}, "assistant turns"),
         ({"chosen": "\n"}, "empty response"),
-        ({"chosen": {"text": "a"}}, "neither text nor a list"),
-        ({"margin": float("nan")}, "strength is NaN"),
+        ({"chosen": {"n": 1}}, "none of its fields is named like a text"),
+        ({"margin": "big"}, "margin is not a number"),
         ({"margin": 10**400}, "out of range"),
         ({"rejected": "Red."}, "identical responses"),
     ],
@@ -243,5 +248,5 @@ def test_parts_tool_turns_and_other_spellings_are_read() -> None:
 
 
 def test_meta_keeps_what_pandas_and_parquet_write() -> None:
-    (unit,) = find("trl").units(pair(score=float("nan"), when=pa.scalar(0, pa.timestamp("s")).as_py()))
-    assert json.loads(unit["meta"]) == {"score": None, "when": "1970-01-01 00:00:00"}
+    (unit,) = find("trl").units(pair(points=float("nan"), when=pa.scalar(0, pa.timestamp("s")).as_py()))
+    assert json.loads(unit["meta"]) == {"points": None, "when": "1970-01-01 00:00:00"}

@@ -157,7 +157,7 @@ def test_csv_rows_carry_the_line_they_begin_at(tmp_path: Path) -> None:
     text = 'id,prompt\n1,"two\nlines"\n2,a,b\n\n3,"c ""quoted"""\n4,\xe9\n'.encode("latin-1")
     assert read(tmp_path / "f.csv", text) == [
         (2, {"id": "1", "prompt": "two\nlines"}),
-        (4, "the number of fields differs from the header's"),
+        (4, "more fields than the header names"),
         (6, {"id": "3", "prompt": 'c "quoted"'}),
         (7, "invalid UTF-8"),
     ]

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from data_pipelines.ingest.rows import UnitStream
 from data_pipelines.sources import detect
 from data_pipelines.sources.reading.lines import (
     open_rows,
@@ -16,6 +15,7 @@ from data_pipelines.sources.reading.lines import (
 from data_pipelines.sources.reading.streams import (
     Parsed,
 )
+from tests.data_pipelines.sources.readings import stream_of
 from warehouse.write.units import RATER_KINDS
 
 # file, format, rows in the folder's README, rejected, units (a talk gives one unit per thumb)
@@ -77,7 +77,7 @@ def test_the_first_rows_are_units_of_the_right_form(shared_data: Path, name: str
     rows = [item for _, item in zip(range(20), open_rows(path).items, strict=False)]
     source = detect([row.value for row in rows if isinstance(row, Parsed)], path=path)
     assert source.name == form
-    stream = UnitStream(rows, source, path=name)
+    stream = stream_of(rows, source, path=name)
     units = [unit for batch in stream.batches() for unit in batch.to_pylist()]
     assert stream.n_lines == 20
     assert len({unit["line"] for unit in units}) + stream.n_rejected == 20
@@ -98,7 +98,7 @@ def test_every_row_is_accounted_for(
 ) -> None:
     path = shared_data / f"{name}.jsonl.gz"
     sample = [item.value for _, item in zip(range(20), open_rows(path).items, strict=False) if isinstance(item, Parsed)]
-    stream = UnitStream(open_rows(path).items, detect(sample, path=path), path=name)
+    stream = stream_of(open_rows(path).items, detect(sample, path=path), path=name)
     found = sum(len(batch) for batch in stream.batches())
     assert (stream.n_lines, stream.reasons, found) == (rows, reasons, units)
     assert stream.rejects().num_rows == stream.n_rejected == sum(reasons.values())

@@ -142,7 +142,7 @@ def judged(row: dict[str, Any]) -> list[dict[str, Any]]:
 )
 def test_pairwise_left_is_the_first_object_of_the_tag(selected: str, to: str, ranks: list[int]) -> None:
     (verdict,) = judged(task(result("pairwise", {"selected": selected}, "pw", to)))
-    assert (verdict["rater"], verdict["ranks"]) == ("user-2", ranks)
+    assert (verdict["rater"], verdict["ranks"]) == ("2", ranks)
 
 
 def test_choices_ratings_and_texts_go_where_they_belong() -> None:
@@ -186,7 +186,7 @@ def test_cancelled_annotations_and_predictions() -> None:
     predictions = [{"model_version": "judge-1", "result": [pick], "score": 0.7}]
     row = task(pick, predictions=predictions)
     (unit,) = label_studio.tasks(row)
-    assert [verdict["rater"] for verdict in unit["judgments"]] == ["user-2"]
+    assert [verdict["rater"] for verdict in unit["judgments"]] == ["2"]
     assert json.loads(unit["meta"])["predictions"] == predictions
     row["annotations"][0]["was_cancelled"] = True
     (unit,) = label_studio.tasks(row)
@@ -198,4 +198,4 @@ def test_two_annotators_are_two_judgments() -> None:
     pick = result("pairwise", {"selected": "right"}, "pw", "answer1,answer2")
     row = task(pick)
     row["annotations"].append({"completed_by": {"id": 7, "email": "someone@example.org"}, "result": [pick]})
-    assert [verdict["rater"] for verdict in judged(row)] == ["user-2", "user-7"]
+    assert [verdict["rater"] for verdict in judged(row)] == ["2", "7"]

@@ -1,0 +1,59 @@
+"""Reddit dumps: comments with the score of votes and the id of what they answer (t3_ a post, t1_ a comment). Posts and
+comments may lie in one file. A post with two or more direct comments is a list, ranked by score; removed texts are
+left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from data_pipelines.sources.gathered.gather import Gather
+from data_pipelines.sources.reading.streams import Item, Parsed, Reject
+from data_pipelines.sources.recognize import Hints
+from data_pipelines.sources.unit_builder import Row
+
+_GONE = ("[deleted]", "[removed]", "")
+
+
+def matches(sample: Sequence[Row]) -> bool:
+    return any({"body", "score", "parent_id"} <= set(row) for row in sample) and all(
+        "score" in row and ("body" in row or "title" in row) for row in sample
+    )
+
+
+def rows(items: Iterator[Item], hints: Hints) -> Iterator[Item]:
+    posts: dict[str, str] = {}
+    replies: dict[str, list[Row]] = {}
+    line = 0
+    for item in items:
+        if isinstance(item, Reject):
+            line += 1
+            yield item._replace(line=line)
+            continue
+        row = item.value
+        if "title" in row and "body" not in row:
+            text = "\n\n".join(str(row[name]) for name in ("title", "selftext") if row.get(name) not in (None, *_GONE))
+            posts[f"t3_{str(row.get('id')).removeprefix('t3_')}"] = text
+        elif str(row.get("body")).strip() not in _GONE:
+            replies.setdefault(str(row["parent_id"]), []).append(row)
+    for parent in sorted(replies):
+        answers = replies[parent]
+        text = posts.get(parent)
+        if not parent.startswith("t3_") or len(answers) < 2:
+            continue
+        line += 1
+        if text is None:
+            yield Reject(line, "the post that the comments answer is not in the file", parent, parent)
+            continue
+        value: dict[str, Any] = {
+            "prompt": text,
+            "responses": [row["body"] for row in answers],
+            "scores": [row["score"] for row in answers],
+            "id": parent,
+            "reddit_comments": [row.get("id") for row in answers],
+        }
+        yield Parsed(line, value)
+
+
+REDDIT = Gather("reddit-comments", "Reddit posts and comments", matches, rows, items_after=False)

@@ -1,0 +1,1 @@
+"""Rubrics, judges' verdicts and rewards by criterion, where a row needs code."""

@@ -1,0 +1,1 @@
+"""Steps with labels, in the spellings of process reward models."""

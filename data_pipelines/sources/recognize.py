@@ -1,0 +1,343 @@
+"""From a sample of rows to how the whole file is read: which form, which column plays which role, and why.
+
+Published forms come first, by what their rows must have; a table that none knows is read by names, types and relations
+(`infer`). Detection is a function of content: the order of columns and rows changes nothing.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from data_pipelines.sources import all_sources, find, paths
+from data_pipelines.sources.cells import Kind, parsed_columns, with_content
+from data_pipelines.sources.form import Form, shape_of
+from data_pipelines.sources.infer import PROMPTS, Guess, columns_of, guess
+from data_pipelines.sources.source import Source
+from data_pipelines.sources.table_reader import TableReader, UnknownVerdictError
+from data_pipelines.sources.unit_builder import Row, Unit, UnusableRowError
+from data_pipelines.sources.verdicts import Values, as_text
+from rmkit.errors import DataError, UsageError
+
+CHECKED_ROWS = 200
+TEXTS = ("prompt", "chosen", "rejected")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hints:
+    """What the user says about the rows; empty where they leave it to detection."""
+
+    format: str | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
+    values: Values | None = None
+    wide: tuple[str, ...] = ()
+    rater_kind: str | None = None
+    split_text: str | None = None
+    item_columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How every row is read. `fast` maps columns to prompt, chosen and rejected where rows may take the bulk route."""
+
+    name: str
+    units: Callable[[Row], Iterator[Unit]]
+    form: Form | None = None
+    why: Mapping[str, str] = field(default_factory=dict)
+    parsed: Mapping[str, Kind] = field(default_factory=dict)
+    fast: Mapping[str, str] | None = None
+    forced: bool = False
+    notes: tuple[str, ...] = ()
+
+    def as_source(self) -> Source:
+        return Source(self.name, "", lambda row: True, self.read)
+
+    def read(self, row: Row) -> Iterator[Unit]:
+        """The units of a raw row. Raises UnusableRowError."""
+        return self.units(with_content(row, self.parsed) if self.parsed else row)
+
+
+def recognize(sample: Sequence[Row], *, path: object, hints: Hints | None = None) -> Plan:
+    """Raises DataError where the rows are in no known form and their columns are not clear, saying what was seen."""
+    hints = hints or Hints()
+    parsed = parsed_columns(sample)
+    rows = [row for raw in sample if (row := _content(raw, parsed)) is not None]
+    plan = _plan(rows, path, hints)
+    plan = replace(plan, parsed=parsed, forced=bool(hints.format or hints.roles))
+    if plan.form is not None:
+        _check_verdicts(rows, plan, path)
+    return plan
+
+
+def _content(row: Row, parsed: Mapping[str, Kind]) -> Row | None:
+    try:
+        return with_content(row, parsed) if parsed else row
+    except UnusableRowError:
+        return None
+
+
+def _plan(rows: Sequence[Row], path: object, hints: Hints) -> Plan:
+    if hints.roles:
+        return _mapped(rows, path, hints)
+    if hints.format:
+        return _of_source(find(hints.format), rows, path, hints)
+    sources = all_sources()
+    counts = [sum(source.matches(row) for row in rows) for source in sources]
+    best = sources[counts.index(max(counts))] if counts and max(counts) else None
+    if best is not None and not hints.wide and best.name not in ("trl", "generic"):
+        return _of_source(best, rows, path, hints)
+    return _inferred(rows, path, hints)
+
+
+def _of_source(source: Source, rows: Sequence[Row], path: object, hints: Hints) -> Plan:
+    if source.name in ("trl", "generic"):
+        return _inferred(rows, path, hints, name=source.name)
+    if source.form is None:
+        return Plan(name=source.name, units=source.units)
+    form = _adjusted(source.form, hints)
+    present = columns_of(rows)
+    dropped = {
+        role
+        for role, text in form.roles.items()
+        if text.endswith("?") and not any(name in present for name in paths.parse(text).columns)
+    }
+    form = replace(form, roles={role: text for role, text in form.roles.items() if role not in dropped})
+    own = Guess(dict(form.roles), kind=form.kind)
+    if form.needs_items:
+        own = _item_texts(rows, form, hints)
+    if form.is_open:
+        seen = guess(rows, given=own.roles, values=form.values, wide=form.wide)
+        own = Guess(seen.roles, {**seen.why, **own.why}, kind=seen.kind)
+    form = replace(form, roles=own.roles, kind=form.kind or own.kind)
+    why = own.why
+    reasons = {role: why[role] if why.get(role, "--map") != "--map" else "the form" for role in form.roles}
+    return Plan(name=form.name, units=TableReader(form), form=form, why=reasons, fast=_fast(form, rows))
+
+
+def _item_texts(rows: Sequence[Row], form: Form, hints: Hints) -> Guess:
+    """The roles of a form without texts, and those of the texts that --items brought."""
+    names = {name: name.removeprefix("items.") for name in hints.item_columns}
+    texts = guess([{bare: row.get(name) for name, bare in names.items()} for row in rows])
+    own = {bare: name for name, bare in names.items()}
+    roles = {role: own[path] for role, path in texts.roles.items() if path in own and role in _ITEM_ROLES}
+    return Guess({**roles, **form.roles}, dict.fromkeys(roles, "--items"), kind=form.kind)
+
+
+_ITEM_ROLES = (
+    "prompt",
+    "response",
+    "response_a",
+    "response_b",
+    "responses",
+    "system",
+    "reference",
+    "talk",
+    "model",
+    "model_a",
+    "model_b",
+)
+
+
+def _adjusted(form: Form, hints: Hints) -> Form:
+    """A form under what the user says of values, raters and texts."""
+    changes: dict[str, Any] = {}
+    if hints.values is not None:
+        changes["values"] = hints.values
+    if hints.rater_kind in _RATER_KINDS:
+        changes["kind"] = hints.rater_kind
+    elif hints.rater_kind:
+        changes["roles"] = {**form.roles, "rater_kind": hints.rater_kind}
+    if hints.split_text is not None:
+        changes["split_text"] = hints.split_text.encode().decode("unicode_escape")
+    return replace(form, **changes) if changes else form
+
+
+_RATER_KINDS = ("human", "llm", "verifier", "rm", "constructed", "unknown")
+
+
+def wide_columns(patterns: Sequence[str], columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns that --wide names, its patterns spelled out. Raises UsageError for one that matches none."""
+    result: list[str] = []
+    for pattern in patterns:
+        matching = [name for name in columns if name == pattern] or sorted(
+            name for name in columns if fnmatch.fnmatchcase(name, pattern)
+        )
+        if not matching:
+            raise UsageError(f"no column matches {pattern!r} of --wide; there are: {', '.join(columns)}")
+        result += [name for name in matching if name not in result]
+    return tuple(result)
+
+
+def _mapped(rows: Sequence[Row], path: object, hints: Hints) -> Plan:
+    columns = columns_of(rows)
+    for path_text in hints.roles.values():
+        named = paths.parse(path_text).columns
+        if not path_text.endswith("?") and not any(name in columns for name in named):
+            raise UsageError(f"{path}: no column {named[-1]} for --map; it has: {', '.join(columns)}")
+    wide = wide_columns(hints.wide, list(columns))
+    own = guess(rows, given=hints.roles, values=hints.values, wide=wide)
+    form = Form(
+        name="generic",
+        roles=own.roles,
+        values=hints.values or Values(),
+        wide=wide,
+        kind=own.kind,
+        implicit="prompt" not in own.roles,
+    )
+    form = _adjusted(form, hints)
+    if shape_of(form.roles) is None:
+        raise UsageError(
+            f"{path}: --map names no replies: give chosen and rejected, response_a and response_b, responses, "
+            f"response, "
+            f"talk, or prompt and rubric; it has: {', '.join(columns)}"
+        )
+    return Plan(name="generic", units=TableReader(form), form=form, why=own.why, fast=_fast(form, rows))
+
+
+def _inferred(rows: Sequence[Row], path: object, hints: Hints, *, name: str | None = None) -> Plan:
+    columns = columns_of(rows)
+    wide = wide_columns(hints.wide, list(columns))
+    own = guess(rows, values=hints.values, wide=wide)
+    shape = shape_of(own.roles)
+    implicit = "prompt" not in own.roles and not any(target in map(str.lower, columns) for target in PROMPTS)
+    named = shape is not None and ("prompt" in own.roles or implicit or "talk" in own.roles) and not own.open
+    judged = shape != ("response_a", "response_b") or "preference" in own.roles or wide or "score_a" in own.roles
+    if not named or not judged:
+        raise DataError(_undecided(path, rows, own, hints))
+    label = name or ("trl" if {"chosen", "rejected"} <= set(own.roles.values()) else "generic")
+    form = Form(
+        name=label, roles=own.roles, values=hints.values or Values(), wide=wide, kind=own.kind, implicit=implicit
+    )
+    form = _adjusted(form, hints)
+    return Plan(name=label, units=TableReader(form), form=form, why=own.why, fast=_fast(form, rows))
+
+
+_PLAIN = {*TEXTS, "id", "subset", "split", "license"}
+
+
+def _fast(form: Form, rows: Sequence[Row]) -> Mapping[str, str] | None:
+    """The renaming under which rows are plain pairs that need no Python loop; None where anything more is to be
+    read.
+    """
+    columns = {path.removesuffix("?"): role for role, path in form.roles.items()}
+    if not set(TEXTS) <= set(form.roles) or not set(form.roles) <= _PLAIN or _more_than_plain(form):
+        return None
+    present = {name for row in rows for name in row}
+    if any(column not in present for column in columns):
+        return None
+    return columns
+
+
+def _more_than_plain(form: Form) -> bool:
+    return bool(form.strip or form.repeats or form.values.text or form.rater or form.kind)
+
+
+def _check_verdicts(rows: Sequence[Row], plan: Plan, path: object) -> None:
+    """Raises DataError where most labels of a sample have no stated meaning: numbers, or words nobody knows."""
+    unknown: Counter[str] = Counter()
+    known = 0
+    for row in rows[:CHECKED_ROWS]:
+        try:
+            list(plan.units(row))
+            known += 1
+        except UnknownVerdictError as error:
+            unknown[error.value] += 1
+        except Exception:
+            continue
+    if sum(unknown.values()) <= known:
+        return
+    assert plan.form is not None
+    column = plan.form.roles.get("preference") or ", ".join(plan.form.wide)
+    raise DataError(f"{path}: {column} holds {shown(unknown)}: {meaning_needed(list(unknown))}")
+
+
+def shown(counts: Counter[str], limit: int = 10) -> str:
+    top = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
+    more = f" and {len(counts) - limit} more" if len(counts) > limit else ""
+    return ", ".join(f"{value!r} {count}" for value, count in top) + more
+
+
+def meaning_needed(values: Sequence[str]) -> str:
+    """What to type for labels whose meaning nobody said."""
+    numbers = sorted(float(value) for value in values if _is_number(value))
+    if len(numbers) == len(values) and numbers and numbers[0] < 0:
+        return (
+            "a signed scale, but which reply its sign prefers is not said; "
+            f"try --values '{numbers[0]:g}..-1=a,0=tie,1..{max(numbers[-1], 1):g}=b'"
+        )
+    if len(numbers) == len(values):
+        sides = ("tie", "a", "b") if numbers[:1] == [0] and len(numbers) == 3 else ("a", "b", "tie")
+        text = ",".join(f"{as_text(number)}={side}" for number, side in zip(numbers, sides, strict=False))
+        return f"numbers mean opposite things in different forms; try --values '{text}'"
+    text = ",".join(f"{value}={side}" for value, side in zip(sorted(values), ("a", "b", "tie"), strict=False))
+    return f"which reply they name is not known; try --values {shlex.quote(text)}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _undecided(path: object, rows: Sequence[Row], own: Guess, hints: Hints) -> str:
+    """What was seen, what is open, and a line to type, in one message."""
+    columns = columns_of(rows)
+    seen = "; ".join(
+        f"{name} ({', '.join(_short(value) for value in column.values[:3])})"
+        for name, column in list(columns.items())[:12]
+    )
+    more = f"; {len(columns) - 12} more columns" if len(columns) > 12 else ""
+    questions = list(own.open)
+    shape = shape_of(own.roles)
+    if shape is None and not questions:
+        questions.append("which columns are the prompt and the replies")
+    elif shape is not None and "prompt" not in own.roles and not any("prompt" in one for one in questions):
+        questions.append("which column is the prompt")
+    if (
+        shape == ("response_a", "response_b")
+        and "preference" not in own.roles
+        and not any("verdict" in q for q in questions)
+    ):
+        questions.append("which column says which reply is better")
+    roles = {
+        "prompt": "COLUMN",
+        **(dict.fromkeys(("chosen", "rejected"), "COLUMN") if shape is None else {}),
+        **own.roles,
+    }
+    if shape == ("response_a", "response_b") and "preference" not in roles:
+        roles["preference"] = "COLUMN"
+    line = ",".join(f"{role}={text}" for role, text in roles.items() if role in _ASKED)
+    suggestion = f" {own.suggestion}" if own.suggestion else ""
+    return (
+        f"{path}: no known format has the columns {', '.join(list(columns)[:20]) or '(none)'}; not clear: "
+        f"{'; '.join(questions)}. Seen: {seen}{more}. Name them, e.g. --map {shlex.quote(line)}{suggestion}, "
+        f"or a form with "
+        "--format (rmkit ingest --forms lists them)"
+    )
+
+
+_ASKED = {
+    "prompt",
+    "chosen",
+    "rejected",
+    "response_a",
+    "response_b",
+    "preference",
+    "responses",
+    "scores",
+    "ranks",
+    "response",
+    "score",
+    "rater",
+}
+
+
+def _short(value: Any) -> str:
+    text = as_text(value) if not isinstance(value, Mapping | list) else type(value).__name__
+    return repr(text[:24] + "..." if len(text) > 24 else text)

@@ -1,0 +1,197 @@
+"""What a value of a label column says about a pair: a, b or tie, and how strongly.
+
+Words have one meaning everywhere and are built in. A number means the first response in one form and the second in
+another, so it is read only where a form or `--values` says what it stands for:
+
+    1=a,2=b,0=tie          values one by one; none is no vote
+    -3..-1=a,0=tie,1..3=b  ranges; the size of the number is the strength
+    soft=1..2              a probability of the second response, from the first end of the range to the other
+    Bad=1,Good=2           words of a rating as numbers
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from rmkit.errors import UsageError
+
+RANKS: dict[str, list[int | None]] = {"a": [0, 1], "b": [1, 0], "tie": [0, 0]}
+MEANINGS = ("a", "b", "tie", "none")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.I)
+_TIES = frozenset(
+    [
+        "tie",
+        "ties",
+        "tied",
+        "draw",
+        "equal",
+        "equals",
+        "same",
+        "both",
+        "neither",
+        "nopreference",
+        "aboutthesame",
+        "nodifference",
+        "bothbad",
+        "bothgood",
+        "tiebothbad",
+        "tiebothgood",
+        "tieinconsistent",
+        "equallygood",
+        "equallybad",
+        "botharebad",
+        "botharegood",
+        "botharethesame",
+        "allequal",
+        "aboutequal",
+        "similar",
+    ]
+)
+_SIDES = {
+    **dict.fromkeys(("a", "left", "first", "modela", "model1", "preferreda"), "a"),
+    **dict.fromkeys(("b", "right", "second", "modelb", "model2", "preferredb"), "b"),
+}
+_NOUN = r"(?:the )?(?:response|answer|completion|output|assistant|option|candidate|reply|model|summary|text|choice)s?"
+_NAMED = re.compile(rf"{_NOUN}[\s_-]*(?P<side>a|b|1|2|left|right)", re.I)
+_BETTER = re.compile(
+    rf"(?:{_NOUN}[\s_-]*)?(?P<side>a|b|left|right)[\s_-]+is[\s_-]+"
+    r"(?P<how>much|clearly|significantly|slightly|a bit|marginally)?[\s_-]*(?:better|preferred|the best)",
+    re.I,
+)
+_ARROWS = re.compile(r"(?P<one>[ab])\s*(?P<sign>>{1,3}|<{1,3}|=|~|≈|≻|≫)\s*(?P<two>[ab])", re.I)
+_HOW = {"much": 2.0, "clearly": 2.0, "significantly": 2.0, "slightly": 1.0, "a bit": 1.0, "marginally": 1.0}
+
+
+class Verdict(NamedTuple):
+    """`side` is a, b, tie or none (no opinion); strength on the source's scale, None where it says nothing."""
+
+    side: str
+    strength: float | None = None
+
+
+@dataclass(frozen=True)
+class Values:
+    """What the values of a label column mean. `text` is how it was written."""
+
+    text: str = ""
+    sides: Mapping[str, str] = field(default_factory=dict)
+    ranges: Sequence[tuple[float, float, str]] = ()
+    soft: tuple[float, float] | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+    def verdict(self, value: Any) -> Verdict | None:
+        """What a value says by these rules alone; None where they do not name it."""
+        text = as_text(value)
+        if text.lower() in self.sides:
+            return Verdict(self.sides[text.lower()])
+        number = as_number(value)
+        if number is None:
+            return None
+        for low, high, side in self.ranges:
+            if low <= number <= high:
+                return Verdict(side, None if side in ("tie", "none") else abs(number))
+        if self.soft is not None and self.soft[0] <= number <= self.soft[1]:
+            share = (number - self.soft[0]) / (self.soft[1] - self.soft[0])
+            side = "tie" if share == 0.5 else "b" if share > 0.5 else "a"
+            return Verdict(side, round(max(share, 1 - share), 9))
+        return None
+
+
+def parse_values(text: str) -> Values:
+    """Raises UsageError for a part that is not VALUE=a, b, tie, none or a number."""
+    sides: dict[str, str] = {}
+    ranges: list[tuple[float, float, str]] = []
+    numbers: dict[str, float] = {}
+    soft: tuple[float, float] | None = None
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        value, sign, meaning = part.rpartition("=")
+        value, meaning = value.strip(), meaning.strip()
+        low, dots, high = (value if meaning.lower() in MEANINGS else meaning).partition("..")
+        bounds = (as_number(low), as_number(high)) if dots else (None, None)
+        if value == "soft" and bounds[0] is not None and bounds[1] is not None and bounds[0] < bounds[1]:
+            soft = (bounds[0], bounds[1])
+        elif sign and meaning.lower() in MEANINGS and bounds[0] is not None and bounds[1] is not None:
+            ranges.append((min(bounds[0], bounds[1]), max(bounds[0], bounds[1]), meaning.lower()))
+        elif sign and value and meaning.lower() in MEANINGS:
+            sides[as_text(value).lower()] = meaning.lower()
+        elif sign and value and (number := as_number(meaning)) is not None:
+            numbers[value.lower()] = number
+        else:
+            raise UsageError(
+                f"--values takes VALUE=a, b, tie, none or a number, LOW..HIGH=a or soft=LOW..HIGH, got {part!r}"
+            )
+    return Values(text, sides, tuple(ranges), soft, numbers)
+
+
+def verdict(value: Any, values: Values | None = None, names: Sequence[Sequence[Any]] = ()) -> Verdict | None:
+    """What a label says: by `values`, by `names` (what else each side is called: its column, its model), by the words
+    that mean the same everywhere. None where none of these knows it; "none" for an empty cell.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return Verdict("none")
+    if values is not None and (stated := values.verdict(value)):
+        return stated
+    if not isinstance(value, str):
+        return None
+    plain = as_text(value)
+    for side, own in zip("ab", names, strict=False):
+        others = [name for at, group in enumerate(names) if "ab"[at] != side for name in group]
+        if plain in own and plain not in others:
+            return Verdict(side)
+    return word(plain)
+
+
+def word(text: str) -> Verdict | None:
+    """The built-in meaning of a word; numbers have none."""
+    text = text.strip().strip("[]").strip()
+    key = re.sub(r"[^a-z0-9]", "", text.lower())
+    if _NUMBER.fullmatch(text) or not key:
+        return None
+    if match := _ARROWS.fullmatch(text):
+        one, two, sign = match["one"].lower(), match["two"].lower(), match["sign"]
+        if one == two:
+            return None
+        if sign in "=~≈":
+            return Verdict("tie")
+        strength = {"≻": 1.0, "≫": 2.0}.get(sign, float(len(sign)))
+        return Verdict(two if "<" in sign else one, strength)
+    if key in _TIES:
+        return Verdict("tie")
+    if key in _SIDES:
+        return Verdict(_SIDES[key])
+    if match := _NAMED.fullmatch(text):
+        return Verdict(
+            {"1": "a", "2": "b", "left": "a", "right": "b"}.get(match["side"].lower(), match["side"].lower())
+        )
+    if match := _BETTER.fullmatch(text):
+        side = {"left": "a", "right": "b"}.get(match["side"].lower(), match["side"].lower())
+        return Verdict(side, _HOW.get((match["how"] or "").lower()))
+    return None
+
+
+def as_number(value: Any) -> float | None:
+    """The finite number that a value is, or that its text writes; None for anything else, true and false too."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        try:
+            return float(value) if math.isfinite(value) else None
+        except OverflowError:
+            return None
+    text = str(value).strip()
+    if not _NUMBER.fullmatch(text):
+        return None
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def as_text(value: Any) -> str:
+    """A value as text, whole numbers without a point: 1.0, "1." and "+1" are "1"."""
+    number = as_number(value)
+    if number is not None:
+        return str(int(number)) if number.is_integer() and abs(number) < 1e15 else str(number)
+    return str(value).strip()
