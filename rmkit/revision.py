@@ -20,7 +20,8 @@ def versions(*packages: str) -> dict[str, str]:
     Changes that are not committed are named, for then no revision gives the numbers again.
     """
     sha = git_sha()
-    code = "" if sha is None else f" (revision {sha[:12]}{' with local changes' if _changed() else ''})"
+    changed = sha and _git("status", "--porcelain", "--untracked-files=no", "--", ":!docs")
+    code = "" if sha is None else f" (revision {sha[:12]}{' with local changes' if changed else ''})"
     return {"rmkit": version("rmkit") + code} | {name: _version(name) for name in packages}
 
 
@@ -34,10 +35,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "absent"
-
-
-def _changed() -> bool:
-    return bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":!docs"))
 
 
 def _git(*arguments: str) -> str | None:

@@ -15,7 +15,7 @@ measured (see record). The same recipe on the same version gives the same digest
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -115,10 +115,10 @@ def run_recipe(recipe: Recipe, data: str, *, out: str | None = None) -> dict[str
         version_id = resolve(connection, data)
         version = get(connection, version_id)
         frame = as_frame(checkout(connection, version_id, votes=True))
-        context = Context(
-            benchmarks=_benchmarks(connection) if _needs_benchmarks(recipe) else Context().benchmarks,
-            gold={ref: as_frame(checkout(connection, resolve(connection, ref))) for ref in _gold(recipe)},
-        )
+        gold = sorted({ref for _, config in recipe.steps if (ref := getattr(config, "gold", ""))})
+        context = Context(gold={ref: as_frame(checkout(connection, resolve(connection, ref))) for ref in gold})
+        if any(name == "contamination" for name, _ in recipe.steps):
+            context = replace(context, benchmarks=_benchmarks(connection))
         config = run_config(recipe.resolved() | {"data": version.digest})
         recorded = {row[0] for row in run(connection, _RECORDED)}
     if not len(frame):
@@ -133,15 +133,6 @@ def run_recipe(recipe: Recipe, data: str, *, out: str | None = None) -> dict[str
 
 
 _RECORDED = "SELECT config FROM run WHERE kind = 'recipe' AND status = 'done'"
-
-
-def _needs_benchmarks(recipe: Recipe) -> bool:
-    return any(name == "contamination" for name, _ in recipe.steps)
-
-
-def _gold(recipe: Recipe) -> list[str]:
-    """The versions with known labels that its steps name."""
-    return sorted({ref for _, config in recipe.steps if (ref := getattr(config, "gold", ""))})
 
 
 def _benchmarks(connection: Any) -> pl.DataFrame:

@@ -66,18 +66,15 @@ def cycles(pools: Mapping[str, Candidates], model: RewardModel) -> dict[str, Any
         for name, game in games.items()
         if not game.unscored
     }
+    cyclic = [one for one in solved.values() if one["cycles"]]
     return {
         "prompts": len(games),
         "unscored": len(games) - len(solved),
-        "cyclic": sum(bool(one["cycles"]) for one in solved.values()),
+        "cyclic": len(cyclic),
         "swap_gap": fmean(game.swap_gap for game in games.values()),
-        "exploitability": {"all": _means(list(solved.values())), "cyclic": _means(_cyclic(solved))},
+        "exploitability": {"all": _means(list(solved.values())), "cyclic": _means(cyclic)},
         "games": solved,
     }
-
-
-def _cyclic(solved: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    return [one for one in solved.values() if one["cycles"]]
 
 
 def _means(games: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,30 @@ from rmkit.models.artifact.model_card import EVALUATION, README, write_card
 
 def _list(argv: list[str]) -> int:
     options = arguments.parser("models list", "All reward models.", examples=["models"]).parse_args(argv)
-    result = {"models": listed()}
-    display.emit(result, as_json=options.json, text=_table(result["models"]))
+    rows = listed()
+    display.emit({"models": rows}, as_json=options.json, text=_table(rows))
     return 0
 
 
-def listed() -> list[dict[str, Any]]:
-    """Every artifact under $RMKIT_HOME/models, and those elsewhere that an alias means; JSON-ready."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRow:
+    """A stored model, or an alias whose model is gone (`fault`)."""
+
+    name: str
+    path: str
+    model: str | None = None
+    kind: str | None = None
+    fingerprint: str | None = None
+    data: str | None = None
+    validation_accuracy: float | None = None
+    validation_pairs: int | None = None
+    validation_unscored: int | None = None
+    aliases: list[str]
+    fault: str | None = None
+
+
+def listed() -> list[ModelRow]:
+    """Every artifact under $RMKIT_HOME/models, and those elsewhere that an alias means."""
     with open_ledger(read_only=True) as ledger:
         tops = {alias: stack[-1] for alias, stack in aliases.stacks(ledger).items() if stack}
     folders = {folder.resolve(): folder for folder in aliases.artifacts()}
@@ -40,49 +58,47 @@ def listed() -> list[dict[str, Any]]:
         try:
             folder = aliases.locate(promotion).resolve()
         except ModelError:
-            lost.append({"name": alias, "aliases": [alias], "fault": "its model is gone", "path": promotion.path})
+            lost.append(ModelRow(name=alias, path=promotion.path, aliases=[alias], fault="its model is gone"))
             continue
         folders.setdefault(folder, folder)
         means.setdefault(folder, []).append(alias)
     return [_row(folder, means.get(path, [])) for path, folder in folders.items()] + lost
 
 
-def _row(folder: Path, meant_by: list[str]) -> dict[str, Any]:
+def _row(folder: Path, meant_by: list[str]) -> ModelRow:
     card = aliases.card_of(folder)
     accuracy = (card.get("validation") or {}).get("accuracy") or {}
-    return {
-        "name": folder.name,
-        "path": str(folder),
-        "model": card.get("model"),
-        "kind": card.get("kind"),
-        "fingerprint": card.get("fingerprint"),
-        "data": (card.get("dataset") or {}).get("ref"),
-        "validation_accuracy": accuracy.get("value"),
-        "validation_pairs": accuracy.get("n"),
-        "validation_unscored": accuracy.get("unscored"),
-        "aliases": meant_by,
-    }
+    return ModelRow(
+        name=folder.name,
+        path=str(folder),
+        model=card.get("model"),
+        kind=card.get("kind"),
+        fingerprint=card.get("fingerprint"),
+        data=(card.get("dataset") or {}).get("ref"),
+        validation_accuracy=accuracy.get("value"),
+        validation_pairs=accuracy.get("n"),
+        validation_unscored=accuracy.get("unscored"),
+        aliases=meant_by,
+    )
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+def _table(rows: Sequence[ModelRow]) -> str:
     if not rows:
         return "no models yet; make one with: rmkit train lexical --data NAME@VERSION"
     cells, lost = [], []
     for row in rows:
-        if "fault" in row:
-            lost.append(f"{row['name']}  {row['fault']}: was {row['path']}")
+        if row.fault:
+            lost.append(f"{row.name}  {row.fault}: was {row.path}")
             continue
-        facts = (row["model"] or "?", (row["fingerprint"] or "?")[:12], _validation(row), row["data"] or "-")
-        cells.append((row["name"], *facts, " ".join(row["aliases"])))
+        facts = (row.model or "?", (row.fingerprint or "?")[:12], _validation(row), row.data or "-")
+        cells.append((row.name, *facts, " ".join(row.aliases)))
     return "\n".join([display.table(("model", "kind", "fingerprint", "validation", "data", "aliases"), cells), *lost])
 
 
-def _validation(row: Mapping[str, Any]) -> str:
-    if row["validation_accuracy"] is None:
-        return "-"
-    unscored = f" ({row['validation_unscored']} unscored)" if row["validation_unscored"] else ""
-    pairs = "" if row["validation_pairs"] is None else f" of {row['validation_pairs']}{unscored}"
-    return f"{display.percent(row['validation_accuracy'])}{pairs}"
+def _validation(row: ModelRow) -> str:
+    unscored = f" ({row.validation_unscored} unscored)" if row.validation_unscored else ""
+    pairs = "" if row.validation_pairs is None else f" of {row.validation_pairs}{unscored}"
+    return "-" if row.validation_accuracy is None else f"{display.percent(row.validation_accuracy)}{pairs}"
 
 
 def _promote(argv: list[str]) -> int:

@@ -60,7 +60,7 @@ def render(lineage: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, 
         lead=version.message or f"{version.n_rows} rows",
         tiles=_tiles(lineage, results),
         notes=notes,
-        sources=[_source(source) for source in lineage["sources"]],
+        sources=[{**source, "file": Path(source["path"] or "").name} for source in lineage["sources"]],
         rejects=lineage["rejects"],
         steps=steps,
         widest=max((step["n_in"] for step in steps), default=1) or 1,
@@ -71,10 +71,6 @@ def render(lineage: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, 
         provenance=_provenance(lineage, results),
         commands=[result["command"] for result in results if result.get("command")],
     )
-
-
-def _source(source: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(source) | {"file": Path(source["path"] or "").name}
 
 
 def _tiles(lineage: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

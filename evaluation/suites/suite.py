@@ -140,13 +140,9 @@ def _parse(table: dict[str, Any], *, where: str) -> Suite:
     subsets = tuple(build(Subset, entry, where=f"{where}: subset") for entry in table.get("subset", []))
     measures = tuple(_measure(entry, where=where) for entry in table.get("measure", []))
     suite = build(Suite, {**plain, "subsets": (), "measures": ()}, where=where)
-    result = Suite(**{**_fields(suite), "subsets": subsets, "measures": measures, "source": table})
+    result = replace(suite, subsets=subsets, measures=measures, source=table)
     _check(result, where=where)
     return result
-
-
-def _fields(suite: Suite) -> dict[str, Any]:
-    return {name: getattr(suite, name) for name in Suite.__dataclass_fields__}
 
 
 def _measure(entry: Mapping[str, Any], *, where: str) -> Measure:

@@ -73,7 +73,8 @@ def create_project(ledger: Ledger, name: str, *, task: TaskDefinition, data: str
             items.append(_item(row, answer))
     items += [_item(row, answer) for row, answer in known.values() if not _unfit(row, task)]
     if not items:
-        raise DataError(f"no row of {ref} fits a {task.kind} task: {_told(skipped)}")
+        reasons = "; ".join(f"{count} rows: {reason}" for reason, count in skipped.items())
+        raise DataError(f"no row of {ref} fits a {task.kind} task: {reasons or 'it is empty'}")
     project = Project(name, task, ref, digest, gold, dict(skipped), getpass.getuser())
     add_part(project.folder, items)
     stored = {**asdict(project), "task": asdict(task)}
@@ -108,9 +109,8 @@ def add_queued(ledger: Ledger, project: Project) -> int:
             kind = {1: "single", 2: "pair"}.get(len(summary["responses"]), "list")
             unit = summary["unit"] or unit_hash(kind, summary["prompt"], responses=summary["responses"])
             row = {"unit": unit, "kind": kind, "prompt": summary["prompt"], "responses": summary["responses"]}
-            items.append(
-                row | {name: summary[name] for name in ("priority", "reason")} | _evidence(summary["evidence"])
-            )
+            row |= {name: summary[name] for name in ("priority", "reason")}
+            items.append(row | {"evidence": json.dumps(summary["evidence"]) if summary["evidence"] else None})
     return add_part(project.folder, items)
 
 
@@ -160,11 +160,3 @@ def _item(row: Mapping[str, Any], answer: Mapping[str, Any] | None) -> dict[str,
     names = ("unit", "kind", "prompt", "responses", "rubric")
     ends = row["step_ends"][0] if row["step_ends"] and len(row["responses"]) == 1 else None
     return {name: row[name] for name in names} | {"step_ends": ends, "gold": json.dumps(answer) if answer else None}
-
-
-def _evidence(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    return {"evidence": json.dumps(dict(evidence)) if evidence else None}
-
-
-def _told(skipped: Mapping[str, int]) -> str:
-    return "; ".join(f"{count} rows: {reason}" for reason, count in skipped.items()) or "it is empty"

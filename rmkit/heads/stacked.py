@@ -11,7 +11,7 @@ Axes: K heads, B pairs of a batch, D feature width, H hidden units.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,7 +115,7 @@ def score(heads: StackedHeads, table: Table) -> tuple[NDArray[np.float32], NDArr
         # all heads read the same rows here (in `margins` each has its own batch), so their columns stand side by side
         w_prompt, w_response = (_side_by_side(part) for part in (heads.prompt, heads.response))
         out, bias = heads.out[..., 0], heads.bias.reshape(-1)  # [K, H], [K * H] in the order of the columns
-        for index in _parts(len(table)):
+        for index in torch.split(torch.arange(len(table)), SCORED_AT_ONCE):
             prompt, responses = table.gather(index)  # [B, D], [2, B, 2D]
             shared = torch.addmm(bias, prompt, w_prompt)  # [B, K * H]
             for side, into in zip(responses, (chosen, rejected), strict=True):
@@ -133,7 +133,3 @@ def score_margins(heads: StackedHeads, table: Table) -> NDArray[np.float32]:
 def _side_by_side(weight: Tensor) -> Tensor:
     """[K, inputs, H] -> [inputs, K * H]: one wide product instead of K."""
     return weight.permute(1, 0, 2).reshape(weight.shape[1], -1).contiguous()
-
-
-def _parts(n: int) -> Iterator[Tensor]:
-    yield from torch.split(torch.arange(n), SCORED_AT_ONCE)

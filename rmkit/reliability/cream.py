@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import kendalltau
 
 from rmkit.errors import DataError
-from rmkit.reliability.label_weights import Floats, LabelWeights, check_ids, reasons
+from rmkit.reliability.label_weights import LabelWeights, check_ids, reasons
 
 How = Literal["avg", "dyn"]
 MIN_DYN = 4
@@ -89,7 +89,7 @@ def consistency(
                 "how": how,
                 "mean_consistency": mean,
                 "without_tau": int((~known).sum()),
-                "clamped": _below(agreement),
+                "clamped": int((agreement < 0.5).sum()),
             },
         ),
         tuple(best for best, _ in pairs),
@@ -104,7 +104,3 @@ def _extremes(rewards: Sequence[float]) -> tuple[int, int]:
     if not len(values) or not np.isfinite(values).all() or values.max() == values.min():
         return -1, -1
     return int(values.argmax()), int(values.argmin())
-
-
-def _below(agreement: Floats) -> int:
-    return int((agreement < 0.5).sum())

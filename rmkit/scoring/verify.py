@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,37 @@ def main(argv: list[str]) -> int:
         raise UsageError("the length rule is code, not an artifact: there is nothing to verify")
     result = verify(find_model(options.model), device=options.device)
     display.emit(result, as_json=options.json, text=_text(result))
-    return 0 if result["same"] else 1
+    return 0 if result.same else 1
 
 
-def verify(folder: Path, *, device: str | None = None) -> dict[str, Any]:
-    """`same` and one line per check; checks behind a failed one are not made. JSON-ready.
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of an artifact: whether it is as saved, and what was seen."""
+
+    check: str
+    same: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Whether an artifact is the one that was saved. Checks behind a failed one are not made."""
+
+    path: Path
+    same: bool
+    fingerprint: str | None
+    checks: tuple[Check, ...]
+
+
+def verify(folder: Path, *, device: str | None = None) -> Verification:
+    """The artifact, checked part by part.
 
     Raises ModelError only where the folder is no artifact at all.
     """
-    checks: list[dict[str, Any]] = []
+    checks: list[Check] = []
     open_card = _Opened(folder)
     if not open_card.readable:
         open_artifact(folder)  # raises, saying what an artifact is
-    same = True
     for name, check in open_card.checks(device):
         try:
             summary = check()
@@ -48,13 +67,12 @@ def verify(folder: Path, *, device: str | None = None) -> dict[str, Any]:
             raise
         except Exception as error:  # whatever a library raises on such a folder, the model is not as it was saved
             summary = str(error) if isinstance(error, RmkitError) else f"{type(error).__name__}: {error}"
-            checks.append({"check": name, "same": False, "told": one_line(summary)})
-            same = False
+            checks.append(Check(name, same=False, detail=one_line(summary)))
             break
         if summary is not None:
-            checks.append({"check": name, "same": True, "told": summary})
+            checks.append(Check(name, same=True, detail=summary))
     fingerprint = open_card.artifact.card.get("fingerprint") if open_card.artifact else None
-    return {"path": str(folder), "same": same, "fingerprint": fingerprint, "checks": checks}
+    return Verification(folder, all(one.same for one in checks), fingerprint, tuple(checks))
 
 
 class _Opened:
@@ -119,7 +137,7 @@ class _Opened:
         return f"{' and '.join(parts)} of this very model ({result.digest[:12]})"
 
 
-def _text(result: Mapping[str, Any]) -> str:
-    rows = [["ok" if one["same"] else "DIFFERS", one["check"], one["told"]] for one in result["checks"]]
-    verdict = "the model is the one that was saved" if result["same"] else "do NOT use this model: it is not as saved"
-    return f"{display.table(('', 'check', 'result'), rows)}\n\n{result['path']}: {verdict}"
+def _text(result: Verification) -> str:
+    rows = [["ok" if one.same else "DIFFERS", one.check, one.detail] for one in result.checks]
+    verdict = "the model is the one that was saved" if result.same else "do NOT use this model: it is not as saved"
+    return f"{display.table(('', 'check', 'result'), rows)}\n\n{result.path}: {verdict}"

@@ -7,7 +7,7 @@ ever the test split.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -127,7 +127,8 @@ def train(
         noise_facts: Mapping[str, Any] = {}
         if denoise:
             trains, noise_facts = _denoised(trains, values or {}, method=denoise, noise=noise, seed=seed)
-        trained = _trainer(kind)(trains, validation, values or {}, seed)
+        trainer = {"lexical": _lexical, "frozen": _frozen, "pairwise": _pairwise}[kind]
+        trained = trainer(trains, validation, values or {}, seed)
         temperature = fit_temperature(trained.validation_margin, column(validation, "p"))
         card = {
             "model": kind,
@@ -154,10 +155,6 @@ def train(
         write_golden_scores(temporary, small)
         model = load_model(temporary)
     return {"path": str(target), "fingerprint": model.info.fingerprint, **card}
-
-
-def _trainer(kind: str) -> Callable[[Sequence[Pair], Sequence[Pair], Mapping[str, Any], int], Trained]:
-    return {"lexical": _lexical, "frozen": _frozen, "pairwise": _pairwise}[kind]
 
 
 def _lexical(train: Sequence[Pair], validation: Sequence[Pair], values: Mapping[str, Any], seed: int) -> Trained:

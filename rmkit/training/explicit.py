@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from rmkit.training.run import arguments, is_main_process, prepare_run_dir, run_
 from rmkit.training.settings import read_settings
 from rmkit.training.splits import examples, read_splits
 
+PACKAGES = ("rmkit", "torch", "transformers", "tokenizers", "accelerate")  # whose versions an artifact records
 SUMMARIES = {
     "explicit": "Fine-tune a transformer with a scalar head on a dataset version.",
     "process": "Fine-tune a transformer with a head that scores every step of a solution.",
@@ -159,7 +161,7 @@ def train(
                 "mean_loss": mean_loss,
                 "seconds": round(time.monotonic() - start, 2),
                 "revision": git_sha(),
-                "versions": _versions(),
+                "versions": {name: version(name) for name in PACKAGES},
             },
             **objective.metadata(state),
         }
@@ -198,12 +200,6 @@ def training_stats(trainer: Any) -> dict[str, Any]:
         "best_step": trainer.state.best_global_step,
         "loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
     }
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("rmkit", "torch", "transformers", "tokenizers", "accelerate")}
 
 
 def _text(result: Mapping[str, Any]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rmkit.cli.display import number
+
 
 def summary_text(card: Mapping[str, Any], *, rows: str, more: Sequence[str] = ()) -> str:
     """What a training command says at its end: where the model is, what it saw, how it did on validation."""
@@ -45,14 +47,14 @@ def _validation(validation: Mapping[str, Any]) -> list[str]:
     if "log_loss_of_rate" in validation:
         of = f"{validation['steps']} steps" if "steps" in validation else f"{validation['responses']} reactions"
         lines.append(
-            f"log loss {_number(validation['log_loss'])} (always the base rate: "
-            f"{_number(validation['log_loss_of_rate'])}), ECE {_number(validation['ece'])}, "
-            f"AUC {_number(validation['auc'])} on {of}"
+            f"log loss {number(validation['log_loss'])} (always the base rate: "
+            f"{number(validation['log_loss_of_rate'])}), ECE {number(validation['ece'])}, "
+            f"AUC {number(validation['auc'])} on {of}"
         )
     if first := validation.get("first_error"):
         lines.append(
-            f"first errors: F1 {_number(first['f1'])}; {_number(first['error_accuracy'])} of {first['erroneous']} "
-            f"with one, {_number(first['correct_accuracy'])} of {first['correct']} without"
+            f"first errors: F1 {number(first['f1'])}; {number(first['error_accuracy'])} of {first['erroneous']} "
+            f"with one, {number(first['correct_accuracy'])} of {first['correct']} without"
         )
     if (accuracy := validation.get("accuracy")) and accuracy["value"] is not None:
         lines.append(f"pairs that follow from the ratings: accuracy {100 * accuracy['value']:.1f}%")
@@ -63,10 +65,6 @@ def _aspect(name: str, result: Mapping[str, Any]) -> str:
     if not result["n"]:
         return f"{name}: no rating"
     return (
-        f"{name}: correlation {_number(result['pearson'])}, MAE {_number(result['mae'])} "
-        f"(always the mean: {_number(result['mae_of_mean'])}) on {result['n']} ratings"
+        f"{name}: correlation {number(result['pearson'])}, MAE {number(result['mae'])} "
+        f"(always the mean: {number(result['mae_of_mean'])}) on {result['n']} ratings"
     )
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

@@ -96,7 +96,7 @@ def sweep(
             runs.append({**details, "validation": numbers(card["validation"])})
     result = summary(runs, by=settings.objective.selects_by) if runs else {"runs": []}
     if runs:
-        _write(target, result)
+        write_text(target.with_name(f"{target.name}-sweep.json"), json.dumps(result, indent=2) + "\n")
     return result
 
 
@@ -159,10 +159,6 @@ def spread(values: Sequence[float]) -> dict[str, float | None]:
     t = T_975[len(values) - 2] if len(values) - 2 < len(T_975) else 1.96
     half = t * statistics.stdev(values) / math.sqrt(len(values))
     return {"mean": mean, "low": mean - half, "high": mean + half}
-
-
-def _write(target: Path, result: Mapping[str, Any]) -> None:
-    write_text(target.with_name(f"{target.name}-sweep.json"), json.dumps(result, indent=2) + "\n")
 
 
 def text(result: Mapping[str, Any]) -> str:

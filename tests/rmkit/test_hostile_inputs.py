@@ -106,7 +106,7 @@ def test_verify_tells_a_hostile_artifact_in_one_line(
     assert cli.main(["verify", str(model), "--json"]) == 1
     result = json.loads(capsys.readouterr().out)
     assert result["same"] is False
-    assert why in result["checks"][-1]["told"]
+    assert why in result["checks"][-1]["detail"]
 
 
 @pytest.mark.parametrize("harm", HARMS)

@@ -18,7 +18,8 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 def card(manifest: Mapping[str, Any]) -> str:
     """README.md of an export folder."""
     parts = [_front_matter(manifest), _introduction(manifest), _rows(manifest), _sources(manifest), _making(manifest)]
-    return "\n\n".join([*parts, _gaps(manifest)]) + "\n"
+    gaps = "\n".join(f"- {gap}" for gap in manifest["gaps"]) or "None known."
+    return "\n\n".join([*parts, f"## Known gaps\n\n{gaps}"]) + "\n"
 
 
 def _front_matter(manifest: Mapping[str, Any]) -> str:
@@ -75,21 +76,12 @@ def _sources(manifest: Mapping[str, Any]) -> str:
 
 
 def _making(manifest: Mapping[str, Any]) -> str:
-    steps = [
-        (one["step"], one["n_in"], one["n_kept"], one["n_dropped"], _reasons(one["reasons"]))
-        for one in manifest["steps"]
-    ]
+    steps = []
+    for one in manifest["steps"]:
+        reasons = ", ".join(f"{reason}: {n}" for reason, n in one["reasons"].items())
+        steps.append((one["step"], one["n_in"], one["n_kept"], one["n_dropped"], reasons))
     result = (
         markdown(("step", "rows in", "kept", "dropped", "reasons"), steps) if steps else "No cleaning step is recorded."
     )
     parents = ", ".join(f"`{parent[:16]}`" for parent in manifest["parents"]) or "none"
     return f"## How it was made\n\n{result}\n\nParent versions: {parents}."
-
-
-def _reasons(reasons: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason}: {n}" for reason, n in reasons.items())
-
-
-def _gaps(manifest: Mapping[str, Any]) -> str:
-    gaps = [f"- {gap}" for gap in manifest["gaps"]]
-    return "## Known gaps\n\n" + ("\n".join(gaps) or "None known.")

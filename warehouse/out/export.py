@@ -188,10 +188,6 @@ def record_export(connection: duckdb.DuckDBPyConnection, version_id: int, folder
     )
 
 
-def _is_noted(connection: duckdb.DuckDBPyConnection, version_id: int, folder: Path, *, form: str) -> bool:
-    return bool(run(connection, f"SELECT EXISTS ({_NOTED})", _note(version_id, folder, form))[0][0])
-
-
 _NOTED = "FROM export WHERE version_id = $1 AND format = $2 AND path = $3 AND manifest = $4"
 
 
@@ -240,7 +236,7 @@ def export_folder(ref: str, folder: Path | None = None, *, form: Form = "native"
     with open_warehouse(read_only=True) as connection:
         version_id = resolve(connection, ref)
         folder = export_version(connection, version_id, folder, form=form, **options)
-        is_noted = _is_noted(connection, version_id, folder, form=form)
+        [(is_noted,)] = run(connection, f"SELECT EXISTS ({_NOTED})", _note(version_id, folder, form))
     if not is_noted:  # an export that is there already is only read
         with open_warehouse() as connection:
             record_export(connection, version_id, folder, form=form)

@@ -54,7 +54,7 @@ def commit(
     """
     with joined_transaction(connection):
         dataset_id, head = _open_branch(connection, dataset, branch)
-        line = _parents(head, parents)
+        line = list(dict.fromkeys([*([] if head is None else [head]), *map(int, parents or ())]))
         load_rows(connection, rows)
         if head is not None and _holds_next_rows(connection, get(connection, head)):
             if branch_head(connection, dataset_id, branch) is None:
@@ -119,10 +119,6 @@ def branch_head(connection: duckdb.DuckDBPyConnection, dataset_id: int, branch: 
 def move_branch(connection: duckdb.DuckDBPyConnection, dataset_id: int, branch: str, version_id: int) -> None:
     """Point a branch, made where needed, to a version."""
     connection.execute("INSERT OR REPLACE INTO branch VALUES (?, ?, ?)", [dataset_id, branch, version_id]).fetchall()
-
-
-def _parents(head: int | None, parents: Sequence[int] | None) -> list[int]:
-    return list(dict.fromkeys(([] if head is None else [head]) + [int(parent) for parent in parents or ()]))
 
 
 def load_rows(connection: duckdb.DuckDBPyConnection, rows: str) -> None:

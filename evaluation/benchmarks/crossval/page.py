@@ -33,7 +33,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     for name, result in results.items():
         lines.append(_line(f"**{name}**", result))
-        lines += [_line(f"- {_short(file)}", part) for file, part in result["parts"].items()]
+        lines += [_line(f"- {file.split('.')[0]}", part) for file, part in result["parts"].items()]
     requests = {name: result["people"] for name, result in results.items() if result["people"]}
     if requests:
         lines += [
@@ -65,10 +65,6 @@ def _percent(result: Mapping[str, Any], *, signed: bool = False) -> str:
     sign, interval = "+" if signed else "", result["interval"]
     value = f"{100 * result['value']:{sign}.1f}"
     return f"{value} [{100 * interval['low']:{sign}.1f}, {100 * interval['high']:{sign}.1f}]" if interval else value
-
-
-def _short(file: str) -> str:
-    return file.split(".")[0]
 
 
 def plot(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:

@@ -135,7 +135,9 @@ def _spread(result: Mapping[str, float] | None, *, digits: int = 1, signed: bool
 
 def write(path: Path, result: Mapping[str, Any], *, argv: Sequence[str]) -> None:
     """The results page with the command that makes it."""
-    lines = ["# Benchmark of denoising", "", f"    rmkit bench denoising {_command(argv)}", ""]
+    # without the folders of files, which differ from reader to reader
+    options = shlex.join(Path(word).name if "/" in word else word for word in argv)
+    lines = ["# Benchmark of denoising", "", f"    rmkit bench denoising {options}", ""]
     if "quality" in result:
         lines += [*_introduction(result), accuracy_table(result["quality"]), "", *_SELECTION]
         lines += [selection_table(result["quality"]), "", *_reading(result["quality"])]
@@ -194,8 +196,3 @@ def _reading(quality: Mapping[str, Any]) -> list[str]:
 
 def _above(differences: Sequence[Mapping[str, float]], sign: int) -> int:
     return sum(sign * one["mean"] > 2 * one.get("se", float("inf")) for one in differences)
-
-
-def _command(argv: Sequence[str]) -> str:
-    """The options without the folders of files, which differ from reader to reader."""
-    return shlex.join(Path(word).name if "/" in word else word for word in argv)

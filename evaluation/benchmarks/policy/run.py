@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from rmkit.revision import versions
 from rmkit.serve.clients.trl import RewardFunction
 
 TRAINERS = ("grpo", "rloo")
+PACKAGES = ("trl", "transformers", "torch", "scikit-learn", "fastapi", "uvicorn", "httpx")
 ENDS = 10  # steps averaged at either end
 GROUP, BATCH = 8, 32
 _SPLIT = '[recipe]\nname = "planted"\ndescription = "split by family"\n\n[[step]]\nuse = "split"\n'
@@ -50,7 +51,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--plot", type=Path, help="write the curves (PNG or SVG)")
     parser.add_argument("--page", type=Path, help="write the results page (Markdown)")
     options = parser.parse_args(argv)
-    _require_trl()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here is on a hub
+    import trl  # noqa: F401 - refused at once where it is missing
+
     with tempfile.TemporaryDirectory(prefix="rmkit-policy-") as folder:
         result = measure(Path(folder), options.trainers, steps=options.steps, seeds=options.seeds, pairs=options.pairs)
     if options.plot:
@@ -70,8 +73,9 @@ def measure(folder: Path, trainers: Sequence[str], *, steps: int, seeds: int, pa
         for trainer, sign, seed in plan:
             runs.append(_run(trainer, url, folder / "runs", steps=steps, sign=sign, seed=seed))
             advance(1)
+    where = {"versions": versions(*PACKAGES), "python": sys.version.split()[0]}
     as_rewarded = all(run["sign"] * (run["last"] - run["first"]) > 0 for run in runs)
-    return {"model": model, "steps": steps, "seeds": seeds, "runs": runs, "as_rewarded": as_rewarded, **_versions()}
+    return {"model": model, "steps": steps, "seeds": seeds, "runs": runs, "as_rewarded": as_rewarded, **where}
 
 
 def _trained_model(folder: Path, pairs: int) -> dict[str, Any]:
@@ -193,13 +197,3 @@ def _run(trainer: str, url: str, folder: Path, *, steps: int, sign: int, seed: i
 def _trainer(name: str) -> tuple[Any, Any]:
     trl = importlib.import_module("trl")
     return {"grpo": (trl.GRPOTrainer, trl.GRPOConfig), "rloo": (trl.RLOOTrainer, trl.RLOOConfig)}[name]
-
-
-def _require_trl() -> None:
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here is on a hub
-    import trl  # noqa: F401
-
-
-def _versions() -> Mapping[str, Any]:
-    names = ("trl", "transformers", "torch", "scikit-learn", "fastapi", "uvicorn", "httpx")
-    return {"versions": versions(*names), "python": sys.version.split()[0]}

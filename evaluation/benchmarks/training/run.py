@@ -235,10 +235,7 @@ def _summary(results: Sequence[Mapping[str, Mapping[str, Any]]], spec: Mapping[s
 
 
 def _ratios(results: Sequence[Mapping[str, Mapping[str, Any]]], key: str, over: str, under: str) -> dict[str, float]:
-    return _ratio([repeat[over][key] / repeat[under][key] for repeat in results])
-
-
-def _ratio(values: Sequence[float]) -> dict[str, float]:
+    values = [repeat[over][key] / repeat[under][key] for repeat in results]
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 

@@ -247,14 +247,14 @@ def test_bf16_golden_scores_are_kept_and_replayed(engine: Make, tmp_path: Path) 
     [[score]] = rough.golden_scores([ask(rows[0]["prompt"], rows[0]["response"])], precision="bf16")  # type: ignore[attr-defined]
     assert score.value == pytest.approx(rows[0]["score_bf16"], abs=1e-3)
     result = verify.verify(folder)
-    assert [one["check"] for one in result["checks"]][-2:] == ["golden scores fp32", "golden scores bf16"]
+    assert [one.check for one in result.checks][-2:] == ["golden scores fp32", "golden scores bf16"]
     spread = np.std([row["score_bf16"] for row in rows])
     rows[2]["score_bf16"] += 0.2 * spread
     (folder / "golden.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     load_model(folder)  # fp32 is what it was
     with pytest.raises(ModelError, match=r"golden score differs .*bf16"):
         load_model(folder, precision="bf16")
-    assert not verify.verify(folder)["same"]
+    assert not verify.verify(folder).same
 
 
 def test_a_score_that_is_not_finite_is_no_score(engine: Make) -> None:
