@@ -13,6 +13,7 @@ import random
 import shlex
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -25,7 +26,7 @@ from rmkit.data.example import EXAMPLE_SCHEMA, MANIFEST
 from rmkit.ids import assistant_message, content_hash, user_message
 from rmkit.revision import versions_text
 from rmkit.training.config import ExplicitConfig, ImplicitConfig
-from rmkit.training.peer_review_command import train_peers
+from rmkit.training.peer_review_command import PeersResult, train_peers
 
 WORDS = (
     "the",
@@ -104,29 +105,29 @@ def _one(options: Any, seed: int) -> dict[str, Any]:
     return {
         "seed": seed,
         "parameters": parameters,
-        "standard": 100 * mean(one["accuracy"] for one in arms["standard"]["models"].values()),
-        "standard_ensemble": 100 * arms["standard"]["mean_accuracy"],
-        "peer": 100 * mean(one["accuracy"] for one in arms["peer"]["models"].values()),
-        "peer_ensemble": 100 * arms["peer"]["mean_accuracy"],
+        "standard": 100 * mean(one.accuracy for one in arms["standard"].models.values()),
+        "standard_ensemble": 100 * arms["standard"].mean_accuracy,
+        "peer": 100 * mean(one.accuracy for one in arms["peer"].models.values()),
+        "peer_ensemble": 100 * arms["peer"].mean_accuracy,
         "epochs": epochs,
     }
 
 
-def _with_truth(arm: Mapping[str, Any], right: Mapping[str, bool]) -> list[dict[str, Any]]:
+def _with_truth(arm: PeersResult, right: Mapping[str, bool]) -> list[dict[str, Any]]:
     """The epochs of the audit with AUC and kept precision of both models."""
     import pyarrow.parquet as pq
 
     from rmkit.reliability.separation import auc, kept_precision
 
-    audit = pq.read_table(arm["audit"]).to_pydict()
+    audit = pq.read_table(arm.audit).to_pydict()
     epoch, model = np.array(audit["epoch"]), np.array(audit["model"])
     clean = np.array([right[one] for one in audit["id"]])
     values, margin = np.array(audit["kept"]), np.array(audit["margin"])
     results = []
-    for facts in arm["epochs"]:
-        masks = [(epoch == facts["epoch"]) & (model == name) for name in ("A", "B")]
+    for facts in arm.epochs:
+        masks = [(epoch == facts.epoch) & (model == name) for name in ("A", "B")]
         results.append(
-            dict(facts)
+            asdict(facts)
             | {"auc": [auc(margin[mask], clean[mask]) for mask in masks]}
             | {"kept_precision": [kept_precision(values[mask], clean[mask]) for mask in masks]}
         )

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evaluation.registry.promotion import MIN_PROMPTS, judge, stored_results
+from evaluation.registry.promotion import MIN_PROMPTS, Evidence, judge, stored_results
 from rmkit.atomic import write_text
 from rmkit.cli import arguments, display
 from rmkit.cli.verbs import Command, Verbs
@@ -135,7 +135,23 @@ def _promote(argv: list[str]) -> int:
         force=options.force,
     )
     display.emit(result, as_json=options.json, text=_promoted_text(result))
-    return 0 if result["promoted"] else 1
+    return 0 if result.promoted else 1
+
+
+@dataclass(frozen=True, slots=True)
+class PromoteResult:
+    """Whether an alias moved to a model, from which fingerprint, and why."""
+
+    alias: str
+    path: Path
+    fingerprint: str
+    promoted: bool
+    before: str | None
+    evidence: Evidence
+
+    def as_json(self) -> dict[str, Any]:
+        """What `rmkit models promote --json` prints."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"evidence": self.evidence.as_json()}
 
 
 def promote(
@@ -146,8 +162,8 @@ def promote(
     margin: float | None = None,
     min_prompts: int = MIN_PROMPTS,
     force: str | None = None,
-) -> dict[str, Any]:
-    """Verify the model, ask the gate, move the alias. `promoted` says whether it moved, `evidence` why."""
+) -> PromoteResult:
+    """Verify the model, ask the gate, move the alias."""
     aliases.check_alias(alias)
     if model == "length":
         raise UsageError("the length rule is no artifact; load it by its name")
@@ -158,34 +174,26 @@ def promote(
         if before is not None and before.fingerprint == fingerprint:
             raise UsageError(f"{alias} already means {folder} ({fingerprint[:12]})")
         if before is None:
-            evidence: dict[str, Any] = {"passed": True, "why": f"the first model of {alias}", "comparisons": []}
+            evidence = Evidence(True, f"the first model of {alias}")
         else:
             evidence = judge(fingerprint, before.fingerprint, suites=suites, margin=margin, min_prompts=min_prompts)
-            evidence |= {"against": before.fingerprint, "margin": margin}
-        moved = evidence["passed"] or force is not None
+        evidence = replace(evidence, forced=force)
+        moved = evidence.passed or force is not None
         if moved:
-            evidence |= {} if force is None else {"forced": force}
-            aliases.promote(ledger, alias, folder, fingerprint, evidence=evidence)
-    return {
-        "alias": alias,
-        "path": str(folder),
-        "fingerprint": fingerprint,
-        "promoted": moved,
-        "before": before.fingerprint if before else None,
-        "evidence": evidence,
-    }
+            aliases.promote(ledger, alias, folder, fingerprint, evidence=evidence.as_json())
+    return PromoteResult(alias, folder, fingerprint, moved, before.fingerprint if before else None, evidence)
 
 
-def _promoted_text(result: Mapping[str, Any]) -> str:
-    evidence, model = result["evidence"], f"{result['path']} ({result['fingerprint'][:12]})"
-    if not result["promoted"]:
+def _promoted_text(result: PromoteResult) -> str:
+    evidence = result.evidence
+    if not result.promoted:
         return (
-            f"refused: {evidence['why']}\n{result['alias']} still means {result['before'][:12]}; evaluate both "
-            f"(rmkit eval {result['path']} {result['alias']} --suite NAME), or --force REASON"
+            f"refused: {evidence.why}\n{result.alias} still means {(result.before or '')[:12]}; evaluate both (rmkit "
+            f"eval {result.path} {result.alias} --suite NAME), or --force REASON"
         )
-    gate = "passed" if evidence["passed"] else "OVERRULED"
-    lines = [f"{result['alias']} now means {model}", f"gate {gate}: {evidence['why']}"]
-    return "\n".join(lines + ([f"forced: {evidence['forced']}"] if "forced" in evidence else []))
+    gate = "passed" if evidence.passed else "OVERRULED"
+    lines = [f"{result.alias} now means {result.path} ({result.fingerprint[:12]})", f"gate {gate}: {evidence.why}"]
+    return "\n".join(lines if evidence.forced is None else [*lines, f"forced: {evidence.forced}"])
 
 
 def _rollback(argv: list[str]) -> int:

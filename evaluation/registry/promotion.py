@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.registry.leaderboard import present_only
-from evaluation.scoring.paired import differences
+from evaluation.scoring.paired import Difference, differences
 from evaluation.suites.items import unscored_not_right
 from evaluation.suites.journal import RESULT, read_credits, read_result
 from evaluation.suites.suite import Suite, load_suite, names
@@ -50,6 +50,43 @@ class Stored:
         return str(self.result["headline"])
 
 
+@dataclass(frozen=True, slots=True)
+class SuiteComparison:
+    """Both models on one suite: over all items (what a model could not score it did not get right), and on what both
+    scored."""
+
+    suite: str
+    suite_hash: str
+    data: str
+    whole: Difference
+    scored: Difference
+
+    def as_json(self) -> dict[str, Any]:
+        """The numbers over all items, and under `scored` those on what both scored."""
+        facts = {"suite": self.suite, "suite_hash": self.suite_hash, "data": self.data}
+        return {**facts, **self.whole.as_json(), "scored": self.scored.as_json()}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the gate decided, `why` in a sentence. `against` is the current model's fingerprint, None where there was
+    none; `forced` the reason for overruling."""
+
+    passed: bool
+    why: str
+    comparisons: tuple[SuiteComparison, ...] = ()
+    against: str | None = None
+    margin: float | None = None
+    forced: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is kept in the ledger."""
+        compared = {} if self.against is None else {"against": self.against, "margin": self.margin}
+        forced = {} if self.forced is None else {"forced": self.forced}
+        comparisons = [one.as_json() for one in self.comparisons]
+        return {"passed": self.passed, "why": self.why, "comparisons": comparisons, **compared, **forced}
+
+
 def stored_results(fingerprint: str) -> dict[tuple[str, str], Stored]:
     """A model's finished results by suite name and hash."""
     by_key = {}
@@ -68,32 +105,33 @@ def judge(
     suites: Sequence[str] = (),
     margin: float | None = None,
     min_prompts: int = MIN_PROMPTS,
-) -> dict[str, Any]:
-    """What the gate finds about two fingerprints: `passed`, `why` in a sentence, and one comparison per suite (over all
-    items; `scored` is the one on what both scored)."""
+) -> Evidence:
+    """What the gate decides about two fingerprints, with one comparison per suite."""
+
+    def refused(why: str, compared: Sequence[SuiteComparison] = ()) -> Evidence:
+        return Evidence(False, why, tuple(compared), against=current, margin=margin)
+
     ours, theirs = stored_results(candidate), stored_results(current)
     targets = {load_suite(name).name: load_suite(name) for name in suites}
     keys = [key for key in theirs if not targets or key[0] in targets]
     if absent := sorted(set(targets) - {name for name, _ in keys}):
-        return _refused(f"the current model has no stored result on {', '.join(absent)}", [])
+        return refused(f"the current model has no stored result on {', '.join(absent)}")
     if not keys:
-        return _refused("the current model has no stored result, so nothing shows that the new one is not worse", [])
+        return refused("the current model has no stored result, so nothing shows that the new one is not worse")
     if lacking := [_named(theirs[key]) for key in keys if key not in ours]:
-        return _refused(f"no stored result on {', '.join(lacking)}, where the current model has one", [])
-    compared: list[dict[str, Any]] = []
+        return refused(f"no stored result on {', '.join(lacking)}, where the current model has one")
+    compared: list[SuiteComparison] = []
     for key in keys:
         suite = targets.get(key[0]) or _shipped(key[0])
         if suite is None:
-            return _refused(f"the rules of suite {key[0]} are needed: name its file with --suite", compared)
+            return refused(f"the rules of suite {key[0]} are needed: name its file with --suite", compared)
         compared.append(_compare(suite, ours[key], theirs[key]))
     faults = [fault for one in compared if (fault := _fault(one, margin, min_prompts))]
     if faults:
-        return _refused("; ".join(faults), compared)
-    return {"passed": True, "why": _passed(compared, margin), "comparisons": compared}
-
-
-def _refused(why: str, compared: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"passed": False, "why": why, "comparisons": compared}
+        return refused("; ".join(faults), compared)
+    shown = "not shown to be worse" if margin is None else f"shown to lose less than {margin:g} points"
+    text = "; ".join(f"{one.suite} {_numbers(one)}, {one.whole.clusters} prompts" for one in compared)
+    return Evidence(True, f"{shown}: {text}", tuple(compared), against=current, margin=margin)
 
 
 def _named(stored: Stored) -> str:
@@ -104,48 +142,40 @@ def _shipped(name: str) -> Suite | None:
     return load_suite(name) if name in names() else None  # a path in a stored result is not trusted
 
 
-def _compare(suite: Suite, ours: Stored, theirs: Stored) -> dict[str, Any]:
+def _compare(suite: Suite, ours: Stored, theirs: Stored) -> SuiteComparison:
     relaxed = present_only(suite, ours.result["missing"])
     mine, other = read_credits(ours.folder), read_credits(theirs.folder)
     every = [unscored_not_right(credits) for credits in (mine, other)]
     whole = differences(relaxed, *every, measures=[ours.headline])[0]
     scored = differences(relaxed, mine, other, measures=[ours.headline])[0]
-    facts = {"suite": ours.key[0], "suite_hash": ours.key[1], "data": ours.result["data"]}
-    return {**facts, **whole.as_json(), "scored": scored.as_json()}
+    return SuiteComparison(*ours.key, ours.result["data"], whole, scored)
 
 
-def _fault(one: Mapping[str, Any], margin: float | None, min_prompts: int) -> str | None:
+def _fault(one: SuiteComparison, margin: float | None, min_prompts: int) -> str | None:
     """Why this comparison refuses the model; None where it does not. A difference that is not known refuses."""
-    if one["difference"] is None:
-        return f"{one['suite']}: {one['measure']} cannot be compared, parts of it are missing"
-    shared = one["scored"]["clusters"]
-    if shared < min_prompts:
+    whole = one.whole
+    if math.isnan(whole.difference):
+        return f"{one.suite}: {whole.measure} cannot be compared, parts of it are missing"
+    if one.scored.clusters < min_prompts:
         return (
-            f"{one['suite']}: both models scored {shared} of its {one['clusters']} prompts, which shows too little; at "
-            f"least {min_prompts} are needed (--min-prompts)"
+            f"{one.suite}: both models scored {one.scored.clusters} of its {whole.clusters} prompts, which shows too "
+            f"little; at least {min_prompts} are needed (--min-prompts)"
         )
-    text = f"{one['suite']}: {one['measure']} {_numbers(one)}, p = {one['p']:.4f}"
-    if one["difference"] < 0 and one["p"] < LEVEL_P:
+    text = f"{one.suite}: {whole.measure} {_numbers(one)}, p = {whole.p:.4f}"
+    if whole.difference < 0 and whole.p < LEVEL_P:
         return f"worse on {text}"
-    low = -math.inf if one["low"] is None else one["low"]
-    if margin is not None and low <= -margin:
+    if margin is not None and not whole.low > -margin:  # an interval that is not known shows nothing
         return f"not shown to be within {margin:g} points on {text}"
     return None
 
 
-def _numbers(one: Mapping[str, Any]) -> str:
+def _numbers(one: SuiteComparison) -> str:
     """The difference over all items and, where something is unscored, the one on what both models scored."""
-    text, scored = f"{one['difference']:+.2f} points {interval(one, '+.2f')}", one["scored"]
-    mine, other = scored["unscored_first"], scored["unscored_second"]
+    scored, mine, other = one.scored, one.scored.unscored_first, one.scored.unscored_second
+    text = f"{one.whole.difference:+.2f} points {interval(one.whole, '+.2f')}"
     if not mine + other:
         return text
     return (
         f"{text} with what is unscored ({mine} of its answers, {other} of the current one's) counted as not right; "
-        f"{scored['difference']:+.2f} {interval(scored, '+.2f')} on the {scored['clusters']} prompts that both scored"
+        f"{scored.difference:+.2f} {interval(scored, '+.2f')} on the {scored.clusters} prompts that both scored"
     )
-
-
-def _passed(compared: Sequence[Mapping[str, Any]], margin: float | None) -> str:
-    shown = "not shown to be worse" if margin is None else f"shown to lose less than {margin:g} points"
-    text = (f"{one['suite']} {_numbers(one)}, {one['clusters']} prompts" for one in compared)
-    return f"{shown}: {'; '.join(text)}"

@@ -21,7 +21,7 @@ from typing import Any
 def emit(result: Any, *, as_json: bool, text: str | None = None) -> None:
     """Print a command's result, a mapping or a dataclass: one JSON object, or the text (default: `fields`)."""
     if as_json:
-        document = result if isinstance(result, Mapping) else dataclasses.asdict(result)
+        document = result if isinstance(result, Mapping) else _jsonable(result)
         print(_UNSEEN.sub(_json_escape, json.dumps(document, default=_jsonable, ensure_ascii=False)))
     else:
         print(printable(fields(result) if text is None else text))
@@ -71,7 +71,7 @@ def interval(bounds: Any, form: str = ".3f", *, scale: float = 1) -> str:
     if bounds is None:
         return "-"
     low, high = (bounds["low"], bounds["high"]) if isinstance(bounds, Mapping) else (bounds.low, bounds.high)
-    return "-" if low is None else f"[{number(low, form, scale=scale)}, {number(high, form, scale=scale)}]"
+    return "-" if number(low) == "-" else f"[{number(low, form, scale=scale)}, {number(high, form, scale=scale)}]"
 
 
 _NUMERIC = re.compile(r"[-+\d.,/%\[\] ]*(e[-+]\d+)?")
@@ -123,7 +123,7 @@ class LineFormatter(logging.Formatter):
 
 def _jsonable(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
+        return value.as_json() if hasattr(value, "as_json") else dataclasses.asdict(value)
     if isinstance(value, Path):
         return str(value)
     return value.item() if hasattr(value, "item") else str(value)

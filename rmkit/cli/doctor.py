@@ -7,8 +7,8 @@ import os
 import platform
 import shutil
 import sqlite3
+from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Any
 
 from rmkit import extras, paths
 from rmkit.cli import arguments, display
@@ -25,16 +25,50 @@ def version(distribution: str) -> str | None:
         return None
 
 
-def devices() -> dict[str, Any]:
-    """Processor features and accelerators that training would use."""
-    by_key: dict[str, Any] = {"cpus": os.cpu_count(), "machine": platform.machine(), "bf16": _bf16()}
-    if importlib.util.find_spec("torch"):
-        import torch
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """Processor features and accelerators that training would use; of torch nothing is known where it is missing."""
 
-        by_key["torch_threads"] = torch.get_num_threads()
-        by_key["cuda"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-        by_key["mps"] = torch.backends.mps.is_available()
-    return by_key
+    cpus: int | None
+    machine: str
+    bf16: list[str]
+    torch_threads: int | None = None
+    cuda: list[str] = field(default_factory=list)
+    mps: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What is here and what is missing: distributions by extra with their versions, None for an absent one."""
+
+    rmkit: str | None
+    python: str
+    sqlite: str
+    core: dict[str, str | None]
+    devices: Devices
+    home: str
+    home_writable: bool
+    free_disk_gb: float
+    extras: dict[str, dict[str, str | None]]
+    missing: dict[str, list[str]]
+    attention: dict[str, str | None]
+    install: dict[str, str]
+
+
+def devices() -> Devices:
+    """What this machine has."""
+    if not importlib.util.find_spec("torch"):
+        return Devices(os.cpu_count(), platform.machine(), _bf16())
+    import torch
+
+    return Devices(
+        os.cpu_count(),
+        platform.machine(),
+        _bf16(),
+        torch.get_num_threads(),
+        [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        torch.backends.mps.is_available(),
+    )
 
 
 def _bf16() -> list[str]:
@@ -47,27 +81,27 @@ def _bf16() -> list[str]:
     return [name for name in ("amx_bf16", "avx512_bf16") if name in flags]
 
 
-def diagnosis() -> dict[str, Any]:
-    """Everything the command prints, as one JSON-ready mapping."""
+def diagnosis() -> Diagnosis:
+    """Everything the command prints."""
     groups = {extra: names for extra, names in extras.distributions().items() if extra not in ("", "all")}
     requests = {extra: {package: version(package) for package in packages} for extra, packages in groups.items()}
     missing = {extra: [name for name, got in packages.items() if got is None] for extra, packages in requests.items()}
     home = paths.home()
     nearest = next(folder for folder in (home, *home.parents) if folder.exists())
-    return {
-        "rmkit": version("rmkit"),
-        "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
-        "core": {name: version(name) for name in ("duckdb", "polars", "pyarrow", "numpy", "scikit-learn")},
-        "devices": devices(),
-        "home": str(home),
-        "home_writable": os.access(nearest, os.W_OK),
-        "free_disk_gb": round(shutil.disk_usage(nearest).free / 1e9, 1),
-        "extras": requests,
-        "missing": {extra: names for extra, names in missing.items() if names},
-        "attention": {name: version(distribution) for name, (_, distribution) in FLASH.items()},
-        "install": {extra: extras.install_line(extra) for extra, names in missing.items() if names},
-    }
+    return Diagnosis(
+        rmkit=version("rmkit"),
+        python=platform.python_version(),
+        sqlite=sqlite3.sqlite_version,
+        core={name: version(name) for name in ("duckdb", "polars", "pyarrow", "numpy", "scikit-learn")},
+        devices=devices(),
+        home=str(home),
+        home_writable=os.access(nearest, os.W_OK),
+        free_disk_gb=round(shutil.disk_usage(nearest).free / 1e9, 1),
+        extras=requests,
+        missing={extra: names for extra, names in missing.items() if names},
+        attention={name: version(distribution) for name, (_, distribution) in FLASH.items()},
+        install={extra: extras.install_line(extra) for extra, names in missing.items() if names},
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -78,29 +112,29 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     result = diagnosis()
     display.emit(result, as_json=options.json, text=_text(result))
-    return int(not result["home_writable"])
+    return int(not result.home_writable)
 
 
-def _text(by_key: dict[str, Any]) -> str:
-    gpu = ", ".join(by_key["devices"].get("cuda", [])) or "none"
+def _text(result: Diagnosis) -> str:
+    machine = result.devices
     lines = [
-        f"rmkit {by_key['rmkit']}, Python {by_key['python']}, SQLite {by_key['sqlite']}, "
-        + ", ".join(f"{name} {got}" for name, got in by_key["core"].items()),
-        f"processor: {by_key['devices']['cpus']} cores ({by_key['devices']['machine']}), fast bf16: "
-        f"{', '.join(by_key['devices']['bf16']) or 'no'}; CUDA GPU: {gpu}",
-        f"data folder: {by_key['home']} ({'writable' if by_key['home_writable'] else 'NOT WRITABLE: set RMKIT_HOME'}, "
-        f"{by_key['free_disk_gb']} GB free)",
+        f"rmkit {result.rmkit}, Python {result.python}, SQLite {result.sqlite}, "
+        + ", ".join(f"{name} {got}" for name, got in result.core.items()),
+        f"processor: {machine.cpus} cores ({machine.machine}), fast bf16: {', '.join(machine.bf16) or 'no'}; CUDA GPU: "
+        f"{', '.join(machine.cuda) or 'none'}",
+        f"data folder: {result.home} ({'writable' if result.home_writable else 'NOT WRITABLE: set RMKIT_HOME'}, "
+        f"{result.free_disk_gb} GB free)",
         "",
     ]
-    for extra, packages in by_key["extras"].items():
-        missing = by_key["missing"].get(extra, [])
+    for extra, packages in result.extras.items():
+        missing = result.missing.get(extra, [])
         state = "ok     " if not missing else "missing"
         detail = ", ".join(f"{name} {got}" if got else f"{name} -" for name, got in packages.items())
         lines.append(f"{state}  {extra:<10} {detail}")
         if missing:
             note = f"  ({NOTES[extra]})" if extra in NOTES else ""
-            lines.append(f"         {'':<10} -> {by_key['install'][extra]}{note}")
-    flash = [f"{name} (flash-attn {got})" for name, got in by_key["attention"].items() if got]
+            lines.append(f"         {'':<10} -> {result.install[extra]}{note}")
+    flash = [f"{name} (flash-attn {got})" for name, got in result.attention.items() if got]
     offered = ", ".join(flash) or "no flash-attn is installed; training shares prompts without it"
     lines.append(f"\ntrain --set attention=...: {offered}")
     return "\n".join(lines)

@@ -8,19 +8,23 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmkit import paths
 from rmkit.atomic import draft_folder, put
 from rmkit.cli import arguments, display
+from rmkit.cli.display import number
 from rmkit.config import build
 from rmkit.data.export_folder import export_folder, model_folder, trainable_dataset
 from rmkit.errors import MissingExtraError, UsageError
 from rmkit.reliability.peer_review import ReviewConfig
 from rmkit.training.config import TrainingConfig, training_config
 from rmkit.training.kinds import kind_of
+
+if TYPE_CHECKING:
+    from rmkit.reliability.review_audit import EpochFacts
 
 AUDIT = "audit.parquet"
 
@@ -66,15 +70,43 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _text(result: Mapping[str, Any]) -> str:
-    lines = ["epoch  keep  kept A  kept B  mean margin A  B  Jaccard"]
-    for one in result["epochs"]:
-        margins = "  ".join(f"{value:.2f}" for value in one["mean_margin"])
-        counts = "  ".join(str(value) for value in one["kept"])
-        lines.append(f"{one['epoch']:>5}  {one['keep_ratio']:.2f}  {counts}  {margins}  {one['jaccard']:.2f}")
-    alone = ", ".join(f"{name} {100 * one['accuracy']:.1f}%" for name, one in result["models"].items())
-    text = f"validation accuracy: {alone}, mean of both {100 * result['mean_accuracy']:.1f}%"
-    return "\n".join([*lines, text, f"models and audit in {result['path']}"])
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One of the two models: its artifact, and its accuracy on the validation pairs."""
+
+    path: Path
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class PeersResult:
+    """Both models by name (A, B), the accuracy of their mean, the facts of each epoch, and the file of the audit."""
+
+    path: Path
+    noise: float
+    skipped: Mapping[str, Mapping[str, int]]
+    epochs: tuple[EpochFacts, ...]
+    models: Mapping[str, Peer]
+    mean_accuracy: float
+    audit: Path
+    seconds: float
+
+
+def _text(result: PeersResult) -> str:
+    header = ("epoch", "keep", "kept A", "kept B", "mean margin A", "B", "Jaccard")
+    rows = [
+        (
+            one.epoch,
+            number(one.keep_ratio, ".2f"),
+            *one.kept,
+            *(number(margin, ".2f") for margin in one.mean_margin),
+            number(one.jaccard, ".2f"),
+        )
+        for one in result.epochs
+    ]
+    alone = ", ".join(f"{name} {display.percent(one.accuracy)}" for name, one in result.models.items())
+    text = f"validation accuracy: {alone}, mean of both {display.percent(result.mean_accuracy)}"
+    return "\n".join([display.table(header, rows), text, f"models and audit in {result.path}"])
 
 
 def train_peers(
@@ -87,8 +119,8 @@ def train_peers(
     resume: bool = False,
     restart: bool = False,
     allow_benchmark: bool = False,
-) -> dict[str, Any]:
-    """Train both models; folders of A and B, the audit's file and facts per epoch, and accuracy of A, B and their mean.
+) -> PeersResult:
+    """Train both models, each reviewing the other's pairs.
 
     Policies share one reference, whose log-probabilities are computed once.
 
@@ -135,13 +167,21 @@ def train_peers(
         )
         trainer.train(resume_from_checkpoint=checkpoint)
     audit = trainer.audit()
-    result = {"path": str(target), "noise": noise, "skipped": skipped, "epochs": audit.facts()}
     with draft_folder(target) as draft:
-        result |= _stored(trainer, chat, rows["validation"], settings, draft, target, identity)
+        models, mean_accuracy = _stored(trainer, chat, rows["validation"], settings, draft, target, identity)
         pq.write_table(audit.table(), draft / AUDIT)
         put(draft, target, replace=True)
     shutil.rmtree(run, ignore_errors=True)
-    return result | {"audit": str(target / AUDIT), "seconds": round(time.monotonic() - start, 2)}
+    return PeersResult(
+        path=target,
+        noise=noise,
+        skipped=skipped,
+        epochs=audit.epochs,
+        models=models,
+        mean_accuracy=mean_accuracy,
+        audit=target / AUDIT,
+        seconds=round(time.monotonic() - start, 2),
+    )
 
 
 def build_peers(settings: TrainingConfig) -> tuple[Any, Any, Any]:
@@ -168,13 +208,13 @@ def _stored(
     draft: Path,
     target: Path,
     answers: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Both models as artifacts DRAFT/A and DRAFT/B, and what they reach on the validation pairs."""
+) -> tuple[dict[str, Peer], float]:
+    """Both models as artifacts DRAFT/A and DRAFT/B, and what they and their mean reach on the validation pairs."""
     from rmkit.metrics import fit_temperature
     from rmkit.models.artifact import folder as artifact
     from rmkit.training.validation import validate
 
-    details: dict[str, Any] = {}
+    peers: dict[str, Peer] = {}
     margins = []
     for name, module in zip(("A", "B"), trainer.model.both, strict=True):
         result = validate(module, validation, max_batch_tokens=trainer.max_batch_tokens, objective=settings.objective)
@@ -189,7 +229,7 @@ def _stored(
                 "training": {"settings": settings.as_json(), "review": answers["review"], "noise": answers["noise"]},
             }
             kind_of(settings).save(temporary, module, chat, settings, facts=facts)
-        details[name] = {"path": str(target / name), "accuracy": result.facts["accuracy"]["value"]}
+        peers[name] = Peer(target / name, result.facts["accuracy"]["value"])
     mean = sum(margin / margin.std() for margin in margins)
     right = ((mean > 0) == (result.p > 0.5))[result.p != 0.5]
-    return {"models": details, "mean_accuracy": float(right.mean())}
+    return peers, float(right.mean())

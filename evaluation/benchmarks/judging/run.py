@@ -112,7 +112,7 @@ def _measured(url: str, calls: int, options: Any) -> dict[str, Any]:
 
 def _command(url: str, ledger: str, calls: int, options: Any) -> list[str]:
     worker = ["--worker", url, ledger, str(calls), "--concurrency", str(options.concurrency)]
-    return [sys.executable, "-m", "rmkit", "bench", "judge", *worker]
+    return [sys.executable, "-m", "rmkit", "bench", "judge", "--json", *worker]
 
 
 def _worker(options: Any) -> int:

@@ -250,32 +250,32 @@ def test_the_gate_does_not_let_a_model_through_that_scored_one_of_61(home: Path)
     finished(home, "current", [1.0] * 40 + [-1.0] * 21)
     finished(home, "silent", [None] * 60 + [-1.0])  # its one answer is as wrong as the other's
     refused = judge("silent", "current")
-    assert not refused["passed"]
-    assert "both models scored 1 of its 61 prompts" in refused["why"]
-    assert "at least 30 are needed (--min-prompts)" in refused["why"]
-    [one] = refused["comparisons"]
-    assert one["difference"] == pytest.approx(-100 * 40 / 61)
-    assert (one["scored"]["difference"], one["scored"]["n"], one["scored"]["unscored_first"]) == (0, 1, 60)
+    assert not refused.passed
+    assert "both models scored 1 of its 61 prompts" in refused.why
+    assert "at least 30 are needed (--min-prompts)" in refused.why
+    [one] = refused.comparisons
+    assert one.whole.difference == pytest.approx(-100 * 40 / 61)
+    assert (one.scored.difference, one.scored.n, one.scored.unscored_first) == (0, 1, 60)
     again = judge("silent", "current", min_prompts=1)
-    assert not again["passed"]
-    assert "worse on pairs: overall -65.57 points" in again["why"]
-    assert "(60 of its answers, 0 of the current one's) counted as not right; +0.00" in again["why"]
+    assert not again.passed
+    assert "worse on pairs: overall -65.57 points" in again.why
+    assert "(60 of its answers, 0 of the current one's) counted as not right; +0.00" in again.why
 
 
 def test_the_gate_says_both_numbers_where_it_passes(home: Path) -> None:
     finished(home, "current", [1.0] * 40 + [-1.0] * 21)
     finished(home, "new", [1.0] * 38 + [None] * 2 + [1.0] * 4 + [-1.0] * 17)
     passed = judge("new", "current")
-    assert passed["passed"]
-    assert "pairs +3.28 points" in passed["why"]  # 42 of 61 against 40 of 61
-    assert "(2 of its answers, 0 of the current one's) counted as not right; +6.78" in passed["why"]  # 4 of 59 more
-    assert "on the 59 prompts that both scored" in passed["why"]
+    assert passed.passed
+    assert "pairs +3.28 points" in passed.why  # 42 of 61 against 40 of 61
+    assert "(2 of its answers, 0 of the current one's) counted as not right; +6.78" in passed.why  # 4 of 59 more
+    assert "on the 59 prompts that both scored" in passed.why
 
 
 def test_the_gate_refuses_models_without_one_shared_scored_prompt(home: Path) -> None:
     finished(home, "current", [None] * 30 + [1.0] * 10)
     finished(home, "new", [1.0] * 30 + [None] * 10)
-    assert "both models scored 0 of its 40 prompts" in judge("new", "current")["why"]
+    assert "both models scored 0 of its 40 prompts" in judge("new", "current").why
 
 
 def test_the_leaderboard_stands_a_result_with_nothing_scored_and_one_right_answer_does_not_lead(
