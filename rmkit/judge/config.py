@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from rmkit.chat.reasoning import Reasoning
 from rmkit.config import build, read_toml
 from rmkit.errors import ConfigError
 from rmkit.generate.config import GeneratorConfig
@@ -20,7 +21,7 @@ class JudgeConfig:
     `prompt` names a Jinja file of yours, relative to the TOML; empty takes the built-in one of the form. `orders` both
     asks every pair or list in two opposite orders, given only as it comes (for benchmarks that swap themselves).
     `verdict` auto reads log-probabilities where the server gives them and parses otherwise. `rubric` is a text that
-    every item is judged by.
+    every item is judged by. `reasoning` says whether the judge sees what a response's model thought before it spoke.
     """
 
     name: str
@@ -36,6 +37,7 @@ class JudgeConfig:
     lowest: int = 1
     highest: int = 10
     ties: bool = False
+    reasoning: Reasoning = "keep"
 
     def __post_init__(self) -> None:
         if self.votes < 1 or self.max_tokens < 1 or self.temperature < 0:

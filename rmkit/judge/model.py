@@ -14,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rmkit.chat.reasoning import without_reasoning
 from rmkit.errors import DataError
 from rmkit.generate import Budget, Engine, Request, Sample
 from rmkit.generate.config import open_generator
@@ -124,8 +125,13 @@ class Judge:
     def _request(self, item: Candidates, shown: Shown) -> Request:
         config = self.config
         settings = {"lowest": config.lowest, "highest": config.highest, "ties": config.ties}
+        conversation, shown = item.prompt, replace(shown, tools=item.tools)
+        if config.reasoning == "strip":
+            conversation = tuple(map(without_reasoning, conversation))
+            answers = (replace(one, messages=tuple(map(without_reasoning, one.messages))) for one in shown.responses)
+            shown = replace(shown, responses=tuple(answers))
         return Request(
-            prompt=self.prompt.render(item.prompt, shown, settings=settings),
+            prompt=self.prompt.render(conversation, shown, settings=settings),
             max_tokens=config.max_tokens,
             temperature=config.temperature,
             top_logprobs=0 if config.verdict == "parse" or config.form == "listwise" else config.top_logprobs,

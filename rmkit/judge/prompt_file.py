@@ -15,6 +15,8 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from rmkit.chat.reasoning import in_content
+from rmkit.chat.tool_calls import json_text
 from rmkit.errors import ConfigError
 from rmkit.ids import content_hash
 from rmkit.judge.prompt_delimiters import fenced, mark_of
@@ -31,11 +33,12 @@ BUILT_IN = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """What a prompt shows beside the conversation: responses in the order shown, a rubric, a reference answer."""
+    """What a prompt shows beside the conversation: responses in the order shown, rubric, reference answer, tools."""
 
     responses: tuple[Completion, ...]
     rubric: str = ""
     reference: str = ""
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 class PromptFile:
@@ -56,7 +59,8 @@ class PromptFile:
         """The messages that ask for one judgment; what others wrote is fenced. `settings`: lowest, highest, ties."""
         labels = [chr(ord("A") + i) for i in range(len(shown.responses))]
         responses = {f"response-{label}": _text(r.messages) for label, r in zip(labels, shown.responses, strict=True)}
-        pieces = {"conversation": _text(conversation), "reference": shown.reference, "rubric": shown.rubric}
+        tools = f"tools: {json_text(shown.tools)}\n\n" if shown.tools else ""
+        pieces = {"conversation": tools + _text(conversation), "reference": shown.reference, "rubric": shown.rubric}
         mark = mark_of([*pieces.values(), *responses.values()])
         values = fenced(pieces, mark=mark) | {
             "responses": [
@@ -77,11 +81,13 @@ class PromptFile:
 
 
 def _text(messages: Sequence[Message]) -> str:
-    """A conversation as text: a sole message bare, several with their roles."""
-    if len(messages) == 1:
-        return messages[0].content
-    return "\n\n".join(f"{message.role}: {message.content}{_calls(message)}" for message in messages)
+    """A conversation as text: a sole message bare, several with their roles; reasoning in front of what was said."""
+    turns = [in_content(message) for message in messages]
+    if len(turns) == 1:
+        return turns[0].content + _calls(turns[0])
+    return "\n\n".join(f"{turn.role}: {turn.content}{_calls(turn)}" for turn in turns)
 
 
 def _calls(message: Message) -> str:
-    return "".join(f"\n(calls a tool: {call})" for call in message.tool_calls)
+    functions = (call.get("function") or call for call in message.tool_calls)
+    return "".join(f"\n(calls a tool: {one.get('name')} {one.get('arguments')})" for one in functions)

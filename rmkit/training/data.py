@@ -58,17 +58,21 @@ def compared_row(example: Example, chat: Chat, *, ties: bool, ranked: bool = Fal
         return str(error)
     numbers = [number for number, one in enumerate(encoded) if isinstance(one, Encoded)]
     place = {number: position for position, number in enumerate(numbers)}
-    preferences = [
+    usable = [one for one in encoded if isinstance(one, Encoded)]
+    labeled = [
         Preference(place[pair.i], place[pair.j], pair.p, pair.share)
         for pair in pairs
         if pair.i in place and pair.j in place and (pair.p != 0.5 or ties)
     ]
-    if not preferences:
+    if not labeled:
         return next((str(one) for one in encoded if isinstance(one, DataError)), "the label is a tie")
+    # what the template strips or the limit cuts off may be all that sets two responses apart
+    preferences = [one for one in labeled if usable[one.i].ids != usable[one.j].ids]
+    if not preferences:
+        return "the responses become the same tokens"
     ranks = _ranks(example, numbers) if ranked else ()
     if ranked and len({rank for rank in ranks if rank >= 0}) < 2:
         return "no ranking of two responses"
-    usable = [one for one in encoded if isinstance(one, Encoded)]
     total = sum(preference.share for preference in preferences)
     shared = tuple(preference._replace(share=preference.share / total) for preference in preferences)
     return _training_row(example, usable, preferences=shared, ranks=ranks, margin=abs(example.row["margin"] or 0.0))
@@ -93,6 +97,7 @@ def _training_row(
         margin=margin,
         weight=1.0 if row["weight"] is None else float(row["weight"]),
         family=row["family"] or 0,
+        truncated=any(one.prompt_truncated or one.response_truncated for one in usable),
         **labels,
     )
 

@@ -154,6 +154,7 @@ def train(
                 "settings": settings.as_json(),
                 "rows": {split: len(part) for split, part in rows.items()},
                 "skipped": skipped,
+                "truncated": {split: sum(row.truncated for row in part) for split, part in rows.items()},
                 "loading": loading,
                 "attention": module.attention,
                 "padded_because": module.padded_because,
@@ -210,6 +211,7 @@ def _text(result: Mapping[str, Any]) -> str:
     sharing = f"no ({training['padded_because']})" if training["padded_because"] else "yes"
     more = [
         f"skipped      {sum(sum(reasons.values()) for reasons in training['skipped'].values())} rows",
+        f"truncated    {sum(training['truncated'].values())} rows",
         f"prompts shared  {sharing}",
         f"score head   {training['loading']['head']}",
         *(f"checkpoint   {note}" for note in training["loading"]["notes"]),

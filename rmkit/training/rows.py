@@ -29,7 +29,7 @@ class TrainingRow:
     """One prompt with N encoded responses. `ranks` 0 is best, -1 unranked; `tokens` are the responses' own lengths.
 
     `ratings` [N][A] are on the data's own scales, NaN where missing; `step_index` [N][S] are the tokens that end steps,
-    `step_labels` [N][S] in [0, 1], NaN where there is none.
+    `step_labels` [N][S] in [0, 1], NaN where there is none. `truncated`: the prompt or a response was shortened.
     """
 
     id: str
@@ -43,6 +43,7 @@ class TrainingRow:
     ratings: tuple[tuple[float, ...], ...] = ()
     step_index: tuple[Ids, ...] = ()
     step_labels: tuple[tuple[float, ...], ...] = ()
+    truncated: bool = False
 
     @property
     def best(self) -> int:

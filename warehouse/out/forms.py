@@ -4,6 +4,7 @@ native         EXAMPLE_SCHEMA as it is; what rmkit trains on
 trl            TRL's conversational preference rows with an explicit prompt: prompt, chosen, rejected (message lists),
                with id, split and weight beside them. Each strictly ordered pair of responses gives one row; the better
                is chosen by rank, or by probability where there are no ranks. Ties and single responses give none.
+               Where messages hold more (tool calls, reasoning_content), they all have the place for it; tools are JSON
 sft            demonstrations for supervised fine-tuning, one JSON object per line: prompt, completion (messages, with
                all that a message holds), tools where there are any. The completion is the only response, or the
                one that the label puts first; rows without one give none.
@@ -23,7 +24,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from rmkit.chat.tool_calls import read_tool_calls
 from rmkit.ids import canonical_json
 from warehouse.lineage.preview import transcript
 
@@ -32,6 +35,17 @@ FORMS: tuple[Form, ...] = ("native", "trl", "sft", "jsonl", "argilla", "label_st
 LINES: tuple[Form, ...] = ("sft", "jsonl", "argilla", "label_studio")
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_FUNCTION = pa.struct([("name", pa.string()), ("arguments", pa.string())])
+_CALLS = pa.list_(pa.struct([("id", pa.string()), ("type", pa.string()), ("function", _FUNCTION)]))
+MORE_OF_MESSAGES = pa.schema(
+    [
+        ("name", pa.string()),
+        ("tool_calls", _CALLS),
+        ("tool_call_id", pa.string()),
+        ("reasoning_content", pa.string()),
+    ]
+)
+_STORED_NAMES = {"reasoning_content": "reasoning"}
 TRL_SCHEMA = pa.schema(
     [
         ("prompt", MESSAGES),
@@ -49,11 +63,29 @@ _BATCH_ROWS = 4096
 def trl_table(table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
     """A native table as TRL rows, and how many examples gave none, by reason."""
     left_out: Counter[str] = Counter()
+    schema = _trl_schema(table)
     batches = [
-        pa.RecordBatch.from_pylist(list(_trl_rows(batch.to_pylist(), left_out)), schema=TRL_SCHEMA)
+        pa.RecordBatch.from_pylist(list(_trl_rows(batch.to_pylist(), left_out)), schema=schema)
         for batch in table.to_batches(max_chunksize=_BATCH_ROWS)
     ]
-    return pa.Table.from_batches(batches, schema=TRL_SCHEMA), dict(sorted(left_out.items()))
+    return pa.Table.from_batches(batches, schema=schema), dict(sorted(left_out.items()))
+
+
+def _trl_schema(table: pa.Table) -> pa.Schema:
+    """TRL_SCHEMA, with a place for what some message of the table holds beside role and content, and for tools."""
+    texts = pa.chunked_array([*table["prompt"].chunks, *(part.flatten() for part in table["responses"].chunks)])
+    extra = [
+        field
+        for field in MORE_OF_MESSAGES
+        if pc.any(
+            pc.match_substring(texts.cast(pa.string()), f'"{_STORED_NAMES.get(field.name, field.name)}":')
+        ).as_py()
+    ]
+    messages = pa.list_(pa.struct([*MESSAGES.value_type, *extra]))
+    columns = [field.with_type(messages) if field.type == MESSAGES else field for field in TRL_SCHEMA]
+    if table["tools"].null_count < len(table):
+        columns.append(pa.field("tools", pa.string()))
+    return pa.schema(columns)
 
 
 def _trl_rows(rows: Sequence[Mapping[str, Any]], left_out: Counter[str]) -> Iterator[dict[str, Any]]:
@@ -69,6 +101,7 @@ def _trl_rows(rows: Sequence[Mapping[str, Any]], left_out: Counter[str]) -> Iter
                 "id": row["id"],
                 "split": row["split"],
                 "weight": row["weight"],
+                "tools": row["tools"],
             }
 
 
@@ -108,7 +141,14 @@ def best_response(row: Mapping[str, Any]) -> int | str:
 
 
 def _plain(messages: str) -> list[dict[str, Any]]:
-    return [{"role": message["role"], "content": message["content"]} for message in json.loads(messages)]
+    """The turns under TRL's names, a call's arguments as JSON text: Arrow has no objects without a schema."""
+    turns: list[dict[str, Any]] = json.loads(messages)
+    for turn in turns:
+        if "tool_calls" in turn:
+            turn["tool_calls"] = list(read_tool_calls(turn["tool_calls"]))
+        if "reasoning" in turn:
+            turn["reasoning_content"] = turn.pop("reasoning")
+    return turns
 
 
 def json_lines(table: pa.Table, form: Form = "jsonl") -> Iterator[str]:

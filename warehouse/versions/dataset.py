@@ -1,8 +1,9 @@
 """A dataset version in Python: its rows as Arrow, polars, pandas, a Hugging Face dataset, or one by one as examples.
 
 Prompts and responses come as messages, a list of {role, content} a conversation. Where a conversation of the dataset
-has tool turns, all messages also have `name`, `tool_call_id` and `tool_calls`; the last is JSON text, since the
-arguments of different tools have no column type in common. `rubric`, `tools` and `meta` are JSON text.
+has tool turns or reasoning, all messages also have `name`, `reasoning`, `tool_call_id` and `tool_calls`; the last is
+JSON text, since the arguments of different tools have no column type in common. `rubric`, `tools` and `meta` are JSON
+text.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import datasets
     import pandas as pd
 
-_OPTIONAL = ("name", "tool_call_id", "tool_calls")
+_OPTIONAL = ("name", "reasoning", "tool_call_id", "tool_calls")
 _TOOL_MESSAGES = pa.list_(pa.struct([*MESSAGES.value_type, *((name, pa.string()) for name in _OPTIONAL)]))
 _BATCH_ROWS = 4096
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rmkit.atomic import draft_folder, put
+from rmkit.chat.tool_calls import json_text
 from rmkit.config import file_in, read_object
 from rmkit.errors import DataError, StoreError
 from rmkit.ids import canonical_json, digest, file_sha256
@@ -64,6 +65,7 @@ def write_folder(
     """
     if target.exists():
         raise StoreError(f"{target} exists already; judge data is never overwritten, name a new folder with -o")
+    built = _representable(built)
     if not built.rows:
         why = "; ".join(f"{count}: {reason}" for reason, count in built.reasons.items())
         raise DataError(f"no training row was left ({why or 'the data held no item'}); nothing was written")
@@ -107,6 +109,18 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
+def _representable(built: Built) -> Built:
+    """Rows whose text holds half of a surrogate pair, as models write it, are dropped: trainers could not read them."""
+    rows, dropped = list[Row](), list[Dropped]()
+    for row in built.rows:
+        try:
+            json_text(row)
+            rows.append(row)
+        except DataError:
+            dropped.append({"id": row["id"], "reason": "a text holds half of a surrogate pair"})
+    return Built(rows, [*built.dropped, *dropped], built.skipped)
+
+
 def _lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:  # half a pair: JSON's own escape of it
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -147,6 +147,8 @@ def test_train_learns_and_leaves_a_verified_artifact(
     assert result["validation"]["accuracy"]["value"] > 0.9
     assert result["validation"]["accuracy"]["interval"]["low"] > 0.7
     assert result["training"]["rows"] == {"train": 96, "validation": 24}
+    assert result["training"]["truncated"] == {"train": 0, "validation": 0}
+    assert result["training"]["loading"]["head"] == "new"
     assert result["training"]["loss"][-1] < 0.4 < result["training"]["loss"][0]
     assert (result["training"]["padded_because"] is None) == (family == "llama")
     model = load_model(result["path"])
@@ -381,6 +383,22 @@ def test_rows_left_out_are_counted_by_reason(make_tokenizer: Make, chatml: str) 
     assert [row.id for row in with_ties] == ["row0000", "row0001", "row0005"]
     ranked, _ = read_rows(map(Example, rows), chat, objective=PlackettLuce())
     assert [row.ranks for row in ranked] == [(1, 0), (1, 0)]
+
+
+def test_responses_that_become_the_same_tokens_are_no_pair(make_tokenizer: Make, chatml: str) -> None:
+    trimming = chatml.replace("message['content'] }}", "message['content'] | trim }}")
+    long = "quick fox " * 80
+    rows = [
+        example(0, ["Yes", "Yes \n"], p=[0.0, 1.0]),
+        example(1, [long + "so", long + "no"], p=[1.0, 0.0]),
+        example(2, ["Yes ", "No", "Yes"], kind="list", ranks=[0, 1, 2]),
+        example(3, [long, "No"], p=[1.0, 0.0]),
+    ]
+    chat = chat_of(make_tokenizer, trimming, long_response="flag")
+    kept, skipped = read_rows(map(Example, rows), chat, objective=BradleyTerry())
+    assert skipped == {"the responses become the same tokens": 2}
+    assert [(row.id, row.truncated) for row in kept] == [("row0002", False), ("row0003", True)]
+    assert kept[0].preferences == (Preference(0, 1, 1.0, 0.5), Preference(1, 2, 1.0, 0.5))
 
 
 def test_too_few_rows_is_an_error_that_says_why(base_model: Make, home: Path, tmp_path: Path) -> None:

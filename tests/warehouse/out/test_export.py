@@ -10,21 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.benchmarks.data.versions import fill_pairs
+from rmkit.chat.reader import read_conversation
 from rmkit.cli import main as cli
-from rmkit.data.example import read_examples, read_table
+from rmkit.data.example import EXAMPLE_SCHEMA, read_examples, read_table
 from rmkit.errors import DataError, StoreError, UsageError
-from rmkit.ids import user_message
+from rmkit.ids import assistant_message, messages_json, parse_messages, user_message
+from rmkit.types import Message
 from tests.warehouse.states import forget
 from warehouse.migrate import migrate
 from warehouse.out import export as module
 from warehouse.out.export import export_version, record_export
-from warehouse.out.forms import FORMS
+from warehouse.out.forms import FORMS, TRL_SCHEMA, trl_table
 from warehouse.out.licenses import restriction
 from warehouse.out.manifest import verify_export
 from warehouse.versions.checkout import checkout
@@ -130,6 +133,29 @@ def test_trl_rows(connection: duckdb.DuckDBPyConnection, version_id: int) -> Non
         ("list", "h", "i"),
         ("list", "g", "i"),
     }
+
+
+def test_trl_rows_keep_calls_reasoning_and_tools() -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": '{"b": 1, "a": 2}'}}
+    turns = (Message("assistant", "", tool_calls=(call,)), Message("tool", "3", tool_call_id="7"))
+    row = dict.fromkeys(EXAMPLE_SCHEMA.names) | {
+        "id": "i",
+        "prompt": user_message("q"),
+        "responses": [messages_json((*turns, Message("assistant", "x", reasoning="hm"))), assistant_message("y")],
+        "ranks": [0, 1],
+        "tools": '[{"function":{"name":"f"},"type":"function"}]',
+    }
+    rows, _ = trl_table(pa.Table.from_pylist([row], schema=EXAMPLE_SCHEMA))
+    (one,) = rows.to_pylist()
+    assert one["tools"] == row["tools"]
+    first, tool, last = one["chosen"]
+    assert first["tool_calls"] == [{"id": None, **call}]
+    assert (tool["tool_call_id"], last["content"], last["reasoning_content"]) == ("7", "x", "hm")
+    assert read_conversation(one["chosen"], role="assistant") == parse_messages(row["responses"][0])
+    plain, _ = trl_table(
+        pa.Table.from_pylist([row | {"responses": row["responses"][1:] * 2, "tools": None}], EXAMPLE_SCHEMA)
+    )
+    assert plain.schema == TRL_SCHEMA
 
 
 def test_jsonl_is_readable_without_rmkit(connection: duckdb.DuckDBPyConnection, version_id: int) -> None:
