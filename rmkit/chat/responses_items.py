@@ -8,6 +8,9 @@ from typing import Any
 from rmkit.errors import DataError
 
 
+ITEM_FIELDS = ("arguments", "call_id", "output", "summary")
+
+
 def with_items_as_turns(values: Iterable[Any]) -> Iterator[Any]:
     """The turns, with neighboring items of one assistant turn put together; turns of other forms come out as they are.
 

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from rmkit.chat.reader import COMPLETION_FIELDS, TURN_FIELDS, read_candidates
+from rmkit.chat.responses_items import ITEM_FIELDS
 from rmkit.errors import DataError
 from rmkit.serve.rewards.groups import Transform
 from rmkit.types import Candidates, Comparison, ModelInfo, Score
@@ -33,7 +34,9 @@ def _known_keys(value: Any) -> Any:
     return value
 
 
-_KEYS = frozenset((*TURN_FIELDS, *COMPLETION_FIELDS, "type", "id", "status", "annotations", "index", "weight"))
+_KEYS = frozenset(
+    (*TURN_FIELDS, *COMPLETION_FIELDS, *ITEM_FIELDS, "type", "id", "status", "annotations", "index", "weight")
+)
 _TEXT_OR_PARTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {}}, {"type": "null"}]}
 _TURN_SCHEMA = {
     "type": "object",
