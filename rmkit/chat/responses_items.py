@@ -7,7 +7,6 @@ from typing import Any
 
 from rmkit.errors import DataError
 
-
 ITEM_FIELDS = ("arguments", "call_id", "output", "summary")
 
 
