@@ -59,6 +59,13 @@ main = Verbs(
             partial(_run, "evaluation.benchmarks.service.run"),
             "the reward service under load, beside bare engine and plain server",
         ),
+        "chain": Command(
+            partial(_run, "evaluation.benchmarks.shaping.chain"), "a five-step chain over 1,024 groups of 16 rewards"
+        ),
+        "propose": Command(
+            partial(_run, "evaluation.benchmarks.shaping.propose"),
+            "share of groups with a signal when the prompt book proposes, against uniform; a simulated learner",
+        ),
         "hard-rules": Command(
             partial(_run, "evaluation.benchmarks.rubrics.hard_rules"), "checkable rules as code, responses a second"
         ),

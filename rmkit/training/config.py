@@ -138,7 +138,7 @@ class ProcessConfig(TrainingConfig):
 
     objective: Annotated[Objective, OBJECTIVE] = field(default_factory=Process)
     reduction: Annotated[
-        Literal["min", "last", "product", "mean"], "what makes the value of a solution from its steps"
+        Literal["min", "last", "product", "mean", "sum"], "what makes the value of a solution from its steps"
     ] = "min"
     step_separator: Annotated[str, "what ends a step of a response whose steps are not marked"] = "\n\n"
 
@@ -146,6 +146,12 @@ class ProcessConfig(TrainingConfig):
         TrainingConfig.__post_init__(self)
         if not self.step_separator:
             raise ConfigError("step_separator must not be empty")
+        if self.objective.contributes != (self.reduction == "sum"):
+            adds = self.objective.contributes
+            what, wanted = ("contributions, which add up", "") if adds else ("probabilities of steps", "not ")
+            raise ConfigError(
+                f"{self.objective.name()} teaches {what}: reduction must {wanted}be sum, got {self.reduction!r}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -182,6 +182,23 @@ def stepped_row(example: Example, chat: Chat) -> TrainingRow | str:
     return _training_row(example, [one], step_index=(one.step_index,), step_labels=(read_labels,))
 
 
+def outcome_row(example: Example, chat: Chat, *, aspect: str) -> TrainingRow | str:
+    """One response in steps with a rating of the whole; none where truncation cut steps off."""
+    ((outcome, *_), *others) = ratings_of(example.row, (aspect,)) or [(math.nan,)]
+    if others or math.isnan(outcome):
+        return f"not one response with a rating of {aspect or 'no name'}"
+    encoded = _encoded(example, chat)
+    if isinstance(encoded, str):
+        return encoded
+    [one] = encoded
+    if isinstance(one, DataError):
+        return str(one)
+    steps = len((example.row["step_ends"] or [()])[0])
+    if not steps or len(one.step_index) < steps:
+        return "steps beyond the token limit" if steps else "the response is not split into steps"
+    return _training_row(example, [one], ratings=((outcome,),), step_index=(one.step_index,))
+
+
 def _ranks(example: Example, numbers: Sequence[int]) -> tuple[int, ...]:
     """Ranks as given, else places by the probability of being the best."""
     inputs, p = example.row["ranks"], example.row["p"]

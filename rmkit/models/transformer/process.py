@@ -5,6 +5,8 @@ model's config says, and all four are kept in `Score.aspects`. Which token ends 
 completion's `step_ends`; a completion without them is split behind each `step_separator`. A causal model sees a step
 and what came before it; an encoder reads the whole solution, later steps included.
 
+With the reduction `sum` the steps are contributions instead, which add up to the value, a rating (`sum_to_outcome`).
+
 For independent events P(first right | exactly one is) has the odds ratio of the two values, which `compare` returns.
 
     config.json, model.safetensors, tokenizer files   what `AutoModelForTokenClassification` loads: one logit a token
@@ -18,7 +20,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -31,9 +33,11 @@ from rmkit.models.transformer.artifact import open_with_chat, store, verified
 from rmkit.models.transformer.engine import TransformerModel
 from rmkit.models.transformer.pretrained import complete
 from rmkit.models.transformer.reward_module import RewardModule
-from rmkit.types import Candidates, Completion, ModelInfo, Score, sigmoid
+from rmkit.types import Candidates, Completion, ModelInfo, Score, bradley_terry, sigmoid
 
 REDUCTIONS: tuple[Reduction, ...] = ("min", "last", "product", "mean")
+SUM = "sum"  # of contributions, which are no probabilities
+StepReduction = Reduction | Literal["sum"]
 CLASSIFIER = "AutoModelForTokenClassification"
 REWARD_INDEX = "the token with the last visible character of each step"
 
@@ -47,13 +51,13 @@ class ProcessRewardModel(TransformerModel):
         chat: Chat,
         info: ModelInfo,
         *,
-        reduction: Reduction = "min",
+        reduction: StepReduction = "min",
         step_separator: str = "\n\n",
         **options: Any,
     ) -> None:
         super().__init__(chat, info, **options)
         self.module = module.eval()
-        self.reduction: Reduction = reduction
+        self.reduction: StepReduction = reduction
         self.step_separator = step_separator
 
     def place(self, item: Candidates, completion: Completion) -> Encoded:
@@ -73,7 +77,7 @@ class ProcessRewardModel(TransformerModel):
         return step_score(output, reduction=self.reduction)
 
     def p_first(self, first: float, second: float) -> float:
-        return p_first_right(first, second)
+        return bradley_terry(first, second) if self.reduction == SUM else p_first_right(first, second)
 
 
 def in_steps(completion: Completion, *, separator: str) -> Completion:
@@ -95,10 +99,12 @@ def in_steps(completion: Completion, *, separator: str) -> Completion:
     return replace(completion, step_ends=tuple(ends))
 
 
-def step_score(logits: Sequence[float], *, reduction: Reduction) -> Score:
-    """Step probabilities, their chosen reduction as value, all reductions as aspects."""
+def step_score(logits: Sequence[float], *, reduction: StepReduction) -> Score:
+    """Step probabilities, their chosen reduction as value, all as aspects; or contributions and their sum."""
     if not all(map(math.isfinite, logits)):
         return Score.failed("the model gave a logit that is not finite")
+    if reduction == SUM:
+        return Score(math.fsum(logits), steps=tuple(logits))
     logit_S = torch.tensor(logits, dtype=torch.float64)
     aspects: dict[str, float] = {how: float(reduce_steps(logit_S, how=how)) for how in REDUCTIONS}
     return Score(aspects[reduction], steps=tuple(sigmoid(logit) for logit in logits), aspects=aspects)
@@ -119,16 +125,17 @@ def probes(separator: str) -> list[tuple[str, str]]:
 
 
 def save(
-    folder: Path, *, model: Any, chat: Chat, facts: Mapping[str, Any], reduction: Reduction, step_separator: str
+    folder: Path, *, model: Any, chat: Chat, facts: Mapping[str, Any], reduction: StepReduction, step_separator: str
 ) -> None:
     """Write a token classifier (not wrapped by peft) into an existing empty folder, with its golden scores."""
-    model.config.id2label, model.config.label2id = {0: "right"}, {"right": 0}
+    label = "contribution" if reduction == SUM else "right"
+    model.config.id2label, model.config.label2id = {0: label}, {label: 0}
     store(
         folder,
         {"": model},
         chat,
         kind="process",
-        scale="probability",
+        scale="rating" if reduction == SUM else "probability",
         values={"reward_index": REWARD_INDEX, "reduction": reduction, "step_separator": step_separator},
         facts=facts,
         load=load,

@@ -48,6 +48,7 @@ class Objective:
     selects_by: ClassVar[str] = "log_loss"  # the fact of `validate` by which a checkpoint is chosen; lower is better
     level_is_free: ClassVar[bool] = False  # only differences of rewards count, so that they may be centered
     divides: ClassVar[bool] = False  # implicit rewards are means over tokens, not sums
+    contributes: ClassVar[bool] = False  # outputs of steps are parts of a sum, not logits of being right
     reviewable: ClassVar[bool] = False  # models that it trains may select pairs for each other (train peers)
 
     @classmethod

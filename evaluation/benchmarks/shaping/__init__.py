@@ -1,0 +1,1 @@
+"""What shaping costs, and what proposing prompts is worth."""
