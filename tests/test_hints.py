@@ -34,6 +34,8 @@ def texts_of(path: Path) -> Iterator[str]:
         for block, inline in re.findall(r"(?s)```(?:sh|console|bash)\n(.*?)```|`(rmkit [^`]+)`", text):
             yield block or inline
         return
+    if not re.search(r"rmkit (?!import )[a-z\"']", text):
+        return
     tree = ast.parse(text)
     inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -25,11 +26,18 @@ FRONT_DOOR += ["config", "types", "errors", "ids", "paths", "plugins"]
 HEAVY = {"torch", "transformers", "numpy", "pyarrow", "sklearn", "scipy", "matplotlib", "rich", "datasets"}
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.Import | ast.ImportFrom | ast.Constant]:
+    """Imports and constants of a file, those inside functions too."""
+    kinds = (ast.Import, ast.ImportFrom, ast.Constant)
+    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
+
+
+@functools.cache
 def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
     """Dotted names of absolute imports, as modules."""
-    tree = ast.parse(path.read_text())
     found = set()
-    for node in tree.body if top_level_only else ast.walk(tree):
+    for node in ast.parse(path.read_text()).body if top_level_only else nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -76,7 +84,7 @@ def test_no_room_names_an_upper_one_in_a_string(path: Path) -> None:
     if room == "rmkit" and (rest[0] == "cli" or rest == ["plugins.py"]):
         return
     target = re.compile(rf"(?:{'|'.join(ROOMS[ROOMS.index(room) + 1 :]) or '$^'})(?:\.[a-z_]\w*)+(?::\w+)?")
-    strings = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+    strings = {node.value for node in nodes(path) if isinstance(node, ast.Constant)}
     named = {text for text in strings if isinstance(text, str) and target.fullmatch(text)}
     assert not {text for text in named if not text.endswith(FILES)}
 

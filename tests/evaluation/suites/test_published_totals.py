@@ -108,7 +108,9 @@ def stored_summary(path: Path, table: str) -> tuple[float, list[float]]:
     return float(overall), sections
 
 
-@pytest.mark.parametrize("model", REWARDBENCH)
+@pytest.mark.parametrize(
+    "model", [name if at < 3 else pytest.param(name, marks=pytest.mark.slow) for at, name in enumerate(REWARDBENCH)]
+)
 def test_rewardbench_tables(tmp_path: Path, model: str) -> None:
     overall, sections = stored_summary(tmp_path / "m.json", REWARDBENCH[model])
     made = totals("rewardbench", tmp_path / "m.json")

@@ -37,7 +37,13 @@ def test_places_of_a_hand_made_sequence() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"window": 4}, {"softcap": 2.0, "scaling": 0.3}, {"window": 9, "softcap": 5.0}]
+    "options",
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        {"window": 4},
+        {"softcap": 2.0, "scaling": 0.3},
+        {"window": 9, "softcap": 5.0},
+    ],
 )
 def test_flex_equals_the_form_by_rows(options: dict[str, Any]) -> None:
     layout = pack(ROWS).layout
@@ -71,9 +77,9 @@ def test_gradients_under_its_mask_equal_those_by_rows(window: int | None) -> Non
 
 FAMILIES = [
     ("qwen3", {}),
-    ("mistral", {"sliding_window": 6}),
+    pytest.param("mistral", {"sliding_window": 6}, marks=pytest.mark.slow),
     ("gemma2", {"sliding_window": 5, "attn_logit_softcapping": 3.0}),
-    ("gpt2", {}),
+    pytest.param("gpt2", {}, marks=pytest.mark.slow),
 ]
 
 

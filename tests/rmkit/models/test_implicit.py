@@ -318,6 +318,7 @@ def test_what_cannot_be_scored_says_why(trained: Path, monkeypatch: pytest.Monke
     assert broken.unscored == "the policy's log-probability is nan, not a finite number"
 
 
+@pytest.mark.slow
 def test_reference_is_computed_once(
     model_folder: str, base: Make, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,6 +360,7 @@ def test_other_forms_learn_too(
     assert load_model(tmp_path / "m").info.kind == "implicit"
 
 
+@pytest.mark.slow
 def test_contrast_is_the_difference_of_the_implicit_rewards(
     model_folder: str, base: Make, trained: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -295,7 +295,7 @@ def test_soft_step_labels_and_rows_without_any(chat: Chat) -> None:
     assert skipped == {"no step labels (kind list)": 1, "not one response with one label a step": 1}
 
 
-@pytest.mark.parametrize("objective", ["regression", "ordinal"])
+@pytest.mark.parametrize("objective", [pytest.param("regression", marks=pytest.mark.slow), "ordinal"])
 def test_ratings_train_into_an_artifact_that_reloads(
     checkpoint: Make, home: Path, objective: str, tmp_path: Path
 ) -> None:

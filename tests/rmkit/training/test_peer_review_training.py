@@ -188,6 +188,7 @@ def test_selection_within_each_batch(checkpoint: str, data: Any, tmp_path: Path)
     assert accuracy(trainer, held_out) > 0.8
 
 
+@pytest.mark.slow
 def test_the_command_stores_both_models_and_the_audit(checkpoint: str, data: Any, home: Path, tmp_path: Path) -> None:
     result = train_peers(str(data[0]), settings(checkpoint), noise=RATE, output=tmp_path / "peers")
     assert result.mean_accuracy > 0.9

@@ -101,6 +101,7 @@ def test_an_artifact_of_other_settings_is_not_taken(data: Path, home: Path, tmp_
         sweep.sweep(str(data), chosen, learning_rates=[1e-5, 0.0], **options)
 
 
+@pytest.mark.slow
 def test_two_seeds_through_the_command(
     base_model: Make,  # noqa: F811
     data: Path,  # noqa: F811
