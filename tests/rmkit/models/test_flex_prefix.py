@@ -36,15 +36,11 @@ def test_places_of_a_hand_made_sequence() -> None:
     assert flex_prefix.token_places(packed.layout.segments)[2].tolist() == packed.position_ids[0].tolist()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param({}, marks=pytest.mark.slow),
-        {"window": 4},
-        {"softcap": 2.0, "scaling": 0.3},
-        {"window": 9, "softcap": 5.0},
-    ],
-)
+PLAIN = pytest.param({}, marks=pytest.mark.slow)
+OPTIONS = [PLAIN, {"window": 4}, {"softcap": 2.0, "scaling": 0.3}, {"window": 9, "softcap": 5.0}]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
 def test_flex_equals_the_form_by_rows(options: dict[str, Any]) -> None:
     layout = pack(ROWS).layout
     total = layout.segments[-1].end
