@@ -5,7 +5,7 @@ single responses drop a row only where they hold for all of its responses (`empt
 0 and `false` switch a rule off. The defaults drop little: they catch what is broken, not what is merely poor.
 
     empty            prompt or a response without a visible character
-    identical        all responses equal but for case and white space
+    identical        all responses equal but for white space that nobody sees: at ends of lines and around the text
     min_words        every response shorter than this many words
     max_chars        prompt and responses together longer than this
     repetition       share of every response's 3-word sequences that repeat an earlier one, in texts of 50 words or
@@ -70,6 +70,7 @@ SCRIPTS = {
     "Hebrew": r"\p{Hebrew}",
     "unspaced": f"[{UNSPACED}]",
 }
+BESIDE_TEXT = r'[{,]"(?:tool_calls|reasoning)":'  # keys of a message; inside its texts quotes are escaped
 REPETITION_WORDS = 50
 TRUNCATED_CHARS = 200
 
@@ -77,7 +78,8 @@ TRUNCATED_CHARS = 200
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """A row's reason is the first rule it breaks, in the order of the list above; evidence is what was measured."""
     rules = _rules(config)
-    answers = _measures(frame.select(prompt=prompt_text(), responses=response_texts()), config)
+    texts = frame.select(prompt=prompt_text(), responses=response_texts(), messages="responses")
+    answers = _measures(texts, config)
     caught = answers.group_by("row").agg(
         *(holds.alias(reason) for reason, (holds, _) in rules.items()),
         *(shown.cast(pl.String).alias(f"{reason} evidence") for reason, (_, shown) in rules.items()),
@@ -99,16 +101,17 @@ def _measures(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
     """One line per response: its row, text and prompt, and the measures that the rules ask about."""
     script = _script(pl.col("prompt")) if config.script else pl.lit(None)  # once per prompt, and by far the slowest
     numbered = rows.with_row_index("row").with_columns(script=script)
-    answers = numbered.explode("responses").rename({"responses": "text"}).drop_nulls("text")
+    answers = numbered.explode("responses", "messages").rename({"responses": "text"}).drop_nulls("text")
     text = pl.col("text")
     inside = text.str.extract_all(MARKUP).list.eval(pl.element().str.len_chars()).list.sum()
     differs = (_script(text) != pl.col("script")).fill_null(False)  # no letters, no language
     foreign = differs if config.script else pl.lit(False)
+    says_more = pl.col("messages").str.contains(BESIDE_TEXT)
     measured = answers.with_columns(
         chars=text.str.len_chars(),
         words=words(text).list.len(),
-        blank=~text.str.contains(VISIBLE),
-        folded=text.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars(),
+        blank=~(text.str.contains(VISIBLE) | says_more),
+        folded=pl.when(says_more).then("messages").otherwise(unseen_removed(text)),
         markup=inside / text.str.len_chars().clip(1),
         refusal=text.str.contains(REFUSAL),
         cut_off=(text.str.len_chars() >= TRUNCATED_CHARS) & ~text.str.contains(CLOSING),
@@ -117,6 +120,12 @@ def _measures(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
     distinct = distinct_shingles(measured["text"])
     share = 1 - distinct / (pl.col("words") - 2).clip(1)
     return measured.with_columns(repetition=pl.when(pl.col("words") >= REPETITION_WORDS).then(share).otherwise(0.0))
+
+
+def unseen_removed(text: pl.Expr) -> pl.Expr:
+    """A text without blank lines around it and blanks at the ends of its lines. Indentation, case and blanks between
+    words stay: code and formatting differ by them."""
+    return text.str.replace_all(r"[^\S\n]+(\n|$)", "$1").str.strip_chars("\n").str.strip_chars_end()
 
 
 def _script(text: pl.Expr) -> pl.Expr:

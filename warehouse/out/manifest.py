@@ -26,7 +26,7 @@ from rmkit.ids import file_sha256
 from warehouse.sql import run
 from warehouse.versions.checkout import erased
 from warehouse.versions.digest import digest_rows
-from warehouse.versions.versions import get
+from warehouse.versions.versions import get, held_sources
 
 FORMAT = 1
 PARQUET = {"compression": "zstd", "compression_level": 3, "row_group_size": 16384, "version": "2.6"}
@@ -36,7 +36,7 @@ _TOP_REASONS = 20
 def describe(connection: duckdb.DuckDBPyConnection, version_id: int, table: pa.Table, *, form: str) -> dict[str, Any]:
     """The manifest of a native `table` checked out from a version, before its files are written."""
     version = get(connection, version_id)
-    return _origins(connection, table) | {
+    return _origins(connection, version_id, table) | {
         "format": FORMAT,
         "dataset": version.name,
         "version": version.number,
@@ -69,8 +69,9 @@ def _parsed(recipe: str | None) -> Any:
         return recipe
 
 
-def _origins(connection: duckdb.DuckDBPyConnection, table: pa.Table) -> dict[str, Any]:
-    """Sources of the exported rows, every license that a source of a row states, and the rows that are benchmarks.
+def _origins(connection: duckdb.DuckDBPyConnection, version_id: int, table: pa.Table) -> dict[str, Any]:
+    """Sources of the exported rows in this dataset; every license that any source of a row states, and the rows that
+    any source marks as benchmark: for these it does not matter into which dataset the text came.
 
     A row counts once per license and once per source.
     """
@@ -89,7 +90,7 @@ def _origins(connection: duckdb.DuckDBPyConnection, table: pa.Table) -> dict[str
     sources = run(
         connection,
         "SELECT name, format, revision, url, file_sha256, license, is_benchmark, count(DISTINCT example_id) "
-        "FROM origin GROUP BY ALL ORDER BY ALL",
+        f"FROM origin WHERE source_id IN ({held_sources(connection, version_id)}) GROUP BY ALL ORDER BY ALL",
     )
     stated = run(connection, "SELECT stated, count(DISTINCT example_id) FROM origin GROUP BY ALL ORDER BY ALL")
     benchmark = run(connection, "SELECT count(DISTINCT example_id) FROM origin WHERE is_benchmark")

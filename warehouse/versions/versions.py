@@ -210,14 +210,36 @@ def ancestors(connection: duckdb.DuckDBPyConnection, version_id: int) -> set[int
 
 
 def held_sources(connection: duckdb.DuckDBPyConnection, version_id: int) -> str:
-    """A query for the ids of the sources that were read into the version's dataset or into one that it was made from;
-    of all sources where none was (rows that somebody put together by hand)."""
-    held = connection.execute(
-        "SELECT source_id FROM source JOIN run USING (run_id) WHERE kind = 'ingest' AND run.name IN (SELECT d.name "
-        "FROM version JOIN dataset d USING (dataset_id) WHERE list_contains(?, version_id)) ORDER BY source_id",
-        [list(ancestors(connection, version_id))],
-    ).fetchall()
-    ids = listed(source_id for (source_id,) in held)
+    """A query for the ids of the sources whose rows the version holds: of an ingested version those read into it, of
+    another one those of the versions it was made from; of all sources where none was read (rows put together by hand).
+
+    A file whose rows were the head's already made no version; it belongs to the one that was the head then.
+    """
+    head_then = (
+        "SELECT max_by(v.version_id, v.number) FROM version v JOIN dataset d USING (dataset_id) "
+        "WHERE d.name = run.name AND v.created_at <= fetched_at"
+    )
+    read: dict[int, set[int]] = {}
+    made_by_ingest: set[int] = set()
+    for source_id, own, other in connection.execute(
+        f"SELECT source_id, own.version_id, ({head_then}) FROM source JOIN run USING (run_id) "
+        "LEFT JOIN version own USING (run_id) WHERE kind = 'ingest'"
+    ).fetchall():
+        read.setdefault(other if own is None else own, set()).add(source_id)
+        made_by_ingest |= set() if own is None else {own}
+    parents = dict(connection.execute("SELECT version_id, parents FROM version").fetchall())
+    if version_id not in parents:
+        raise _unknown(version_id)
+    held: set[int] = set()
+    seen: set[int] = set()
+    open_ids = [version_id]
+    while open_ids:
+        current = open_ids.pop()
+        if current not in seen:
+            seen.add(current)
+            held.update(read.get(current, ()))
+            open_ids += [] if current in made_by_ingest else parents[current]
+    ids = listed(sorted(held))
     return f"SELECT source_id FROM source WHERE source_id IN ({ids})" if ids else "SELECT source_id FROM source"
 
 

@@ -177,7 +177,7 @@ FOREIGN = "Сегодня хорошая погода, и мы идём гуля
     [
         (pair("q", "\u200b ", "y"), {}, "empty prompt or response"),
         (pair(" ", "x", "y"), {}, "empty prompt or response"),
-        (pair("q", "Same  thing", "same thing\n"), {}, "identical responses"),
+        (pair("q", "\nSame thing \t\n  again", "Same thing\n  again\n\n"), {}, "identical responses"),
         (pair("q", "x", "y z"), {"min_words": 3}, "too short"),
         (pair("q", SAID, ALSO), {"max_chars": 50}, "too long"),
         (pair("q", LOOP, LOOP + "!"), {}, "repetitive responses"),
@@ -210,6 +210,32 @@ def test_each_quality_rule(row: dict[str, Any], options: dict[str, Any], reason:
 )
 def test_a_bad_response_beside_a_good_one_is_a_lesson(row: dict[str, Any]) -> None:
     assert len(apply("quality", [row], refusals=True, truncated=True, script=True).dropped) == 0
+
+
+def calls(name: str, text: str = "", **more: Any) -> str:
+    turn = {"role": "assistant", "content": text, "tool_calls": [{"function": {"name": name}}]}
+    return canonical_json([turn | more])
+
+
+@pytest.mark.parametrize(
+    "responses",
+    [
+        [assistant_message("The capital is paris."), assistant_message("The capital is Paris.")],
+        [assistant_message("def f():\n    return 1"), assistant_message("def f():\n  return 1")],
+        [assistant_message("    return 1"), assistant_message("return 1")],
+        [assistant_message("a  b"), assistant_message("a b")],
+        [calls("add"), calls("sub")],
+        [canonical_json([{"role": "assistant", "content": "4", "reasoning": why}]) for why in ("2 and 2", "a guess")],
+    ],
+)
+def test_what_a_reader_can_see_differs(responses: list[str]) -> None:
+    row = pair("q", "x", "y") | {"responses": sorted(responses, key=content_hash)}
+    assert len(apply("quality", [row]).dropped) == 0
+
+
+def test_tool_calls_without_words_are_compared_as_they_are() -> None:
+    row = pair("q", "x", "y") | {"responses": [calls("add")] * 2}
+    assert apply("quality", [row]).dropped["reason"].to_list() == ["identical responses"]
 
 
 def test_quality_of_rows_without_responses() -> None:
