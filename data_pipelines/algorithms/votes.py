@@ -58,8 +58,12 @@ class Votes:
         return rows, np.concatenate(weights)
 
 
-def pair_votes(frame: pl.DataFrame) -> Votes:
-    """All votes on rows of kind pair that rank both responses. One rater's repeated votes on a row all count."""
+def pair_votes(frame: pl.DataFrame, *, in_columns: bool = False) -> Votes:
+    """All votes on rows of kind pair that rank both responses. One rater's repeated votes on a row all count.
+
+    With `in_columns` the first response is the one in the first column of the file that the vote came from, and votes
+    whose file has no such order are left out.
+    """
     long = (
         frame.with_row_index("row")
         .filter((pl.col("kind") == "pair") & (pl.col("responses").list.len() == 2))
@@ -69,6 +73,13 @@ def pair_votes(frame: pl.DataFrame) -> Votes:
         .unnest("votes")
         .filter(pl.col("ranks").list.len() == 2, pl.col("ranks").list.eval(pl.element().is_null()).list.any().not_())
     )
+    if in_columns:
+        long = long.filter(pl.col("column_order").list.len() == 2).with_columns(
+            pl.col("ranks").list.gather(pl.col("column_order")),
+            shown_order=pl.when(pl.col("column_order").list.first() == 0)
+            .then("shown_order")
+            .otherwise(pl.col("shown_order").list.eval(1 - pl.element())),
+        )
     first, second = (pl.col("ranks").list.get(at, null_on_oob=True) for at in (0, 1))
     shown = pl.col("shown_order").list.first()
     coded = long.select(

@@ -13,21 +13,6 @@ from rmkit.cli import arguments, display
 from rmkit.cli.verbs import Command, Verbs
 
 
-def main(argv: list[str]) -> int:
-    """Entry point of `rmkit convert`."""
-    verbs = {name: Command(partial(_run, name), _summary(name)) for name in plugins.names("converters")}
-    return Verbs(
-        "convert",
-        "Make units of another kind out of a dataset version; an example that gives none is recorded with the reason.",
-        verbs,
-        examples=[
-            "convert edits --data jfleg --out jfleg-pairs",
-            "convert demonstrations --data jfleg --out jfleg-sft",
-        ],
-        word="CONVERTER",
-    )(argv)
-
-
 def _summary(name: str) -> str:
     """The first sentence of the converter's own text."""
     return " ".join((inspect.getdoc(converter(name)) or name).partition("\n\n")[0].split()).rstrip(".")
@@ -58,3 +43,12 @@ def _text(result: dict[str, Any]) -> str:
         f"{result['version']} ({result['digest'][:12]})" + ("" if result["changed"] else ": nothing changed"),
     ]
     return "\n".join(lines)
+
+
+main = Verbs(
+    "convert",
+    "Make units of another kind out of a dataset version; an example that gives none is recorded with the reason.",
+    {name: Command(partial(_run, name), _summary(name)) for name in plugins.names("converters")},
+    examples=["convert edits --data jfleg --out jfleg-pairs", "convert demonstrations --data jfleg --out jfleg-sft"],
+    word="CONVERTER",
+)

@@ -8,10 +8,15 @@ rows (a row of m votes adds 1 / (m - 1) per ordered pair of votes), n_c = sum_d 
 delta is 0 or 1 for level nominal; for ordinal the order is first, tie, second, and
 delta_cd = (sum_(g = c..d) n_g - (n_c + n_d) / 2)^2. Rows with fewer than two votes carry no information and are left
 out. 1 is perfect agreement, 0 what chance gives. The interval is a bootstrap over rows (default 1000 draws, 95%).
+
+Chance agreement depends on which response of a pair is called the first. `alpha` takes the stored order, which goes by
+content hash and says nothing about what raters saw; `column_order` repeats it in the order of the file's columns (who
+votes for the left one too often raises chance agreement there), over the votes of files whose columns have one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,12 +63,41 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         "alpha": _number(alpha),
         "interval": [_number(low_end), _number(high_end)],
         "level": config.level,
+        "order": "stored, by content hash",
+        "column_order": _in_columns(frame, config),
         "units": int((n_votes >= 2).sum()),
         "raters": len(votes.raters),
         "votes": len(votes.row),
         "rater_agreement": against_rest(votes, counts),
     }
+    facts["note"] = _note(facts)
     return partition(frame, summary["reason"], evidence=summary["evidence"], facts=facts)
+
+
+def _in_columns(frame: pl.DataFrame, config: Config) -> dict[str, Any] | None:
+    """Alpha of the votes whose file has an order of columns, in that order; None where no row has two of them."""
+    counts = pair_votes(frame, in_columns=True).counts()
+    units = int((counts.sum(1) >= 2).sum())
+    if not units:
+        return None
+    alpha, low, high = alpha_interval(counts, level=config.level, draws=config.draws, seed=config.seed)
+    return {"alpha": _number(alpha), "interval": [_number(low), _number(high)], "units": units}
+
+
+def _note(facts: Mapping[str, Any]) -> str:
+    if not facts["units"]:
+        return "no row has two votes"
+    parts = [_figure(facts) + f" over {facts['units']} rows in stored order (by content hash)"]
+    if columns := facts["column_order"]:
+        parts.append(_figure(columns) + f" over {columns['units']} rows in the order of the file's columns")
+    return "; ".join(parts)
+
+
+def _figure(facts: Mapping[str, Any]) -> str:
+    if facts["alpha"] is None:
+        return "alpha undefined (all votes are the same)"
+    low, high = facts["interval"]
+    return f"alpha {facts['alpha']:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
 
 
 def alpha_interval(

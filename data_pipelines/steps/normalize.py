@@ -76,6 +76,8 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         "rows_changed_by_rule": {rule: counts[rule] for rule in rules},
         "rows_with_steps_left_alone": frame.select(stepped.sum()).item(),
     }
+    used = ", ".join(f"{rule} {counts[rule]}" for rule in rules if counts[rule])
+    facts["note"] = f"rewrote {len(rows)} of {len(frame)} rows" + (f" ({used})" if used else "")
     return nothing_dropped(normalized, facts)
 
 

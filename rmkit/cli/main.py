@@ -41,6 +41,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "branch": Command("warehouse.versions.commands:branch", "start or list branches"),
         "merge": Command("warehouse.versions.commands:merge", "merge one branch or version into another"),
         "export": Command("warehouse.out.export:main", "write a version as Parquet with manifest and card"),
+        "drops": Command("warehouse.lineage.drops:main", "which rows the making of a version dropped, and why"),
         "why": Command("warehouse.lineage.why:main", "everything known about one row"),
         "backup": Command("warehouse.safety.backup:main", "consistent copy of ledger and warehouse, while in use"),
         "restore": Command("warehouse.safety.restore:main", "bring a backup back, verified"),
