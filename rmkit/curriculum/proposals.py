@@ -69,10 +69,10 @@ def picked_by_category(
     for prompt, one in records.items():
         inside.setdefault(one.category or "", {})[prompt] = one
     probability = getattr(bandits, bandit)({name: arms.get(name, Arm()) for name in sorted(inside)})
-    counts = rng.multinomial(m, list(probability.values())) if probability else []
+    counts: list[int] = rng.multinomial(m, list(probability.values())).tolist() if probability else []
     result = []
     for category, count in zip(probability, counts, strict=True):
-        result += picked(inside[category], int(count), utility, rng, values=values)
+        result += picked(inside[category], count, utility, rng, values=values)
     return result
 
 

@@ -42,4 +42,4 @@ class Mean(NamedTuple):
 
 def count_bonus(n: int, *, exponent: float = 1.0) -> float:
     """ONI's factor 1 / n^exponent for a prompt, state or caption that was seen n times; 1 for one never seen (B42)."""
-    return 1.0 / max(n, 1) ** exponent
+    return float(1.0 / max(n, 1) ** exponent)

@@ -40,7 +40,7 @@ class ValueModel:
         centered = x - mean
         gram = centered.T @ (weight[:, None] * centered) + ridge * np.eye(x.shape[1])
         weights = np.linalg.solve(gram, centered.T @ (weight * (y - bias)))
-        return cls(weights, bias - float(mean @ weights))
+        return cls(np.asarray(weights, np.float64), bias - float(mean @ weights))
 
     def predict(self, features: ArrayLike) -> Floats:
         """[P] values in [0, 1]."""

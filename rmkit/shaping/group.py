@@ -189,15 +189,17 @@ def _column(name: str, values: Iterable[Any]) -> Column:
     if isinstance(values, np.ndarray) and values.dtype.kind in "fiub" and values.ndim == 1:
         return numbers(values.astype(np.float64))
     rows = list(values)
-    if any(isinstance(row, list | np.ndarray) for row in rows):
-        if not all(isinstance(row, list | tuple | np.ndarray) for row in rows):
+    kinds = set(map(type, rows))
+    if kinds & {list, np.ndarray}:
+        if not kinds <= {list, tuple, np.ndarray}:
             raise DataError(f"column {name!r} mixes lists with single values; use [] for a completion that has none")
         inner = _column(name, list(chained.from_iterable(rows)))
         return Column(inner.values, np.array([len(row) for row in rows], np.int64), inner.labels)
-    if any(isinstance(row, str | tuple) for row in rows):
+    if any(issubclass(kind, str | tuple) for kind in kinds):
         return _labels(rows)
     try:
-        return numbers(np.array([math.nan if row is None else row for row in rows], np.float64))
+        given = [math.nan if row is None else row for row in rows] if type(None) in kinds else rows
+        return numbers(np.array(given, np.float64))
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"column {name!r} holds what is neither number nor label: {error}") from error
 

@@ -10,7 +10,7 @@ from typing import Any
 from rmkit.cli import arguments, display
 from rmkit.shaping import Group, chain
 
-CHAIN = [
+CHAIN: list[str | dict[str, Any]] = [
     {"use": "affine", "column": "length", "scale": -1 / 4096, "shift": 4.0, "into": "overlong"},
     {"use": "clip", "column": "overlong", "min": -1, "max": 0},
     {"use": "affine", "add": {"overlong": 1.0}},
@@ -37,7 +37,7 @@ def run(groups: int, size: int, repeats: int) -> dict[str, Any]:
     """Milliseconds: median, fastest and slowest of the repeats; beside them the processor's own time."""
     draw = random.Random(0)
     n = groups * size
-    columns = {
+    columns: dict[str, list[Any]] = {
         "reward": [draw.choice([0.0, 1.0, None, draw.gauss(0, 1)]) for _ in range(n)],
         "length": [float(draw.randrange(1, 22_000)) for _ in range(n)],
         "n_calls": [float(draw.randrange(4)) for _ in range(n)],

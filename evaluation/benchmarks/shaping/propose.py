@@ -18,9 +18,10 @@ from rmkit.cli import arguments, display
 from rmkit.curriculum.book import PromptBook
 from rmkit.curriculum.observation import Observation
 from rmkit.curriculum.record import BookSettings
+from rmkit.curriculum.utilities import Utility
 from rmkit.ledger import open_ledger
 
-ARMS: dict[str, tuple[str, float]] = {  # utility and decay
+ARMS: dict[str, tuple[Utility, float]] = {  # utility and decay
     "uniform": ("uniform", 1.0),
     "half": ("half", 1.0),
     "half, decay .5": ("half", 0.5),

@@ -127,7 +127,7 @@ class ObservedRewards:
 
         flush = self.flush
 
-        class Observe(TrainerCallback):
+        class Observe(TrainerCallback):  # type: ignore[misc]
             def on_step_end(self, *_: Any, **__: Any) -> None:
                 flush()
 

@@ -45,7 +45,7 @@ class Cluster(Transform):
         some = size > 0
         with np.errstate(invalid="ignore", divide="ignore"):
             share = size / answers[of]
-            entropy = np.bincount(of[some], -share[some] * np.log(share[some]), minlength=m)
+            entropy: Floats = np.bincount(of[some], -share[some] * np.log(share[some]), minlength=m).astype(np.float64)
             result: Floats
             match self.how:
                 case "share":
