@@ -92,7 +92,7 @@ class _Encoded(NamedTuple):
 
 def _encoded(tokenizer: Any, pair: PolicyPair, max_length: int) -> _Encoded | None:
     prompt = tokenizer.apply_chat_template(
-        [as_template_dict(message) for message in pair.prompt],
+        [as_template_dict(message, arguments="object") for message in pair.prompt],
         add_generation_prompt=True,
         tokenize=True,
         return_dict=False,

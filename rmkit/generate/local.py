@@ -56,7 +56,7 @@ class LocalGenerator:
 
     def _prompt_ids(self, request: Request) -> list[int]:
         ids: list[int] = self._tokenizer.apply_chat_template(
-            [as_template_dict(message) for message in request.prompt],
+            [as_template_dict(message, arguments="object") for message in request.prompt],
             add_generation_prompt=True,
             tokenize=True,
             return_dict=False,
