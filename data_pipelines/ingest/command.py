@@ -16,7 +16,7 @@ from data_pipelines.ingest import report as reports
 from data_pipelines.ingest import saved
 from data_pipelines.ingest.inputs import IN_MEMORY, Opened, open_inputs, rows_digest
 from data_pipelines.ingest.reading import Reading
-from data_pipelines.ingest.rows import UnitStream
+from data_pipelines.ingest.rows import NothingUsableError, UnitStream
 from data_pipelines.sources.form import parse_map
 from rmkit import config
 from rmkit.cli import arguments, display
@@ -57,8 +57,9 @@ def ingest(
     """Read a file, an hf:// address or rows in memory (see `frame_rows`), store them and commit them as a version of
     `dataset` (default: the file's name, "rows" for rows in memory) in `warehouse` (default: this home's).
 
-    Raises DataError where the file cannot be read, its format is unknown, or none of its rows is usable: nothing is
-    stored then. Ingesting the same bytes in the same way again changes nothing.
+    Raises DataError where the file cannot be read or its format is unknown: nothing is stored then; and where none of
+    its rows is usable: then the reasons are stored, and no row. Ingesting the same bytes in the same way again changes
+    nothing.
     """
     reading = reading or Reading()
     origin = origin or Origin()
@@ -87,19 +88,30 @@ def load(
         **{name: getattr(origin, name) for name in Origin.__dataclass_fields__},
     )
     stream = UnitStream(opened.shards, path=opened.path, rater=reading.rater)
+    unusable: list[NothingUsableError] = []
     with open_warehouse(warehouse) as connection, display.progress(f"ingest {dataset}", opened.size) as advance:
         if known := find_load(connection, info, dataset):
             return known, stream
         report = load_units(
             connection,
             info,
-            _watched(stream.batches(), opened.position, advance),
+            _watched(_usable(stream.batches(), unusable), opened.position, advance),
             rejects=stream.rejects,
             n_lines=lambda: stream.n_lines,
             dataset=dataset,
             author=author or _author(),
         )
+    if unusable:
+        raise DataError(f"{unusable[0]}; no row was stored; each with its reason: rmkit ingest --rejects {dataset}")
     return report, stream
+
+
+def _usable(batches: Iterator[pa.RecordBatch], unusable: list[NothingUsableError]) -> Iterator[pa.RecordBatch]:
+    """The batches; that there is none is put aside, so that the reasons are stored before it is said."""
+    try:
+        yield from batches
+    except NothingUsableError as error:
+        unusable.append(error)
 
 
 def _of_files(opened: Opened, origin: Origin) -> Origin:

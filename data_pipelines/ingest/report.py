@@ -213,9 +213,10 @@ def _counts(facts: Mapping[str, Any]) -> list[str]:
 
 
 def rejects(connection: duckdb.DuckDBPyConnection, dataset: str) -> list[dict[str, Any]]:
-    """Rejected rows of everything that was ever ingested into a dataset: path, line, source_row, reason, excerpt.
+    """Rejected rows of everything that was ever read into a dataset: path, line, source_row, reason, excerpt; also of
+    files of which no row was stored.
 
-    Raises UsageError where nothing was.
+    Raises UsageError where nothing was read.
     """
     if not connection.execute("SELECT 1 FROM run WHERE kind = 'ingest' AND name = ?", [dataset]).fetchall():
         raise UsageError(f"nothing was ingested into a dataset {dataset!r}; rmkit datasets lists them")

@@ -55,6 +55,10 @@ class Counts:
     without_opinion: int = 0
 
 
+class NothingUsableError(DataError):
+    """No row of a load could be used."""
+
+
 class UnitStream:
     """One pass over the shards of a load. `n_lines`, `n_rejected`, `reasons`, `shards` and `tally` are complete after
     the last batch.
@@ -80,7 +84,7 @@ class UnitStream:
         self._last = 0  # the highest line so far
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """UNIT_SCHEMA batches. Raises DataError at the end where not one row was usable."""
+        """UNIT_SCHEMA batches. Raises NothingUsableError at the end where not one row was usable."""
         units: list[Unit] = []
         characters = 0
         for part in self._parts():
@@ -97,7 +101,7 @@ class UnitStream:
         if units:
             yield pa.RecordBatch.from_pylist(units, schema=UNIT_SCHEMA)
         if self.n_rejected == self.n_lines:
-            raise DataError(f"{self.path}: nothing usable in {self.n_lines} rows{self._top()}; nothing was stored")
+            raise NothingUsableError(f"{self.path}: nothing usable in {self.n_lines} rows{self._top()}")
 
     def _parts(self) -> Iterator[pa.Table | list[Unit]]:
         """Units as they come: tables from the fast lane, lists from the importer."""

@@ -97,13 +97,25 @@ def test_where_a_file_comes_from_is_recorded(home: Path, tmp_path: Path) -> None
         ingest(path)
 
 
-def test_nothing_usable_stores_nothing(home: Path, tmp_path: Path) -> None:
+def test_nothing_usable_stores_the_reasons_alone(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = write(tmp_path / "bad.jsonl", [{**pair, "rejected": pair["chosen"]} for pair in PAIRS])
-    with pytest.raises(DataError, match=r"nothing usable in 6 rows \(identical responses: 6\); nothing was stored"):
-        ingest(path)
-    assert asked("SELECT (SELECT count(*) FROM source), (SELECT count(*) FROM reject), (SELECT count(*) FROM run)") == [
-        (0, 0, 0)
+    for _ in range(2):  # read again, it leaves the same
+        with pytest.raises(DataError, match=r"nothing usable in 6 rows \(identical responses: 6\); no row was stored"):
+            ingest(path)
+    counts = ", ".join(f"(SELECT count(*) FROM {name})" for name in ("source", "reject", "unit", "version", "dataset"))
+    assert asked(f"SELECT {counts}") == [(1, 6, 0, 0, 0)]
+    assert cli.main(["ingest", "--rejects", "bad", "--json"]) == 0
+    rejects = json.loads(capsys.readouterr().out)["rejects"]
+    assert [(one["line"], one["source_row"], one["reason"]) for one in rejects] == [
+        (n + 1, str(n), "identical responses") for n in range(6)
     ]
+    assert cli.main(["datasets"]) == 0
+    assert "bad" not in capsys.readouterr().out
+    report = ingest(write(path, PAIRS))  # mended, it is a dataset like any other
+    assert report.version is not None
+    assert (report.version.ref, report.n_accepted) == ("bad@v1", 6)
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ def load_units(
         transaction(connection),
         recorded_run(connection, "ingest", dataset, asdict(source)) as run_id,
     ):
+        _forget_failed(connection, source, dataset)
         source_id = _new_source(connection, source, run_id)
         n_rows, n_new_units = _store_batches(connection, source, batches, source_id=source_id, run_id=run_id)
         _store_rejects(connection, source_id, rejects())
@@ -148,13 +149,14 @@ def _store_batches(
 
 def find_load(connection: duckdb.DuckDBPyConnection, source: SourceInfo, dataset: str) -> LoadReport | None:
     """The report of an earlier load of the same bytes in the same format into the same dataset, None if there is none.
+    One that gave no row does not count: a newer importer may read it.
 
     Importers ask before they read the file at all.
     """
     rows = run(
         connection,
         "SELECT source_id, source.run_id FROM source JOIN run USING (run_id) "
-        "WHERE file_sha256 = ? AND format = ? AND run.name = ? ORDER BY source_id LIMIT 1",
+        "WHERE file_sha256 = ? AND format = ? AND run.name = ? AND n_accepted > 0 ORDER BY source_id LIMIT 1",
         [source.file_sha256, source.format, dataset],
     )
     if not rows:
@@ -171,6 +173,19 @@ def _version_of(connection: duckdb.DuckDBPyConnection, dataset: str, run_id: uui
     if run(connection, "SELECT 1 FROM dataset WHERE name = ?", [dataset]):
         return versions.get(connection, versions.resolve(connection, dataset))
     return None
+
+
+def _forget_failed(connection: duckdb.DuckDBPyConnection, source: SourceInfo, dataset: str) -> None:
+    """Remove what an earlier load of the same bytes left that gave no row: its rejects are about to come again."""
+    failed = run(
+        connection,
+        "SELECT source_id FROM source JOIN run USING (run_id) "
+        "WHERE file_sha256 = ? AND format = ? AND run.name = ? AND n_accepted = 0",
+        [source.file_sha256, source.format, dataset],
+    )
+    for (source_id,) in failed:
+        for table in ("reject", "label_scale", "source"):
+            run(connection, f"DELETE FROM {table} WHERE source_id = ?", [source_id])
 
 
 def _new_source(connection: duckdb.DuckDBPyConnection, source: SourceInfo, run_id: uuid.UUID) -> int:

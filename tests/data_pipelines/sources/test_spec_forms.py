@@ -15,19 +15,9 @@ import pytest
 from tests.data_pipelines.sources.expected import differences, read
 
 FOLDER = Path(__file__).parent / "spec_forms"
-# What is refused on purpose.
-OPEN = {
-    "votes/mtbench_human.jsonl": "a vote on a second turn of two talks that differ before it is refused, saying so",
-}
 FORMS: list[dict[str, Any]] = [json.loads(line) for line in (FOLDER / "expected.jsonl").read_text().splitlines()]
 
 
-def _case(expectation: dict[str, Any]) -> Any:
-    reason = OPEN.get(expectation["file"])
-    marks = [pytest.mark.xfail(strict=False, reason=reason)] if reason else []
-    return pytest.param(expectation, id=expectation["file"], marks=marks)
-
-
-@pytest.mark.parametrize("expectation", [_case(form) for form in FORMS])
+@pytest.mark.parametrize("expectation", FORMS, ids=lambda expectation: str(expectation["file"]))
 def test_form_reads_as_described(expectation: dict[str, Any]) -> None:
     assert differences(expectation, read(FOLDER / expectation["file"])) == []
