@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rmkit import config
 from rmkit.errors import ModelError
 from rmkit.models.adopted.head import build_head, named_tensors
 from rmkit.models.adopted.profile import Profile
@@ -108,10 +109,19 @@ def open_config(source: Source) -> Any:
 
 
 def open_tokenizer(source: Source) -> Any:
-    """The fast tokenizer of a folder. Raises ModelError where there is none."""
-    from transformers import AutoTokenizer
+    """The fast tokenizer of a folder. Raises ModelError where there is none.
 
+    A folder that names the general class gets it: transformers 5 would take that of the model's type, which may build
+    another tokenizer than the one in tokenizer.json.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    settings = source.folder / "tokenizer_config.json"
+    named = config.read_object(settings, raises=ModelError, hint="download it again") if settings.is_file() else {}
+    general = named.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
     try:
+        if general and (source.folder / "tokenizer.json").is_file():
+            return PreTrainedTokenizerFast.from_pretrained(source.folder)
         return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(f"{source.folder} has no tokenizer that can be used: {str(error).splitlines()[0]}") from error

@@ -221,6 +221,8 @@ class FramedPair(PairModel):
             )
         chat = self.text._for_control_tokens if literal else self.text
         ids, _ = chat._tokenize(shown)
+        if text.special == "none" and ids[:1] == [self.tokenizer.bos_token_id]:  # the one that the template wrote
+            ids = ids[1:]
         if len(ids) > self.text.truncation.max_length:
             raise DataError(self.text._too_long(len(ids)))
         return tuple(ids)

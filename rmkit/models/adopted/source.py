@@ -142,7 +142,7 @@ def _card(folder: Path) -> dict[str, Any]:
 
 def _downloaded(hub: str, revision: str) -> Source:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     at = f"{hub}@{revision}" if revision else hub
     try:
@@ -161,7 +161,7 @@ def _downloaded(hub: str, revision: str) -> Source:
             f"no model {at}: not a folder, not a stored name, and the Hub has none of that name that this token may "
             "see (HF_TOKEN, `hf auth login`)"
         ) from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # of whatever client it has: no connection, a proxy, a full disk
         return _cached(hub, revision, error)
     return Source(folder, hub, commit, _card(folder))
 
@@ -174,5 +174,8 @@ def _cached(hub: str, revision: str, error: Exception) -> Source:
         folder = Path(snapshot_download(hub, revision=revision or None, local_files_only=True))
     except (OSError, ValueError):
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{hub} is not in the cache and cannot be downloaded: {why}") from error
+        raise ModelError(
+            f"no model {hub}: no folder and no stored name, and as a Hub id it is not in the cache and cannot be "
+            f"downloaded: {why}"
+        ) from error
     return Source(folder, hub, folder.name, _card(folder))

@@ -69,10 +69,13 @@ def asked(prompt: str, response: str) -> Candidates:
 
 
 def write_golden_scores(folder: Path, model: Golden, *, probes: Sequence[tuple[str, str]] = PROBES) -> None:
-    """Write the golden scores that `model`, just loaded from `folder`, gives to the probes, and the model card."""
+    """Write the golden scores that `model`, just loaded from `folder`, gives to the probes, and the model card; probes
+    that it cannot score (too long for it) are left out."""
     scores = [score for [score] in model.golden_scores([asked(*probe) for probe in probes])]
     lines = []
     for (prompt, response), score in zip(probes, scores, strict=True):
+        if score.unscored is not None:
+            continue
         line = {"prompt": prompt, "response": response, "score": score.value}
         lines.append(line | ({"steps": score.steps} if score.steps else {}))
     write(folder, lines)

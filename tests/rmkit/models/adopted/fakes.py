@@ -604,9 +604,9 @@ def pairs(root: Path) -> list[Fake]:
 
     def framed(question: str, both: str) -> tuple[list[int], list[int]]:
         first, second = both.split("\t")
-        inner = f"\n\n\n<turn> user\n {question}\n\n\n"
+        inner = f"\n\n<turn> user\n {question}\n"  # Jinja drops line breaks behind blocks and at the end
         shown = f"[CONTEXT] {inner} [RESPONSE A] {first} [RESPONSE B] {second} \n"
-        return last([1, *ids_of(f"<|u|> {shown} <|end|> <|a|>")])
+        return last(ids_of(f"<|u|> {shown} <|end|> <|a|>"))
 
     def a_minus_b(states: np.ndarray, t: dict[str, np.ndarray]) -> float:
         return float(states[-1] @ (t["lm_head.weight"][a] - t["lm_head.weight"][b]))

@@ -51,14 +51,6 @@ def item(question: str, *answers: str) -> Candidates:
     return Candidates((Message("user", question),), completions)
 
 
-@pytest.fixture(scope="module")
-def fakes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, made.Fake]:
-    torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("fakes")
-    makers = (made.scalars, made.mixtures, made.steps, made.others, made.pairs)
-    return {fake.name: fake for make in makers for fake in make(root)}
-
-
 def opened(fake: made.Fake) -> Any:
     """The model as its profile reads it, without an artifact."""
     source = open_source(fake.folder)
