@@ -302,6 +302,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "first_error": "evaluation.scoring.processbench:RULE",
         "nway": "evaluation.scoring.nway:RULE",
         "annotators": "evaluation.scoring.annotators:RULE",
+        "absolute": "evaluation.scoring.absolute:RULE",
     },
     "forms": {
         "pairs": "evaluation.suites.forms:PAIRS",
@@ -311,6 +312,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "steps": "evaluation.suites.forms:STEPS",
         "nway": "evaluation.suites.forms:NWAY",
         "annotators": "evaluation.suites.forms:ANNOTATORS",
+        "absolute": "evaluation.suites.absolute:absolute",
+        "xstest_labels": "evaluation.suites.absolute:xstest_labels",
     },
     "front_door": {
         "RmkitError": "rmkit.errors:RmkitError",

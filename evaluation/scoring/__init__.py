@@ -8,6 +8,7 @@ to credits.
     judgebench     both orders for judges, a single game for reward models
     first_error    the first wrong step of a solution (ProcessBench)
     nway           rankings and ratings of many replies, ties in the gold labels included
+    absolute       labels of single responses: AUROC, average precision, precision and recall, Brier, kappa
     annotators     agreement with each annotator against the agreement of annotators with each other
 
 An unscored item leaves numerators and denominators, and beside that number stands the one over all items, in which it

@@ -29,6 +29,7 @@ class Rule:
     order     (better, worse) positions of every two candidates whose order the item knows: what probes look at
     compares  the item is a pair, and models that are not pointwise are asked to compare it in both orders
     steps     the scores of a solution's steps are asked for, as probabilities
+    probabilities   one response is scored by itself, and `Answer.predicted` is its probability of being good
     chance    what a fair draw among the candidates earns; None where there is nothing to draw from
     """
 
@@ -36,6 +37,7 @@ class Rule:
     order: Callable[[Item], list[tuple[int, int]]] = _no_order
     compares: bool = False
     steps: bool = False
+    probabilities: bool = False
     chance: Callable[[Item, Answer], float] | None = None
 
 

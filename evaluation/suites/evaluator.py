@@ -171,9 +171,18 @@ def _with_predicted(model: RewardModel, items: Sequence[Item], answers: list[Ans
 def _answer(model: RewardModel, suite: Suite, item: Item, scores: Sequence[Score]) -> Answer:
     reasons = "; ".join(dict.fromkeys(score.unscored for score in scores if score.unscored)) or None
     if not rule_of(suite, item.subset).steps:
-        return Answer(item.id, tuple(score.value for score in scores), unscored=reasons)
+        predicted = _probability(model, scores) if rule_of(suite, item.subset).probabilities else math.nan
+        return Answer(item.id, tuple(score.value for score in scores), predicted=predicted, unscored=reasons)
     steps = () if reasons else _step_probabilities(model, suite, item, scores[0])
     return Answer(item.id, steps=steps, unscored=reasons)
+
+
+def _probability(model: RewardModel, scores: Sequence[Score]) -> float:
+    """Of one response: its score as a probability, NaN on a scale that has none."""
+    value = scores[0].value
+    if model.info.scale in ("logit", "log_ratio"):
+        return sigmoid(value)
+    return value if model.info.scale == "probability" else math.nan
 
 
 def _step_probabilities(model: RewardModel, suite: Suite, item: Item, score: Score) -> tuple[float, ...]:

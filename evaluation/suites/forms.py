@@ -9,6 +9,7 @@ name in the group `forms` of `rmkit.plugins`.
     steps       problem or prompt, steps, label or first_error
     nway        prompt, responses [{text, score | rank | label}]
     annotators  prompt, response_a, response_b, labels [{preference a | b | tie}]
+    absolute    prompt, response, label, and other spellings (evaluation.suites.absolute)
 
 An item's cluster is the hash of its prompt. Ids are made unique by the subset where a file repeats them.
 """

@@ -62,8 +62,8 @@ class Item:
 class Answer:
     """`scores` [N] one per candidate; or `p` (one or two probabilities that the first candidate is the better one,
     asked as shown and swapped, both turned to the first); or `steps` [S]. `predicted` is the probability that a model
-    gives for a pair which it scores on a scale without the Bradley-Terry link. `latency_ms` is the item's share of the
-    wall time of the batch it was scored in."""
+    gives for a pair which it scores on a scale without the Bradley-Terry link, or for a
+    single response to be good. `latency_ms` is the item's share of the wall time of the batch it was scored in."""
 
     item: str
     scores: tuple[float, ...] = ()
