@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 from rmkit.config import build
 from rmkit.curriculum import trackers
 from rmkit.curriculum.bandits import Arm
+from rmkit.curriculum.flags import FLAGS
 from rmkit.curriculum.observation import Observation, observation_of
 from rmkit.curriculum.proposals import Proposal, picked, picked_by_category, predicted, proposal
 from rmkit.curriculum.record import BookSettings, PromptRecord
@@ -118,12 +119,16 @@ class PromptBook:
         """At most m prompts, best first, of those `among` or of all that the book knows.
 
         `bandit` (sec or dump) first draws how many of each category; `skip` names flags of prompts to leave out;
-        `features` are what the utility `value` predicts from. Raises UsageError for an unknown utility or bandit.
+        `features` are what the utility `value` predicts from. Raises UsageError for an unknown utility, bandit or flag.
         """
         if utility not in UTILITIES:
             raise UsageError(unknown("utility", utility, UTILITIES))
         if bandit not in BANDITS:
             raise UsageError(unknown("bandit", bandit, BANDITS[1:]))
+        if wrong := [flag for flag in skip if flag not in FLAGS]:
+            raise UsageError(unknown("flag", wrong[0], FLAGS))
+        if seed is not None and seed < 0:
+            raise UsageError(f"seed must not be negative, got {seed}")
         rng = np.random.default_rng(seed)
         with self._lock:
             self.refresh()

@@ -12,6 +12,7 @@ from rmkit.atomic import write_text
 from rmkit.cli import arguments, display
 from rmkit.cli.verbs import Command, Verbs
 from rmkit.curriculum.book import BANDITS, PromptBook
+from rmkit.curriculum.flags import FLAGS
 from rmkit.curriculum.record import BookSettings, PromptRecord
 from rmkit.curriculum.utilities import UTILITIES
 from rmkit.errors import DataError, UsageError
@@ -35,7 +36,7 @@ def _show(argv: list[str]) -> int:
         rows = [_row(name, known[name], book) for name in chosen]
         arms = {name: {"value": arm.value, "rollouts": arm.n} for name, arm in sorted(book.arms().items())}
     counts: dict[str, int] = {"prompts": len(known), "tried": sum(one.n > 0 for one in known.values())}
-    for flag in ("all_fail", "all_pass", "plateau"):
+    for flag in FLAGS:
         counts[flag] = sum(flag in one.flags(book.settings) for one in known.values())
     lines = [", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())]
     if rows:
@@ -58,7 +59,7 @@ def _propose(argv: list[str]) -> int:
     parser.add_argument("-n", type=arguments.positive, default=32, metavar="N", help="how many")
     parser.add_argument("--utility", choices=UTILITIES, default="half", help="what makes a prompt worth training on")
     parser.add_argument("--bandit", choices=BANDITS[1:], help="draw categories first: sec or dump")
-    parser.add_argument("--skip", action="append", default=[], metavar="FLAG", help="leave out prompts with this flag")
+    parser.add_argument("--skip", action="append", default=[], choices=FLAGS, help="leave out prompts with this flag")
     parser.add_argument("--among", type=Path, metavar="FILE", help="one prompt a line (default: all that are known)")
     parser.add_seed(None, help="of the draw (default: another each time)")
     options = parser.parse_args(argv)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 WINDOW = 8
+FLAGS = ("all_fail", "all_pass", "plateau")
 
 
 def flags(recent: Sequence[float], *, window: int = WINDOW, gain: float = 0.0) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ class Propose(BaseModel):
     )
     bandit: Annotated[str, Field(pattern="^(|sec|dump)$", description="draws categories first")] = ""
     skip: list[str] = Field(default=[], description="flags of prompts to leave out: all_fail, all_pass, plateau")
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
 
 
 class ProposalOut(BaseModel):

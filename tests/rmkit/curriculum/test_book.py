@@ -142,6 +142,10 @@ def test_proposals(tmp_path: Path) -> None:
         assert counts.count("a") > counts.count("b") > 0
         with pytest.raises(UsageError, match="unknown utility 'varience'; did you mean 'variance'"):
             book.propose(1, utility="varience")  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="unknown flag 'all_fails'; did you mean 'all_fail'"):
+            book.propose(1, skip=["all_fails"])
+        with pytest.raises(UsageError, match="seed must not be negative, got -1"):
+            book.propose(1, seed=-1)
         features = {"easy": [1.0], "half": [0.0], "never": [-1.0], "new": [0.1], "far": [0.9]}
         assert book.propose(1, utility="value", among=["new", "far"], features=features)[0].prompt == "new"
 
