@@ -165,11 +165,11 @@ def test_utilities_choose_what_they_say(utility: str) -> None:
     if utility == "spo":
         firsts = [
             chosen("spo", 1, np.random.default_rng(seed), a=a, b=b, n=a, advantage=a, value=a)[0]
-            for seed in range(3000)
+            for seed in range(1200)
         ]
         p = a / (a + b)
         weight = np.sqrt(p * (1 - p)) + 0.05
-        assert np.bincount(firsts) / 3000 == pytest.approx(weight / weight.sum(), abs=0.03)
+        assert np.bincount(firsts) / 1200 == pytest.approx(weight / weight.sum(), abs=0.05)
 
 
 def test_a_record_counts_bare_scored_answers_only() -> None:
