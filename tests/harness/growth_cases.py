@@ -141,7 +141,13 @@ def suite_rule(form: str, size: int) -> Call:
 
     draw = np.random.default_rng(5)
     rule, extra, measure = SUITE_RULES[form]
-    rows = [{"id": str(at), "prompt": f"question {at // 2}", "subset": "a"} | extra for at in range(size)]
+    form = "best_of" if form == "ties" else form
+    names = ("ref:{}", "tied:{}") if rule == "ties" else ("{}", "{}")
+    rows = [
+        {"id": names[at % 2].format(at // 2 if rule == "ties" else at), "prompt": f"question {at // 2}", "subset": "a"}
+        | extra
+        for at in range(size)
+    ]
     suite = Suite(
         name="t",
         title="t",
@@ -169,6 +175,7 @@ FOUR = ["one reply", "another", "a third", "the last"]
 SUITE_RULES: dict[str, tuple[str, dict[str, Any], str]] = {
     "pairs": ("pairs", {"chosen": "yes", "rejected": "no"}, "*"),
     "best_of": ("best_of", {"chosen": FOUR[:1], "rejected": FOUR[1:]}, "*"),
+    "ties": ("ties", {"chosen": FOUR[:2], "rejected": FOUR[2:], "num_correct": 2}, "*/*"),
     "rmbench": ("rmbench", {"chosen": FOUR[:3], "rejected": FOUR[1:]}, "*/*"),
     "judgebench": ("judgebench", {"label": "A>B", "response_A": "x", "response_B": "y", "question": "q"}, "*"),
     "steps": ("first_error", {"steps": FOUR[:3], "label": 1}, "*/*"),
