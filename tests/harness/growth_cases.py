@@ -201,7 +201,7 @@ CASES: dict[str, Callable[[int], Call]] = {
 }
 SIZES: dict[str, int] = {f"{name} {axis}": AXES[axis][1] for name, (_, axes) in STEPS.items() for axis in axes}
 for _name, _size, _case in (
-    ("exact_dedup of one unit", 3_000, repeated_unit),
+    ("exact_dedup of one unit", 12_000, repeated_unit),
     ("near_dedup of a template", 4_000, template),
     ("bootstrap", 40_000, bootstrap),
     *((f"suite {form}", 4_000, functools.partial(suite_rule, form)) for form in SUITE_RULES),
