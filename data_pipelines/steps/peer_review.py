@@ -38,7 +38,7 @@ class Config(HeadConfig, ReviewConfig, WeighingConfig):
         for kind in (HeadConfig, ReviewConfig, WeighingConfig):
             part_of(self, kind)
         if self.noise is not None:
-            noise_prior.given(self.noise)
+            noise_prior.stated(self.noise)
             if self.gold:
                 raise ConfigError("peer_review: give noise or gold, not both")
 
@@ -50,7 +50,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     pairs = feature_pairs(frame, config)
     head = part_of(config, HeadConfig)
     if config.noise is not None:
-        prior = noise_prior.given(config.noise)
+        prior = noise_prior.stated(config.noise)
     elif config.gold:
         prior = noise_prior.from_gold(agreement_with(context.gold[config.gold], frame, pairs.ids))
     else:

@@ -62,7 +62,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     assigned = pl.DataFrame({"family": numbers, "_split": places(numbers.to_list(), config)})
     marked = frame.with_columns(family).join(assigned, on="family", how="left", maintain_order="left")
     if config.respect == "source":
-        marked = marked.with_columns(_split=pl.coalesce(_given().over("family"), "_split"))
+        marked = marked.with_columns(_split=pl.coalesce(_stated().over("family"), "_split"))
     in_splits = marked.with_columns(split="_split").drop("_split").select(frame.columns)
     rows = dict(in_splits.group_by("split").len().sort("split").iter_rows())
     facts = {
@@ -143,7 +143,7 @@ def _smallest(cluster: NDArray[np.int64], digest: NDArray[np.int64]) -> NDArray[
     return np.asarray(least[cluster])
 
 
-def _given() -> pl.Expr:
+def _stated() -> pl.Expr:
     """The most held-out split that came with the rows of a family; null where none did."""
     name = pl.col("split").replace(SYNONYMS)
     rank = name.replace_strict({name: at for at, name in enumerate(HELD_OUT)}, default=None, return_dtype=pl.Int8)

@@ -104,10 +104,10 @@ def text(result: Mapping[str, Any]) -> str:
     rows = [[*HEADER, *SELECTION], *(cells(line) for line in lines_of(result))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*table, "", *told(result)])
+    return "\n".join([*table, "", *advice_lines(result)])
 
 
-def told(result: Mapping[str, Any]) -> list[str]:
+def advice_lines(result: Mapping[str, Any]) -> list[str]:
     """The advice and its cautions as sentences."""
     results = result["advice"]
     return [f"Advice for {result['data']}: {results['reason']}.", *(f"Caution: {one}." for one in results["cautions"])]
@@ -115,7 +115,7 @@ def told(result: Mapping[str, Any]) -> list[str]:
 
 def markdown(result: Mapping[str, Any]) -> str:
     lines = [f"## {result['title']}", "", *(f"- {line}" for line in identity(result)), ""]
-    lines += [*told(result), "", "| " + " | ".join([*HEADER, *SELECTION]) + " |"]
+    lines += [*advice_lines(result), "", "| " + " | ".join([*HEADER, *SELECTION]) + " |"]
     lines += ["| --- | ---: | --- | " + " | ".join(["---:"] * (len(HEADER) + len(SELECTION) - 3)) + " |"]
     return "\n".join([*lines, *("| " + " | ".join(cells(line)) + " |" for line in lines_of(result))])
 
@@ -124,7 +124,7 @@ def page(result: Mapping[str, Any]) -> str:
     """One HTML page that needs no network."""
     lines = lines_of(result)
     kinds = list(dict.fromkeys(line.kind for line in lines if line.rate))
-    parts = [_section("Advice", "".join(f"<p>{html.escape(one)}</p>" for one in told(result)))]
+    parts = [_section("Advice", "".join(f"<p>{html.escape(one)}</p>" for one in advice_lines(result)))]
     for kind in kinds:
         charts = [denoise_charts.accuracy_over_rate(lines, kind=kind)]
         if any(line.kind == kind and line.rate and line.found is not None for line in lines):

@@ -101,7 +101,7 @@ def _reason(one: Suspect, *, trained: bool) -> str:
     return f"suspected wrong label: {who} give {sigmoid(one.margin):.0%} to the order that {settings} prefers"
 
 
-def asked(ledger: Ledger, name: str, project: str) -> dict[str, datetime]:
+def queued_at(ledger: Ledger, name: str, project: str) -> dict[str, datetime]:
     """When each unit (hex) of a version was put into the queue as a suspect."""
     by_key: dict[str, datetime] = {}
     for recorded in ledger.events(0, kinds=(KIND,)):
@@ -125,7 +125,7 @@ def adjudicated(
     Raises DataError where nothing was queued, or no answer has come back yet.
     """
     _, name, _ = version_frame(ref)
-    when = asked(ledger, name, project)
+    when = queued_at(ledger, name, project)
     if not when:
         raise DataError(f"nothing of {name} is in the queue of {project}; begin with: rmkit denoise suspects {name}")
     with open_warehouse(read_only=True) as connection:
@@ -220,11 +220,11 @@ def answers_main(argv: list[str]) -> int:
             encoder=EncoderConfig(encoder=options.encoder),
         )
     result |= {"command": f"rmkit denoise adjudicated {shlex.join(argv)}"}
-    display.emit(result, as_json=options.json, text=_told(result))
+    display.emit(result, as_json=options.json, text=_effect_text(result))
     return 0
 
 
-def _told(result: Mapping[str, Any]) -> str:
+def _effect_text(result: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             f"{result['version']} ({result['digest'][:12]}): {result['answered']} of {result['queued']} queued rows "

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from evaluation.probes.games import Game, preference_matrix, told
+from evaluation.probes.games import Game, preference_matrix, solution
 from evaluation.reports.json_ready import without_nan, write_json
 from evaluation.suites.evaluator import select
 from evaluation.suites.load import load_items
@@ -62,7 +62,7 @@ def cycles(pools: Mapping[str, Candidates], model: RewardModel) -> dict[str, Any
             games[name] = preference_matrix(model, pool)
             advance(1)
     solved = {
-        name: told(game.preference) | {"preference": game.preference.tolist()}
+        name: solution(game.preference) | {"preference": game.preference.tolist()}
         for name, game in games.items()
         if not game.unscored
     }

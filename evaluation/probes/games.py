@@ -112,7 +112,7 @@ def three_cycles(preference: Matrix) -> list[tuple[int, int, int]]:
     return results
 
 
-def told(preference: Matrix) -> dict[str, Any]:
+def solution(preference: Matrix) -> dict[str, Any]:
     """Cycles, Nash weights, and how exploitable they and Bradley-Terry's best response are, JSON-ready."""
     weights = nash_weights(preference)
     scores = bradley_terry_scores(np.clip(preference, 1e-6, 1 - 1e-6))

@@ -79,7 +79,10 @@ def perturb_probe(
         advance(len(part))
     original = np.array([row[0] for row in scores], dtype=np.float64)
     spread = float(np.nanstd(original)) if len(original) and not np.isnan(original).all() else math.nan
-    table = {name: _told(name, groups, scores, [item.cluster for item, _ in replies], spread) for name in PERTURBATIONS}
+    table = {
+        name: _sensitivity(name, groups, scores, [item.cluster for item, _ in replies], spread)
+        for name in PERTURBATIONS
+    }
     return {"replies": len(replies), "spread": spread, "perturbations": table}
 
 
@@ -99,7 +102,7 @@ def _group(item: Item, text: str) -> tuple[Candidates, tuple[str, ...]]:
     return item.candidates.of(*replies), tuple(variants)
 
 
-def _told(
+def _sensitivity(
     name: str,
     groups: Sequence[tuple[Candidates, tuple[str, ...]]],
     scores: Sequence[Sequence[float]],

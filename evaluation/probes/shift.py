@@ -67,7 +67,7 @@ class Cell:
 def shift_probe(cells: Sequence[Cell], *, ties: TiePolicy = "half", tie_width: float = 0.0) -> dict[str, Any]:
     """Every cell and the cells out of distribution together; margins up to `tie_width` are ties."""
     inside = {prompt for cell in cells if cell.name == "id" for prompt in cell.prompts}
-    summary = {cell.name: _told(cell, inside, ties=ties, tie_width=tie_width) for cell in cells}
+    summary = {cell.name: _cell_facts(cell, inside, ties=ties, tie_width=tie_width) for cell in cells}
     shifted = [cell for cell in cells if cell.name in OUT_OF_DISTRIBUTION and cell.scored.any()]
     gains = [_gain(cell, ties=ties, tie_width=tie_width) for cell in shifted]
     return {"ties": ties, "tie_width": tie_width, "cells": summary, "out_of_distribution": _together(shifted, gains)}
@@ -81,7 +81,7 @@ def _gain(cell: Cell, *, ties: TiePolicy, tie_width: float) -> Array:
     return gain
 
 
-def _told(cell: Cell, inside: set[str], *, ties: TiePolicy, tie_width: float) -> dict[str, Any]:
+def _cell_facts(cell: Cell, inside: set[str], *, ties: TiePolicy, tie_width: float) -> dict[str, Any]:
     scored, clusters = cell.scored, np.array(cell.clusters)
     difference = paired_difference(_gain(cell, ties=ties, tie_width=tie_width), np.zeros(len(clusters)), clusters)
     by_key: dict[str, Any] = {

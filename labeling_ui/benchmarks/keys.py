@@ -140,7 +140,7 @@ async def _press(page: Any, times: int) -> None:
 
 def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
-    measure(argv, options, KeysConfig, run, name="studio-keys", about=ABOUT, told=_text)
+    measure(argv, options, KeysConfig, run, name="studio-keys", about=ABOUT, text=_text)
     return 0
 
 

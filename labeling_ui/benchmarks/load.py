@@ -183,7 +183,7 @@ def _percentiles_ms(times_s: list[float]) -> dict[str, float]:
 def main(argv: list[str]) -> int:
     """Returns 1 where a judgment was lost or doubled, or an item given out too often."""
     options = _parser().parse_args(argv)
-    figures = measure(argv, options, LoadConfig, run, name="studio", about=ABOUT, told=told)
+    figures = measure(argv, options, LoadConfig, run, name="studio", about=ABOUT, text=_text)
     return int(any(figures[name] for name in FAULTS))
 
 
@@ -204,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def told(figures: Mapping[str, Any]) -> str:
+def _text(figures: Mapping[str, Any]) -> str:
     """One line a figure."""
     return "\n".join(
         f"{name:<28}{json.dumps(value) if isinstance(value, dict) else value}" for name, value in figures.items()

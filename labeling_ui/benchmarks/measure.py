@@ -23,15 +23,15 @@ def measure(
     *,
     name: str,
     about: str,
-    told: Callable[[Mapping[str, Any]], str],
+    text: Callable[[Mapping[str, Any]], str],
 ) -> dict[str, Any]:
     """The figures of `run` in an empty home, printed; `options` hold every field of `config`, `json` and `page`."""
     chosen = config(**{field: getattr(options, field) for field in config.__dataclass_fields__})  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory(prefix="rmkit-studio-") as folder:
         os.environ["RMKIT_HOME"] = folder
         figures = run(Path(folder), chosen)
-    text = told(figures)
-    display.emit(figures, as_json=options.json, text=text)
+    shown = text(figures)
+    display.emit(figures, as_json=options.json, text=shown)
     if options.page is not None:
-        write_section(options.page, name=name, about=about, argv=argv, text=text)
+        write_section(options.page, name=name, about=about, argv=argv, text=shown)
     return figures

@@ -200,11 +200,11 @@ def main(argv: list[str]) -> int:
         parser.add_argument(f"--{name}", type=int, default=value.default, help=f"default: {value.default}")
     parser.add_argument("--page", type=Path, help="write the section of the results page there")
     options = parser.parse_args(argv)
-    measure(argv, options, ScaleConfig, run, name="studio-scale", about=ABOUT, told=_told)
+    measure(argv, options, ScaleConfig, run, name="studio-scale", about=ABOUT, text=_text)
     return 0
 
 
-def _told(figures: Mapping[str, Any]) -> str:
+def _text(figures: Mapping[str, Any]) -> str:
     lines = [f"{name:<28}{value}" for name, value in figures.items() if name != "pages"]
     table = [f"{'page':<12}{'first':>8}{'again':>8}{'cpu':>8}"]
     table += [

@@ -111,7 +111,7 @@ class Desk:
             hold = self._held(person, key)
             event = self._event(hold, answer, active_ms=active_ms, wall_ms=wall_ms)
             if stored := self._ledger.get([event.id]):
-                if _told(stored[0].event) != _told(event):
+                if _content(stored[0].event) != _content(event):
                     raise UsageError(f"item {hold.item} is answered already; undo it first")
             else:
                 self._ledger.append(event)
@@ -381,5 +381,5 @@ def _undo_id(event: str) -> uuid.UUID:
     return uuid.uuid5(_EVENTS, f"undo {event}")
 
 
-def _told(event: Event) -> dict[str, Any]:
+def _content(event: Event) -> dict[str, Any]:
     return {name: value for name, value in event.payload.items() if name not in ("active_ms", "wall_ms")}

@@ -27,7 +27,7 @@ from rmkit.generate.tally import Tally
 from rmkit.ledger import Ledger
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 WINDOW = 4  # items under way per slot, so that one slow item does not leave slots empty
 CHUNK = 64  # results handed over at a time
@@ -79,12 +79,12 @@ class Engine:
         """One sample per request in the same order. Raises EndpointError where no request can be answered."""
         return list(self.each(self.sample, requests))
 
-    def each(self, work: Callable[[Item], Coroutine[Any, Any, Made]], items: Iterable[Item]) -> Iterator[Made]:
+    def each(self, work: Callable[[Item], Coroutine[Any, Any, Result]], items: Iterable[Item]) -> Iterator[Result]:
         """`work(item)` for every item, in order, as they get done; many are under way at once.
 
         `work` runs in the engine's loop and awaits `sample`. Its first exception ends the iteration.
         """
-        answers: queue.SimpleQueue[list[Made] | BaseException | None] = queue.SimpleQueue()
+        answers: queue.SimpleQueue[list[Result] | BaseException | None] = queue.SimpleQueue()
         pump = asyncio.run_coroutine_threadsafe(self._pump(work, iter(items), answers), self._loop)
         try:
             while (result := answers.get()) is not None:
@@ -95,10 +95,10 @@ class Engine:
             pump.cancel()
 
     async def _pump(
-        self, work: Callable[[Item], Coroutine[Any, Any, Made]], items: Iterator[Item], answers: Any
+        self, work: Callable[[Item], Coroutine[Any, Any, Result]], items: Iterator[Item], answers: Any
     ) -> None:
-        tasks: deque[asyncio.Task[Made]] = deque()
-        done: list[Made] = []
+        tasks: deque[asyncio.Task[Result]] = deque()
+        done: list[Result] = []
         window = WINDOW * self.limits.concurrency
         try:
             ended = False
@@ -205,10 +205,10 @@ class Engine:
             await self.budget.settle(worst, spent)
         return replace(sample, seconds=round(time.perf_counter() - began, 4))
 
-    def _wait_s(self, attempt: int, asked_s: float) -> float:
+    def _wait_s(self, attempt: int, retry_after_s: float) -> float:
         """What the server asked for, and a random share of a span that doubles with every attempt (full jitter)."""
         span = min(self.limits.wait_s * 2 ** (attempt - 1), self.limits.longest_wait_s)
-        return min(asked_s, self.limits.longest_wait_s) + random.uniform(0, span)
+        return min(retry_after_s, self.limits.longest_wait_s) + random.uniform(0, span)
 
     def _given_up(self, failure: Transient) -> Sample:
         self._failures_in_a_row += 1

@@ -36,7 +36,7 @@ class ParsedVerdict:
     unread: str | None = None
 
 
-def said_in(sample: Sample, word: str) -> tuple[str, str | None]:
+def labeled_line(sample: Sample, word: str) -> tuple[str, str | None]:
     """What the last line `word: ...` of the judge's own says, without decoration, and why there is none."""
     if why := sample.no_reply:
         return "", why
@@ -52,7 +52,7 @@ def _lines(text: str, word: str) -> list[tuple[str, int]]:
 
 def read_pair(sample: Sample, *, ties: bool, use_logprobs: bool) -> ParsedVerdict:
     """(p(A), p(B)) of a reply that ends in "Verdict: A", "Verdict: B" or, with `ties`, "Verdict: tie"."""
-    answers, why = said_in(sample, "verdict")
+    answers, why = labeled_line(sample, "verdict")
     if why:
         return ParsedVerdict(unread=why)
     labels = {"a": (1.0, 0.0), "b": (0.0, 1.0)} | ({"tie": (0.5, 0.5)} if ties else {})
@@ -68,7 +68,7 @@ def read_pair(sample: Sample, *, ties: bool, use_logprobs: bool) -> ParsedVerdic
 
 def read_yes_no(sample: Sample, *, use_logprobs: bool) -> ParsedVerdict:
     """(p(yes),) of a reply that ends in "Verdict: yes" or "Verdict: no"."""
-    answers, why = said_in(sample, "verdict")
+    answers, why = labeled_line(sample, "verdict")
     if why:
         return ParsedVerdict(unread=why)
     if answers.lower() not in ("yes", "no"):
@@ -81,7 +81,7 @@ def read_yes_no(sample: Sample, *, use_logprobs: bool) -> ParsedVerdict:
 
 def read_scale(sample: Sample, *, lowest: int, highest: int, use_logprobs: bool) -> ParsedVerdict:
     """(score,) of a reply that ends in "Score: N". With one-digit scales log-probabilities give the expected score."""
-    answers, why = said_in(sample, "score")
+    answers, why = labeled_line(sample, "score")
     if why:
         return ParsedVerdict(unread=why)
     number = re.fullmatch(rf"(-?\d+)(?:\s*/\s*{highest})?", answers)
@@ -97,7 +97,7 @@ def read_scale(sample: Sample, *, lowest: int, highest: int, use_logprobs: bool)
 
 def read_ranking(sample: Sample, *, n: int) -> ParsedVerdict:
     """Values in [0, 1] of n responses from "Ranking: B > A = C": the share of the others that each one beats."""
-    answers, why = said_in(sample, "ranking")
+    answers, why = labeled_line(sample, "ranking")
     if why:
         return ParsedVerdict(unread=why)
     tiers = [[label.strip() for label in re.split(r"[=,]", tier)] for tier in answers.upper().split(">")]

@@ -45,7 +45,7 @@ class NoisePrior:
         return f"{self.value:.3f} {self.source}{between}"
 
 
-def given(noise: float) -> NoisePrior:
+def stated(noise: float) -> NoisePrior:
     """A prior that the user states. Raises ConfigError outside [0, 0.5)."""
     return NoisePrior(check_noise(noise), None, None, "given", 0)
 

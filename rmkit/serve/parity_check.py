@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any, NamedTuple
 
-from rmkit.models.artifact.golden import PROBES, asked
+from rmkit.models.artifact.golden import PROBES, probe_item
 from rmkit.types import RewardModel, Score
 
 
@@ -28,7 +28,7 @@ class ParityCheck(NamedTuple):
 
 def exactness(model: RewardModel) -> ParityCheck:
     """Of a pointwise model. Probes that it cannot score are left out."""
-    items = [asked(*probe) for probe in PROBES]
+    items = [probe_item(*probe) for probe in PROBES]
     together = model.score(items)
     alone = [model.score([item])[0] for item in items]
     golden: Any = getattr(model, "golden_scores", None)

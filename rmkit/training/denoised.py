@@ -57,7 +57,7 @@ def denoised(
     if noise is None:
         prior = noise_prior.from_margins(crossed().evidence["margin"], groups=families, seed=seed)
     else:
-        prior = noise_prior.given(noise)
+        prior = noise_prior.stated(noise)
     match method:
         case "cross_fit":
             verdicts = crossed()

@@ -36,7 +36,7 @@ def peer_review(n: int, repeats: int) -> dict[str, Any]:
         "peer": lambda: collaborate(noisy, noise=NOISE, head=head),
     }
     times = _in_turn(ways, repeats, label="trainings")
-    return {"pairs": n, "width": WIDTH, "batch": BATCH, "epochs": head.epochs, **_told(times, "peer", "standard")}
+    return {"pairs": n, "width": WIDTH, "batch": BATCH, "epochs": head.epochs, **_timings(times, "peer", "standard")}
 
 
 def made_up(n: int) -> FeaturePairs:
@@ -74,7 +74,7 @@ def dropout_passes(path: Path, encoder_name: str, repeats: int) -> dict[str, Any
         "dropout": lambda: estimator.uncertainty(encoded()),
     }
     times = _in_turn(ways, repeats, label="passes")
-    return {"pairs": len(talks), "passes": PASSES, **_told(times, "dropout", "one")}
+    return {"pairs": len(talks), "passes": PASSES, **_timings(times, "dropout", "one")}
 
 
 def _in_turn(ways: dict[str, Callable[[], Any]], repeats: int, *, label: str) -> dict[str, list[float]]:
@@ -91,7 +91,7 @@ def _in_turn(ways: dict[str, Callable[[], Any]], repeats: int, *, label: str) ->
     return times
 
 
-def _told(times: dict[str, list[float]], ours: str, other: str) -> dict[str, Any]:
+def _timings(times: dict[str, list[float]], ours: str, other: str) -> dict[str, Any]:
     ratios = [a / b for a, b in zip(times[ours], times[other], strict=True)]
     return {
         f"{ours}_s": statistics.median(times[ours]),

@@ -36,7 +36,7 @@ def measures(arm: Arm, labels: Sequence[Floats], problem: NDArray[np.int64]) -> 
     table = _Table(arm, labels, problem)
     spread = table.resampled()
     point = {name: float(values[0]) for name, values in table.of(np.ones((1, table.clusters))).items()}
-    by_key: dict[str, Any] = {name: _told(point[name], spread[name]) for name in NAMES}
+    by_key: dict[str, Any] = {name: _with_interval(point[name], spread[name]) for name in NAMES}
     sums = table.sums.sum(axis=0)
     accuracies = {"error_accuracy": sums[2] / max(sums[3], 1), "correct_accuracy": sums[4] / max(sums[5], 1)}
     return by_key | {name: float(value) for name, value in accuracies.items()}
@@ -48,12 +48,12 @@ def compare(first: Arm, second: Arm, labels: Sequence[Floats], problem: NDArray[
     one = np.ones((1, tables[0].clusters))
     points, spreads = [table.of(one) for table in tables], [table.resampled() for table in tables]
     return {
-        name: _told(float(points[0][name][0] - points[1][name][0]), spreads[0][name] - spreads[1][name])
+        name: _with_interval(float(points[0][name][0] - points[1][name][0]), spreads[0][name] - spreads[1][name])
         for name in NAMES
     }
 
 
-def _told(value: float, spread: Floats) -> dict[str, Any]:
+def _with_interval(value: float, spread: Floats) -> dict[str, Any]:
     known = spread[~np.isnan(spread)]
     low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
     return {"value": value, "low": float(low), "high": float(high)}

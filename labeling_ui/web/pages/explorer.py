@@ -17,7 +17,7 @@ from warehouse.versions.versions import members, resolve
 
 PAGE_ROWS = 50
 
-FOUND = """
+QUERY = """
 SELECT left(json_extract_string(p.messages, '$[#-1].content'), 160) AS prompt, u.kind, coalesce(m.split, '') AS split,
     round(100 * e.p[1])::INTEGER AS first, e.n_votes AS votes, m.weight, replace(e.h::VARCHAR, '-', '') AS id,
     count(*) OVER () AS total
@@ -73,7 +73,7 @@ def _search(connection: duckdb.DuckDBPyConnection, names: list[str]) -> pl.DataF
     version_id = resolve(connection, str(ref))
     inputs: dict[str, Any] = {"split": split, "kind": kind, "text": text or None, "sureness": 0.5 if unsure else None}
     inputs |= {"limit": PAGE_ROWS, "offset": (page - 1) * PAGE_ROWS}
-    return pl.DataFrame(connection.sql(FOUND.format(members=members(connection, version_id)), params=inputs).pl())
+    return pl.DataFrame(connection.sql(QUERY.format(members=members(connection, version_id)), params=inputs).pl())
 
 
 def _row(details: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from rubrics.criteria import parse_rubric
 
 PAGE_ROWS = 20
 
-_FOUND = """
+_QUERY = """
 SELECT r.criteria, count(u.unit_id) AS used, any_value(left(json_extract_string(p.messages, '$[#-1].content'), 200))
 FROM rubric r LEFT JOIN unit u USING (rubric_id) LEFT JOIN prompt p USING (prompt_id)
 WHERE $text IS NULL OR contains(lower(r.criteria), lower($text))
@@ -32,7 +32,7 @@ def page() -> None:
         text = contains.text_input("Contains", placeholder="text in a criterion")
         page = int(number.number_input("Page", min_value=1, value=1, step=1))
         inputs = {"text": text or None, "limit": PAGE_ROWS, "offset": (page - 1) * PAGE_ROWS}
-        rows = connection.execute(_FOUND, inputs).fetchall()
+        rows = connection.execute(_QUERY, inputs).fetchall()
     if not rows:
         st.info("No rubric on this page with this text.")
     for criteria, used, prompt in rows:

@@ -161,7 +161,7 @@ def _write(
     card |= _seen(model)
     texts = probes(profile.text.separator) if profile.in_steps else list(golden.PROBES)
     lines = [line for probe in texts if (line := _line(model, *probe))]
-    check = self_check(model, [golden.asked(*probe) for probe in texts])
+    check = self_check(model, [golden.probe_item(*probe) for probe in texts])
     warnings = (*detected.warnings, *_warnings(model, profile, check))
     card |= {"self_check": check.as_json()} if check else {}
     card |= {"warnings": list(warnings)} if warnings else {}
@@ -200,7 +200,7 @@ def _line(model: Any, prompt: str, response: str) -> dict[str, Any] | None:
     """The golden line of a probe; None where the model cannot take it."""
     if hasattr(model, "chat"):
         return golden_line(model, prompt, response, trained_with=model.chat)
-    [[score]] = model.golden_scores([golden.asked(prompt, response)])
+    [[score]] = model.golden_scores([golden.probe_item(prompt, response)])
     return None if score.unscored else {"prompt": prompt, "response": response, "score": score.value}
 
 
@@ -209,7 +209,7 @@ def _warnings(model: Any, profile: Profile, check: SelfCheck | None) -> list[str
     if profile.note:
         warnings.append(f"family {profile.family}: {profile.note}")
     texts = [(str(prompt), str(response), float(score)) for prompt, response, score in profile.expect.texts]
-    scores = model.score([golden.asked(prompt, response) for prompt, response, _ in texts]) if texts else []
+    scores = model.score([golden.probe_item(prompt, response) for prompt, response, _ in texts]) if texts else []
     for (_, response, expected), [score] in zip(texts, scores, strict=True):
         if score.unscored or abs(score.value - expected) > profile.expect.tolerance:
             got = score.unscored or f"{score.value:.5g}"

@@ -63,7 +63,7 @@ class Replay:
     fault: str | None
 
 
-def asked(prompt: str, response: str) -> Candidates:
+def probe_item(prompt: str, response: str) -> Candidates:
     """A probe as a model's input."""
     return Candidates((Message("user", prompt),), (Completion((Message("assistant", response),)),))
 
@@ -71,7 +71,7 @@ def asked(prompt: str, response: str) -> Candidates:
 def write_golden_scores(folder: Path, model: Golden, *, probes: Sequence[tuple[str, str]] = PROBES) -> None:
     """Write the golden scores that `model`, just loaded from `folder`, gives to the probes, and the model card; probes
     that it cannot score (too long for it) are left out."""
-    scores = [score for [score] in model.golden_scores([asked(*probe) for probe in probes])]
+    scores = [score for [score] in model.golden_scores([probe_item(*probe) for probe in probes])]
     lines = []
     for (prompt, response), score in zip(probes, scores, strict=True):
         if score.unscored is not None:
@@ -116,7 +116,7 @@ def replay(artifact: Artifact, model: Golden, *, precision: Precision = "fp32") 
     if precision != "fp32" and not all(key in row for row in rows):
         return None
     try:
-        batch = [asked(row["prompt"], row["response"]) for row in rows]
+        batch = [probe_item(row["prompt"], row["response"]) for row in rows]
         expected = np.array([float(row[key]) for row in rows])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{artifact.folder / GOLDEN} cannot be read ({error}); nothing vouches for it") from error

@@ -102,7 +102,7 @@ def stored_chat(folder: Path, stored: Mapping[str, Any]) -> Chat:
 
 def golden_line(model: TransformerModel, prompt: str, response: str, *, trained_with: Chat) -> dict[str, Any] | None:
     """The golden line of a probe; None where the truncation policy refuses it."""
-    item = golden.asked(prompt, response)
+    item = golden.probe_item(prompt, response)
     [[score]], [[rough]] = model.golden_scores([item]), model.golden_scores([item], precision="bf16")
     trained = copy.copy(model)
     trained.chat = trained_with
@@ -118,6 +118,6 @@ def golden_line(model: TransformerModel, prompt: str, response: str, *, trained_
 
 
 def _ids(model: TransformerModel, prompt: str, response: str) -> dict[str, list[int]]:
-    item = golden.asked(prompt, response)
+    item = golden.probe_item(prompt, response)
     one = model.encode(item, item.completions[0])
     return {"ids": list(one.ids), "step_index": list(one.step_index)} if isinstance(one, Encoded) else {}

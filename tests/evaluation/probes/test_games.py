@@ -15,8 +15,8 @@ from evaluation.probes.games import (
     exploitability,
     nash_weights,
     preference_matrix,
+    solution,
     three_cycles,
-    told,
 )
 from rmkit.errors import DataError, UsageError
 from rmkit.types import Candidates, Comparison, Completion, Message, ModelInfo, Score
@@ -40,7 +40,7 @@ def value_by_linear_program(preference: np.ndarray) -> float:
 
 
 def test_nash_is_hardly_exploitable_where_bradley_terrys_best_loses_four_times_in_five() -> None:
-    found = told(CYCLE)
+    found = solution(CYCLE)
     assert found["cycles"] == [[0, 1, 2]]
     assert found["exploitability"]["bradley_terry_best"] == pytest.approx(0.8)
     assert 0.5 <= found["exploitability"]["nash"] < 0.51

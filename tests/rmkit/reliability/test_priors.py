@@ -17,7 +17,7 @@ from rmkit.reliability.confident_learning import confident_filter
 from rmkit.reliability.cross_fit import cross_fit_filter, cross_fitted_margins, fold_of
 from rmkit.reliability.ensemble import combine, reward_scale
 from rmkit.reliability.label_weights import LabelWeights, check_both_classes, reasons
-from rmkit.reliability.noise_prior import from_gold, from_margins, given
+from rmkit.reliability.noise_prior import from_gold, from_margins, stated
 from tests.rmkit.reliability.reliability_data import flips, planted_pairs
 
 HEAD = HeadConfig(hidden=32, batch_pairs=40, epochs=5, lr=3e-3)
@@ -60,7 +60,7 @@ def test_a_prior_with_the_true_model_error_finds_the_rate() -> None:
 
 def test_priors_that_cannot_be() -> None:
     with pytest.raises(ConfigError, match=r"\[0, 0.5\)"):
-        given(0.5)
+        stated(0.5)
     with pytest.raises(DataError, match="gold items"):
         from_gold([True] * 19)
     with pytest.raises(DataError, match="nothing can be"):
@@ -72,7 +72,7 @@ def test_priors_that_cannot_be() -> None:
     assert from_margins([-1.0] * 51 + [1.0] * 49).value == 0.45  # within the error of one half: capped
     with pytest.raises(DataError, match="one prompt"):
         from_margins([1.0] * 60, groups=["same"] * 60)
-    assert str(given(0.2)) == "0.200 given"
+    assert str(stated(0.2)) == "0.200 given"
 
 
 def test_cross_fitted_margins_come_from_heads_that_did_not_see_the_pair() -> None:
