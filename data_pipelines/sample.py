@@ -122,8 +122,9 @@ class SampleConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.pairs < 50:
-            raise ConfigError(f"a sample needs at least 50 pairs to be worth training on, got {self.pairs}")
+        least = max(50, self.exact_duplicates, self.near_duplicates)  # each of these is drawn from another pair
+        if self.pairs < least:
+            raise ConfigError(f"a sample needs at least {least} pairs to be worth training on, got {self.pairs}")
 
 
 def talk(rng: random.Random, topic: str, *, sentences: int) -> str:

@@ -98,7 +98,7 @@ def _project(ledger: Any, config: LoadConfig) -> None:
 
     people = config.annotators + config.browsers
     pairs = int(1.3 * people * config.seconds / max(config.pause_s, 0.05) / OVERLAP)
-    file, _ = sample.write(paths.home() / "sample", sample.SampleConfig(pairs=max(pairs, 50)))
+    file, _ = sample.write(paths.home() / "sample", sample.SampleConfig(pairs=max(pairs, 60)))
     report = ingest(file, dataset=PROJECT)
     assert report.version is not None
     task = replace(read_definition("pairwise"), quiz=(), overlap=OVERLAP, gold_share=0.0, repeat_share=0.05)

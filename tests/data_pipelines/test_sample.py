@@ -87,7 +87,7 @@ def test_files_end_torn_and_hold_the_planned_rows(tmp_path: Path) -> None:
 
 
 def test_too_small_a_sample_is_refused() -> None:
-    with pytest.raises(ConfigError, match="at least 50 pairs"):
+    with pytest.raises(ConfigError, match="at least 60 pairs"):
         SampleConfig(pairs=10)
 
 
