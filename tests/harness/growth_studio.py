@@ -201,7 +201,7 @@ def labels(size: int) -> Call:
 
 def explorer(size: int) -> Call:
     """A page of the data explorer, rows that hold a text, of so many."""
-    from labeling_ui.web.pages.explorer import FOUND
+    from labeling_ui.web.pages.explorer import QUERY
     from warehouse.store import open_warehouse
     from warehouse.versions.versions import members, resolve
 
@@ -211,7 +211,7 @@ def explorer(size: int) -> Call:
     def call() -> pl.DataFrame:
         with open_warehouse(read_only=True) as connection:
             rows = members(connection, resolve(connection, "toy"))
-            return connection.sql(FOUND.format(members=rows), params=inputs).pl()
+            return connection.sql(QUERY.format(members=rows), params=inputs).pl()
 
     return call
 
