@@ -18,6 +18,7 @@ from data_pipelines.ingest.inputs import IN_MEMORY, Opened, open_inputs, rows_di
 from data_pipelines.ingest.reading import Reading
 from data_pipelines.ingest.rows import NothingUsableError, UnitStream
 from data_pipelines.sources.form import parse_map
+from data_pipelines.sources.scales import scales_of
 from rmkit import config
 from rmkit.cli import arguments, display
 from rmkit.errors import DataError, UsageError
@@ -85,6 +86,7 @@ def load(
         path=opened.path,
         format=reading.label("+".join(names)),
         file_sha256=opened.sha256,
+        scales=scales_of(shard.plan for shard in opened.shards),
         **{name: getattr(origin, name) for name in Origin.__dataclass_fields__},
     )
     stream = UnitStream(opened.shards, path=opened.path, rater=reading.rater)

@@ -1,22 +1,24 @@
 """A dataset version as a suite's data: `--data NAME[@VERSION][:SPLIT]` (or an export folder), split `test` by default.
 
-For suites of the forms `pairs` (decided pairs of two replies or of a list, each with its label's probability and its
-share of the row, so that a list counts once), `nway` (lists with ranks or ratings) and `steps` (labeled steps). An
-item's cluster is the row's prompt family, its subset the row's subset or source; what the form cannot use is counted
-beside the source.
+For suites of the form `absolute`: every rated response of a row, an item for each aspect, whose subset is the aspect
+where the split has several; good is what lies above the middle of the scale that the source states, else of the
+ratings in the split. For suites of the forms `pairs` (decided pairs of two replies or of a list, each with its
+label's probability and its share of the row, so that a list counts once), `nway` (lists with ranks or ratings) and
+`steps` (labeled steps). An item's cluster is the row's prompt family, its subset the row's subset or source; what the
+form cannot use is counted beside the source.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluation.suites.items import Item
 from evaluation.suites.suite import Suite
-from rmkit.data.example import MANIFEST, Example
+from rmkit.data.example import MANIFEST, Example, read_manifest
 from rmkit.data.export_folder import dataset_of, examples_of, export_folder
 from rmkit.data.pairs import Pair, read_pairs
 from rmkit.errors import DataError, UsageError
@@ -79,9 +81,12 @@ def version_items(suite: Suite, data: str) -> VersionItems:
             items, skipped = _lists(examples)
         case "steps":
             items, skipped = _steps(examples)
+        case "absolute":
+            items, skipped = _absolute(examples, read_manifest(folder).get("label_scales") or [])
         case _:
             raise UsageError(
-                f"suite {suite.name} takes rows of the form {suite.form!r}; versions give pairs, nway and steps"
+                f"suite {suite.name} takes rows of the form {suite.form!r}; "
+                "versions give pairs, nway, steps and absolute"
             )
     if not items:
         reasons = "; ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()))
@@ -147,6 +152,34 @@ def _steps(examples: list[Example]) -> tuple[list[Item], Mapping[str, int]]:
         else:
             items.append(_item(example, {"first_error": -1 if wrong is None else wrong}))
     return items, left_out
+
+
+def _absolute(examples: list[Example], scales: Sequence[Mapping[str, Any]]) -> tuple[list[Item], Mapping[str, int]]:
+    """A response with its mean rating on each aspect. A scale on which lower is better is turned around."""
+    known = {scale["aspect"]: scale for scale in scales}
+    rated = [
+        (example, score["response"] or 0, score["aspect"] or "label", float(score["value"]))
+        for example in examples
+        for score in example.row["scores"] or []
+        if score["value"] is not None
+    ]
+    aspects = sorted({aspect for _, _, aspect, _ in rated})
+    middle: dict[str, float] = {}
+    for aspect in aspects:
+        values = [value for _, _, name, value in rated if name == aspect]
+        low, high = (known.get(aspect, {}).get(end) for end in ("low", "high"))
+        middle[aspect] = ((min(values) if low is None else low) + (max(values) if high is None else high)) / 2
+    items = []
+    for example, at, aspect, value in rated:
+        candidates = example.candidates
+        sign = 1.0 if known.get(aspect, {}).get("higher_is_better", True) else -1.0
+        gold = {"label": sign * value, "good": sign * (value - middle[aspect]) > 0}
+        subset = aspect if len(aspects) > 1 else str(example.row["subset"] or example.row["source"] or "all")
+        family = f"family-{example.row['family']}"
+        one = candidates.of(candidates.completions[at])
+        items.append(Item(f"{subset}/{example.id}:{aspect}:{at}", subset, family, gold, one, (at,)))
+    left_out = Counter({"rows without a rating": sum(not example.row["scores"] for example in examples)})
+    return items, +left_out
 
 
 def _values(row: Mapping[str, Any]) -> list[float | None] | None:

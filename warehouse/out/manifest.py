@@ -96,9 +96,21 @@ def _origins(connection: duckdb.DuckDBPyConnection, version_id: int, table: pa.T
     benchmark = run(connection, "SELECT count(DISTINCT example_id) FROM origin WHERE is_benchmark")
     return {
         "sources": [dict(zip(names, row, strict=True)) for row in sources],
+        "label_scales": _scales(connection, version_id),
         "stated_licenses": dict(stated),
         "benchmark_rows": benchmark[0][0],
     }
+
+
+def _scales(connection: duckdb.DuckDBPyConnection, version_id: int) -> list[dict[str, Any]]:
+    """What the numbers of the dataset's sources mean, by aspect; the aspect None is that of strengths."""
+    names = ("aspect", "name", "low", "high", "levels", "higher_is_better")
+    rows = run(
+        connection,
+        f"SELECT DISTINCT {', '.join(names)} FROM label_scale "
+        f"WHERE source_id IN ({held_sources(connection, version_id)}) ORDER BY ALL",
+    )
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _steps(connection: duckdb.DuckDBPyConnection, version_id: int) -> list[dict[str, Any]]:
