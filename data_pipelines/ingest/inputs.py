@@ -41,7 +41,7 @@ SAMPLE_ROWS = 1_000
 SAMPLE_CELLS = 2_000_000
 MAX_COLUMNS = 10_000
 IN_MEMORY = "rows in memory"  # what stands for their path
-_SPLIT = re.compile(r"(^|[-_./])(train|validation|valid|val|dev|test)([-_.]|$)")
+_SPLIT = re.compile(r"(^|[-_./ ])(train|validation|valid|val|dev|test)([-_.]|$)")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from warehouse.write.load import LoadReport
 SAMPLE_CHARACTERS = 32
 MAX_META = 12
 NO_VERDICT_SHARE, REJECTED_SHARE = 0.05, 0.2
+_INFERRED = ("trl", "generic")  # forms of tables that no published form knows
 MIN_ROWS = 20  # fewer tell nothing of a whole file
 
 
@@ -148,7 +149,7 @@ def dry_run(opened: Opened, table: Explanation, *, rater: str | None) -> DryRun:
         kinds,
         len(tally.raters),
         sum(one.without_opinion for one in stream.shards.values()),
-        _doubts(stream, tally),
+        _doubts(stream, tally, [one.plan.name for one in opened.shards]),
     )
 
 
@@ -167,7 +168,7 @@ def doubts(opened: Opened, *, rater: str | None) -> list[str]:
             pass
     except DataError:
         return []  # nothing usable: the load says so with its reasons
-    return _doubts(stream, stream.tally)
+    return _doubts(stream, stream.tally, [sample.plan.name])
 
 
 def _parsed(sample: Sequence[Row]) -> list[Item]:
@@ -176,7 +177,7 @@ def _parsed(sample: Sequence[Row]) -> list[Item]:
     return [Parsed(line, dict(row)) for line, row in enumerate(sample, 1)]
 
 
-def _doubts(stream: UnitStream, tally: Tally) -> list[str]:
+def _doubts(stream: UnitStream, tally: Tally, forms: Sequence[str]) -> list[str]:
     n = stream.n_lines
     if n < MIN_ROWS:
         return []
@@ -184,6 +185,8 @@ def _doubts(stream: UnitStream, tally: Tally) -> list[str]:
     if stream.n_rejected > REJECTED_SHARE * n:
         top = max(stream.reasons.items(), key=lambda pair: pair[1])
         result.append(f"{stream.n_rejected} of {n} rows are rejected ({top[0]}: {top[1]})")
+    if not tally.judgments and not set(tally.kinds) <= {"rubric"} and any(name in _INFERRED for name in forms):
+        result.append("no column was read as a label (--map score=..., preference=... names one)")
     silent = sum(one.without_opinion for one in stream.shards.values())
     if tally.judgments and silent > NO_VERDICT_SHARE * n:
         result.append(f"{silent} of {n} rows hold no verdict")

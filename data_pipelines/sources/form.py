@@ -29,6 +29,7 @@ ROLES: dict[str, str] = {
     "response_a": "the first reply of a vote",
     "response_b": "the second",
     "preference": "which of the two: a, b, tie, a column's or a model's name, or what --values says",
+    "votes": "a list of objects, each one rater's verdict on the two",
     "responses": "several replies as a list",
     "scores": "a number for each of them, higher is better",
     "ranks": "a rank for each of them, lowest is best",

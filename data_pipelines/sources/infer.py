@@ -392,6 +392,12 @@ def _preference(result: Guess, free: dict[str, Column], values: Values | None) -
         )
         return bool(said) and sum(one is not None for one in said) * 2 >= len(said)
 
+    listed = [name for name, column in free.items() if _vote_keys(column) is not None]
+    if len(listed) == 1:
+        key, _ = _vote_keys(free[listed[0]]) or ("", "")
+        result.take("votes", listed[0], f"a list of verdicts ({key})")
+        free.pop(listed[0])
+        return
     hot = _one_hot(free)
     named = [name for name in free if _label_word(name) is not None]
     telling = [name for name in free if known(free[name])]
@@ -424,6 +430,22 @@ def _preference(result: Guess, free: dict[str, Column], values: Values | None) -
         result.open.append(
             f"which holds the verdict: {' or '.join(telling)}; if each is a rater, --wide {','.join(telling)}"
         )
+
+
+def _vote_keys(column: Column) -> tuple[str, str | None] | None:
+    """(key of the verdict, key of the rater) where every value is a list of objects that each hold a verdict."""
+    votes = [vote for value in column.values if isinstance(value, list) for vote in value]
+    if not votes or not all(isinstance(vote, Mapping) for vote in votes):
+        return None
+    keys = sorted({str(key) for vote in votes for key in vote})
+    labels = [key for key in keys if key.lower() in _LABELS and all(isinstance(vote.get(key), str) for vote in votes)]
+    raters = [key for key in keys if key.lower() in EXTRAS["rater"]]
+    return (labels[0], raters[0] if len(raters) == 1 else None) if len(labels) == 1 else None
+
+
+def vote_keys(votes: Sequence[Any]) -> tuple[str, str | None] | None:
+    """The same of the list of one row."""
+    return _vote_keys(Column("votes", (list(votes),)))
 
 
 def _by_rank(names: Sequence[str]) -> list[str]:

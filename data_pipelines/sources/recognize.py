@@ -205,7 +205,7 @@ def _inferred(rows: Sequence[Row], path: object, hints: Hints, *, name: str | No
     shape = shape_of(own.roles)
     implicit = "prompt" not in own.roles and not any(target in map(str.lower, columns) for target in PROMPTS)
     named = shape is not None and ("prompt" in own.roles or implicit or "talk" in own.roles) and not own.open
-    judged = shape != ("response_a", "response_b") or "preference" in own.roles or wide or "score_a" in own.roles
+    judged = shape != ("response_a", "response_b") or wide or {"preference", "votes", "score_a"} & set(own.roles)
     if not named or not judged:
         raise DataError(_undecided(path, rows, own, hints))
     label = name or ("trl" if {"chosen", "rejected"} <= set(own.roles.values()) else "generic")

@@ -9,6 +9,7 @@ from typing import Any
 
 from data_pipelines.sources import paths
 from data_pipelines.sources.form import Form, shape_of
+from data_pipelines.sources.infer import vote_keys
 from data_pipelines.sources.rubric_text import criteria
 from data_pipelines.sources.talks import (
     as_turns,
@@ -179,7 +180,7 @@ class TableReader:
         if "preference" in self.form.roles:
             said = self._verdict(get("preference"), names)
             ranked, strength = (None, None) if said.side == "none" else (RANKS[said.side], said.strength)
-        elif self.form.wide:
+        elif self.form.wide or "votes" in self.form.roles:
             ranked, strength = None, None
         elif "response_a" in self.form.roles:
             ranked, strength = (ranks_of(scores), abs(gap)) if gap is not None else (None, None)
@@ -193,6 +194,7 @@ class TableReader:
         triples = [(at, self.form.aspect, value) for at, value in enumerate(scores) if value is not None]
         verdicts = self._judgments(get, row, meta, ranks=ranked, strength=strength, scores=triples)
         verdicts += self._wide_votes(row, names)
+        verdicts += self._listed_votes(get("votes"), names)
         return unit(prompt, answers, verdicts, in_columns="response_a" in self.form.roles, **own, meta=meta)
 
     def _wide_votes(self, row: Row, models: Sequence[Any]) -> Iterator[Judgment]:
@@ -201,6 +203,21 @@ class TableReader:
             said = self._verdict(row.get(column), models)
             if said.side != "none":
                 yield judgment(column, self.form.kind or "unknown", ranks=RANKS[said.side], strength=said.strength)
+
+    def _listed_votes(self, votes: Any, models: Sequence[Any]) -> Iterator[Judgment]:
+        """One judgment an object of a list of votes."""
+        if votes in (None, []):
+            return
+        keys = vote_keys(votes) if isinstance(votes, list) else None
+        if keys is None:
+            raise UnusableRowError("the votes are no list of objects with a verdict each")
+        for vote in votes:
+            said = self._verdict(vote[keys[0]], models)
+            if said.side != "none":
+                rater = vote.get(keys[1]) if keys[1] else None
+                kind = self.form.kind or "unknown"
+                extra = {name: value for name, value in vote.items() if name not in keys and value is not None}
+                yield judgment(rater or UNSTATED, kind, ranks=RANKS[said.side], strength=said.strength, extra=extra)
 
     def _shared(self, get: Any, prompt: Any, sides: list[Any]) -> tuple[Any, list[Any]]:
         """The prompt and the two replies without it: a prompt column, or what two talks share."""

@@ -201,20 +201,21 @@ class _Counted(io.RawIOBase):
     def __init__(self, source: Any, where: str, packed: IO[bytes] | None, *, limit: int = MAX_BYTES):
         self._source, self._where, self._packed, self._limit = source, where, packed, limit
         self._next = getattr(source, "read1", source.read)  # read would lose what comes before a damaged place
-        self._read = 0
+        self._read, self._damaged = 0, False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
+        if self._damaged:  # said again, where the first time was only a look ahead
+            raise EOFError(CUT_OFF)
         try:
             data = self._next(len(buffer))
-        except lzma.LZMAError as error:
+        except (lzma.LZMAError, zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
+            self._damaged = True
             raise EOFError(CUT_OFF) from error
-        except zipfile.BadZipFile as error:
-            raise EOFError(str(error)) from error
         self._read += len(data)
-        packed = self._packed.tell() if self._packed is not None else 0
+        packed = self._packed.tell() if self._packed is not None and self._packed.seekable() else 0
         if self._read > self._limit or (packed and self._read > FREE_BYTES and self._read > MAX_RATIO * packed):
             raise DataError(
                 f"{self._where}: {self._read >> 20:,} MB came out of {packed >> 10:,} KB, over the limit; nothing was "

@@ -37,7 +37,8 @@ class Read:
             if key not in found:
                 found[key] = {**unit, "judgments": []}
             first = [answer["messages"] for answer in found[key]["responses"]]
-            order = [texts.index(text) for text in first]
+            places = {text: [at for at, one in enumerate(texts) if one == text] for text in texts}
+            order = [places[text].pop(0) for text in first]
             found[key]["judgments"] += [_reordered(one, order) for one in unit["judgments"]]
         return list(found.values())
 
