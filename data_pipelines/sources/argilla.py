@@ -151,4 +151,10 @@ def _answer(answers: Answers, question: str, value: Any) -> None:
             answers.extra[question] = value
 
 
-ARGILLA = Source("argilla", "Argilla records, nested or flat", matches, records)
+ARGILLA = Source(
+    "argilla",
+    "Argilla records, nested or flat",
+    matches,
+    records,
+    labels="the names of responses; drafts and discarded ones are no votes",
+)

@@ -188,21 +188,34 @@ def principle(row: Row) -> Iterator[Unit]:
     yield unit(field(row, "context"), [answer], [verdict], rubric=rubric, subset=row.get("domain"), meta=meta)
 
 
-HELPSTEER = Source("helpsteer", "prompt, response and five attributes", is_ratings, ratings)
+HELPSTEER = Source("helpsteer", "prompt, response and five attributes", is_ratings, ratings, labels="attributes 0 to 4")
 HELPSTEER2_PREFERENCE = Source(
-    "helpsteer2-preference", "prompt, response_1, response_2, preference_strength", is_preference2, preference2
+    "helpsteer2-preference",
+    "prompt, response_1, response_2, preference_strength",
+    is_preference2,
+    preference2,
+    labels="-3 the first ... 3 the second; -100 no vote",
 )
 HELPSTEER3_PREFERENCE = Source(
-    "helpsteer3-preference", "context, response1, response2, overall_preference", is_preference3, preference3
+    "helpsteer3-preference",
+    "context, response1, response2, overall_preference",
+    is_preference3,
+    preference3,
+    labels="-3 the first ... 3 the second, 0 a tie",
 )
 HELPSTEER3_EDIT_QUALITY = Source(
     "helpsteer3-edit-quality",
     "context, original_response, good_edited_response, bad_edited_response",
     is_edit_quality,
     edit_quality,
+    labels="the good edit is better",
 )
-HELPSTEER3_EDIT = Source("helpsteer3-edit", "context, original_response, edited_response", is_edit, edit)
+HELPSTEER3_EDIT = Source(
+    "helpsteer3-edit", "context, original_response, edited_response", is_edit, edit, labels="the corrected text"
+)
 HELPSTEER3_PRINCIPLE = Source(
-    "helpsteer3-principle", "context, response, principle, fulfilment", is_principle, principle
+    "helpsteer3-principle", "context, response, principle, fulfilment", is_principle, principle, labels="Yes or No"
 )
-HELPSTEER3_FEEDBACK = Source("helpsteer3-feedback", "context, response, feedback", is_feedback, feedback)
+HELPSTEER3_FEEDBACK = Source(
+    "helpsteer3-feedback", "context, response, feedback", is_feedback, feedback, labels="texts of several people"
+)

@@ -67,5 +67,11 @@ def red_team(row: Row) -> Iterator[Unit]:
     yield unit(talk[:-1], [answer], answers, meta=rest(row, "transcript", "rating", RED_TEAM))
 
 
-HH = Source("hh", "HH-RLHF: chosen and rejected transcripts", is_pair, pairs)
-HH_RED_TEAM = Source("hh-red-team", "HH-RLHF red-team attempts: transcript, rating", is_red_team, red_team)
+HH = Source("hh", "HH-RLHF: chosen and rejected transcripts", is_pair, pairs, labels="chosen is better")
+HH_RED_TEAM = Source(
+    "hh-red-team",
+    "HH-RLHF red-team attempts: transcript, rating",
+    is_red_team,
+    red_team,
+    labels="rating 0 to 4 of the attack",
+)

@@ -165,4 +165,10 @@ def _ranker(answers: Answers, question: str, ranker: Any) -> None:
     answers.extra[question] = dict(ranker)
 
 
-LABEL_STUDIO = Source("label-studio", "Label Studio tasks: data, annotations", matches, tasks)
+LABEL_STUDIO = Source(
+    "label-studio",
+    "Label Studio tasks: data, annotations",
+    matches,
+    tasks,
+    labels="left or right of to_name; cancelled ones are no votes",
+)

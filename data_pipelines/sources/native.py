@@ -202,7 +202,21 @@ def steps(row: Row) -> Iterator[Unit]:
     yield unit(field(row, "prompt"), [answer], [verdict], kind="steps", **own)
 
 
-PAIRS = Source("pairs", "id, source, prompt, chosen, rejected, meta", is_pair, pairs)
-ANNOTATORS = Source("annotators", "id, source, prompt, response_a, response_b, labels, meta", is_votes, votes)
-NWAY = Source("nway", "id, source, prompt, responses, meta", is_list, lists)
-STEPS = Source("steps", "id, source, prompt, steps, labels, meta", is_steps, steps)
+PAIRS = Source("pairs", "id, source, prompt, chosen, rejected, meta", is_pair, pairs, labels="chosen is better")
+ANNOTATORS = Source(
+    "annotators",
+    "id, source, prompt, response_a, response_b, labels, meta",
+    is_votes,
+    votes,
+    labels="a, b, tie by annotator",
+)
+NWAY = Source(
+    "nway", "id, source, prompt, responses, meta", is_list, lists, labels="rank 0 is best, or the higher score"
+)
+STEPS = Source(
+    "steps",
+    "id, source, prompt, steps, labels, meta",
+    is_steps,
+    steps,
+    labels="1 right, 0 wrong, null after the first error",
+)

@@ -140,7 +140,15 @@ def _rating(label: Mapping[str, Any]) -> Judgment:
     )
 
 
-RUBRICS = Source("rubrics", "id, source, prompt, rubric, meta", is_rubric, rubrics)
-EDITS = Source("edits", "id, source, prompt, original, edited or edits, meta", is_edit, edits)
-TALKS = Source("talks", "id, source, messages with thumbs, meta", is_talk, talks)
-ANSWERS = Source("answers", "id, source, prompt, response, labels or critique, meta", is_answer, answers)
+RUBRICS = Source("rubrics", "id, source, prompt, rubric, meta", is_rubric, rubrics, labels="weights")
+EDITS = Source(
+    "edits", "id, source, prompt, original, edited or edits, meta", is_edit, edits, labels="the corrected text"
+)
+TALKS = Source("talks", "id, source, messages with thumbs, meta", is_talk, talks, labels="thumb up 1, down 0")
+ANSWERS = Source(
+    "answers",
+    "id, source, prompt, response, labels or critique, meta",
+    is_answer,
+    answers,
+    labels="score, or a critique",
+)

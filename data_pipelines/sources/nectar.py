@@ -7,6 +7,7 @@ good_natured.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from data_pipelines.sources.hh import transcript
 from data_pipelines.sources.source import Source
@@ -41,10 +42,16 @@ def lists(row: Row) -> Iterator[Unit]:
     talk = transcript(field(row, "prompt"))
     if talk[-1]["role"] == "assistant" and not talk[-1]["content"]:
         talk.pop()  # the mark that asks for the reply
-    answers = [response(field(item, "answer"), generator=item.get("model")) for item in items]
+    answers = [response(_answer(item), generator=item.get("model")) for item in items]
     ranks = ranks_of([finite(field(item, "rank"), "rank") for item in items], best="low")
     verdict = judgment("gpt-4", "llm", ranks=ranks)
     yield unit(talk, answers, [verdict], row_id=row.get("id"), meta=rest(row, "id", "prompt", "answers"))
 
 
-NECTAR = Source("nectar", "prompt, answers with rank and model", matches, lists)
+def _answer(item: Row) -> Any:
+    """The answer alone: some run on into a talk that the model made up."""
+    text = field(item, "answer")
+    return text.partition("\n\nHuman:")[0] if isinstance(text, str) else text
+
+
+NECTAR = Source("nectar", "prompt, answers with rank and model", matches, lists, labels="rank 1 is best")

@@ -97,4 +97,4 @@ def _unit(row: Row, question: Row, label: Row, path: Path, *, followed: bool) ->
     return unit(field(question, "problem"), [in_steps([text for text, _ in path])], [verdict], kind="steps", meta=meta)
 
 
-PRM800K = Source("prm800k", "question.problem, label.steps", matches, steps)
+PRM800K = Source("prm800k", "question.problem, label.steps", matches, steps, labels="1 right, 0 neutral, -1 wrong")

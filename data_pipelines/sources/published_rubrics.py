@@ -38,5 +38,9 @@ def units(row: Row) -> Iterator[Unit]:
 
 
 PUBLISHED_RUBRICS = Source(
-    "published-rubrics", "BiGGen-Bench, FLASK, DeepResearch Bench, HealthBench rubrics", matches, units
+    "published-rubrics",
+    "BiGGen-Bench, FLASK, DeepResearch Bench, HealthBench rubrics",
+    matches,
+    units,
+    labels="weights",
 )

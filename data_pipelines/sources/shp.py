@@ -32,4 +32,4 @@ def pairs(row: Row) -> Iterator[Unit]:
     )
 
 
-SHP = Source("shp", "history, human_ref_A, human_ref_B, labels", matches, pairs)
+SHP = Source("shp", "history, human_ref_A, human_ref_B, labels", matches, pairs, labels="1 the first, 0 the second")

@@ -68,4 +68,10 @@ def _total(item: Mapping[str, Any]) -> float | None:
     return sum(inputs) / len(inputs) if inputs else None
 
 
-ULTRAFEEDBACK = Source("ultrafeedback", "instruction, completions", is_original, original)
+ULTRAFEEDBACK = Source(
+    "ultrafeedback",
+    "instruction, completions",
+    is_original,
+    original,
+    labels="ratings 1 to 5 by aspect; overall_score is not used to rank",
+)

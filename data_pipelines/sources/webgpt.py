@@ -46,4 +46,10 @@ def pairs(row: Row) -> Iterator[Unit]:
     yield unit(prompt, answers, [verdict], subset=about.get("dataset"), meta=meta)
 
 
-WEBGPT = Source("webgpt", "question, answer_0, answer_1, score_0, score_1", matches, pairs)
+WEBGPT = Source(
+    "webgpt",
+    "question, answer_0, answer_1, score_0, score_1",
+    matches,
+    pairs,
+    labels="scores -1 to 1, equal ones are a tie",
+)

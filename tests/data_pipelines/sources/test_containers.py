@@ -108,8 +108,10 @@ def workbook(path: Path, cells: str, sheets: str = '<sheet name="Votes" sheetId=
         {
             "[Content_Types].xml": b"<Types/>",
             "xl/workbook.xml": f"<workbook {main} {office}><sheets>{sheets}</sheets></workbook>".encode(),
-            "xl/_rels/workbook.xml.rels": b'<Relationships><Relationship Id="r1" Target="worksheets/sheet1.xml"/></Relationships>',
-            "xl/sharedStrings.xml": f"<sst {main}><si><t>prompt</t></si><si><r><t>Bird</t></r><r><t> 0?</t></r></si></sst>".encode(),
+            "xl/_rels/workbook.xml.rels": b'<Relationships><Relationship Id="r1"
+            Target="worksheets/sheet1.xml"/></Relationships>',
+            "xl/sharedStrings.xml": f"<sst {main}><si><t>prompt</t></si><si><r><t>Bird</t></r><r><t>
+            0?</t></r></si></sst>".encode(),
             "xl/worksheets/sheet1.xml": f"<worksheet {main}><sheetData>{cells}</sheetData></worksheet>".encode(),
         },
     )

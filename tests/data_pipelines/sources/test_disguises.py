@@ -1,4 +1,5 @@
-"""The files of shared/data, each as it is and in disguise: the labels are the same, or the file is refused with a reason.
+"""The files of shared/data, each as it is and in disguise: the labels are the same, or the file is refused with a
+reason.
 
 rmkit's own form   as JSON lines, a JSON array, CSV with JSON cells, zipped
 renamed            columns under other names, without id, source and meta
@@ -145,7 +146,9 @@ def labels(result: Read, *, ranks_only: bool = False) -> Counter[str]:
 
 
 def outcome(path: Path | None, right: Read, *, ranks_only: bool) -> str:
-    """same, a refusal with its reason, or what is wrong. `ranks_only` where the disguise took numbers away with meta."""
+    """same, a refusal with its reason, or what is wrong. `ranks_only` where the disguise took numbers away with
+    meta.
+    """
     if path is None:
         return "-"
     try:
