@@ -211,7 +211,7 @@ def _shard(
         items, tables = gather.rows(items, hints), None
         hints = replace(hints, wide=())
     if joined is not None and (gather is None or gather.items_after):
-        items, tables = joined.joined(items, () if gather is not None else reading.wide), None
+        items, tables = joined.joined(items, () if gather else reading.wide, is_gathered=gather is not None), None
         hints = replace(hints, wide=())
     if gather is not None or joined is not None:
         items, sample, head = _sampled(items)

@@ -58,7 +58,7 @@ class Items:
             by_key.setdefault(_key(row, own), []).append(row)
         return cls(on, by_key, digest([file_sha256(path) for path in files]), own)
 
-    def joined(self, items: Iterator[Item], wide: Sequence[str]) -> Iterator[Item]:
+    def joined(self, items: Iterator[Item], wide: Sequence[str], *, is_gathered: bool = False) -> Iterator[Item]:
         """Rows with their item's columns; a row without an item is rejected. `wide` columns are items themselves: a row
         becomes one for each of them, with the cell as `preference`.
         """
@@ -73,7 +73,7 @@ class Items:
             for place, row in enumerate(_melted(item.value, wide) if wide else [dict(item.value)]):
                 line += place > 0
                 item = item._replace(line=line) if wide else item
-                key = self._key_of(row)
+                key = self._key_of(row, has_item=is_gathered or bool(wide))
                 found = self.rows.get(key) if key is not None else None
                 if key is None and self.on is None:
                     yield Parsed(item.line, row)  # a form may say which column is the item's
@@ -82,19 +82,17 @@ class Items:
                 else:
                     yield Parsed(item.line, self._with(row, found))
 
-    def _key_of(self, row: Mapping[str, Any]) -> str | None:
+    def _key_of(self, row: Mapping[str, Any], *, has_item: bool) -> str | None:
         names = [name.strip() for name in self.on.split(",")] if self.on else []
         if names and all(name in row for name in names):
             return _key(row, names)
+        if names and not has_item:
+            raise UsageError(f"--on {self.on}: the rows have no such column; they have: {', '.join(row)}")
         for path in DEFAULT_KEYS:
             value = paths.value_at(row, paths.parse(path))
             if value is not paths.MISSING and value is not None and str(value) in self.rows:
                 return str(value)
-        if names and "item" in row:
-            return str(row["item"])
-        if names:
-            raise UsageError(f"--on {self.on}: the rows have no such column; they have: {', '.join(row)}")
-        return None
+        return str(row["item"]) if has_item and "item" in row else None
 
     def _with(self, row: dict[str, Any], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if len(found) > 1:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_pipelines.sources import paths
-from data_pipelines.sources.talks import holds_prompt, is_talk, is_turn, marked_turns
+from data_pipelines.sources.talks import holds_prompt, is_talk, is_turn
 from data_pipelines.sources.unit_builder import Row
 from data_pipelines.sources.verdicts import Values, as_number, as_text, verdict
 
@@ -32,7 +32,18 @@ PROMPTS = (
         "history",
         "context",
     ),
-    *("conversation", "chat_history", "messages", "user_prompt", "user_input", "user_message", "user", "x", "text"),
+    *(
+        "conversation",
+        "chat_history",
+        "messages",
+        "user_prompt",
+        "user_input",
+        "user_message",
+        "user",
+        "q",
+        "x",
+        "text",
+    ),
 )
 _BETTER = (
     *(("chosen", "rejected"), ("chosen", "reject"), ("accepted", "rejected"), ("better", "worse"), ("best", "worst")),
@@ -141,6 +152,7 @@ class Guess:
     open: list[str] = field(default_factory=list)
     kind: str = ""
     suggestion: str = ""
+    texts_left: list[str] = field(default_factory=list)  # columns of texts that play no role: one may be the prompt
 
     def take(self, role: str, path: str, why: str) -> None:
         self.roles[role], self.why[role] = path, why
@@ -213,6 +225,7 @@ def guess(
         _score(result, free)
     _extras(result, free)
     _kind(result, columns, wide)
+    result.texts_left = [name for name, column in free.items() if column.is_reply() and not column.is_number()]
     return result
 
 
@@ -347,7 +360,7 @@ def _prompt(result: Guess, free: dict[str, Column]) -> None:
         if (
             name is None
             or not free[name].values
-            or (free[name].is_number() and target in ("x", "task", "input", "text"))
+            or (free[name].is_number() and target in ("q", "x", "task", "input", "text"))
         ):
             continue
         if target == "instruction" and "input" in names:
@@ -543,8 +556,3 @@ def _shown(column: Column, limit: int = 8) -> str:
     top = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
     more = f", {len(counts) - limit} more" if len(counts) > limit else ""
     return ", ".join(f"{value!r} {count}" for value, count in top) + more
-
-
-def transcripts(column: Column) -> bool:
-    """Whether all values are texts with Human: and Assistant: marks."""
-    return bool(column.values) and all(isinstance(value, str) and marked_turns(value) for value in column.values)

@@ -16,9 +16,10 @@ from typing import Any
 from data_pipelines.sources import all_sources, find, paths
 from data_pipelines.sources.cells import Kind, parsed_columns, with_content
 from data_pipelines.sources.form import Form, shape_of
-from data_pipelines.sources.infer import PROMPTS, Guess, columns_of, guess
+from data_pipelines.sources.infer import Guess, columns_of, guess
 from data_pipelines.sources.source import Source
 from data_pipelines.sources.table_reader import TableReader, UnknownVerdictError
+from data_pipelines.sources.talks import holds_talk
 from data_pipelines.sources.unit_builder import Row, Unit, UnusableRowError
 from data_pipelines.sources.verdicts import Values, as_text
 from rmkit.errors import DataError, UsageError
@@ -203,8 +204,10 @@ def _inferred(rows: Sequence[Row], path: object, hints: Hints, *, name: str | No
     wide = wide_columns(hints.wide, list(columns))
     own = guess(rows, values=hints.values, wide=wide)
     shape = shape_of(own.roles)
-    implicit = "prompt" not in own.roles and not any(target in map(str.lower, columns) for target in PROMPTS)
-    named = shape is not None and ("prompt" in own.roles or implicit or "talk" in own.roles) and not own.open
+    implicit = "prompt" not in own.roles and "chosen" in own.roles and not own.texts_left
+    sides = [columns[own.roles[role]] for role in ("chosen", "response_a") if own.roles.get(role) in columns]
+    talks = any(side.values and all(map(holds_talk, side.values)) for side in sides)
+    named = shape is not None and ("prompt" in own.roles or implicit or talks or "talk" in own.roles) and not own.open
     judged = shape != ("response_a", "response_b") or wide or {"preference", "votes", "score_a"} & set(own.roles)
     if not named or not judged:
         raise DataError(_undecided(path, rows, own, hints))

@@ -84,6 +84,11 @@ def holds_prompt(reply: Any) -> bool:
     return is_talk(reply) and any(role_of(turn) == "user" for turn in reply)
 
 
+def holds_talk(reply: Any) -> bool:
+    """Whether a reply brings its prompt: a talk with a user's turn, or a transcript."""
+    return holds_prompt(reply) or (isinstance(reply, str) and marked_turns(reply) is not None)
+
+
 def split_talk(talk: Any) -> tuple[list[Any], list[Any]]:
     """(prompt, reply) of a talk: the reply is what stands after the last user or tool result that a user can see."""
     if isinstance(talk, str):

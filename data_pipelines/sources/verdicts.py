@@ -116,7 +116,7 @@ def parse_values(text: str) -> Values:
             soft = (bounds[0], bounds[1])
         elif sign and meaning.lower() in MEANINGS and bounds[0] is not None and bounds[1] is not None:
             ranges.append((min(bounds[0], bounds[1]), max(bounds[0], bounds[1]), meaning.lower()))
-        elif sign and value and meaning.lower() in MEANINGS:
+        elif sign and value and meaning.lower() in MEANINGS and bounds == (None, None):
             sides[as_text(value).lower()] = meaning.lower()
         elif sign and value and (number := as_number(meaning)) is not None:
             numbers[value.lower()] = number

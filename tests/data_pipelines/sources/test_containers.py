@@ -108,10 +108,10 @@ def workbook(path: Path, cells: str, sheets: str = '<sheet name="Votes" sheetId=
         {
             "[Content_Types].xml": b"<Types/>",
             "xl/workbook.xml": f"<workbook {main} {office}><sheets>{sheets}</sheets></workbook>".encode(),
-            "xl/_rels/workbook.xml.rels": b'<Relationships><Relationship Id="r1"
-            Target="worksheets/sheet1.xml"/></Relationships>',
-            "xl/sharedStrings.xml": f"<sst {main}><si><t>prompt</t></si><si><r><t>Bird</t></r><r><t>
-            0?</t></r></si></sst>".encode(),
+            "xl/_rels/workbook.xml.rels": b'<R><Relationship Id="r1" Target="worksheets/sheet1.xml"/></R>',
+            "xl/sharedStrings.xml": (
+                f"<sst {main}><si><t>prompt</t></si><si><r><t>Bird</t></r><r><t> 0?</t></r></si></sst>".encode()
+            ),
             "xl/worksheets/sheet1.xml": f"<worksheet {main}><sheetData>{cells}</sheetData></worksheet>".encode(),
         },
     )
@@ -190,9 +190,9 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_read_is_named_in_one_line(tmp_path: Path, name: str) -> None:
     write, reason = REFUSED[name]
+    path = write(tmp_path / name)
     with pytest.raises(DataError, match=reason) as caught:
-        result = read(write(tmp_path / name))
-        raise DataError("; ".join(result.stream.reasons) or "read")
+        read(path)
     assert "\n" not in str(caught.value)
 
 
@@ -220,7 +220,7 @@ def test_members_and_files_are_shards_of_one_load(tmp_path: Path) -> None:
         (6, "train"),
     ]
     assert chosen(path, member="train-0.jsonl") == ["Ostrich 0.", "Ostrich 1."]
-    with pytest.raises(DataError, match="has no member 'x'; it has: test-0.jsonl, train-0.jsonl"):
+    with pytest.raises(DataError, match=r"has no member 'x'; it has: test-0.jsonl, train-0.jsonl"):
         read(path, member="x")
 
 
@@ -278,5 +278,5 @@ def test_encodings_separators_and_headers_as_told(tmp_path: Path) -> None:
     ) == ["B"]
     deep = put(tmp_path / "deep.json", json.dumps({"meta": {"n": 1}, "body": {"list": PAIRS}}).encode())
     assert len(read(deep, records="body.list").units) == 4
-    with pytest.raises(UsageError, match="--records body.rows: no list of rows lies there"):
+    with pytest.raises(UsageError, match=r"--records body.rows: no list of rows lies there"):
         read(deep, records="body.rows")
