@@ -44,10 +44,11 @@ def content_hash(text: str) -> str:
 
 def messages_json(conversation: Iterable[Message]) -> str:
     """Canonical JSON of a conversation; absent fields are left out, so a plain turn is {"content", "role"}."""
-    return canonical_json([_as_mapping(message) for message in conversation])
+    return canonical_json([message_mapping(message) for message in conversation])
 
 
-def _as_mapping(message: Message) -> dict[str, Any]:
+def message_mapping(message: Message) -> dict[str, Any]:
+    """All that a message holds, JSON-ready; absent fields are left out."""
     optional = {
         "name": message.name,
         "reasoning": message.reasoning,

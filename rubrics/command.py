@@ -27,6 +27,7 @@ from rmkit.errors import DataError, StoreError
 from rmkit.generate import Budget, Engine
 from rmkit.generate.estimate import CHARACTERS_PER_TOKEN, estimate
 from rmkit.generate.tally import spent
+from rmkit.ids import message_mapping
 from rmkit.judge import Context, Judge, judging_lines, load_judge
 from rmkit.judge.prompt_file import PromptFile
 from rmkit.ledger import Ledger, open_ledger
@@ -171,7 +172,7 @@ def _write(folder: Path, outcomes: Sequence[Outcome], teacher: Sequence[Mapping[
 
 def _rubric_row(outcome: Outcome, names: Mapping[str, str]) -> dict[str, Any]:
     """A kept rubric in the form that `rmkit ingest` reads."""
-    prompt = [{"role": message.role, "content": message.content} for message in outcome.instance.candidates.prompt]
+    prompt = [message_mapping(message) for message in outcome.instance.candidates.prompt]
     meta = {"instance": outcome.instance.id, "accuracy": outcome.accuracy, **names}
     rubric = [criterion_object(criterion) for criterion in outcome.criteria]
     return {"id": outcome.instance.id, "source": "rmkit rubrics", "prompt": prompt, "rubric": rubric, "meta": meta}

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from rmkit.ids import canonical_json, content_hash
+from rmkit.ids import canonical_json, content_hash, message_mapping
 from rmkit.judge import Judge, Judged
 from rmkit.judge.prompt_file import PromptFile, Shown
 from rmkit.types import Message
@@ -64,5 +64,5 @@ def _hash(row: Row) -> str:
 
 
 def _row(name: str, prompt: Sequence[Message], reply: str) -> Row:
-    requests = [{"role": message.role, "content": message.content} for message in prompt]
+    requests = [message_mapping(message) for message in prompt]
     return {"id": name, "prompt": requests, "completion": [{"role": "assistant", "content": reply}]}

@@ -32,9 +32,8 @@ def units(row: Row) -> Iterator[Unit]:
         prompt, criteria = import_rubric(row)
     except DataError as error:
         raise UnusableRowError(str(error)) from None
-    turns = [{"role": message.role, "content": message.content} for message in prompt]
     row_id = next((row[name] for name in IDS if row.get(name) is not None), None)
-    yield unit(turns, [], kind="rubric", rubric=rubric_json(criteria), row_id=row_id, meta=rest(row, *USED))
+    yield unit(list(prompt), [], kind="rubric", rubric=rubric_json(criteria), row_id=row_id, meta=rest(row, *USED))
 
 
 PUBLISHED_RUBRICS = Source(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from labeling_ui.desk.items import Item
 from labeling_ui.projects.definition import TaskDefinition
 from rmkit.errors import DataError
+from rmkit.ids import message_mapping
 from rmkit.types import Conversation
 
 Place = Annotated[int, Field(ge=0, lt=1000)]
@@ -180,7 +181,7 @@ def _edited(response: Conversation, answer: Answer) -> list[dict[str, Any]]:
     last = max(number for number, message in enumerate(response) if message.role == "assistant")
     if not answer.edit or answer.edit.strip() == response[last].content.strip():
         raise DataError("answer: the text is unchanged; change it, or skip the item")
-    turns = [{"role": message.role, "content": message.content} for message in response]
+    turns = [message_mapping(message) for message in response]
     turns[last]["content"] = answer.edit
     return turns
 

@@ -169,7 +169,7 @@ def _responses(row: Mapping[str, Any]) -> list[Any]:
         if row.get(name):
             if not isinstance(row[name], list):
                 raise DataError(f"{name} must be a list, got {type(row[name]).__name__}")
-            return row[name]
+            return list(row[name])
     for pair in PAIRS:
         if all(row.get(name) is not None for name in pair):
             return [row[name] for name in pair]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -42,8 +42,16 @@ def transcript(messages: str | None) -> str:
         return ERASED
     turns: list[dict[str, Any]] = json.loads(messages)
     if len(turns) == 1 and turns[0]["role"] in ("user", "assistant"):
-        return str(turns[0]["content"])
-    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+        return _said(turns[0])
+    return "\n".join(f"{turn['role']}: {_said(turn)}" for turn in turns)
+
+
+def _said(turn: Mapping[str, Any]) -> str:
+    """What a turn thinks, says and calls."""
+    functions = [call.get("function") or call for call in turn.get("tool_calls", ())]
+    calls = [f"(calls {one.get('name')} {one.get('arguments')})" for one in functions]
+    thought = [f"(thinks: {turn['reasoning']})"] if turn.get("reasoning") else []
+    return "\n".join(part for part in (*thought, str(turn["content"]), *calls) if part)
 
 
 def shorten(text: str, n: int) -> str:

@@ -102,7 +102,7 @@ def load_strictly(
     `names` are the tensors that are offered. Raises ModelError where any weight of the network is missing or has
     another shape, and where a tensor goes nowhere, unless it is harmless or the two callbacks allow it.
     """
-    from rmkit.models.transformer.artifact import quiet
+    from rmkit.models.transformer.pretrained import quiet
 
     if state is not None:
         options |= {"state_dict": dict(state)}
