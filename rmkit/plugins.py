@@ -152,6 +152,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "dialects": {
         "openrlhf": "rmkit.serve.compat.openrlhf",
+        "slime": "rmkit.serve.compat.slime",
         "vllm": "rmkit.serve.compat.vllm",
         "sglang": "rmkit.serve.compat.sglang",
         "llama-factory": "rmkit.serve.compat.llama_factory",

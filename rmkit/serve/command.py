@@ -49,10 +49,19 @@ def _options(argv: list[str]) -> Namespace:
             "serve models/helpful",
             "serve helpful=models/helpful@prod safe=models/safe --workers 2",
             "serve models/helpful --compat openrlhf --port 5000",
+            "serve helpful=models/helpful --signal math.toml",
             "serve models/helpful --host 0.0.0.0      # asks for tokens: rmkit token create trainer",
         ],
     )
-    parser.add_models(help=f"{arguments.MODEL}; or NAME=MODEL")
+    parser.add_models(nargs="*", help=f"{arguments.MODEL}; or NAME=MODEL; none where a signal brings what is served")
+    parser.add_argument(
+        "--signal",
+        action="append",
+        default=[],
+        metavar="FILE.toml",
+        help="a signal: verifiers, mix and chain (see docs/verifiers.md); the first one is for trainers that name none "
+        "(repeatable)",
+    )
     parser.add_argument("--host", default=HOST, help=f"address to listen on (default {HOST}: this machine only)")
     parser.add_argument("--port", type=int, default=PORT, help="port, 0 for a free one")
     parser.add_argument("--workers", type=arguments.positive, default=1, help="processes, each with the models")
@@ -107,7 +116,10 @@ def _plan(options: Namespace) -> ServePlan:
         precision=options.precision,
         backend=options.backend[1] if options.backend else None,
         swap_roots=tuple(str(root.resolve()) for root in (home() / "models", *options.swap_root)),
+        signals=tuple(str(Path(one).resolve()) for one in options.signal),
     )
+    if not plan.models and not plan.read_signals():
+        raise UsageError("name a model to serve, or --signal FILE.toml")
     with open_ledger(read_only=True) as ledger:
         known = plan.principals(ledger)
     return replace(plan, auth=needs_tokens(options.host, known, no_auth=options.no_auth))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rmkit.config import build
 from rmkit.errors import MissingExtraError, UsageError
 from rmkit.models import load_model
+from rmkit.signal.signal import Signal
 from rmkit.types import RewardModel
 
 if TYPE_CHECKING:
@@ -18,8 +19,9 @@ Model = str | Path | RewardModel
 
 
 def serve_app(
-    models: Model | Sequence[Model] | Mapping[str, Model],
+    models: Model | Sequence[Model] | Mapping[str, Model] = (),
     *,
+    signal: str | Path | Signal | Sequence[str | Path | Signal] = (),
     token: str | None = None,
     log: bool = False,
     **settings: Any,
@@ -27,7 +29,8 @@ def serve_app(
     """The service over one model, several, or several by the names to serve them under; the first is the default.
 
     Without a `token` everybody on this machine comes in, under its own names (localhost, 127.0.0.1) alone. `log` keeps
-    every reward in this home's ledger. `settings` are the fields of ServeSettings: limits, `compat`, `hosts`.
+    every reward in this home's ledger. A `signal` is a TOML file or a Signal; the first is for requests that bring
+    none, and it may bring all that is served. `settings` are the fields of ServeSettings: limits, `compat`, `hosts`.
     Raises what `load_model` raises, UsageError for two models of one name, ConfigError for unknown settings,
     MissingExtraError without FastAPI.
     """
@@ -44,6 +47,7 @@ def serve_app(
         build(ServeSettings, settings, where="serve_app"),
         keyring=None if token is None else Keyring(lambda: [given(token)]),
         ledger=open_ledger() if log else None,
+        signals=_signals(signal),
     )
 
 
@@ -56,6 +60,10 @@ def _loaded(models: Model | Sequence[Model] | Mapping[str, Model]) -> dict[str, 
         if model.info.name in loaded:
             raise UsageError(f"two models are named {model.info.name!r}; pass a mapping of names to models")
         loaded[model.info.name] = model
-    if not loaded:
-        raise UsageError("serve_app takes at least one model")
     return loaded
+
+
+def _signals(signal: str | Path | Signal | Sequence[str | Path | Signal]) -> dict[str, Signal]:
+    several = [signal] if isinstance(signal, str | Path | Signal) else signal
+    read = [one if isinstance(one, Signal) else Signal.read(one) for one in several]
+    return {one.name or "signal": one for one in read}

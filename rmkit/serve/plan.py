@@ -16,6 +16,7 @@ from rmkit.models import find_model, load_model, load_stored
 from rmkit.serve.auth.tokens import ApiToken, stored
 from rmkit.serve.http.hosts import is_loopback
 from rmkit.serve.settings import ServeSettings
+from rmkit.signal.signal import Signal
 from rmkit.types import RewardModel
 
 VARIABLE = "RMKIT_SERVE_PLAN"
@@ -27,7 +28,7 @@ class ServePlan:
 
     `auth` says whether tokens are asked for; `precision` goes to models that take one. `backend` is the URL of a
     vLLM-like server that holds the weights of the (single) model. `swap_roots` are the folders under which a model must
-    lie that a request puts in another's place.
+    lie that a request puts in another's place. `signals` are TOML files (see `rmkit.signal.signal`).
     """
 
     models: dict[str, str]
@@ -39,6 +40,11 @@ class ServePlan:
     precision: str | None = None
     backend: str | None = None
     swap_roots: tuple[str, ...] = ()
+    signals: tuple[str, ...] = ()
+
+    def read_signals(self) -> dict[str, Signal]:
+        """The signals of the TOML files, by name, the first being the default. Raises ConfigError, UsageError."""
+        return read_signals(self.signals)
 
     def load(self, name: str) -> RewardModel:
         """The model to serve under a name, its golden scores replayed. Raises RmkitError."""
@@ -73,7 +79,7 @@ class ServePlan:
     def from_environment() -> ServePlan:
         values = json.loads(os.environ[VARIABLE])
         settings = build(ServeSettings, values.pop("settings"), where=VARIABLE)
-        lists = {name: tuple(values[name]) for name in ("given", "swap_roots")}
+        lists = {name: tuple(values[name]) for name in ("given", "swap_roots", "signals")}
         return ServePlan(settings=settings, **{**values, **lists})
 
     def principals(self, ledger: Ledger) -> list[ApiToken]:
@@ -94,6 +100,17 @@ def named_models(arguments: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"two models are named {name!r}; write NAME=MODEL")
         by_key[name] = source
     return by_key
+
+
+def read_signals(paths: Sequence[str]) -> dict[str, Signal]:
+    """The signals of TOML files by name. Raises ConfigError, UsageError for two of one name."""
+    signals: dict[str, Signal] = {}
+    for path in paths:
+        signal = Signal.read(path)
+        if signal.name in signals:
+            raise UsageError(f"two signals are named {signal.name!r}; set `name` in one of the files")
+        signals[signal.name] = signal
+    return signals
 
 
 def needs_tokens(host: str, principals: Sequence[ApiToken], *, no_auth: bool) -> bool:

@@ -41,6 +41,7 @@ def build_app(plan: ServePlan) -> FastAPI:
         keyring=keyring,
         ledger=ledger if plan.log else None,
         load_swapped=plan.load_swapped if plan.auth and plan.workers == 1 else None,
+        signals=plan.read_signals(),
     )
     app.state.plan = plan
     Connection.settings = plan.settings
@@ -162,7 +163,8 @@ class _Server(uvicorn.Server):
 
     async def _reload_all(self) -> None:
         plan: ServePlan = self._app.state.plan
-        for name, batcher in self._app.state.engine.batchers.items():
+        for name in plan.models:  # verifiers hold no weights
+            batcher = self._app.state.engine.batchers[name]
             try:
                 model = await asyncio.to_thread(plan.load, name)
             except RmkitError as error:
@@ -177,10 +179,12 @@ def _announce(plan: ServePlan, host: str, port: int, *, as_json: bool) -> None:
     summary = {
         "url": f"http://{shown}:{port}",
         "models": list(plan.models),
+        "signals": list(plan.read_signals()),
         "tokens": plan.auth,
         "workers": plan.workers,
     }
-    text = f"serving {', '.join(plan.models)} on {summary['url']} (API: {summary['url']}/docs)"
+    served = [*plan.models, *(f"signal {name}" for name in summary["signals"])]
+    text = f"serving {', '.join(served)} on {summary['url']} (API: {summary['url']}/docs)"
     if not plan.auth:
         text += "\nno token is asked for: whoever reaches this address may use it"
     display.emit(summary, as_json=as_json, text=text)

@@ -139,7 +139,7 @@ def gather(groups: int | None, size: int) -> Call:
         members = size // n
         await asyncio.gather(
             *(
-                meetings.meet(("k", at % n), [float(at)], fingerprint="f", size=members, deadline=deadline)
+                meetings.meet(("k", at % n), [{"reward": float(at)}], fingerprint="f", size=members, deadline=deadline)
                 for at in range(members * n)
             )
         )

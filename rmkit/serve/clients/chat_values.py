@@ -26,16 +26,3 @@ def candidates(prompt: str | Sequence[Any], responses: Sequence[Any], *, tools: 
     if isinstance(responses, str) or not len(responses):
         raise DataError(f"candidates takes a list of at least one response, got {responses!r:.80}")
     return read_candidates(prompt, responses, tools=tools)
-
-
-def grouped(items: Sequence[Candidates | DataError]) -> list[Candidates]:
-    """Neighbors with the same prompt as one item; what could not be read is left out."""
-    groups: list[Candidates] = []
-    for item in items:
-        if isinstance(item, DataError):
-            continue
-        if groups and groups[-1].of(*item.completions) == item:
-            groups[-1] = item.of(*groups[-1].completions, *item.completions)
-        else:
-            groups.append(item)
-    return groups

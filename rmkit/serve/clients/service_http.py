@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import threading
@@ -61,6 +62,9 @@ class ServiceHttp:
     _breaker: CircuitBreaker = field(init=False, repr=False)
     _lock: threading.Lock = field(init=False, repr=False)
     _pool: tuple[int, httpx.Client] | None = field(init=False, repr=False, default=None)
+    _async_pool: tuple[int, asyncio.AbstractEventLoop, httpx.AsyncClient] | None = field(
+        init=False, repr=False, default=None
+    )
 
     def __post_init__(self) -> None:
         self._breaker = CircuitBreaker(
@@ -72,20 +76,17 @@ class ServiceHttp:
         return {"at": self.at, "patience": self.patience}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.at, self.patience, self._pool = state["at"], state["patience"], None
+        self.at, self.patience = state["at"], state["patience"]
+        self._pool = self._async_pool = None
         self.__post_init__()
 
     def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The JSON answer: GET without a body, POST with one. Raises RewardServiceError."""
-        content = None if body is None else json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
-        headers = {"Idempotency-Key": uuid.uuid4().hex, "Content-Type": "application/json"}
-        again = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(UnavailableError),
-            stop=tenacity.stop_after_attempt(self.patience.attempts),
-            wait=self._wait_s,
-            reraise=True,
-        )
-        return again(self._attempt, path, content, headers)
+        return tenacity.Retrying(**self._again())(self._attempt, path, *_written(body))
+
+    async def ask_async(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """As `ask`, for a coroutine: nothing waits in a thread, so any number of requests may wait for each other."""
+        return await tenacity.AsyncRetrying(**self._again())(self._attempt_async, path, *_written(body))
 
     def close(self) -> None:
         """Give the connections back."""
@@ -101,16 +102,43 @@ class ServiceHttp:
         error = state.outcome.exception() if state.outcome else None
         return max(backoff, min(getattr(error, "after_s", 0.0), longest))
 
+    def _again(self) -> dict[str, Any]:
+        return {
+            "retry": tenacity.retry_if_exception_type(UnavailableError),
+            "stop": tenacity.stop_after_attempt(self.patience.attempts),
+            "wait": self._wait_s,
+            "reraise": True,
+        }
+
     def _attempt(self, path: str, content: bytes | None, headers: Mapping[str, str]) -> Any:
-        if wait := self._breaker.wait_s():
-            raise UnavailableError(f"{self.at.url} is down: not tried again for {wait:.1f} s", after_s=wait)
+        self._check_up()
         try:
             answer = self._client().request(
                 "GET" if content is None else "POST", self.at.url + path, content=content, headers=dict(headers)
             )
         except httpx.TransportError as error:
-            self._breaker.failed()
-            raise UnavailableError(f"{self.at.url} cannot be reached: {type(error).__name__}: {error}") from error
+            raise self._unreachable(error) from error
+        return self._read(path, answer)
+
+    async def _attempt_async(self, path: str, content: bytes | None, headers: Mapping[str, str]) -> Any:
+        self._check_up()
+        try:
+            answer = await self._async_client().request(
+                "GET" if content is None else "POST", self.at.url + path, content=content, headers=dict(headers)
+            )
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        return self._read(path, answer)
+
+    def _check_up(self) -> None:
+        if wait := self._breaker.wait_s():
+            raise UnavailableError(f"{self.at.url} is down: not tried again for {wait:.1f} s", after_s=wait)
+
+    def _unreachable(self, error: httpx.TransportError) -> UnavailableError:
+        self._breaker.failed()
+        return UnavailableError(f"{self.at.url} cannot be reached: {type(error).__name__}: {error}")
+
+    def _read(self, path: str, answer: httpx.Response) -> Any:
         if answer.status_code in MAY_PASS:
             if answer.status_code >= 500:  # who answers 429 is busy, not down
                 self._breaker.failed()
@@ -126,11 +154,27 @@ class ServiceHttp:
     def _client(self) -> httpx.Client:
         with self._lock:
             if self._pool is None or self._pool[0] != os.getpid():
-                token = {"Authorization": f"Bearer {self.at.token}"} if self.at.token else {}
-                timeout = httpx.Timeout(self.patience.timeout_s, connect=CONNECT_S)
-                limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
-                self._pool = (os.getpid(), httpx.Client(headers=token, timeout=timeout, limits=limits, trust_env=False))
+                self._pool = (os.getpid(), httpx.Client(**self._options()))
             return self._pool[1]
+
+    def _async_client(self) -> httpx.AsyncClient:
+        """The connections of this process and event loop: those of a loop that ended cannot be used."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self._async_pool is None or self._async_pool[:2] != (os.getpid(), loop):
+                self._async_pool = (os.getpid(), loop, httpx.AsyncClient(**self._options()))
+            return self._async_pool[2]
+
+    def _options(self) -> dict[str, Any]:
+        token = {"Authorization": f"Bearer {self.at.token}"} if self.at.token else {}
+        timeout = httpx.Timeout(self.patience.timeout_s, connect=CONNECT_S)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
+        return {"headers": token, "timeout": timeout, "limits": limits, "trust_env": False}
+
+
+def _written(body: Mapping[str, Any] | None) -> tuple[bytes | None, dict[str, str]]:
+    content = None if body is None else json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    return content, {"Idempotency-Key": uuid.uuid4().hex, "Content-Type": "application/json"}
 
 
 def _told(at: Address, answer: httpx.Response) -> str:

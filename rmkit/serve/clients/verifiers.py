@@ -1,55 +1,57 @@
-"""A rubric for verifiers (0.1): `vf.SingleTurnEnv(dataset=..., rubric=reward_rubric("http://HOST:PORT"))`.
+"""A reward function plugged into any taskset of verifiers (0.4, `verifiers.v1`), and so into prime-rl:
 
-The reward function is a group function, so the rollouts of one prompt travel together. verifiers turns an exception
-into the reward 0.0, which is a lie; a rollout without a score is NaN instead, with the reason in its state under
-`rmkit_unscored`, or `unscored_reward` where that is given.
+    --env.taskset.task.rewards.rmkit.fn=.../rmkit/serve/clients/verifiers.py:shaped
+
+The conversation of the trace before its first assistant turn is the prompt, the rest the completion; the fields of the
+task (`answer`, `rubric`, ...) are the row. The address comes from RMKIT_REWARD_URL, RMKIT_REWARD_TOKEN and
+RMKIT_REWARD_MODEL, a signal of the service from RMKIT_REWARD_SIGNAL. A rollout without a reward raises, which verifiers
+notes on its trace: a NaN would spoil every advantage of its group. Components are noted as metrics `rmkit_NAME`.
+
+Groups are verifiers' and prime-rl's own: a signal's chain sees one rollout here.
 """
 
 from __future__ import annotations
 
-import asyncio
-import math
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+import os
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from rmkit.errors import MissingExtraError, RmkitError
-from rmkit.serve.clients.reward_client import RewardClient
-from rmkit.serve.clients.rewards import scores_of
-from rmkit.types import Score
-
-GroupFunction = Callable[..., Awaitable[list[float]]]
+from rmkit.errors import DataError
+from rmkit.serve.clients.samples import split
+from rmkit.serve.clients.signal_client import Sample, SignalClient
+from rmkit.signal.columns import plain
 
 
-def reward_rubric(url: str | None = None, *, weight: float = 1.0, **options: Any) -> Any:
-    """A verifiers Rubric whose one reward is the service's. `options` as for `group_reward`."""
-    try:
-        import verifiers  # type: ignore[import-not-found]
-    except ImportError as error:
-        raise MissingExtraError("verifiers", None) from error
-    return verifiers.Rubric(funcs=[group_reward(url, **options)], weights=[weight])
+async def shaped(task: Any, trace: Any) -> float:
+    """The rollout's reward. Raises RewardServiceError, or DataError where it is unscored."""
+    prompt, completion = split([_turn(message) for message in trace.messages])
+    [reward] = await _client().rewards_async([Sample(prompt=prompt, completion=completion, row=_row(task))])
+    if reward.reward is None:
+        raise DataError(f"the rollout cannot be scored: {reward.unscored}")
+    if hasattr(trace, "record_metrics") and reward.components:
+        trace.record_metrics({f"rmkit_{name}": value for name, value in reward.components.items()})
+    return reward.reward
 
 
-def group_reward(
-    url: str | None = None,
-    *,
-    token: str | None = None,
-    model: str | None = None,
-    unscored_reward: float | None = None,
-) -> GroupFunction:
-    """The reward function alone, for a rubric that has others too."""
-    client = RewardClient(url, token=token, model=model)
+def _turn(message: Any) -> dict[str, Any]:
+    fields = message if isinstance(message, Mapping) else _fields(message)
+    return {name: plain(value) for name, value in fields.items() if value is not None}
 
-    async def rmkit_reward(
-        prompts: Sequence[Any], completions: Sequence[Any], states: Sequence[MutableMapping[str, Any]]
-    ) -> list[float]:
-        try:
-            scores = await asyncio.to_thread(scores_of, client, prompts, completions)
-        except RmkitError as error:
-            scores = [Score.failed(str(error))] * len(prompts)
-        for state, score in zip(states, scores, strict=True):
-            if score.unscored is not None:
-                state["rmkit_unscored"] = score.unscored
-        missing = math.nan if unscored_reward is None else unscored_reward
-        return [missing if score.unscored is not None else score.value for score in scores]
 
-    return rmkit_reward
+def _row(task: Any) -> dict[str, Any]:
+    row: dict[str, Any] = plain(task if isinstance(task, Mapping) else _fields(task))
+    return row
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """The fields of a pydantic model or of any other object."""
+    if hasattr(value, "model_dump"):
+        fields: dict[str, Any] = value.model_dump(mode="json")
+        return fields
+    return dict(vars(value))
+
+
+@lru_cache(maxsize=1)
+def _client() -> SignalClient:
+    return SignalClient(signal=os.environ.get("RMKIT_REWARD_SIGNAL"))

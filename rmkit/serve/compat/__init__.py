@@ -1,6 +1,7 @@
 """The dialects of trainers and inference servers, each under its own prefix and one of them at the root.
 
     /openrlhf        OpenRLHF --reward.remote_url             also /openrlhf/get_reward
+    /slime           slime --rm-type remote_rm
     /vllm            vLLM /classify, /pooling, /score         verl's discriminative reward models ask so
     /sglang          SGLang /classify, /v1/embeddings         verl with SGLang asks the latter
     /llama-factory   LLaMA-Factory PPO                        also /llama-factory/v1/score/evaluation

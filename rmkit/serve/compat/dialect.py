@@ -12,12 +12,15 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
-from rmkit.errors import DataError
+from rmkit.errors import ConfigError, DataError
 from rmkit.serve.compat.policy_readers import PolicyText, policy_text
 from rmkit.serve.compat.served_model import chat_of, control_tokens
 from rmkit.serve.http.native import call_of, engine_of
 from rmkit.serve.http.problems import HttpError
 from rmkit.serve.queue.batcher import about_tokens
+from rmkit.serve.rewards.request import Reward, RewardItem, RewardRequest
+from rmkit.serve.rewards.rewards import rewards
+from rmkit.signal.signal import Signal
 from rmkit.types import Candidates, Completion, Message, RewardModel, Score
 
 Reading = Callable[[PolicyText], Candidates]
@@ -70,10 +73,59 @@ class CompatSettings:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One text's score with the estimated tokens of what was read (0 where nothing could be)."""
+    """One text's reward with the estimated tokens of what was read (0 where nothing could be)."""
 
-    score: Score
+    reward: Reward
     tokens: int
+
+    @property
+    def score(self) -> Score:
+        """The model's own."""
+        return self.reward.score
+
+    @property
+    def shaped(self) -> Score:
+        """What the signal makes of it."""
+        return _score(self.reward.reward, self.reward.unscored)
+
+    @property
+    def mixed(self) -> Score:
+        """The same before the chain."""
+        return _score(self.reward.raw, self.reward.unscored)
+
+
+def _score(value: float | None, unscored: str | None) -> Score:
+    return Score.failed(unscored or "it has no reward") if value is None else Score(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a trainer says of one sample beside its text: its dataset row, numbers of its own, its group."""
+
+    row: Mapping[str, Any] = field(default_factory=dict)
+    components: Mapping[str, Any] = field(default_factory=dict)
+    group: str | None = None
+    group_size: int | None = None
+
+    @staticmethod
+    def read(label: Any, *, group_size: int | None = None) -> Label:
+        """A gold answer, or a mapping (or its JSON) with reference, rubric, components, prompt_id and what else is."""
+        if isinstance(label, str) and label.lstrip().startswith("{"):
+            try:
+                label = json.loads(label)
+            except (ValueError, RecursionError):
+                label = {"reference": label}
+        if not isinstance(label, Mapping):
+            return Label({} if label is None else {"reference": label}, group_size=group_size)
+        components = label.get("components")
+        group = label.get("group_id", label.get("prompt_id"))
+        size = label.get("group_size", group_size)
+        return Label(
+            {name: value for name, value in label.items() if name != "components"},
+            components if isinstance(components, Mapping) else {},
+            None if group is None else str(group)[:200],
+            size if isinstance(size, int) else None,
+        )
 
 
 def settings_of(request: Request) -> CompatSettings:
@@ -82,18 +134,77 @@ def settings_of(request: Request) -> CompatSettings:
     return settings
 
 
-async def score_each(request: Request, readings: Sequence[Reading], *, model: str | None = None) -> list[Scored]:
-    """A score per reading, in order; one that cannot be read is unscored and the others are scored all the same.
+def signal_of(request: Request) -> tuple[Signal | None, int | None]:
+    """The signal that a trainer's URL asks for, else the service's first; and the size of its groups.
+
+        ?signal=math        one that the service was started with
+        ?mix=exact_match:1,reward:.2&chain=z_score&group_size=8
+
+    Raises HttpError.
+    """
+    query = request.query_params
+    size = query.get("group_size")
+    if size is not None and not size.isdigit():
+        raise HttpError(400, f"group_size is a whole number, got {size[:20]!r}")
+    n = None if size is None else int(size)
+    if not ("mix" in query or "chain" in query):
+        return engine_of(request).signal(query.get("signal")), n
+    try:
+        mix = {name: float(weight) for name, _, weight in (one.partition(":") for one in _parts(query.get("mix")))}
+        signal = Signal.of({"mix": mix, "chain": _parts(query.get("chain"))}, where="the URL")
+        _ = signal.shape
+        return signal, n
+    except (ConfigError, ValueError) as error:
+        raise HttpError(400, f"the URL's signal cannot be read: {error}") from error
+
+
+def _parts(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+async def score_each(
+    request: Request,
+    readings: Sequence[Reading],
+    *,
+    model: str | None = None,
+    signal: Signal | None = None,
+    labels: Sequence[Label] | None = None,
+) -> list[Scored]:
+    """A reward per reading, in order; one that cannot be read is unscored and the others are scored all the same.
 
     The model that the texts are read for is the one that scores them, though another may be swapped in meanwhile.
+    Without a `signal` a reward is the model's own number.
     """
     engine = engine_of(request)
     read_for = settings_of(request).read_for(model, engine.model(model))
     large = int(request.headers.get("content-length", LARGE_BYTES)) >= LARGE_BYTES
     read = await asyncio.to_thread(_read_all, readings, read_for) if large else _read_all(readings, read_for)
-    items = [one for one in read if isinstance(one, Candidates)]
-    rows = iter(await engine.score(model, items, call=call_of(request), by=read_for.model) if items else [])
-    return [Scored(next(rows)[0], about_tokens(one)) if isinstance(one, Candidates) else Scored(one, 0) for one in read]
+    items = [
+        _item(one, label)
+        for one, label in zip(read, labels or [Label()] * len(read), strict=True)
+        if isinstance(one, Candidates)
+    ]
+    rows: list[list[Reward]] = []
+    if items:
+        asked = RewardRequest(items=items, signal=signal, model=model, by=read_for.model)
+        _, rows = await rewards(engine, request.app.state.gather, asked, call_of(request))
+    answers = iter(rows)
+    return [
+        Scored(next(answers)[0], about_tokens(one))
+        if isinstance(one, Candidates)
+        else Scored(Reward(score=one, unscored=one.unscored), 0)
+        for one in read
+    ]
+
+
+def _item(candidates: Candidates, label: Label) -> RewardItem:
+    return RewardItem(
+        candidates=candidates,
+        row=label.row,
+        columns={name: [value] for name, value in label.components.items()},
+        group_id=label.group,
+        group_size=label.group_size if label.group is not None else None,
+    )
 
 
 def _read_all(readings: Sequence[Reading], read_for: ReadFor) -> list[Candidates | Score]:

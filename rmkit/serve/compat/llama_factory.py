@@ -9,7 +9,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from rmkit.serve.compat.dialect import DialectRoute, Reading, numbers, score_each
+from rmkit.serve.compat.dialect import DialectRoute, Reading, numbers, score_each, signal_of
 
 router = APIRouter(route_class=DialectRoute, tags=["llama-factory"])
 
@@ -25,8 +25,9 @@ class ScoresResponse(BaseModel):
 
 @router.post("/v1/score/evaluation", summary="LLaMA-Factory reward API")
 async def evaluation(request: Request, body: ScoresRequest) -> ScoresResponse:
-    scored = await score_each(request, [_whole(text) for text in body.messages])
-    return ScoresResponse(scores=numbers(request, [one.score for one in scored]))
+    signal, _ = signal_of(request)
+    scored = await score_each(request, [_whole(text) for text in body.messages], signal=signal)
+    return ScoresResponse(scores=numbers(request, [one.shaped for one in scored]))
 
 
 bare = evaluation  # trainers are also given the address without a path

@@ -3,14 +3,14 @@
     POST /verify {"responses_create_params": {"input": ...}, "response": {"output": [...]}} -> the body + "reward"
 
 Instructions, inputs and tools are the prompt; the output's messages, reasoning, tool calls and their results are the
-completion. Aspects become `reward_components`. A rollout that cannot be scored comes back as NeMo-Gym
-tags a failed judge (`_ng_failure_class`, kept out of its metrics), with `mask_sample` for later versions: the reward of
-0 in it is no measurement.
+completion. What else the body holds is the dataset's row, where a signal finds gold answers. The weighted components of
+a plain sum become `reward_components`: NeMo-RL refuses components that do not sum to the reward, so nothing else is
+sent there. A rollout that cannot be scored comes back as NeMo-Gym tags a failed judge (`_ng_failure_class`, kept out of
+its metrics), with `mask_sample` for later versions: the reward of 0 in it is no measurement.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,9 +20,11 @@ from pydantic import BaseModel, ConfigDict
 
 from rmkit.chat.reader import read_candidates, read_conversation
 from rmkit.errors import DataError
-from rmkit.serve.compat.dialect import DialectRoute, answer, score_each
+from rmkit.serve.compat.dialect import DialectRoute, Label, answer, score_each, signal_of
 from rmkit.serve.compat.policy_readers import PolicyText
-from rmkit.types import Candidates, Message, Score
+from rmkit.serve.rewards.request import Reward
+from rmkit.signal.signal import Signal
+from rmkit.types import Candidates, Message
 
 router = APIRouter(route_class=DialectRoute, tags=["nemo-gym"])
 
@@ -47,8 +49,10 @@ async def verify(request: Request, body: VerifyRequest) -> Response:
     def read(_: PolicyText) -> Candidates:
         return rollout(body.responses_create_params, body.response)
 
-    score = (await score_each(request, [read]))[0].score
-    return answer({**body.model_dump(), **_verdict(score)})
+    signal, group_size = signal_of(request)
+    label = Label.read(body.model_extra or {}, group_size=group_size)
+    reward = (await score_each(request, [read], signal=signal, labels=[label]))[0].reward
+    return answer({**body.model_dump(), **_verdict(reward, signal)})
 
 
 @router.post("/seed_session", summary="Nothing to prepare")
@@ -68,16 +72,18 @@ async def aggregate_metrics(body: AggregateRequest) -> Response:
     return answer({"group_level_metrics": tasks, "agent_metrics": overall, "key_metrics": key})
 
 
-def _verdict(score: Score) -> dict[str, Any]:
-    if score.unscored is not None:
+def _verdict(reward: Reward, signal: Signal | None) -> dict[str, Any]:
+    if reward.reward is None:
         return {
             "reward": 0.0,
             "mask_sample": True,
             "_ng_failure_class": "judge_failed",
-            "_ng_failure_judge_error": score.unscored,
+            "_ng_failure_judge_error": reward.unscored,
         }
-    components = {name: value for name, value in score.aspects.items() if math.isfinite(value)}
-    return {"reward": score.value} | ({"reward_components": components} if components else {})
+    if signal is None or signal.chain or signal.gates or signal.combine != "sum":
+        return {"reward": reward.reward}
+    parts = {name: weight * reward.components[name] for name, weight in signal.weights.items()}
+    return {"reward": reward.reward, "reward_components": parts}
 
 
 def rollout(created: Mapping[str, Any], response: Mapping[str, Any]) -> Candidates:

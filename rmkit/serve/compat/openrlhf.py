@@ -2,9 +2,15 @@
 
     POST {"query": [text], "prompts": [text], "labels": [any]} -> {"rewards", "scores", "extra_logs"}
 
+A label is the gold answer, or a mapping (or JSON of one): `reference`, `rubric`, `components` ({name: number}),
+`prompt_id` (its group) and whatever the signal's columns name. `?signal=NAME` or
+`?mix=exact_match:1,reward:.2&chain=z_score` choose the signal, `&group_size=8` lets the samples of a group wait for
+each other.
+
 `query` is the policy tokenizer's decoding of prompt and reply, special tokens kept; older clients send it alone. With
 `prompts` the reply is what follows the prompt, so a policy cannot write turns of its own around it. Empty lists are
-answered with empty lists. `scores` are the model's own, before any shaping. `extra_logs` always has the same keys.
+answered with empty lists. `scores` are the mix before any shaping, for OpenRLHF's filter. `extra_logs` always has the
+same keys.
 """
 
 from __future__ import annotations
@@ -14,7 +20,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from rmkit.serve.compat.dialect import DialectRoute, Reading, numbers, score_each
+from rmkit.serve.compat.dialect import DialectRoute, Label, Reading, numbers, score_each, signal_of
 from rmkit.serve.compat.policy_readers import PolicyText
 from rmkit.serve.http.problems import HttpError
 from rmkit.types import Candidates
@@ -46,13 +52,18 @@ async def get_reward(request: Request, body: RewardRequest) -> RewardResponse:
         readings: list[Reading] = [_whole(query) for query in body.query]
     else:
         readings = [_after(p, q, cut, n) for n, (p, q) in enumerate(zip(prompts, body.query, strict=True))]
-    scored = [one.score for one in await score_each(request, readings)]
-    values = numbers(request, scored)
+    signal, group_size = signal_of(request)
+    labels = [Label.read(label, group_size=group_size) for label in body.labels or [None] * len(readings)]
+    if len(labels) != len(readings):
+        raise HttpError(422, f"{len(readings)} queries and {len(labels)} labels; they go together")
+    scored = await score_each(request, readings, signal=signal, labels=labels)
+    values = numbers(request, [one.shaped for one in scored])
     logs = {
-        "rmkit_unscored": [float(one.unscored is not None) for one in scored],
+        "rmkit_unscored": [float(one.reward.reward is None) for one in scored],
         "rmkit_prompt_cut": [float(one) for one in cut],
     }
-    return RewardResponse(rewards=values, scores=values, extra_logs=logs if values else {})
+    raw = numbers(request, [one.mixed for one in scored])
+    return RewardResponse(rewards=values, scores=raw, extra_logs=logs if values else {})
 
 
 bare = get_reward  # trainers are also given the address without a path

@@ -25,6 +25,8 @@ from rmkit.serve.queue.engine import Engine
 from rmkit.serve.rewards.groups import GroupGather
 from rmkit.serve.rewards.reward_log import RewardLog, Served
 from rmkit.serve.settings import ServeSettings
+from rmkit.serve.signals import with_signals
+from rmkit.signal.signal import Signal
 from rmkit.types import RewardModel
 
 DESCRIPTION = """Rewards for policy training. `value` is the named model's raw number (its scale and fingerprint stand
@@ -40,14 +42,17 @@ def create_app(
     keyring: Keyring | None = None,
     ledger: Ledger | None = None,
     load_swapped: Callable[[str], RewardModel] | None = None,
+    signals: Mapping[str, Signal] | None = None,
 ) -> FastAPI:
     """The service over models that are loaded already, by the names to serve them under; the first is the default.
 
     Without a `keyring` everybody on this machine comes in; without a `ledger` rewards are not logged; without
     `load_swapped` no model is put in another's place over HTTP. `app.state.engine` is the Engine; shutting the app down
-    answers what waits.
+    answers what waits. `signals` are those that requests may name, their models and verifiers served beside; raises
+    what loading one raises, UsageError for two of one name, ConfigError for components that nothing gives.
     """
     settings = settings or ServeSettings()
+    models = with_signals(models, signals or {})
     app = FastAPI(
         title="rmkit reward service",
         version=__version__,
@@ -66,7 +71,7 @@ def create_app(
         if rewards:
             rewards.add(served)
 
-    app.state.engine = engine = Engine(models, settings, observers=[answered])
+    app.state.engine = engine = Engine(models, settings, observers=[answered], signals=signals)
     app.state.settings, app.state.counters, app.state.rewards = settings, counters, rewards
     app.state.gather, app.state.replies, app.state.ready = GroupGather(), IdempotencyCache(), True
     app.state.load_swapped, app.state.books = load_swapped, prompts.Books(ledger)

@@ -9,11 +9,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel
 
+from rmkit.errors import ConfigError
 from rmkit.serve.http import wire
 from rmkit.serve.http.idempotency import IdempotencyCache
+from rmkit.serve.http.problems import HttpError
 from rmkit.serve.queue.batcher import Answer, Call
 from rmkit.serve.queue.engine import Engine
+from rmkit.serve.rewards.request import RewardItem, RewardRequest
 from rmkit.serve.rewards.rewards import rewards
+from rmkit.signal.signal import SENT, Signal
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": wire.Problem, "description": text}
@@ -65,7 +69,9 @@ async def score(request: Request, body: wire.ScoreRequest, idempotency_key: Idem
 
     async def answer() -> Response:
         call = _call(request, body, body.items)
-        answered, scores = await rewards(engine_of(request), request.app.state.gather, body, call)
+        engine = engine_of(request)
+        answered, rows = await rewards(engine, request.app.state.gather, _reward_request(engine, body), call)
+        scores = [[wire.score_out(reward) for reward in row] for row in rows]
         return _json(wire.ScoreResponse(scores=scores, **_answered(request, body, call, answered)))
 
     return await _once(request, idempotency_key, answer)
@@ -91,6 +97,42 @@ async def models(request: Request) -> Response:
     engine = engine_of(request)
     served = [wire.model_out(name, batcher.model.info) for name, batcher in engine.batchers.items()]
     return _json(wire.Models(default=engine.default, models=served))
+
+
+def _reward_request(engine: Engine, body: wire.ScoreRequest) -> RewardRequest:
+    items = [
+        RewardItem(
+            candidates=item.read(),
+            row=item.row,
+            columns={**item.components, **item.columns},
+            group_id=item.group_id,
+            group_size=item.group_size,
+        )
+        for item in body.items
+    ]
+    return RewardRequest(
+        items=items,
+        signal=_signal(engine, body),
+        model=body.model,
+        step=body.step,
+        policy_version=body.policy_version,
+        spans=body.spans,
+    )
+
+
+def _signal(engine: Engine, body: wire.ScoreRequest) -> Signal | None:
+    """The request's own signal, the one that it names, or the service's first. Raises HttpError."""
+    own = body.model_dump(include={*SENT, "columns"}, exclude_unset=True)
+    if body.signal is not None or not own:
+        if own:
+            raise HttpError(400, f"a request names a signal or brings {', '.join(own)}, not both")
+        return engine.signal(body.signal)
+    try:
+        signal = Signal.of(own, where="the request")
+        _ = signal.shape  # read now: what is wrong with a chain is the request's fault
+        return signal
+    except ConfigError as error:
+        raise HttpError(400, str(error)) from error
 
 
 def _call(request: Request, body: wire.BaseRequest, items: Sequence[wire.ItemIn]) -> Call:

@@ -20,8 +20,9 @@ from pydantic import (
 from rmkit.chat.reader import COMPLETION_FIELDS, TURN_FIELDS, read_candidates
 from rmkit.chat.responses_items import ITEM_FIELDS
 from rmkit.errors import DataError
-from rmkit.serve.rewards.groups import Transform
-from rmkit.types import Candidates, Comparison, ModelInfo, Score
+from rmkit.serve.rewards.request import Reward
+from rmkit.signal.mix import Combine
+from rmkit.types import Candidates, Comparison, ModelInfo
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -88,7 +89,7 @@ class ItemIn(BaseModel):
         default=None, description="Where the prompt comes from; drift is told per source."
     )
     tools: list[dict[str, Any]] = Field(default_factory=list, description="Schemas of the tools that could be called.")
-    reference: str | None = Field(default=None, description="The right answer; the component exact_match compares it.")
+    reference: str | None = Field(default=None, description="The right answer, which verifiers compare with.")
     rubric: str | list[dict[str, Any]] = Field(
         default_factory=list, description="Criteria for this item, as objects with `criterion`, or one as text."
     )
@@ -115,6 +116,9 @@ def _in_range(value: Any) -> Any:
     return value
 
 
+Number = Annotated[float | None, BeforeValidator(_in_range)]
+
+
 class ScoreItemIn(ItemIn):
     """An item that may belong to a group and bring the findings of the caller's own verifiers."""
 
@@ -125,19 +129,31 @@ class ScoreItemIn(ItemIn):
         default=None,
         description="How many completions the group has, where it comes in several requests; they wait for each other.",
     )
-    components: dict[str, list[Annotated[float | None, BeforeValidator(_in_range)]]] = Field(
+    components: dict[str, list[Number | list[Number]]] = Field(
         default_factory=dict,
-        description="Named numbers per completion, found elsewhere (unit tests, say). Where one with a weight is null "
-        "or not finite, that completion is unscored.",
+        description="Named numbers per completion, found elsewhere (unit tests, say), or lists (one number a step) "
+        "whose sum is mixed. Where one with a weight is null or not finite, that completion is unscored.",
+    )
+    columns: dict[str, list[Number | list[Number] | str]] = Field(
+        default_factory=dict,
+        description="What the chain reads beside the components, per completion: numbers, lists, labels.",
+    )
+    row: dict[str, Any] = Field(
+        default_factory=dict,
+        description="The prompt's row of the trainer's dataset; the signal's `columns` say where answers, rubric and "
+        "group stand in it.",
     )
 
     @model_validator(mode="after")
     def _one_number_per_completion(self) -> Self:
-        for name, values in self.components.items():
-            if len(values) != len(self.completions):
-                raise ValueError(
-                    f"component {name!r} has {len(values)} numbers for {len(self.completions)} completions"
-                )
+        for what, table in (("component", self.components), ("column", self.columns)):
+            for name, values in table.items():
+                if len(values) != len(self.completions):
+                    raise ValueError(
+                        f"{what} {name!r} has {len(values)} values for {len(self.completions)} completions"
+                    )
+        if both := sorted(set(self.components) & set(self.columns)):
+            raise ValueError(f"{both[0]!r} is both a component and a column")
         return self
 
 
@@ -191,7 +207,7 @@ class ScoreRequest(BaseRequest):
                         }
                     ],
                     "mix": {"reward": 0.2, "exact_match": 1, "brevity": 0.1},
-                    "transform": "z_score",
+                    "chain": ["z_score"],
                 },
             ]
         },
@@ -200,9 +216,28 @@ class ScoreRequest(BaseRequest):
     items: list[ScoreItemIn]
     mix: dict[str, FiniteFloat] = Field(
         default_factory=dict,
-        description="Weights of the components: reward (the model), exact_match, and those that the items bring.",
+        description="Weights of the components: reward (the model), exact_match, served models and verifiers by name, "
+        "and those that the items bring.",
     )
-    transform: Transform | None = Field(default=None, description="Applied to the rewards of each whole group.")
+    combine: Combine = Field(default="sum", description="How components are joined.")
+    gates: dict[str, FiniteFloat] = Field(
+        default_factory=dict, description="Components that must reach a value, or the reward is `gated`."
+    )
+    gated: FiniteFloat = 0.0
+    chain: str | list[str | dict[str, Any]] = Field(
+        default_factory=list, description="Transforms of each group's rewards, in order: names, or tables with `use`."
+    )
+    columns: dict[str, Any] = Field(
+        default_factory=dict, description="Where rows hold reference, rubric, group and components (paths)."
+    )
+    signal: str | None = Field(
+        default=None,
+        description="A signal that the service was started with; without it and without fields of its own a request "
+        "gets the first one there is.",
+    )
+    step: int | None = Field(default=None, description="The trainer's step; groups of different steps never meet.")
+    policy_version: Annotated[str, Field(max_length=200)] | None = None
+    spans: bool = Field(default=False, description="Also where in each completion its values lie.")
 
 
 class CompareRequest(BaseRequest):
@@ -215,12 +250,17 @@ class CompareRequest(BaseRequest):
 
 
 class ScoreOut(BaseModel):
-    """`value` is the model's raw number; `reward` is what to train on: the mix, transformed over the group."""
+    """`value` is the model's raw number, `raw` the mix, `reward` what to train on: the mix, shaped over the group."""
 
     value: float | None = Field(description="null where unscored says why")
-    reward: float | None = Field(description="value, mixed and transformed as asked; null where something is missing")
+    raw: float | None = Field(default=None, description="value, mixed as asked")
+    reward: float | None = Field(description="raw, shaped by the chain; null where something is missing")
     normalized: float | None = Field(default=None, description="value on the scale stored beside the model")
     components: dict[str, float] = {}
+    rewards: list[float | None] = Field(default=[], description="parts of reward, where the chain gives a list")
+    spans: list[tuple[float | None, int, int]] = Field(
+        default=[], description="value, start, end in characters of the completion's text"
+    )
     truncated: bool = Field(default=False, description="the text was shortened to the model's limit")
     std: float | None = None
     steps: list[float | None] = []
@@ -276,18 +316,22 @@ def number(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def score_out(score: Score) -> ScoreOut:
-    value = number(score.value)
+def score_out(reward: Reward) -> ScoreOut:
+    score = reward.score
     return ScoreOut(
-        value=value,
-        reward=value,
+        value=number(score.value),
+        raw=number(reward.raw),
+        reward=number(reward.reward),
+        components=dict(reward.components),
+        rewards=[number(one) for one in reward.places],
+        spans=[(number(one.value), one.start, one.end) for one in reward.spans],
         normalized=number(score.normalized),
         truncated=score.truncated,
         std=number(score.std),
         steps=[number(step) for step in score.steps],
         aspects={name: number(value) for name, value in score.aspects.items()},
         rationale=score.rationale,
-        unscored=score.unscored,
+        unscored=reward.unscored,
     )
 
 

@@ -1,48 +1,34 @@
-"""Transforms over the rewards of a group (`rmkit.shaping`), and the gather at which a group's requests wait.
+"""The gather at which a group's requests wait for one another.
 
-A trainer that sends one completion per request cannot have its group centered by a stateless service. Requests that
-name the same `group_id` and say how many completions the group has (`group_size`) therefore meet here.
-
-    center          r_i - mean(r)
-    z_score         (r_i - mean(r)) / std(r), population; 0 where all are equal (GRPO, Shao et al. 2024)
-    leave_one_out   r_i - mean of the others (RLOO, Ahmadian et al. 2024); a sole completion has none
-    rank            (wins + ties / 2) / (n - 1) against the others, in [0, 1]; a sole completion has none
-
-A reward that is missing or no finite number is missing in the result and counts in no mean; so is a result beyond the
-largest number.
+A trainer that sends one completion per request cannot have its group shaped by a stateless service. Requests that name
+the same group and say how many completions it has (`group_size`) therefore meet here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from rmkit.shaping import Group, chain
+from rmkit.serve.rewards.shaping import Row, Shaped, shape
+from rmkit.shaping import Chain
 
-Transform = Literal["center", "z_score", "leave_one_out", "rank"]
-Rewards = list[float | None]
-
-
-def transformed(transform: Transform, rewards: Sequence[float | None]) -> Rewards:
-    """The group's rewards, transformed; None where one is missing or the transform is undefined."""
-    return chain(transform).apply(Group.of(reward=rewards))["reward"]
+Rows = list[Row]
 
 
 class WholeGroup:
-    """The rewards of all completions of a group. What is made of them is made once, however many requests ask."""
+    """The columns of all completions of a group. What is made of them is made once, however many requests ask."""
 
-    def __init__(self, rewards: Rewards) -> None:
-        self.rewards = rewards
-        self.n_present = sum(reward is not None for reward in rewards)
-        self._transformed: dict[Transform, Rewards] = {}
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self._shaped: dict[str, list[Shaped]] = {}
 
-    def transformed(self, transform: Transform) -> Rewards:
-        if transform not in self._transformed:
-            self._transformed[transform] = transformed(transform, self.rewards)
-        return self._transformed[transform]
+    def shaped(self, chain: Chain) -> list[Shaped]:
+        """As `shaping.shape`; raises DataError too."""
+        if chain.spec not in self._shaped:
+            self._shaped[chain.spec] = shape(chain, [("", row) for row in self.rows])
+        return self._shaped[chain.spec]
 
 
 @dataclass(slots=True)
@@ -51,18 +37,18 @@ class _Meeting:
 
     size: int
     count: int = 0
-    parts: dict[object, tuple[str, Rewards]] = field(default_factory=dict)  # each with its model's fingerprint
+    parts: dict[object, tuple[str, Rows]] = field(default_factory=dict)  # each with its model's fingerprint
     starts: dict[object, int] = field(default_factory=dict)  # of the whole group's parts
     group: WholeGroup | str | None = None
     whole: asyncio.Event = field(default_factory=asyncio.Event)
 
     def close(self) -> None:
         """Put the parts together."""
-        rewards: Rewards = []
+        rows: Rows = []
         for part, (_, own) in self.parts.items():
-            self.starts[part] = len(rewards)
-            rewards += own
-        self.group = WholeGroup(rewards)
+            self.starts[part] = len(rows)
+            rows += own
+        self.group = WholeGroup(rows)
         if len(models := sorted({model for model, _ in self.parts.values()})) > 1:
             self.group = (
                 f"no single model scored the group: the served model was swapped in between (fingerprints "
@@ -74,7 +60,7 @@ class _Meeting:
 class GroupGather:
     """Where requests of one group meet.
 
-    Keys hold client, served name, mix, transform and group, so nobody meets a stranger or adds up other components.
+    Keys hold client, served name, signal, step and group, so nobody meets a stranger or adds up other components.
     """
 
     def __init__(self) -> None:
@@ -86,21 +72,21 @@ class GroupGather:
         return len(self._meetings)
 
     async def meet(
-        self, key: tuple[Any, ...], rewards: Rewards, *, fingerprint: str, size: int, deadline: float
+        self, key: tuple[Any, ...], rows: Rows, *, fingerprint: str, size: int, deadline: float
     ) -> tuple[WholeGroup, int] | str:
-        """The group and where this request's rewards begin in it; or, as a sentence, why there is no such group.
+        """The group and where this request's rows begin in it; or, as a sentence, why there is no such group.
 
-        A request that leaves before takes its rewards along, so that it can come again. A group that became whole
+        A request that leaves before takes its rows along, so that it can come again. A group that became whole
         across a hot swap holds the scales of two models: all its requests are told so, at once.
         """
         meeting, me = self._meetings.get(key) or _Meeting(size), object()
         if meeting.size != size:
             return f"another request gave the group {meeting.size} completions, this one {size}"
-        if meeting.count + len(rewards) > size:
-            return f"the group has {size} completions and got {meeting.count + len(rewards)}"
+        if meeting.count + len(rows) > size:
+            return f"the group has {size} completions and got {meeting.count + len(rows)}"
         self._meetings[key] = meeting  # only now: a refused request must leave no empty meeting behind
-        meeting.parts[me] = fingerprint, rewards
-        meeting.count += len(rewards)
+        meeting.parts[me] = fingerprint, rows
+        meeting.count += len(rows)
         if meeting.count == size:
             del self._meetings[key]
             meeting.close()

@@ -3,14 +3,17 @@
 One event per request:
 
     request_id, route, client, model, fingerprint, sample, queued_ms, total_ms
-    items       prompt (content hash), source, and per completion: response (content hash), chars, value or null,
-                unscored, truncated; a comparison has p_first instead
+    signal, step, policy_version    where there are any
+    items       prompt (content hash), source, and per completion: response (content hash), chars, value or null (the
+                model's raw number), unscored, truncated; a comparison has p_first instead. Under a signal also `group`,
+                `row` (what the trainer's dataset says of the prompt) and `rewards`, per completion: components, raw
+                (their mix), reward (shaped), columns, unscored (why there is no reward)
 
-Hashes are the warehouse's own, so rewards join with its rows. Texts are written only where `log_text` asks for them;
-what reasons quote is cut out. `sample` is the share of requests that are logged, chosen by a hash of the request id, so
-that counts can be scaled up. A killed process loses the last FLUSH_S of the log. While the ledger cannot be written,
-events wait on disk (`reward_spill`) and it is asked again every few seconds; what neither disk nor memory can hold is
-dropped, counted in `lost`, and said.
+Hashes are the warehouse's own, so rewards join with its rows. Texts, those of rows and columns too, are written only
+where `log_text` asks for them; what reasons quote is cut out. `sample` is the share of requests that are logged, chosen
+by a hash of the request id, so that counts can be scaled up. A killed process loses the last FLUSH_S of the log. While
+the ledger cannot be written, events wait on disk (`reward_spill`) and it is asked again every few seconds; what neither
+disk nor memory can hold is dropped, counted in `lost`, and said.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from rmkit.paths import home
 from rmkit.serve.http.wire import number
 from rmkit.serve.queue.batcher import Answer, Call
 from rmkit.serve.rewards import reward_spill
+from rmkit.serve.rewards.request import Reward, RewardItem, RewardRequest
 from rmkit.serve.rewards.reward_spill import Spill
 from rmkit.types import Candidates, Comparison, Event, Score
 
@@ -49,12 +53,14 @@ _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]|\{[^}]*\}")
 
 
 class Served(NamedTuple):
-    """One answered request on its way to the ledger."""
+    """One answered request on its way to the ledger, with what a signal made of it."""
 
     name: str
     items: Sequence[Candidates]
     call: Call
     answer: Answer[Any]
+    request: RewardRequest | None = None
+    rewards: Sequence[Sequence[Reward]] = ()
 
 
 class RewardLog:
@@ -279,12 +285,22 @@ def event_of(served: Served, *, sample: float, text: bool) -> Event:
             "sample": sample,
             "queued_ms": round(1000 * answer.queued_s, 2),
             "total_ms": round(1000 * answer.total_s, 2),
+            **_context(served),
             "items": [
-                _item(item, result, source, text=text)
-                for item, result, source in zip(served.items, answer.results, sources, strict=True)
+                _item(item, result, source, text=text) | _of_row(served, number, text=text)
+                for number, (item, result, source) in enumerate(zip(served.items, answer.results, sources, strict=True))
             ],
         },
     )
+
+
+def _context(served: Served) -> dict[str, Any]:
+    request = served.request
+    if request is None:
+        return {}
+    signal = request.signal.name or "request" if request.signal else None
+    values = {"signal": signal, "step": request.step, "policy_version": request.policy_version}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _item(item: Candidates, result: list[Score] | Comparison, source: str | None, *, text: bool) -> dict[str, Any]:
@@ -307,6 +323,34 @@ def _item(item: Candidates, result: list[Score] | Comparison, source: str | None
         for one, reply in zip(lines, replies, strict=True):
             one["text"] = reply
     return by_key
+
+
+def _of_row(served: Served, place: int, *, text: bool) -> dict[str, Any]:
+    """What a trainer said of an item and what its signal made of each completion, in `rewards`."""
+    if served.request is None:
+        return {}
+    item = served.request.items[place]
+    row = {name: value for name, value in item.row.items() if text or _is_numeric(value)}
+    by_key: dict[str, Any] = {name: value for name, value in (("group", item.group_id), ("row", row)) if value}
+    if served.request.signal is not None:
+        by_key["rewards"] = [
+            {"raw": number(one.raw), "reward": number(one.reward), "components": dict(one.components)}
+            | {"columns": _columns(item, at, text=text)}
+            | _reason(one.unscored)
+            for at, one in enumerate(served.rewards[place])
+        ]
+    return by_key
+
+
+def _columns(item: RewardItem, at: int, *, text: bool) -> dict[str, Any]:
+    return {name: column[at] for name, column in item.columns.items() if text or _is_numeric(column[at])}
+
+
+def _is_numeric(value: Any) -> bool:
+    """Whether a value tells numbers alone, which may be logged where texts may not."""
+    if isinstance(value, list):
+        return all(_is_numeric(one) for one in value)
+    return value is None or isinstance(value, bool | int | float)
 
 
 def _reason(unscored: str | None) -> dict[str, str]:

@@ -72,7 +72,10 @@ def test_scores_come_out_whole_and_in_order() -> None:
     [[first, second]] = answer["scores"]
     assert first == {
         "value": 1.5,
+        "raw": 1.5,
         "reward": 1.5,
+        "rewards": [],
+        "spans": [],
         "normalized": 0.75,
         "components": {},
         "truncated": True,
@@ -182,7 +185,7 @@ def test_models_are_asked_by_name_and_the_first_is_the_default() -> None:
         (b'{"items": [{"prompt": "p", "completions": ["a"]}], "modle": "x"}', 422, "modle"),
         (b'{"items": [{"prompt": "p", "completions": ["a"]}], "model": "x"}', 404, "no model 'x'"),
         (b'{"items": [{"prompt": "p", "completions": ["a", "b", "c"]}]}', 413, "at most 2"),
-        (b'{"items": [{"prompt": "p", "completions": ["a"], "components": {"t": [1, 2]}}]}', 422, "2 numbers"),
+        (b'{"items": [{"prompt": "p", "completions": ["a"], "components": {"t": [1, 2]}}]}', 422, "2 values"),
         (b'{"items": [{"prompt": "p", "completions": ["a"]}], "mix": {"speed": 1}}', 400, "no component 'speed'"),
         (b'{"items": [{"prompt": [{"role": "judge", "content": "x"}], "completions": ["a"]}]}', 422, "role"),
     ],
@@ -299,9 +302,9 @@ def test_groups_are_transformed_within_a_request() -> None:
         {"prompt": "q", "completions": ["aa", "aaaaaa"], "group_id": "h"},
         {"prompt": "r", "completions": ["aaaaa"]},
     ]
-    assert rewards(ask({"items": items, "transform": "center"})) == [[-1, None], [1], [-2, 2], [0]]
-    assert rewards(ask({"items": items, "transform": "z_score"})) == [[-1, None], [1], [-1, 1], [0]]
-    answer = ask({"items": items, "transform": "leave_one_out"})
+    assert rewards(ask({"items": items, "chain": "center"})) == [[-1, None], [1], [-2, 2], [0]]
+    assert rewards(ask({"items": items, "chain": "z_score"})) == [[-1, None], [1], [-1, 1], [0]]
+    answer = ask({"items": items, "chain": "leave_one_out"})
     assert rewards(answer) == [[-2, None], [2], [-4, 4], [None]]
     assert answer["scores"][3][0]["unscored"] == "the group is too small for this transform"
     assert [score["value"] for score in answer["scores"][2]] == [2, 6]  # the raw value stays
@@ -310,7 +313,7 @@ def test_groups_are_transformed_within_a_request() -> None:
 def test_requests_of_one_group_wait_for_each_other() -> None:
     async def test(client: httpx.AsyncClient) -> None:
         def part(text: str, **more: Any) -> Any:
-            body = {**one_item(text, group_id="g", group_size=3), "transform": "center", **more}
+            body = {**one_item(text, group_id="g", group_size=3), "chain": "center", **more}
             return client.post("/rmkit/v1/score", json=body)
 
         answers = await asyncio.gather(part("a"), part("aaa"), part("aaaaa"))
@@ -347,7 +350,7 @@ def test_an_odd_number_makes_its_own_completion_unscored_and_moves_no_other(odd:
         body = {
             **one_item("a", "aa", "aaa", "aaaa", components={"tests": [1, "?", 4, 7]}),
             "mix": {"tests": 1, "reward": 10},
-            "transform": transform,
+            "chain": transform,
         }
         content = json.dumps(body).replace('"?"', odd)
 
@@ -364,7 +367,7 @@ def test_an_odd_number_makes_its_own_completion_unscored_and_moves_no_other(odd:
 def test_huge_numbers_are_answered_and_what_no_number_holds_says_so() -> None:
     def asked(values: list[float], transform: str, weight: float = 1.0) -> Any:
         texts = ["a"] * len(values)
-        body = {**one_item(*texts, components={"t": values}), "mix": {"t": weight}, "transform": transform}
+        body = {**one_item(*texts, components={"t": values}), "mix": {"t": weight}, "chain": transform}
         [row] = ask(body)["scores"]
         return [(score["reward"], score["unscored"]) for score in row]
 
@@ -397,7 +400,7 @@ def test_a_group_across_a_hot_swap_has_no_reward_and_says_so() -> None:
         batcher = client._transport.app.state.engine.batchers["steered"]  # type: ignore[attr-defined]
 
         def part(text: str, **more: Any) -> Any:
-            body = {**one_item(text, group_id="g", group_size=2), "transform": "center", **more}
+            body = {**one_item(text, group_id="g", group_size=2), "chain": "center", **more}
             return asyncio.create_task(client.post("/rmkit/v1/score", json=body))
 
         first = part("a")
@@ -417,7 +420,7 @@ def test_a_group_across_a_hot_swap_has_no_reward_and_says_so() -> None:
 def test_requests_with_different_mixes_are_different_groups() -> None:
     async def test(client: httpx.AsyncClient) -> None:
         def part(text: str, weight: float) -> Any:
-            more = {"mix": {"reward": weight}, "transform": "center"}
+            more = {"mix": {"reward": weight}, "chain": "center"}
             return client.post("/rmkit/v1/score", json={**one_item(text, group_id="g", group_size=2), **more})
 
         answers = await asyncio.gather(part("a", 1), part("aa", 10), part("aaa", 1), part("aaaa", 10))
@@ -455,7 +458,7 @@ def test_components_are_mixed_and_a_missing_one_makes_the_reward_missing() -> No
     assert right["reward"] == pytest.approx(0.1 * 15 + 2 + 3)
     assert (wrong["value"], wrong["reward"], wrong["unscored"]) == (7, None, "the component 'tests' is missing")
     unreferenced = ask({**one_item("4"), "mix": {"exact_match": 1}})["scores"][0][0]
-    assert unreferenced["unscored"] == "the component 'exact_match' is missing"
+    assert unreferenced["unscored"] == "exact_match: there is no reference answer to verify against"
 
 
 def test_an_idempotency_key_is_answered_and_scored_once() -> None:

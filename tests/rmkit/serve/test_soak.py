@@ -114,7 +114,7 @@ class Soak:
         tests: list[Any] = [self.draw.randint(-9, 9) for _ in texts]
         tests[at] = "?"
         more = {"components": {"t": tests}}
-        content = body(texts, item=more, mix={"t": 2, "reward": 1}, transform="center").replace('"?"', odd)
+        content = body(texts, item=more, mix={"t": 2, "reward": 1}, chain="center").replace('"?"', odd)
         answer = (await self.post(ROUTE, content)).json()
         scores = right(answer, texts)
         sums = [math.nan if t == "?" else 2 * t + v for t, v in zip(tests, scores, strict=True)]
@@ -130,11 +130,11 @@ class Soak:
     async def huge_numbers(self) -> None:
         huge = self.draw.choice((1e308, 1e-200))
         more = {"components": {"t": [huge, huge, -huge]}}
-        answer = (await self.post(ROUTE, body(self.texts(3), item=more, mix={"t": 1}, transform="z_score"))).json()
+        answer = (await self.post(ROUTE, body(self.texts(3), item=more, mix={"t": 1}, chain="z_score"))).json()
         assert rewards(answer) == pytest.approx([2**-0.5, 2**-0.5, -(2**0.5)])
 
     async def infinite_score(self) -> None:
-        answer = (await self.post(ROUTE, body(["inf", "xx"], transform="rank"))).json()
+        answer = (await self.post(ROUTE, body(["inf", "xx"], chain="rank"))).json()
         assert [score["value"] for score in answer["scores"][0]] == [None, right(answer, ["xx"])[0]]
         assert "not a finite number" in answer["scores"][0][0]["unscored"]
 
@@ -146,7 +146,7 @@ class Soak:
         async def part(text: str, pause: float) -> Any:
             await asyncio.sleep(pause)
             item = {"group_id": name, "group_size": GROUP}
-            content = body([text], item=item, transform="center", timeout_s=30)
+            content = body([text], item=item, chain="center", timeout_s=30)
             return (await self.post(ROUTE, content, timed=False)).json()
 
         answers = await asyncio.gather(*(part(*one) for one in zip(texts, pauses, strict=True)))
@@ -228,7 +228,7 @@ class Soak:
     async def hang_up(self) -> None:
         """Gone before the answer; whether it was scored and logged is open, so it is neither demanded nor refused."""
         self.sent += 1
-        content = body(["gone"], item={"group_id": "gone", "group_size": 50_000, "source": "gone"}, transform="rank")
+        content = body(["gone"], item={"group_id": "gone", "group_size": 50_000, "source": "gone"}, chain="rank")
         with pytest.raises(httpx.TimeoutException):
             await self.http.post(ROUTE, content=content, headers=JSON, timeout=0.03)
 

@@ -38,6 +38,19 @@ from tests.rmkit.verifiers.verified import scores, value
         ("1, 234", "1234", False),
         ("1/0", "2", False),
         ("72 and later 71", "72", False),
+        ("The answer is 42.", "42", True),
+        ("so 6 * 7\n#### 42", "42.0", True),
+        (r"thus \boxed{\frac{1}{2}} and \boxed{1,000}", "1000", True),
+        ("Answer: Paris!", "paris", True),
+        ("  Paris  ", "paris", True),
+        ("The answer is 42, not 43", "43", False),
+        ("42 and 43", "42", False),
+        ("", "42", False),
+        ("0.10", "0.1", True),
+        ("answer = -3", "-3", True),
+        ("1234567", "1234568", False),  # six digits are not all
+        ("0.30000001", "0.3", False),
+        ("-0", "0", True),
     ],
 )
 def test_exact_match_reads_answers_however_they_are_written(text: str, reference: str, *, equal: bool) -> None:

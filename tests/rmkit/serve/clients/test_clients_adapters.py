@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import pickle
 import sys
 import types
@@ -16,8 +15,8 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
-from rmkit.errors import DataError, MissingExtraError
-from rmkit.serve.clients import Patience, UnavailableError, nemo_rl, verifiers, verl
+from rmkit.errors import DataError
+from rmkit.serve.clients import Patience, UnavailableError, nemo_rl, verl
 from rmkit.serve.clients.trl import AsyncRewardFunction, RewardFunction
 from rmkit.types import Message
 from tests.rmkit.serve.compat_service import TALK, TOKEN, Running, Witness, free_port, reward_service, worth
@@ -144,7 +143,8 @@ def test_verl_says_what_is_missing(service: Running) -> None:
     with pytest.raises(DataError, match="cannot be scored"):
         verl.compute_score(**asked | {"solution_str": Witness.unscorable}, extra_info={"prompt": USER})
     made = verl.compute_score(**asked, extra_info={"prompt": USER}, reward_router_address="x", reward_model_tokenizer=1)
-    assert made == {"score": talk("Yes."), "rmkit_unscored": 0.0, "rmkit_truncated": 0.0}
+    expected = {"score": talk("Yes."), "rmkit_unscored": 0.0, "rmkit_truncated": 0.0, "rmkit_raw": talk("Yes.")}
+    assert made == expected
     batch = {"data_sources": ["d"] * 2, "ground_truths": [None] * 2, "extra_infos": [{"question": USER}] * 2}
     rows = verl.compute_score_batch(
         **batch,
@@ -207,16 +207,3 @@ def test_nemo_rl_finds_an_actor_by_its_name() -> None:
     assert callable(actor.options)  # what NeMo-RL calls on it
     with pytest.raises(AttributeError):
         _ = nemo_rl.SomethingElse
-
-
-def test_verifiers_stand_in_and_missing_package(service: Running) -> None:
-    states: list[dict[str, Any]] = [{}, {}]
-    function = verifiers.group_reward(service.url("path"), unscored_reward=-2.0)
-    got = asyncio.run(function([USER] * 2, [said("Yes."), said(Witness.unscorable)], states))
-    assert got == [talk("Yes."), -2.0]
-    assert states == [{}, {"rmkit_unscored": "asked not to"}]
-    lost = asyncio.run(verifiers.group_reward(service.url())([USER], [said("Yes.")], [{}]))
-    assert all(map(math.isnan, lost))
-    if "verifiers" not in sys.modules:
-        with pytest.raises(MissingExtraError):
-            verifiers.reward_rubric(service.url("path"))

@@ -90,7 +90,7 @@ def test_numbers_that_a_dialect_cannot_hold_are_refused_or_left_out() -> None:
             "response": {"output": [{"type": "message", "role": "assistant", "content": REPLY}]},
         }
         verdict = client.post("/nemo-gym/verify", json=rollout).json()
-        assert (verdict["reward"], verdict["reward_components"]) == (1e300, {"kind": 2.0})
+        assert (verdict["reward"], "reward_components" in verdict) == (1e300, False)  # aspects do not sum to it
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
@@ -342,7 +342,7 @@ def test_nemo_gym_sends_the_body_back_with_a_reward(client: TestClient, chatty: 
     body = rollout({"type": "reasoning", "summary": []}, message(REPLY)) | {"verifier_metadata": {"x": [1, None]}}
     assert post(client, "/nemo-gym/verify", body) == body | {"reward": VALUE}
     with_aspects = post(chatty, "/nemo-gym/verify", body)
-    assert with_aspects["reward_components"] == {"honest": 0.75}
+    assert "reward_components" not in with_aspects  # NeMo-RL refuses parts that do not sum to the reward
 
 
 def test_nemo_gym_tools_and_instructions(client: TestClient) -> None:
@@ -419,7 +419,7 @@ def test_one_dialect_at_the_root_beside_all_under_their_prefixes(
 
 def test_an_unknown_dialect_and_an_unknown_template_are_refused() -> None:
     app = create_app({"w": Witness()})
-    with pytest.raises(UsageError, match="openrlhf, vllm"):
+    with pytest.raises(UsageError, match="openrlhf, slime, vllm"):
         mount(app, root="trlx")
     with pytest.raises(ConfigError, match="no policy template"):
         mount(app, policy_template="vicuna")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +20,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from rmkit.serve.clients import openrlhf, verifiers, verl
+from rmkit.serve.clients import openrlhf, verl
 from rmkit.types import Message
 from tests.rmkit.serve.compat_service import (
     PROMPT,
@@ -304,7 +303,7 @@ def test_verls_batch_manager_calls_the_batch_function(
     rewards = made["reward_tensor"].sum(dim=1).tolist()
     expected = [worth([TALK[0], Message("assistant", reply)]) for reply in replies[:2]]
     assert rewards == pytest.approx([*expected, -7.5], abs=1e-6)
-    assert [len(column) for column in made["reward_extra_info"].values()] == [3, 3, 3]
+    assert [len(column) for column in made["reward_extra_info"].values()] == [3, 3, 3, 3]
     assert made["reward_extra_info"]["rmkit_unscored"] == [0, 0, 1]
 
 
@@ -322,42 +321,6 @@ def test_llama_factory_gets_its_scores(service: Running, form: str) -> None:
         texts = [PROMPT + reply + "<|im_end|>\n" for reply in (REPLY, "No.")]
         scores = code.get_rewards_from_server(service.url(form) + "/llama-factory", texts)
     assert scores.tolist() == pytest.approx([worth(TALK), worth([TALK[0], Message("assistant", "No.")])], abs=1e-6)
-
-
-# verifiers 0.1.14
-
-
-@pytest.mark.parametrize("form", ["bare", "path", "basic"])
-def test_verifiers_rubric_gets_rewards_and_never_a_silent_zero(service: Running, form: str) -> None:
-    token = {"token": TOKEN} if form == "bare" else {}
-    names = ["verifiers", "verifiers.rubrics"]
-    empty = ["verifiers.decorators", "verifiers.types", "verifiers.utils"]
-    with imported_from(wheel("verifiers", "0.1.14"), names, empty=empty, Parser=type("Parser", (), {})):
-        import sys
-
-        code = importlib.import_module("verifiers.rubrics.rubric")
-        code.discover_decorated, code.maybe_await = lambda *_: [], _maybe_await
-        sys.modules["verifiers"].Rubric = code.Rubric  # type: ignore[attr-defined]
-        rubric = verifiers.reward_rubric(service.url(form), **token)
-        states = [_state(reply) for reply in (REPLY, "No.", Witness.unscorable)]
-        function = rubric.funcs[0]
-        assert rubric._is_group_func(function)
-        got = asyncio.run(rubric._call_group_reward_func(function, states))
-        lost = verifiers.reward_rubric(service.url() + "#nobody")
-        assert all(map(math.isnan, asyncio.run(lost._call_group_reward_func(lost.funcs[0], states))))
-    assert got[:2] == [worth(TALK), worth([TALK[0], Message("assistant", "No.")])]
-    assert math.isnan(got[2])
-    assert states[2]["rmkit_unscored"]
-
-
-async def _maybe_await(function: Any, **arguments: Any) -> Any:
-    made = function(**arguments)
-    return await made if asyncio.iscoroutine(made) else made
-
-
-def _state(reply: str) -> dict[str, Any]:
-    prompt = [{"role": "user", "content": TALK[0].content}]
-    return {"prompt": prompt, "completion": [{"role": "assistant", "content": reply}], "task": None}
 
 
 # NeMo-Gym 0.5.1
