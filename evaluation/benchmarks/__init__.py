@@ -32,6 +32,10 @@ main = Verbs(
         "policy": Command(
             partial(_run, "evaluation.benchmarks.policy.run"), "TRL trains a policy on rewards from a running service"
         ),
+        "policy-signal": Command(
+            partial(_run, "evaluation.benchmarks.policy.arithmetic"),
+            "TRL trains a policy on a verifier, a length term and a z-score, beside the raw reward model",
+        ),
         "suites": Command(
             partial(_run, "evaluation.benchmarks.suites"),
             "a benchmark through the evaluator beside a plain padded loop",

@@ -69,7 +69,7 @@ def measure(folder: Path, trainers: Sequence[str], *, steps: int, seeds: int, pa
     model = _trained_model(folder, pairs)
     plan = [(trainer, sign, seed) for trainer in trainers for sign in (1, -1) for seed in range(seeds)]
     runs = []
-    with _service(folder, model["path"]) as url, display.progress("runs", len(plan)) as advance:
+    with serving(folder, model["path"]) as url, display.progress("runs", len(plan)) as advance:
         for trainer, sign, seed in plan:
             runs.append(_run(trainer, url, folder / "runs", steps=steps, sign=sign, seed=seed))
             advance(1)
@@ -111,10 +111,10 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _service(folder: Path, model: str) -> Iterator[str]:
-    """The URL, with a token as Basic password, of `rmkit serve` in a process of its own."""
+def serving(folder: Path, *arguments: str) -> Iterator[str]:
+    """The URL, with a token as Basic password, of `rmkit serve` with these arguments in a process of its own."""
     token = _rmkit(folder, "token", "create", "trainer")["token"]
-    command = [sys.executable, "-m", "rmkit", "serve", model, "--port", "0", "--quiet", "--json"]
+    command = [sys.executable, "-m", "rmkit", "serve", *arguments, "--port", "0", "--quiet", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment(folder)) as process:
         try:
             document = json.loads((process.stdout or sys.stdin).readline() or "{}")

@@ -55,12 +55,17 @@ def write_pairs(path: Path, count: int, *, seed: int) -> None:
 
 
 def tokenizer() -> Any:
-    """One token a word."""
+    """One token a word of the world."""
+    return word_tokenizer((*_PROMPT, *_WORDS))
+
+
+def word_tokenizer(words: Sequence[str]) -> Any:
+    """One token for each of these words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     special = ("<|pad|>", "<|unk|>", "<|im_start|>", "<|im_end|>")
-    known = dict.fromkeys([*special, "user", "assistant", *_PROMPT, *_WORDS])
+    known = dict.fromkeys([*special, "user", "assistant", *words])
     result = Tokenizer(models.WordLevel({word: number for number, word in enumerate(known)}, unk_token="<|unk|>"))
     result.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
