@@ -106,28 +106,28 @@ def talk(prompt: Any) -> Any:
 def preference2(row: Row) -> Iterator[Unit]:
     votes = records(row, "all_preferences_unprocessed") if row.get("all_preferences_unprocessed") else []
     judged = [_vote(vote, "strength", vote.get("statement"), "elaboration") for vote in votes]
-    kept_rows = [verdict for verdict in judged if verdict]
-    if not kept_rows:
+    judgments = [verdict for verdict in judged if verdict]
+    if not judgments:
         overall = finite(field(row, "preference_strength"), "preference_strength")
         statement = row.get("preference_statement")
-        kept_rows = [
+        judgments = [
             judgment("annotator-majority", ranks=signed_ranks(overall), strength=abs(overall), rationale=statement)
         ]
     answers = [response(field(row, name)) for name in ("response_1", "response_2")]
     meta = rest(row, "prompt", "response_1", "response_2", "split", "all_preferences_unprocessed")
-    yield unit(talk(field(row, "prompt")), answers, kept_rows, split=row.get("split"), meta=meta)
+    yield unit(talk(field(row, "prompt")), answers, judgments, split=row.get("split"), meta=meta)
 
 
 def preference3(row: Row) -> Iterator[Unit]:
     votes = records(row, "individual_preference") if row.get("individual_preference") else []
     judged = [_vote(vote, "score", vote.get("reasoning"), "feedback1", "feedback2") for vote in votes]
-    kept_rows = [verdict for verdict in judged if verdict]
-    if not kept_rows:
+    judgments = [verdict for verdict in judged if verdict]
+    if not judgments:
         overall = finite(field(row, "overall_preference"), "overall_preference")
-        kept_rows = [judgment("annotator-majority", ranks=signed_ranks(overall), strength=abs(overall))]
+        judgments = [judgment("annotator-majority", ranks=signed_ranks(overall), strength=abs(overall))]
     answers = [response(field(row, name)) for name in ("response1", "response2")]
     meta = rest(row, "context", "response1", "response2", "individual_preference", "domain")
-    yield unit(field(row, "context"), answers, kept_rows, subset=row.get("domain"), meta=meta)
+    yield unit(field(row, "context"), answers, judgments, subset=row.get("domain"), meta=meta)
 
 
 def _vote(vote: Mapping[str, Any], column: str, rationale: Any, *extra: str) -> Judgment | None:

@@ -166,7 +166,9 @@ def write_version(
         [dataset_id, dataset_id, row_digest(connection), list(parents), message, recipe, stats, author, run_id],
     ).fetchall()[0][0]
     base = members_sql(connection, parents[0]) if parents else "SELECT * FROM delta WHERE false"
-    connection.execute(  # sorted ids compress to about a byte each
+    # What differs from the first parent: op -1 a row that only the parent has, 1 one that only this version has, 0 one
+    # whose split or weight changed. Sorted ids compress to about a byte each.
+    connection.execute(
         "INSERT INTO delta SELECT ?, coalesce(n.example_id, b.example_id) AS example_id, "
         "CASE WHEN n.example_id IS NULL THEN -1 WHEN b.example_id IS NULL THEN 1 ELSE 0 END AS op, n.split, n.weight "
         f"FROM next_rows n FULL JOIN ({base}) b ON n.example_id = b.example_id "
@@ -248,6 +250,7 @@ def members_sql(connection: duckdb.DuckDBPyConnection, version_id: int) -> str:
     *later, root = first_parents(connection, version_id)
     if not later:
         return f"SELECT example_id, split, weight FROM delta WHERE version_id = {root}"
+    # The root's delta is its whole membership; above it a row is as its last delta on the line says (op -1: gone).
     return (
         "WITH last AS MATERIALIZED (SELECT example_id, max(version_id) AS version_id FROM delta "
         f"WHERE version_id IN ({listed(later)}) GROUP BY example_id) "

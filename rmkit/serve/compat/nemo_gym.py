@@ -97,12 +97,12 @@ def rollout(created: Mapping[str, Any], response: Mapping[str, Any]) -> Candidat
 
 
 def _statistics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    kept_rows = [row["reward"] for row in rows if "_ng_failure_class" not in row and _is_number(row.get("reward"))]
-    by_key: dict[str, float] = {"rollouts": len(rows), "failures": len(rows) - len(kept_rows)}
-    if kept_rows:
-        spread = statistics.stdev(kept_rows) if len(kept_rows) > 1 else 0.0
-        by_key |= {"mean/reward": statistics.fmean(kept_rows), "std/reward": spread}
-        by_key |= {"min/reward": min(kept_rows), "max/reward": max(kept_rows)}
+    rewards = [row["reward"] for row in rows if "_ng_failure_class" not in row and _is_number(row.get("reward"))]
+    by_key: dict[str, float] = {"rollouts": len(rows), "failures": len(rows) - len(rewards)}
+    if rewards:
+        spread = statistics.stdev(rewards) if len(rewards) > 1 else 0.0
+        by_key |= {"mean/reward": statistics.fmean(rewards), "std/reward": spread}
+        by_key |= {"min/reward": min(rewards), "max/reward": max(rewards)}
     return by_key
 
 

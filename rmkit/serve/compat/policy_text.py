@@ -107,8 +107,8 @@ class TemplateReader:
                 raise DataError(f"{self.name}: the {message.role} turn holds the control token {stray!r}")
         if _visible(self._written(messages)) != _visible(text[turns[0].start : turns[-2].end]):
             raise DataError(f"{self.name}: the template would not write this text for the messages in it")
-        kept_rows = tuple(message for message in messages if message.role != "system" or message.content.strip())
-        return Candidates(kept_rows[:-1], (Completion((kept_rows[-1],)),))
+        shown = tuple(message for message in messages if message.role != "system" or message.content.strip())
+        return Candidates(shown[:-1], (Completion((shown[-1],)),))
 
     def _content(self, text: str, turn: _Turn) -> str:
         content = text[turn.start : turn.end]

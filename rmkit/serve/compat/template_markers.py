@@ -125,8 +125,9 @@ def _probe(renderer: TemplateRenderer, roles: Sequence[str]) -> list[str] | None
     except Exception:  # templates raise what they like
         return None
     pieces = re.split("[\ue000-\ue0ff]", text)
-    kept_rows = [character for character in text if "\ue000" <= character <= "\ue0ff"]
-    return pieces if kept_rows == probes else None
+    # every turn once and in order, or what stands between two pieces is no marker between their turns
+    order = [character for character in text if "\ue000" <= character <= "\ue0ff"]
+    return pieces if order == probes else None
 
 
 def _drop_what_is_plain_text(before: dict[str, set[str]], between: dict[str, dict[str, set[str]]]) -> None:

@@ -20,21 +20,21 @@ class ServiceMetrics:
 
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        kept_rows: dict[str, Any] = {"registry": self.registry}
-        self.requests = Counter("rmkit_requests", "Requests by route and status", ["route", "status"], **kept_rows)
-        self.seconds = Histogram("rmkit_request_seconds", "Time to answer", ["route"], buckets=SECONDS, **kept_rows)
-        self.scores = Counter("rmkit_scores", "Completions by outcome", ["model", "outcome"], **kept_rows)
-        self.values = Summary("rmkit_reward", "Sum and count of the raw rewards", ["model"], **kept_rows)
-        self.batches = Gauge("rmkit_batches", "Micro-batches scored", ["model"], multiprocess_mode="sum", **kept_rows)
-        self.lost = Gauge("rmkit_reward_log_lost", "Requests not logged", multiprocess_mode="sum", **kept_rows)
+        options: dict[str, Any] = {"registry": self.registry}
+        self.requests = Counter("rmkit_requests", "Requests by route and status", ["route", "status"], **options)
+        self.seconds = Histogram("rmkit_request_seconds", "Time to answer", ["route"], buckets=SECONDS, **options)
+        self.scores = Counter("rmkit_scores", "Completions by outcome", ["model", "outcome"], **options)
+        self.values = Summary("rmkit_reward", "Sum and count of the raw rewards", ["model"], **options)
+        self.batches = Gauge("rmkit_batches", "Micro-batches scored", ["model"], multiprocess_mode="sum", **options)
+        self.lost = Gauge("rmkit_reward_log_lost", "Requests not logged", multiprocess_mode="sum", **options)
         self.unlogged = Gauge(
-            "rmkit_reward_log_waiting", "Requests not in the ledger yet", multiprocess_mode="livesum", **kept_rows
+            "rmkit_reward_log_waiting", "Requests not in the ledger yet", multiprocess_mode="livesum", **options
         )
         self.queue = Gauge(
-            "rmkit_queue_tokens", "Estimated tokens waiting", ["model"], multiprocess_mode="livesum", **kept_rows
+            "rmkit_queue_tokens", "Estimated tokens waiting", ["model"], multiprocess_mode="livesum", **options
         )
         self.model = Gauge(
-            "rmkit_model", "1 for what was served", ["model", "fingerprint"], multiprocess_mode="livemax", **kept_rows
+            "rmkit_model", "1 for what was served", ["model", "fingerprint"], multiprocess_mode="livemax", **options
         )
 
     def visited(self, route: str, status: int | None, seconds: float) -> None:

@@ -149,8 +149,8 @@ class FairQueue:
         if self._stale > 64 and 2 * self._stale > len(self._heap):
             self._heap = [item for item in self._heap if not item.gone]
             heapq.heapify(self._heap)
-            kept_ids = {key: [one for one in waiting if not one.gone] for key, waiting in self._siblings.items()}
-            self._siblings = {key: waiting for key, waiting in kept_ids.items() if waiting}
+            remaining = {key: [one for one in waiting if not one.gone] for key, waiting in self._siblings.items()}
+            self._siblings = {key: waiting for key, waiting in remaining.items() if waiting}
             self._stale = 0
 
     @staticmethod
