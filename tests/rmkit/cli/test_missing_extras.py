@@ -113,6 +113,10 @@ CALLS: list[tuple[str, int | str]] = [
     ("bench uncertainty", "train"),
     ("bench policy", "train"),
     ("erase 00000000 --reason test", 2),
+    ("adopt {tmp}/none", "train"),
+    ("convert edits --data absent --out mine", 2),
+    ("drops sample@v1", 2),
+    ("prompts show", 2),
 ]
 
 
