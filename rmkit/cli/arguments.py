@@ -22,7 +22,8 @@ from rmkit import config
 from rmkit.errors import UsageError, unknown
 
 MODEL = (
-    "artifact folder, judge's TOML, stored name, NAME@ALIAS, a kind without a folder (`length`), a service's URL, or "
+    "artifact folder, judge's TOML or judge:FOLDER?prompt=pairwise, stored name, NAME@ALIAS, a kind without a folder "
+    "(`length`), a service's URL, or "
     "somebody else's model: a Hub id ORG/NAME[@REVISION] or its folder"
 )
 ARTIFACT = "artifact folder, name under $RMKIT_HOME/models, NAME@ALIAS, or somebody else's model (Hub id, folder)"

@@ -23,10 +23,10 @@ from rmkit.types import RewardModel
 def load_model(name: str | Path | RewardModel, *, check: bool = True, **options: Any) -> RewardModel:
     """The reward model that `name` is; one that is already loaded is given back as it is.
 
-    A name is, in this order: the .toml of a judge; the folder of an artifact, its name under $RMKIT_HOME/models, or an
-    alias NAME@ALIAS; a kind that needs no folder (`length`, a plug-in's name, "module:object"); a verifier with its
-    defaults (`exact_match`); the URL of a running reward service; a folder or a Hub id ORG/NAME[@REVISION] of somebody
-    else's model, which is adopted.
+    A name is, in this order: the .toml of a judge, or one in a line (judge:FOLDER?prompt=pairwise); the folder of an
+    artifact, its name under $RMKIT_HOME/models, or an alias NAME@ALIAS; a kind that needs no folder (`length`, a
+    plug-in's name, "module:object"); a verifier with its defaults (`exact_match`); the URL of a running reward service;
+    a folder or a Hub id ORG/NAME[@REVISION] of somebody else's model, which is adopted.
 
     Where calibration.json lies beside an artifact, its mappings apply. `options` go to the kind of model that takes
     them (transformers: precision, max_batch_tokens, device; frozen ones: precision); UsageError where it takes none,
@@ -42,6 +42,10 @@ def load_model(name: str | Path | RewardModel, *, check: bool = True, **options:
         return client_named(str(name))
     if str(name).endswith(".toml"):
         return _judge(Path(name))
+    if str(name).startswith("judge:"):
+        from rmkit.judge.one_line import load as load_judge_line
+
+        return load_judge_line(str(name))
     if (load := _without_folder(str(name))) is not None:
         return _loaded(load, None, str(name), check=check, options=options)
     if str(name) in plugins.names("verifiers") and not Path(name).exists():

@@ -94,7 +94,8 @@ def _by_class(source: Source, raw: Mapping[str, Any], checkpoint: Checkpoint, se
     ):
         raise ModelError(
             f"{source.folder} is a language model without a reward head; measure it against its start (--set "
-            "read.kind=ratio --set model.reference=MODEL), read its tokens (read.kind=token), or ask it as a judge"
+            "read.kind=ratio --set model.reference=MODEL), read its tokens (read.kind=token), or ask it as a judge "
+            "(judge:FOLDER?prompt=pairwise)"
         )
     if raw.get("auto_map"):
         raise ModelError(

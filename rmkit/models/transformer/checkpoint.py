@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from rmkit.errors import ModelError
+from rmkit.models.transformer.pretrained import quiet
 
 # An unused vocabulary head, and rotary frequencies that old versions stored though they follow from the config.
 HARMLESS = re.compile(r"(?:^|\.)lm_head\.|rotary_emb\.inv_freq$|(?:^|\.)attn\.(?:masked_)?bias$")
@@ -102,8 +103,6 @@ def load_strictly(
     `names` are the tensors that are offered. Raises ModelError where any weight of the network is missing or has
     another shape, and where a tensor goes nowhere, unless it is harmless or the two callbacks allow it.
     """
-    from rmkit.models.transformer.pretrained import quiet
-
     if state is not None:
         options |= {"state_dict": dict(state)}
     where = source or "the checkpoint"
