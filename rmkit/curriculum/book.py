@@ -135,7 +135,8 @@ class PromptBook:
             everything = self.prompts()
             names = sorted(everything) if among is None else dict.fromkeys(among)
             records = {name: everything.get(name, PromptRecord()) for name in names}
-            records = {name: one for name, one in records.items() if not set(skip) & set(one.flags(self.settings))}
+            if skip:
+                records = {name: one for name, one in records.items() if not set(skip) & set(one.flags(self.settings))}
             values = predicted(everything, features or {}) if utility == "value" else {}
             if bandit:
                 arms = self._run.arms

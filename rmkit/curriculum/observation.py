@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rmkit.config import build
-from rmkit.errors import ConfigError, DataError
+from rmkit.errors import ConfigError, DataError, unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +57,27 @@ class Observation:
         }
 
 
+# A book of a hundred thousand prompts is read by these, so they are looked up and not derived from type hints.
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("prompt", "category", "parent", "stage"), str),
+    **dict.fromkeys(("advantage", "drift", "score", "entropy"), (int, float)),
+    **dict.fromkeys(("rewards", "rollouts"), (list, tuple)),
+    "tier": int,
+}
+_OPTIONAL = ("category", "parent", "advantage", "drift", "score", "entropy")
+
+
 def observation_of(values: Mapping[str, Any]) -> Observation:
     """The observation behind JSON. Raises DataError for an unknown key or a wrong value."""
+    for key, value in values.items():
+        if key not in _KINDS:
+            raise DataError(f"observation: {unknown('key', key, list(_KINDS))}")
+        if not isinstance(value, _KINDS[key]) and not (value is None and key in _OPTIONAL):
+            raise DataError(f"observation: {key}: got {value!r}")
+    for reward in values.get("rewards", ()):
+        if not isinstance(reward, int | float | None):
+            raise DataError(f"observation: rewards: expected numbers or null, got {reward!r}")
     try:
-        listed = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        return build(Observation, listed, where="observation")
-    except ConfigError as error:
-        raise DataError(str(error)) from error
+        return Observation(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    except (ConfigError, TypeError) as error:
+        raise DataError(f"observation: {error}") from error

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -145,8 +145,10 @@ def mean_advantage(one: Observation) -> float:
     """The mean |A| of an observation: the trainer's, else that of (r - mean) / (s + 1e-6)."""
     if one.advantage is not None:
         return abs(one.advantage)
-    scored: Sequence[float] = one.scored
+    scored = one.scored
     if len(scored) < 2:
         return 0.0
-    mean, spread = statistics.fmean(scored), statistics.stdev(scored)
-    return statistics.fmean(abs(reward - mean) for reward in scored) / (spread + 1e-6)
+    mean = math.fsum(scored) / len(scored)
+    distances = [abs(reward - mean) for reward in scored]
+    spread = math.sqrt(math.fsum(distance * distance for distance in distances) / (len(scored) - 1))
+    return math.fsum(distances) / len(scored) / (spread + 1e-6)

@@ -192,5 +192,14 @@ def test_observations_of_json() -> None:
     assert "drift" not in one.as_json()
     with pytest.raises(DataError, match="unknown key 'reward'; did you mean 'rewards'"):
         observation_of({"prompt": "p", "reward": [1]})
+    for wrong, message in (
+        ({"prompt": 3}, "prompt: got 3"),
+        ({"prompt": "p", "rewards": ["1"]}, "expected numbers or null, got '1'"),
+        ({"prompt": "p", "tier": 1.5}, "tier: got 1.5"),
+        ({"prompt": ""}, "needs a prompt"),
+        ({"rewards": [1]}, "prompt"),
+    ):
+        with pytest.raises(DataError, match=message):
+            observation_of(wrong)
     with pytest.raises(ConfigError, match="1 names of rollouts for 2 rewards"):
         Observation(prompt="p", rewards=(1, 2), rollouts=("x",))
