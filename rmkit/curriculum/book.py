@@ -37,6 +37,7 @@ KIND, RECORD, REWARD, HINTS = "prompt_observation", "prompt_book", "reward", "pr
 SETTINGS, RUN = "settings", "run"  # keys beside those of the parts, which are two hex digits
 NAMESPACE = uuid.UUID("6f1f9a51-6f53-4b0f-9a5c-1f4a2a1f7b60")
 BANDITS = ("", "sec", "dump")
+NEW = PromptRecord()  # of a prompt that nobody told of
 
 
 @dataclass(slots=True)
@@ -134,7 +135,7 @@ class PromptBook:
             self.refresh()
             everything = self.prompts()
             names = sorted(everything) if among is None else dict.fromkeys(among)
-            records = {name: everything.get(name, PromptRecord()) for name in names}
+            records = {name: everything.get(name, NEW) for name in names}
             if skip:
                 records = {name: one for name, one in records.items() if not set(skip) & set(one.flags(self.settings))}
             values = predicted(everything, features or {}) if utility == "value" else {}
@@ -156,7 +157,7 @@ class PromptBook:
     def record(self, prompt: str) -> PromptRecord:
         """What is known of a prompt; a new record where nothing is."""
         part = self._parts.get(_part(prompt))
-        return part.prompts.get(prompt, PromptRecord()) if part else PromptRecord()
+        return part.prompts.get(prompt, NEW) if part else NEW
 
     def arms(self) -> dict[str, Arm]:
         """All categories, as of the last refresh."""
@@ -267,7 +268,7 @@ class PromptBook:
         for one in observations:
             part = parts[key := _part(one.prompt)]
             if seq > part.upto:  # else another worker had kept the part behind this event
-                part.prompts[one.prompt] = part.prompts.get(one.prompt, PromptRecord()).observed(one, self.settings)
+                part.prompts[one.prompt] = part.prompts.get(one.prompt, NEW).observed(one, self.settings)
                 self._touched.add(key)
         for part in parts.values():
             part.upto = max(part.upto, seq)
