@@ -80,12 +80,12 @@ def ratings(row: Row) -> Iterator[Unit]:
 def _rated(columns: Mapping[str, Any]) -> list[Judgment]:
     """One judgment of the mean annotator, or one for each annotator where attributes hold lists."""
     if not any(isinstance(value, list) for value in columns.values()):
-        return [judgment("annotator-mean", scores=[(0, name, value) for name, value in columns.items()])]
+        return [judgment("annotator-mean", "human", scores=[(0, name, value) for name, value in columns.items()])]
     if len({len(value) if isinstance(value, list) else -1 for value in columns.values()}) != 1:
         raise UnusableRowError("attributes have different numbers of ratings")
     lists = list(columns.items())
     return [
-        judgment(f"annotator-{at + 1}", scores=[(0, name, values[at]) for name, values in lists])
+        judgment(f"annotator-{at + 1}", "human", scores=[(0, name, values[at]) for name, values in lists])
         for at in range(len(lists[0][1]))
     ]
 
@@ -111,7 +111,9 @@ def preference2(row: Row) -> Iterator[Unit]:
         overall = finite(field(row, "preference_strength"), "preference_strength")
         statement = row.get("preference_statement")
         judgments = [
-            judgment("annotator-majority", ranks=signed_ranks(overall), strength=abs(overall), rationale=statement)
+            judgment(
+                "annotator-majority", "human", ranks=signed_ranks(overall), strength=abs(overall), rationale=statement
+            )
         ]
     answers = [response(field(row, name)) for name in ("response_1", "response_2")]
     meta = rest(row, "prompt", "response_1", "response_2", "split", "all_preferences_unprocessed")
@@ -124,7 +126,7 @@ def preference3(row: Row) -> Iterator[Unit]:
     judgments = [verdict for verdict in judged if verdict]
     if not judgments:
         overall = finite(field(row, "overall_preference"), "overall_preference")
-        judgments = [judgment("annotator-majority", ranks=signed_ranks(overall), strength=abs(overall))]
+        judgments = [judgment("annotator-majority", "human", ranks=signed_ranks(overall), strength=abs(overall))]
     answers = [response(field(row, name)) for name in ("response1", "response2")]
     meta = rest(row, "context", "response1", "response2", "individual_preference", "domain")
     yield unit(field(row, "context"), answers, judgments, subset=row.get("domain"), meta=meta)
@@ -137,13 +139,13 @@ def _vote(vote: Mapping[str, Any], column: str, rationale: Any, *extra: str) -> 
         return None
     settings = {name: vote[name] for name in extra if vote.get(name)}
     return judgment(
-        "annotator", ranks=signed_ranks(strength), strength=abs(strength), rationale=rationale, extra=settings
+        "annotator", "human", ranks=signed_ranks(strength), strength=abs(strength), rationale=rationale, extra=settings
     )
 
 
 def feedback(row: Row) -> Iterator[Unit]:
     notes = _notes(row)
-    verdicts = [judgment("annotator", rationale=note) for note in notes]
+    verdicts = [judgment("annotator", "human", rationale=note) for note in notes]
     meta = rest(row, "context", "response", "feedback", "domain")
     answer = response(field(row, "response"))
     yield unit(field(row, "context"), [answer], verdicts, subset=row.get("domain"), meta=meta)
@@ -159,7 +161,7 @@ def _notes(row: Row) -> list[str]:
 def edit(row: Row) -> Iterator[Unit]:
     extra = {"feedback": _notes(row)}
     edited = field(row, "edited_response")
-    verdict = judgment("editor", edit=edited, rationale=row.get("change_summary"), extra=extra)
+    verdict = judgment("editor", "human", edit=edited, rationale=row.get("change_summary"), extra=extra)
     meta = rest(row, "context", "original_response", "edited_response", "change_summary", "feedback", "domain")
     answer = response(field(row, "original_response"))
     yield unit(field(row, "context"), [answer], [verdict], subset=row.get("domain"), meta=meta)

@@ -60,7 +60,7 @@ def red_team(row: Row) -> Iterator[Unit]:
     answers = []
     if row.get("rating") is not None:
         member = f"red-team-{row.get('red_team_member_id', 'member')}"
-        answers.append(judgment(member, scores=[(0, "attack_success", row["rating"])]))
+        answers.append(judgment(member, "human", scores=[(0, "attack_success", row["rating"])]))
     if row.get(RED_TEAM) is not None:
         answers.append(judgment("harmlessness-model", "rm", scores=[(0, "min_harmlessness", row[RED_TEAM])]))
     answer = response(talk[-1]["content"], generator=row.get("model_type"))

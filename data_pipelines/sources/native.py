@@ -125,6 +125,7 @@ def _vote(label: Mapping[str, Any]) -> Judgment:
         raise UnusableRowError("preference is not a, b or tie")
     return judgment(
         field(label, "annotator"),
+        "human",
         ranks=PREFERENCES[preference],
         strength=label.get("strength"),
         rationale=label.get("reason") or label.get("comment"),
@@ -184,7 +185,7 @@ def _labels(items: list[Mapping[str, Any]]) -> Iterator[Judgment]:
         for label in records(item, "labels") if "labels" in item else ():
             by_annotator.setdefault(str(field(label, "annotator")), []).append((at, str(field(label, "label")), 1.0))
     for annotator, scores in by_annotator.items():
-        yield judgment(annotator, scores=scores)
+        yield judgment(annotator, "human", scores=scores)
 
 
 def steps(row: Row) -> Iterator[Unit]:

@@ -103,11 +103,11 @@ def talks(row: Row) -> Iterator[Unit]:
     if usable:
         for at in usable:
             own["row_id"] = f"{row['id']}#{at}"
-            verdict = judgment("volunteer", scores=[(0, "thumb", 1.0 if raw[at]["thumb"] == "up" else 0.0)])
+            verdict = judgment("volunteer", "human", scores=[(0, "thumb", 1.0 if raw[at]["thumb"] == "up" else 0.0)])
             yield _reply(raw, at, [verdict], own)
         return
     score = row.get("dialog_score")
-    verdicts = [] if score is None else [judgment("volunteer", scores=[(0, "dialog_score", score)])]
+    verdicts = [] if score is None else [judgment("volunteer", "human", scores=[(0, "dialog_score", score)])]
     yield _reply(raw, answers[-1], verdicts, own)
 
 
@@ -134,6 +134,7 @@ def _rating(label: Mapping[str, Any]) -> Judgment:
     score = label.get("score")
     return judgment(
         field(label, "annotator"),
+        "human",
         scores=[] if score is None else [(0, "rating", score)],
         rationale=label.get("explanation"),
         extra=rest(label, "annotator", "score", "explanation"),

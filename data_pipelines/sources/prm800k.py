@@ -87,7 +87,7 @@ def _label(item: Mapping[str, Any]) -> float | None:
 
 
 def _unit(row: Row, question: Row, label: Row, path: Path, *, followed: bool) -> Unit:
-    verdict = judgment(row.get("labeler") or "labeler", step_labels=[rating for _, rating in path])
+    verdict = judgment(row.get("labeler") or "labeler", "human", step_labels=[rating for _, rating in path])
     meta = rest(row, "question", "label", "labeler") | {
         "question": rest(question, "problem", "pre_generated_steps"),
         "finish_reason": label.get("finish_reason"),

@@ -23,7 +23,7 @@ def pairs(row: Row) -> Iterator[Unit]:
         raise UnusableRowError("labels is not 0 or 1")
     scores = [(at, "votes", row[name]) for at, name in enumerate(("score_A", "score_B")) if row.get(name) is not None]
     ranks = [0, 1] if str(label) == "1" else [1, 0]
-    verdict = judgment("reddit-votes", ranks=ranks, strength=row.get("score_ratio"), scores=scores)
+    verdict = judgment("reddit-votes", "human", ranks=ranks, strength=row.get("score_ratio"), scores=scores)
     answers = [response(field(row, name), generator="human") for name in ("human_ref_A", "human_ref_B")]
     ids = [str(row[name]) for name in ("post_id", "c_root_id_A", "c_root_id_B") if row.get(name)]
     row_id = "/".join(ids) if len(ids) == 3 else None

@@ -96,7 +96,7 @@ def in_steps(steps: Any, *, generator: Any = None) -> Response:
 
 def judgment(
     rater: Any,
-    kind: str = "human",
+    kind: str,
     *,
     ranks: Sequence[int | None] | None = None,
     strength: Any = None,

@@ -37,6 +37,7 @@ def pairs(row: Row) -> Iterator[Unit]:
     scores = [finite(field(row, name), "score") for name in ("score_0", "score_1")]
     verdict = judgment(
         "annotator",
+        "human",
         ranks=ranks_of(scores),
         strength=abs(scores[0] - scores[1]),
         scores=[(at, "score", value) for at, value in enumerate(scores)],

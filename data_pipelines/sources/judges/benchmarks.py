@@ -40,7 +40,7 @@ def healthbench_meta(row: Row) -> Iterator[Unit]:
     if not isinstance(labels, list) or not isinstance(raters, list) or len(labels) != len(raters):
         raise UnusableRowError("binary_labels and anonymized_physician_ids have different lengths")
     judgments = [
-        judgment(rater, scores=[(0, text, float(bool(label)))])
+        judgment(rater, "human", scores=[(0, text, float(bool(label)))])
         for rater, label in zip(raters, labels, strict=True)
         if label is not None
     ]
@@ -90,7 +90,7 @@ def profbench(row: Row) -> Iterator[Unit]:
         for item, criterion in zip(items, own, strict=True)
         if item.get(f"{model}_fulfilment") is not None
     ]
-    judgments = [judgment("expert", scores=scores)] if scores else []
+    judgments = [judgment("expert", "human", scores=scores)] if scores else []
     answers = [response(row[f"{model}_response"], generator=model) for model in models]
     meta = rest(row, "rubrics", "prompt", "task_id", "domain", *(f"{model}_response" for model in models))
     yield unit(

@@ -74,7 +74,7 @@ def compare(row: Row) -> Iterator[Unit]:
 
 def _judgment(row: Row, ranks: list[int | None]) -> Judgment:
     rater = row.get("_annotator_id") or row.get("_session_id") or "annotator"
-    return judgment(rater, ranks=ranks, time=row.get("_timestamp"))
+    return judgment(rater, "human", ranks=ranks, time=row.get("_timestamp"))
 
 
 def _state(row: Row) -> dict[str, Any]:

@@ -55,7 +55,9 @@ def units(row: Row) -> Iterator[Unit]:
         raise UnusableRowError(f"reaction is neither up nor down: {said[:20]!r}")
     prompt, reply = split_talk(messages[: int(at) + 1])
     rater = row.get("user_id") or row.get("user") or "user"
-    votes = [judgment(rater, scores=[(0, "thumb", float(said in _UP))], time=row.get("timestamp"))] if said else []
+    votes = (
+        [judgment(rater, "human", scores=[(0, "thumb", float(said in _UP))], time=row.get("timestamp"))] if said else []
+    )
     meta = rest(row, "messages", "message_index", "reaction", "user_id", "user", "id", "timestamp")
     yield unit(prompt, [response(reply)], votes, row_id=row.get("id"), meta=meta)
 

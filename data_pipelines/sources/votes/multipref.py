@@ -51,6 +51,7 @@ def _vote(one: Mapping[str, Any], group: str) -> dict[str, Any]:
     spent = as_number(one.get("time_spent"))
     return judgment(
         field(one, "evaluator"),
+        "human",
         ranks=RANKS[said.side],
         strength=said.strength,
         extra=extra,

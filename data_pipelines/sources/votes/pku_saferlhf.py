@@ -30,7 +30,7 @@ def units(row: Row) -> Iterator[Unit]:
     if row.get("better_response_id") is not None:
         better = _index(row, "better_response_id")
         judgments.append(
-            judgment("annotator", ranks=[0, 1] if better == 0 else [1, 0], extra={"aspect": "helpfulness"})
+            judgment("annotator", "human", ranks=[0, 1] if better == 0 else [1, 0], extra={"aspect": "helpfulness"})
         )
     scores = []
     if row.get("safer_response_id") is not None:
@@ -42,7 +42,7 @@ def units(row: Row) -> Iterator[Unit]:
         if row.get(f"response_{at}_severity_level") is not None:
             scores.append((at, "severity", row[f"response_{at}_severity_level"]))
     if scores:
-        judgments.append(judgment("annotator", scores=scores, extra={"aspect": "safety"}))
+        judgments.append(judgment("annotator", "human", scores=scores, extra={"aspect": "safety"}))
     yield unit(
         field(row, "prompt"),
         answers,

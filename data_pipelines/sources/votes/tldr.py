@@ -55,6 +55,7 @@ def comparisons(row: Row) -> Iterator[Unit]:
     confidence = extra.pop("confidence", None)
     verdict = judgment(
         field(row, "worker"),
+        "human",
         ranks=[0, 1] if choice == "0" else [1, 0],
         strength=confidence,
         extra=extra,
@@ -70,7 +71,7 @@ def comparisons(row: Row) -> Iterator[Unit]:
 def axes(row: Row) -> Iterator[Unit]:
     summary = record(row, "summary")
     rated = [(0, str(name), value) for name, value in record(summary, "axes").items() if value is not None]
-    judgments = [judgment(field(row, "worker"), scores=rated, rationale=summary.get("note"))] if rated else []
+    judgments = [judgment(field(row, "worker"), "human", scores=rated, rationale=summary.get("note"))] if rated else []
     meta = rest(row, "info", "summary", "worker", "split") | {"info": _about(row)}
     yield unit(prompt(row), [_summary(summary)], judgments, split=row.get("split"), meta=meta)
 

@@ -18,7 +18,7 @@ def pairs(row: Row) -> Iterator[Unit]:
     if row["better"] not in RANKS:
         raise UnusableRowError("better is not left, right or same")
     answers = [response(field(row, side)) for side in ("left", "right")]
-    yield unit(field(row, "question"), answers, [judgment("reader", ranks=RANKS[row["better"]])])
+    yield unit(field(row, "question"), answers, [judgment("reader", "human", ranks=RANKS[row["better"]])])
 
 
 LEFT_RIGHT = Source("left-right", "question, left, right, better", matches, pairs)
