@@ -78,6 +78,7 @@ def load_pretrained(auto: str, source: str | Path, *, new_head: bool = False, **
     if report.missing and (mapping := _mapping(result.model, report)):
         note = f"names of weights mended, {report.unexpected[0]} for one"
         result, report = _loaded(auto, source, **options, key_mapping=mapping)
+        result.model._weight_conversions = None  # else transformers would save the weights under the names mended
         result = replace(result, notes=(note,))
     model = result.model
     if report.mismatched:
@@ -249,6 +250,7 @@ def _merged(auto: str, folder: Path, *, new_head: bool, **options: Any) -> Pretr
             adapted = PeftModel.from_pretrained(model, str(folder), config=settings)
             expected = set(get_peft_model_state_dict(adapted))
             merged = adapted.merge_and_unload()
+        merged.requires_grad_(True)  # peft froze what is not an adapter
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"the adapters in {folder} do not fit {base}: {_first_line(error)}") from error
     if differ := sorted(expected ^ stored):

@@ -129,6 +129,11 @@ def test_every_byte_of_the_file_is_in_the_model(case: str, classifier: Path, tmp
     assert file - model == Counter()
     assert (model - file).total() == (16 * 4 if head == "new" else 0)  # the head alone is freshly drawn
     assert result.head == head
+    assert all(parameter.requires_grad for parameter in result.model.parameters())
+    result.model.save_pretrained(tmp_path / "again")
+    again = load_file(tmp_path / "again" / "model.safetensors")
+    assert set(again) == set(load_file(classifier / "model.safetensors"))
+    assert bytes_of(again) == model
     assert bool(result.notes) == (case not in ("as it is", "bare trunk"))
     if head == "new":
         with pytest.raises(ModelError, match=r"lacks the weights score\.weight; they would be random"):
@@ -248,6 +253,7 @@ def test_adapters_are_merged_and_that_is_said(adapters: Callable[..., Any], poli
     result = load_pretrained(CLASSIFIER, folder, num_labels=1)
     assert result.notes == (f"adapters of {folder} merged into {policy}",)
     assert result.head == "from the checkpoint"
+    assert all(parameter.requires_grad for parameter in result.model.parameters())
     state = result.model.state_dict()
     assert set(state) == set(hf.LlamaForSequenceClassification(hf.LlamaConfig(**SHAPE, num_labels=1)).state_dict())
     for name, one in expected.state_dict().items():
