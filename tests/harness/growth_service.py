@@ -156,6 +156,6 @@ CASES: dict[str, tuple[int, Callable[[int], Call]]] = {
     "service reward log": (4_000, reward_log),
     "service score cache": (60_000, score_cache),
     "service byte budget": (60_000, byte_budget),
-    "service groups": (8_000, functools.partial(gather, None)),
-    "service one group": (2_000, functools.partial(gather, 1)),
+    "service groups": (16_000, functools.partial(gather, None)),
+    "service one group": (16_000, functools.partial(gather, 1)),
 }
