@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import math
 import os
 import re
 import tomllib
@@ -91,6 +92,8 @@ def build(cls: type[Config], values: Mapping[str, Any], *, where: str) -> Config
     hints = typing.get_type_hints(cls)  # of Annotated[type, "help"] the type
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     checked = {key: _checked(value, hints[key], where=f"{where}: {key}") for key, value in values.items()}
+    if isinstance(checked.get("seed"), int) and checked["seed"] < 0:  # no generator takes one
+        raise ConfigError(f"{where}: seed: expected at least 0, got {checked['seed']}")
     missing = [name for name, field in fields.items() if _required(field) and name not in checked]
     if missing:
         raise ConfigError(f"{where}: missing {', '.join(missing)}")
@@ -194,6 +197,16 @@ def _required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
+def _finite(value: float, *, where: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of 400 digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise ConfigError(f"{where}: expected a finite number, got {_short(value)}")
+    return number
+
+
 def _checked(value: Any, hint: Any, *, where: str) -> Any:
     """The value as the hint wants it: int for float, list for tuple, table for config; ConfigError otherwise."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -207,10 +220,10 @@ def _checked(value: Any, hint: Any, *, where: str) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_checked(item, arguments[0], where=where) for item in value)
     kind = origin or hint
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return _finite(value, where=where)
     if kind is Any or (isinstance(value, kind) and not (kind is not bool and isinstance(value, bool))):
         return value
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
         return build(kind, value, where=where)
     raise ConfigError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {value!r}")

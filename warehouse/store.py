@@ -22,6 +22,7 @@ from warehouse.migrate import check_version, migrate, migrations
 STORAGE_VERSION = "v1.5.0"
 # What DuckDB raises where a disk is full: while writing, at the commit, after a failed checkpoint, for spilled data.
 DISK_ERRORS = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException, duckdb.OutOfMemoryException)
+_DAMAGED = "Corrupt database file"  # a block with a wrong checksum: an error that has no class of its own
 
 
 @contextlib.contextmanager
@@ -54,6 +55,10 @@ def open_warehouse(
         yield connection
     except DISK_ERRORS as error:
         raise StoreError(f"{path}: {_first_line(error)}; free disk space or check permissions, then repeat") from error
+    except duckdb.Error as error:
+        if _DAMAGED in str(error):
+            raise StoreError(_damaged(path, error)) from error
+        raise
     finally:
         connection.close()
 
@@ -75,7 +80,7 @@ def _connect(path: Path, *, read_only: bool, wait_s: float) -> duckdb.DuckDBPyCo
             return duckdb.connect(str(path), read_only=read_only, config=config)
         except (duckdb.IOException, duckdb.ConnectionException) as error:
             # Another process holds the file, or another thread of this one holds it in the other mode.
-            if not any(sign in str(error) for sign in ("lock", "different configuration")):
+            if not any(sign in str(error) for sign in (" lock", "different configuration")):
                 raise StoreError(f"cannot open the warehouse: {_first_line(error)}") from error
             if time.monotonic() > give_up:
                 raise BusyError(
@@ -83,6 +88,14 @@ def _connect(path: Path, *, read_only: bool, wait_s: float) -> duckdb.DuckDBPyCo
                     "repeat when it is done"
                 ) from error
             time.sleep(random.uniform(0.01, 0.1))
+        except duckdb.Error as error:
+            if _DAMAGED in str(error):
+                raise StoreError(_damaged(path, error)) from error
+            raise
+
+
+def _damaged(path: Path, error: duckdb.Error) -> str:
+    return f"{path} is damaged ({_first_line(error)}); bring a backup back with: rmkit restore FOLDER"
 
 
 def _first_line(error: Exception) -> str:

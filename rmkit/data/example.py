@@ -138,6 +138,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_object(path, raises=DataError, hint="export the version again", keys={"files": dict})
     for name, facts in manifest["files"].items():
         file_in(folder, name, raises=DataError)
+        if (folder / name).exists() and not (folder / name).is_file():  # opening a pipe would wait for ever
+            raise DataError(f"{folder / name} is not a file; export the version again")
         if not isinstance(facts, dict):
             raise DataError(f"{path}: files: {name} should be an object; export the version again")
     return manifest

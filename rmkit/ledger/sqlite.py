@@ -91,11 +91,11 @@ class SqliteLedger:
         self._reading = threading.Lock()
         self._reader: sqlite3.Connection | None = None
         self._writing: WriterQueue | None = None
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise StoreError(f"cannot open the ledger: {path} is not a file; move it away or set RMKIT_HOME")
         if read_only:
             self._read("SELECT 1", ())
             return
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-            raise StoreError(f"cannot open the ledger: {path} is not a file; move it away or set RMKIT_HOME")
         with self._errors("open"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._reader = self._connect()
@@ -304,7 +304,7 @@ class SqliteLedger:
     def _errors(self, verb: str) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last of a damaged file's names
             raise StoreError(f"cannot {verb} the ledger {self.where}: {error}; {_advice(error)}") from error
 
 
@@ -353,7 +353,9 @@ def _record(row: tuple[Any, ...]) -> Record:
     return Record(key, json.loads(value), version)
 
 
-def _advice(error: sqlite3.Error | OSError) -> str:
+def _advice(error: sqlite3.Error | OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is damaged: bring a backup back with rmkit restore"
     match getattr(error, "sqlite_errorcode", None) and error.sqlite_errorcode & 0xFF:  # type: ignore[union-attr]
         case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
             return "it is damaged or no ledger: bring a backup back with rmkit restore"

@@ -35,7 +35,14 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         timeouts = ("timeout_s", "max_wait_s", "header_timeout_s", "body_timeout_s", "stall_timeout_s")
-        for name in (*timeouts, "batch_tokens", "max_queue_tokens", "max_body_bytes", "max_completions"):
+        for name in (
+            *timeouts,
+            "batch_tokens",
+            "max_item_tokens",
+            "max_queue_tokens",
+            "max_body_bytes",
+            "max_completions",
+        ):
             if not getattr(self, name) > 0:  # said so, NaN is refused too
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
         if self.max_pending_bytes < self.max_body_bytes:

@@ -182,7 +182,7 @@ def hostile_rows(rng: Random, path: Path) -> Path:
     elif name.endswith("sv"):
         mark = "," if name == "rows.csv" else "\t"
         path.write_text(
-            "\n".join(mark.join(map(repr, row.values() if isinstance(row, dict) else [row])) for row in rows)
+            "\n".join(mark.join(map(text_of, row.values() if isinstance(row, dict) else [row])) for row in rows)
         )
     elif name.endswith(".gz"):
         path.write_bytes(gzip.compress("\n".join(lines).encode())[: rng.choice((None, None, 40))])

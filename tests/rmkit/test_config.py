@@ -20,6 +20,7 @@ class Sample:
     name: str | None = None
     parts: tuple[float, ...] = ()
     on: bool = True
+    seed: int = 0
 
 
 def test_a_good_table_becomes_the_dataclass_with_types_adapted() -> None:
@@ -41,6 +42,10 @@ def test_a_good_table_becomes_the_dataclass_with_types_adapted() -> None:
         ({"rate": 1.0, "mode": "quick"}, "mode: expected one of 'fast', 'slow', got 'quick'"),
         ({"rate": 1.0, "parts": ["a"]}, "parts: expected float, got 'a'"),
         ({"rate": 1.0, "parts": 2}, "parts: expected tuple"),
+        ({"rate": float("nan")}, "t: rate: expected a finite number, got nan"),
+        ({"rate": 1.0, "parts": [1.0, float("-inf")]}, "parts: expected a finite number, got -inf"),
+        ({"rate": 10**400}, "rate: expected a finite number, got 1000"),
+        ({"rate": 1.0, "seed": -1}, "seed: expected at least 0, got -1"),
     ],
 )
 def test_a_wrong_table_is_refused_by_name(table: dict, message: str) -> None:

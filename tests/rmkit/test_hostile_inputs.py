@@ -18,12 +18,14 @@ import pytest
 
 from rmkit.cli import main as cli
 from rmkit.config import read_object, read_toml
-from rmkit.errors import ConfigError, DataError
+from rmkit.errors import ConfigError, DataError, StoreError
 from rmkit.ids import file_sha256
+from rmkit.ledger import open_ledger
 from rmkit.models.artifact import folder as artifact
 from rmkit.paths import warehouse_path
 from rmkit.training import command as train
 from tests.exports import kind_rows, write_export
+from warehouse.store import open_warehouse
 
 DEEP = "[" * 100_000
 
@@ -128,7 +130,9 @@ def test_a_warehouse_whose_first_writer_was_killed_holds_no_data_yet(
     assert "holds no data yet; bring some in with: rmkit ingest FILE" in one_line(capsys, cli.main(["datasets"]))
 
 
-@pytest.mark.parametrize(("name", "command"), [("warehouse.duckdb", "datasets"), ("ledger.sqlite", "sync")])
+@pytest.mark.parametrize(
+    ("name", "command"), [("warehouse.duckdb", "datasets"), ("ledger.sqlite", "sync"), ("ledger.sqlite", "models")]
+)
 def test_a_pipe_in_the_place_of_a_store_is_refused(
     name: str, command: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,6 +159,42 @@ def test_odd_restore_manifests(
     (tmp_path / "backup").mkdir()
     (tmp_path / "backup" / "manifest.json").write_text(text)
     assert why in one_line(capsys, cli.main(["restore", str(tmp_path / "backup")]))
+
+
+def test_a_pipe_among_an_exports_files(
+    home: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_export(tmp_path / "export", kind_rows(4))
+    [rows] = folder.glob("*.parquet")
+    rows.unlink()
+    os.mkfifo(rows)
+    out = str(tmp_path / "out")
+    for command in (["score", str(model), str(folder), "-o", out], ["export", "--verify", str(folder)]):
+        assert f"{rows.name} is not a file" in one_line(capsys, cli.main(command))
+
+
+def test_a_warehouse_with_a_broken_block(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whichever block it is, and whether it is met at the opening or by a query."""
+    with open_warehouse():
+        pass
+    whole, n_damaged = warehouse_path().read_bytes(), 0
+    for place in range(12_288, len(whole), 262_144):
+        warehouse_path().write_bytes(whole[: place + 99] + bytes([whole[place + 99] ^ 1]) + whole[place + 100 :])
+        with contextlib.suppress(StoreError), open_warehouse() as connection:  # a block that nothing has read
+            connection.execute("PRAGMA database_size")
+            continue
+        assert "is damaged (Corrupt database file" in one_line(capsys, cli.main(["datasets"]))
+        n_damaged += 1
+    assert n_damaged >= 2
+
+
+def test_a_ledger_with_broken_names(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_ledger():
+        pass
+    path = home / "ledger.sqlite"
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE event", b"CREATE T\xb5BLE event"))
+    for command in ("models", "sync"):
+        assert "bring a backup back" in one_line(capsys, cli.main([command]))
 
 
 def test_an_export_whose_rows_are_none(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

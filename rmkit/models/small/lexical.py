@@ -52,6 +52,8 @@ class LexicalConfig:
             raise ConfigError(f"ngram: expected at least 1, got {self.ngram}")
         if not self.c_grid or min(self.c_grid) <= 0:
             raise ConfigError(f"c_grid: expected positive numbers, got {self.c_grid}")
+        if self.max_iter < 1:
+            raise ConfigError(f"max_iter: expected at least 1, got {self.max_iter}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,9 @@ def test_weights_of_pairs_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"hash_bits": 40}, {"ngram": 0}, {"c_grid": ()}, {"c_grid": (0.0, 1.0)}], ids=lambda value: str(value)
+    "values",
+    [{"hash_bits": 40}, {"ngram": 0}, {"c_grid": ()}, {"c_grid": (0.0, 1.0)}, {"max_iter": -1}],
+    ids=lambda value: str(value),
 )
 def test_bad_config_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
