@@ -187,8 +187,8 @@ def main(argv: list[str]) -> int:
     opened = open_inputs(targets, reading, revision=origin.revision)
     table = reports.explanation(opened)
     if options.dry_run:
-        result = reports.dry_run(opened, table, rater=reading.rater)
-        display.emit(result, as_json=options.json, text=reports.dry_text(result))
+        tried = reports.dry_run(opened, table, rater=reading.rater)
+        display.emit(tried, as_json=options.json, text=reports.dry_text(tried))
         return 0
     if not options.json:
         display.emit({}, as_json=False, text=reports.table_text(table))

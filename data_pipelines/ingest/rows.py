@@ -19,10 +19,10 @@ from data_pipelines.sources.reading.streams import (
 )
 from data_pipelines.sources.reading.tables import batch_rows, table_rows
 from data_pipelines.sources.recognize import Plan
-from data_pipelines.sources.unit_builder import UNSTATED, Unit, UnusableRowError
+from data_pipelines.sources.unit_builder import Unit, UnusableRowError
 from rmkit.errors import DataError
 from warehouse.write.bulk import pair_units
-from warehouse.write.units import REJECT_SCHEMA, UNIT_SCHEMA
+from warehouse.write.units import REJECT_SCHEMA, UNIT_SCHEMA, UNSTATED
 
 BLOCK_ROWS = 16_384
 BATCH_UNITS = 4_096

@@ -63,7 +63,7 @@ def with_map(path: Path, reading: Reading) -> Reading:
     known = {"form", "columns", "values_seen", "roles", *_OPTIONS}
     if odd := sorted(set(table) - known):
         raise ConfigError(f"{path}: unknown key {odd[0]!r}; a saved map has {', '.join(sorted(known))}")
-    changes = {
+    changes: dict[str, Any] = {
         name: tuple(table[name]) if isinstance(table[name], list) else table[name]
         for name in _OPTIONS
         if name in table and getattr(reading, name) in (None, ())

@@ -170,7 +170,7 @@ def build(name: str, table: Mapping[str, Any], *, where: str) -> Form:
     known = {key for key in Form.__dataclass_fields__ if key != "name"} | {"example"}
     if odd := sorted(set(table) - known):
         raise ConfigError(f"{where}: form {name!r}: {unknown('key', odd[0], sorted(known))}")
-    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    settings: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     settings.pop("example", None)
     if "values" in settings:
         settings["values"] = parse_values(settings["values"])

@@ -17,7 +17,6 @@ from typing import Any
 
 from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import (
-    UNSTATED,
     Judgment,
     Row,
     Unit,
@@ -33,6 +32,7 @@ from data_pipelines.sources.unit_builder import (
     rest,
     unit,
 )
+from warehouse.write.units import UNSTATED
 
 PREFERENCES: dict[Any, list[int]] = {"a": [0, 1], "b": [1, 0], "tie": [0, 0]}
 COMMON = ("id", "source", "subset", "meta", "prompt")

@@ -88,7 +88,7 @@ def _plan(rows: Sequence[Row], path: object, hints: Hints) -> Plan:
         return _of_source(find(hints.format), rows, path, hints)
     sources = all_sources()
     counts = [sum(source.matches(row) for row in rows) for source in sources]
-    best = sources[counts.index(max(counts))] if counts and max(counts) else None
+    best = sources[counts.index(max(counts))] if any(counts) else None
     if best is not None and not hints.wide and best.name not in ("trl", "generic"):
         return _of_source(best, rows, path, hints)
     return _inferred(rows, path, hints)

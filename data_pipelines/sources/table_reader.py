@@ -25,7 +25,6 @@ from data_pipelines.sources.talks import (
     without_prompt,
 )
 from data_pipelines.sources.unit_builder import (
-    UNSTATED,
     Judgment,
     Response,
     Row,
@@ -40,6 +39,7 @@ from data_pipelines.sources.unit_builder import (
 )
 from data_pipelines.sources.verdicts import RANKS, Verdict, as_number, as_text, verdict
 from rubrics.criteria import rubric_json
+from warehouse.write.units import UNSTATED
 
 NO_TEXTS = "the texts are in another file: --items FILE --on COLUMN joins them"
 UNKNOWN_VERDICT = "preference is not a, b or tie"
@@ -254,7 +254,7 @@ class TableReader:
         if "chosen" not in self.form.roles:
             raise UnusableRowError("a reply is a list of texts; whose turns they are is not said")
         answers = [self._reply(text, None) for side in lists for text in side]
-        ranks: list[int | None] = [0] * len(lists[0]) + [1] * len(lists[1])
+        ranks: list[int | None] = [*[0] * len(lists[0]), *[1] * len(lists[1])]
         prompt = self._prompt(get, get("prompt", must=True))
         return unit(prompt, answers, self._judgments(get, {}, meta, ranks=ranks), **own, meta=meta)
 
@@ -362,9 +362,8 @@ class TableReader:
         elif self.shape == ("text",):
             prompt, reply = self._cut(get("text", must=True))
         else:
-            reply = get("response", must=True)
             prompt = self._prompt(get, get("prompt", must=True))
-            reply = without_prompt(prompt, reply)
+            reply = without_prompt(prompt, get("response", must=True))
         scores = [(0, str(name), value) for name, value in self._own_scores(row, get)]
         verdicts = self._judgments(get, row, meta, scores=scores)
         return unit(prompt, [self._reply(reply, get("model"))], verdicts, **own, meta=meta)

@@ -113,11 +113,11 @@ def judgment(
 
     A `time`, `confidence` or duration that is none (see `moment`) is kept in extra under its name.
     """
-    facts = {"time": (time, moment(time)), "confidence": (confidence, _number(confidence))}
-    facts["duration_s"] = (duration_s, _number(duration_s))
+    facts: dict[str, tuple[Any, Any]] = {"time": (time, moment(time)), "confidence": (confidence, _number(confidence))}
+    seconds = _number(duration_s)
+    facts["duration_s"] = (duration_s, seconds)
     unread = {name: raw for name, (raw, value) in facts.items() if value is None and raw not in (None, "")}
     extra = {**(extra or {}), **unread}
-    seconds = facts["duration_s"][1]
     return {
         "rater": str(rater),
         "rater_kind": kind,

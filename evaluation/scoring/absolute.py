@@ -85,7 +85,8 @@ def _with_probability(scored: Sequence[Item], lost: Sequence[Item], good: Array,
 def _levels(score: Array, label: Array, levels: Array, kind: ModelKind) -> Array:
     """[n] the level, from 0, that each score stands for."""
     if kind == "generative" and levels[0] - 0.5 <= score.min() and score.max() <= levels[-1] + 0.5:
-        return np.abs(score[:, None] - levels[None, :]).argmin(axis=1).astype(float)
+        nearest: Array = np.abs(score[:, None] - levels[None, :]).argmin(axis=1).astype(float)
+        return nearest
     rank = np.argsort(np.argsort(score, kind="stable"), kind="stable")
     borders = np.cumsum([(label == level).sum() for level in levels])
     return np.searchsorted(borders, rank, side="right").astype(float)

@@ -91,4 +91,5 @@ def _groups(values: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _ratio(top: Array, bottom: Array) -> Array:
-    return np.divide(top, bottom, out=np.full(np.shape(bottom), np.nan), where=bottom != 0)
+    result: Array = np.divide(top, bottom, out=np.full(np.shape(bottom), np.nan), where=bottom != 0)
+    return result

@@ -176,15 +176,16 @@ class _Server(uvicorn.Server):
 
 def _announce(plan: ServePlan, host: str, port: int, *, as_json: bool) -> None:
     shown = f"[{host}]" if ":" in host else host
+    url, signals = f"http://{shown}:{port}", list(plan.read_signals())
     summary = {
-        "url": f"http://{shown}:{port}",
+        "url": url,
         "models": list(plan.models),
-        "signals": list(plan.read_signals()),
+        "signals": signals,
         "tokens": plan.auth,
         "workers": plan.workers,
     }
-    served = [*plan.models, *(f"signal {name}" for name in summary["signals"])]
-    text = f"serving {', '.join(served)} on {summary['url']} (API: {summary['url']}/docs)"
+    served = [*plan.models, *(f"signal {name}" for name in signals)]
+    text = f"serving {', '.join(served)} on {url} (API: {url}/docs)"
     if not plan.auth:
         text += "\nno token is asked for: whoever reaches this address may use it"
     display.emit(summary, as_json=as_json, text=text)

@@ -67,6 +67,6 @@ def _joined(weights: Mapping[str, float], components: Mapping[str, float], combi
             return 0.0
         return sum(weights.values()) / sum(weight / components[name] for name, weight in weights.items())
     try:
-        return math.prod(components[name] ** weight for name, weight in weights.items())
+        return float(math.prod(components[name] ** weight for name, weight in weights.items()))
     except (OverflowError, ZeroDivisionError):
         return math.inf

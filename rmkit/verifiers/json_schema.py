@@ -49,10 +49,8 @@ class JsonSchema:
             document = read_json(text)
         except ValueError as error:
             return Score(0.0, rationale=f"no JSON: {error}")
-        error = next(iter(validator.iter_errors(document)), None)
-        if error is None:
-            return Score(1.0)
-        return Score(0.0, rationale=str(error.message)[:300])
+        fault = next(iter(validator.iter_errors(document)), None)
+        return Score(1.0) if fault is None else Score(0.0, rationale=str(fault.message)[:300])
 
 
 def read_json(text: str) -> Any:

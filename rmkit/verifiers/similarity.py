@@ -68,7 +68,7 @@ def _references(reference: str) -> list[tuple[str, float]]:
     except (ValueError, RecursionError):
         value = reference
     rows = value if isinstance(value, list) else [reference]
-    whole = [{"text": row, "weight": 1.0} if isinstance(row, str) else row for row in rows]
+    whole: list[Any] = [{"text": row, "weight": 1.0} if isinstance(row, str) else row for row in rows]
     try:
         pairs = [(str(row["text"]), float(row.get("weight", 1.0))) for row in whole]
     except (AttributeError, KeyError, TypeError, ValueError):

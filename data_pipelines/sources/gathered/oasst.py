@@ -40,10 +40,10 @@ def of_messages(items: Iterator[Item], hints: Hints) -> Iterator[Item]:
         children.setdefault(parent, []).append(str(row["message_id"]))
     for parent in sorted(one for one in children if one is not None):
         talk = _talk(messages, parent)
-        row = _place(talk, [messages[one] for one in children[parent]])
-        if row is not None:
+        place = _place(talk, [messages[one] for one in children[parent]])
+        if place is not None:
             line += 1
-            yield Parsed(line, {**row, "id": parent})
+            yield Parsed(line, {**place, "id": parent})
 
 
 def of_trees(items: Iterator[Item], hints: Hints) -> Iterator[Item]:

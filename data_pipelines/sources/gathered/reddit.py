@@ -33,8 +33,8 @@ def rows(items: Iterator[Item], hints: Hints) -> Iterator[Item]:
             continue
         row = item.value
         if "title" in row and "body" not in row:
-            text = "\n\n".join(str(row[name]) for name in ("title", "selftext") if row.get(name) not in (None, *_GONE))
-            posts[f"t3_{str(row.get('id')).removeprefix('t3_')}"] = text
+            parts = [str(row[name]) for name in ("title", "selftext") if row.get(name) not in (None, *_GONE)]
+            posts[f"t3_{str(row.get('id')).removeprefix('t3_')}"] = "\n\n".join(parts)
         elif str(row.get("body")).strip() not in _GONE:
             replies.setdefault(str(row["parent_id"]), []).append(row)
     for parent in sorted(replies):

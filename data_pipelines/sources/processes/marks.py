@@ -16,7 +16,6 @@ from typing import Any
 from data_pipelines.sources.source import Source
 from data_pipelines.sources.talks import content, is_talk, role_of
 from data_pipelines.sources.unit_builder import (
-    UNSTATED,
     Row,
     Unit,
     UnusableRowError,
@@ -28,6 +27,7 @@ from data_pipelines.sources.unit_builder import (
     unit,
 )
 from data_pipelines.sources.verdicts import as_number
+from warehouse.write.units import UNSTATED
 
 MARK = "ки"
 _FIRST = re.compile(r"(?=\bStep 1\s*:)")

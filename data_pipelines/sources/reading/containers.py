@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, BinaryIO, TypeAlias
 
 from data_pipelines.sources.reading.streams import CUT_OFF
 from rmkit.errors import DataError
@@ -262,7 +262,7 @@ def _zip_members(opened: Opener, where: str) -> list[Member]:
 
 def _tar_members(opened: Opener, where: str, *, packed: int) -> list[Member]:
     """Members of a tar, plain or inside of a compressed stream: each is read from the beginning of the archive on."""
-    entries = []
+    entries: list[Any] = []
     total = 0
     try:
         with tarfile.open(fileobj=opened(), mode="r|") as archive:
@@ -339,7 +339,7 @@ def holds_data(name: str) -> bool:
     return not bare.endswith(_NO_DATA) and not bare.startswith(_NO_DATA_NAMES)
 
 
-def seekable(stream: io.BufferedReader, where: str) -> IO[bytes]:
+def seekable(stream: io.BufferedReader, where: str) -> BinaryIO:
     """A copy that can be read from any place, on disk where it is large; itself where it can already."""
     if stream.seekable():
         return stream

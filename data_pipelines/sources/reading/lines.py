@@ -99,26 +99,26 @@ def open_member(member: Member, path: Path, layout: Layout) -> Reading:
         case "xlsx":
             header = layout.header_rows or 1
             return replace(result, items=tables.sheet_items(stream, where, sheet=layout.sheet, header_rows=header))
-    stream = as_utf8(stream, layout.encoding, where, notes)
+    text = as_utf8(stream, layout.encoding, where, notes)
     name = member.name.lower()
-    first = _first_byte(stream)
+    first = _first_byte(text)
     delimited = layout.delimiter is not None or layout.header_rows is not None
     if not delimited and first == b"[":
-        array = arrays.json_array(stream, layout.max_line_bytes)
+        array = arrays.json_array(text, layout.max_line_bytes)
         return replace(result, items=array)
     if not delimited and first == b"{":
-        return replace(result, items=_objects(stream, layout, where))
-    if delimited or name.endswith((".csv", ".tsv", ".tab")) or _looks_delimited(stream, name):
-        sign = layout.delimiter or delimiter_of(_head(stream), name)
+        return replace(result, items=_objects(text, layout, where))
+    if delimited or name.endswith((".csv", ".tsv", ".tab")) or _looks_delimited(text, name):
+        sign = layout.delimiter or delimiter_of(_head(text), name)
         if sign == "\\t":
             sign = "\t"
         if len(sign) != 1:
             raise UsageError(f"--delimiter takes one sign, got {sign!r}")
         rows = tables.csv_rows(
-            stream, path, layout.max_line_bytes, delimiter=sign, header_rows=layout.header_rows, notes=notes
+            text, path, layout.max_line_bytes, delimiter=sign, header_rows=layout.header_rows, notes=notes
         )
         return replace(result, items=rows)
-    return replace(result, items=json_lines(stream, layout.max_line_bytes))
+    return replace(result, items=json_lines(text, layout.max_line_bytes))
 
 
 def _head(stream: Stream) -> bytes:

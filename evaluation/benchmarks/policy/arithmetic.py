@@ -134,7 +134,8 @@ def _run(arm: str, url: str, folder: Path, *, steps: int, seed: int) -> list[flo
     import torch
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
-    from trl import GRPOConfig, GRPOTrainer
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
 
     torch.set_num_threads(1)
     rng = random.Random(100 + seed)

@@ -145,7 +145,7 @@ def _with_token_advantages(base: type[Any]) -> type[Any]:
 def __getattr__(name: str) -> Any:
     if name == "TokenAdvantages":
         try:
-            from trl import GRPOTrainer
+            from trl.trainer.grpo_trainer import GRPOTrainer
         except ImportError as error:
             raise MissingExtraError("trl", "train") from error
         return _with_token_advantages(GRPOTrainer)

@@ -73,7 +73,7 @@ def plain_settings(config: Any) -> dict[str, Any]:
     return {name: plain(dict(value.items()) if hasattr(value, "items") else value) for name, value in items}
 
 
-@register_adv_est("rmkit")
+@register_adv_est("rmkit")  # type: ignore[untyped-decorator]
 def token_advantages(
     token_level_rewards: torch.Tensor, response_mask: torch.Tensor, config: Any = None, index: Any = None, **_: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
