@@ -130,8 +130,6 @@ def meaning(profile: Profile) -> tuple[ModelKind, Scale, bool]:
             return "implicit", "log_ratio", True
         case "pair":
             return "explicit", "win_logit", False
-        case "judge":
-            return "generative", "win_logit", False
     bounded = profile.scale.of == "sigmoid" or (profile.read.softmax is not None and profile.read.minus is None)
     scale: Scale = "probability" if bounded else ("rating" if profile.in_steps else "logit")
     return kind, scale, True

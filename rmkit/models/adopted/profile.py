@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 from rmkit import config
 from rmkit.errors import ConfigError, unknown
 
-READERS = ("column", "mixture", "token", "ratio", "pair", "judge", "remote")
+READERS = ("column", "mixture", "token", "ratio", "pair", "remote")
 RULES = ("last", "not-pad", "before-first-pad", "step-end")
 _PLACES = ("source", "revision", "license", "base", "reference")  # where things lie is no part of what they are
 ACTIVATIONS = ("relu", "tanh", "selu", "gelu", "silu", "sigmoid")
@@ -120,7 +120,7 @@ class HeadTable:
 class ReadTable:
     """Which of the numbers is the reward."""
 
-    kind: Annotated[Literal["column", "mixture", "token", "ratio", "pair", "judge", "remote"], "the reader"]
+    kind: Annotated[Literal["column", "mixture", "token", "ratio", "pair", "remote"], "the reader"]
     at: Annotated[
         Any, "last, not-pad, before-first-pad, step-end, {last=ID}, {each=ID}, {before=ID}, {match=[IDS]}"
     ] = "last"

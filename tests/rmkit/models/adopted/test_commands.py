@@ -35,13 +35,13 @@ READERS = {
 
 
 @pytest.fixture(scope="module")
-def built(fakes: dict[str, made.Fake], tmp_path_factory: pytest.TempPathFactory) -> dict[str, made.Fake]:
+def built(all_fakes: dict[str, made.Fake], tmp_path_factory: pytest.TempPathFactory) -> dict[str, made.Fake]:
     root = tmp_path_factory.mktemp("more")
     made.causal(root / "dpo", made.llama(), seed=61)
     made.causal(root / "sft", made.llama(), seed=62)
     tables = {"model": {"reference": str(root / "sft")}, "read": {"kind": "ratio"}}
-    ratio = replace(fakes["scalar"], name="ratio", folder=root / "dpo", adopt={"tables": tables})
-    return fakes | {"ratio": ratio, "remote": made.remote(root)}
+    ratio = replace(all_fakes["scalar"], name="ratio", folder=root / "dpo", adopt={"tables": tables})
+    return all_fakes | {"ratio": ratio, "remote": made.remote(root)}
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +96,8 @@ def all_commands(built: dict[str, made.Fake], reader: str, data: Path, folder: P
     assert joint.unscored is None
 
 
-def test_every_command_takes_a_mixture(
-    built: dict[str, made.Fake], data: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    all_commands(built, "mixture", data, tmp_path, capsys)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("reader", sorted(set(READERS) - {"mixture"}))
+@pytest.mark.parametrize("reader", sorted(READERS))
 def test_every_command_takes_every_reader(
     built: dict[str, made.Fake], reader: str, data: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
