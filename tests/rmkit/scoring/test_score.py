@@ -105,7 +105,7 @@ BAD = [
     ({"prompt": "p", "response": 3}, "neither text nor a list of turns"),
     ({"prompt": "p", "steps": ["a", ""]}, "empty step"),
     ({"messages": [USER]}, "does not end with an assistant"),
-    ({"prompt": [{"role": "user"}], "response": "a"}, "not a JSON list of messages"),
+    ({"prompt": [{"role": "user"}], "response": "a"}, "a turn has no content"),
     ({"prompt": "p", "responses": "text"}, "responses must be a list"),
 ]
 
