@@ -32,7 +32,7 @@ from warehouse.write.units import JUDGMENT_STRUCT, REJECT_SCHEMA, UNIT_SCHEMA
 # Repeats and known items have slots that are no numbers.
 _ANSWERS = """
 INSERT INTO vote
-SELECT unit_id, event_id, ranks, strength, scores, step_labels FROM judgment
+SELECT unit_id, event_id, rater_id, "time", ranks, strength, scores, step_labels, edit FROM judgment
 WHERE verdict = 'ok' AND extra ->> '$.project' = ? AND try_cast(extra ->> '$.slot' AS INTEGER) IS NOT NULL
 AND event_id NOT IN (SELECT supersedes FROM judgment WHERE supersedes IS NOT NULL)
 """

@@ -225,7 +225,7 @@ CASES: dict[str, tuple[int, Callable[[int], Call]]] = {
     "studio quality by people": (100, functools.partial(quality, "people")),
     "studio quality by overlap": (300, functools.partial(quality, "overlap")),
     "studio queued items": (20_000, queued),
-    **{f"studio strategy {name}": (20_000, functools.partial(strategy, name)) for name in ("disagreement", "coverage")},
+    **{f"studio strategy {name}": (40_000, functools.partial(strategy, name)) for name in ("disagreement", "coverage")},
     "studio project": (4_000, project),
     "studio labels": (4_000, labels),
     "studio explorer": (4_000, explorer),
