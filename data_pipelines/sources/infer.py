@@ -15,7 +15,7 @@ from typing import Any
 
 from data_pipelines.sources import paths
 from data_pipelines.sources.talks import holds_prompt, is_talk, is_turn
-from data_pipelines.sources.unit_builder import Row
+from data_pipelines.sources.unit_builder import Row, moment
 from data_pipelines.sources.verdicts import Values, as_number, as_text, verdict
 
 PROMPTS = (
@@ -96,7 +96,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "rater_kind": ("rater_kind", "annotator_kind", "rater_type", "annotator_type"),
     "rationale": (
         *("rationale", "reason", "why", "explanation", "justification", "comment", "comments", "critique", "reasoning"),
-        *("feedback", "note", "notes"),
+        *("feedback", "note", "notes", "remark", "remarks"),
     ),
     "margin": ("margin", "strength", "preference_strength"),
     "chosen_model": ("chosen_model", "chosen-model", "model_chosen", "chosen_model_id"),
@@ -107,8 +107,19 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "model": ("model", "model_name", "generator", "response_model"),
     "score_chosen": ("chosen_score", "score_chosen", "chosen_rating", "rating_chosen", "chosen-rating"),
     "score_rejected": ("rejected_score", "score_rejected", "rejected_rating", "rating_rejected", "rejected-rating"),
-    "time": ("timestamp", "time", "created_at", "submitted_at", "annotated_at", "tstamp", "date", "answered_at"),
-    "duration": ("duration", "duration_s", "time_spent", "lead_time", "seconds", "elapsed"),
+    "time": (
+        "timestamp",
+        "time",
+        "created_at",
+        "submitted_at",
+        "annotated_at",
+        "tstamp",
+        "ts",
+        "datetime",
+        "date",
+        "answered_at",
+    ),
+    "duration": ("duration", "duration_s", "secs", "time_spent", "lead_time", "seconds", "elapsed"),
     "confidence": ("confidence", "certainty"),
     "language": ("language", "lang"),
     "shown_order": ("shown_order",),
@@ -185,6 +196,10 @@ class Column:
         )
         return bool(self.values) and 2 * fitting >= len(self.values)
 
+    def is_time(self) -> bool:
+        """Whether every value is a date or a time."""
+        return bool(self.values) and all(isinstance(value, str) and moment(value) is not None for value in self.values)
+
     def is_number(self) -> bool:
         return bool(self.values) and all(as_number(value) is not None for value in self.values)
 
@@ -225,7 +240,9 @@ def guess(
         _score(result, free)
     _extras(result, free)
     _kind(result, columns, wide)
-    result.texts_left = [name for name, column in free.items() if column.is_reply() and not column.is_number()]
+    result.texts_left = [
+        name for name, column in free.items() if column.is_reply() and not (column.is_number() or column.is_time())
+    ]
     return result
 
 
@@ -377,6 +394,7 @@ def _prompt(result: Guess, free: dict[str, Column]) -> None:
         n
         for n, c in free.items()
         if c.is_reply()
+        and not c.is_time()
         and c.mean_length >= 12
         and len(c.counts) > min(3, len(c.values) - 1)
         and not any(_NO_REPLY.fullmatch(token) for token in _tokens(n))

@@ -203,6 +203,28 @@ def test_python_literals_in_cells_are_what_they_hold(tmp_path: Path) -> None:
     assert (turns(unit["prompt"]), text(unit["responses"][1])) == ([["user", "It's a bird?"]], "No.")
 
 
+def test_a_table_of_unknown_columns_needs_its_numbers_said_and_nothing_more(tmp_path: Path) -> None:
+    lines = [
+        f"2026-03-0{1 + n}T10:00:00Z,ana,Which is number {n}?,It is {n}.,It is {n + 1}.,{n % 3},{n + 4}"
+        for n in range(6)
+    ]
+    path = put(tmp_path / "x.csv", "ts,coder,ask,reply_1,reply_2,pick,secs\n" + "\n".join(lines) + "\n")
+    with pytest.raises(
+        DataError, match=r"not clear: what the values of pick mean: '0' 2, '1' 2, '2' 2. Seen: .*prompt=ask"
+    ):
+        read(path)
+    (first, *_) = read(path, values="0=tie,1=a,2=b").units
+    (judgment,) = first["judgments"]
+    assert (judgment["rater"], judgment["rater_kind"], judgment["ranks"], judgment["active_ms"]) == (
+        "ana",
+        "human",
+        [0, 0],
+        4000,
+    )
+    assert str(judgment["time"]).startswith("2026-03-01 10:00")
+    assert turns(first["prompt"]) == [["user", "Which is number 0?"]]
+
+
 def test_detection_does_not_depend_on_the_order_of_columns_and_rows(tmp_path: Path) -> None:
     rows = [
         {"who": f"w{n % 3}", "verdict": ("left", "right", "tie")[n % 3], "ms": n, "left_answer": f"L {n}.",
