@@ -219,8 +219,8 @@ def explorer(size: int) -> Call:
 CASES: dict[str, tuple[int, Callable[[int], Call]]] = {
     "studio desk": (1_500, desk_work),
     "studio desk with known items": (800, desk_known_items),
-    "studio opening": (10_000, opening),
-    "studio work": (10_000, work_frame),
+    "studio opening": (20_000, opening),
+    "studio work": (20_000, work_frame),
     "studio quality by answers": (20_000, functools.partial(quality, "answers")),
     "studio quality by people": (100, functools.partial(quality, "people")),
     "studio quality by overlap": (300, functools.partial(quality, "overlap")),
