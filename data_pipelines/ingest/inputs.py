@@ -96,7 +96,7 @@ def _open_files(targets: Sequence[str], reading: Reading, items: Items | None) -
     files = [one for path in paths for one in _files(path, reading, len(paths) > 1, notes)]
     if not files:
         raise DataError(f"{', '.join(targets)}: no file that can be read; {'; '.join(notes)}")
-    shards: list[Shard] = []
+    shards: list[tuple[Shard, list[str]]] = []
     sample: list[Any] = []
     positions: list[Any] = []
     for file in files:

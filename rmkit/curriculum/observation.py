@@ -77,7 +77,8 @@ def observation_of(values: Mapping[str, Any]) -> Observation:
     for reward in values.get("rewards", ()):
         if not isinstance(reward, int | float | None):
             raise DataError(f"observation: rewards: expected numbers or null, got {reward!r}")
+    lists: dict[str, Any] = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
     try:
-        return Observation(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        return Observation(**{**values, **lists})
     except (ConfigError, TypeError) as error:
         raise DataError(f"observation: {error}") from error
