@@ -356,6 +356,7 @@ class TableReader:
         return number
 
     def _single(self, row: Row, get: Any, own: dict[str, Any], meta: dict[str, Any]) -> Unit:
+        prompt: Any
         reply: Any
         if self.shape == ("talk",):
             prompt, reply = split_talk(get("talk", must=True))

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, BinaryIO, TypeAlias
+from typing import IO, Any, BinaryIO, TypeAlias, cast
 
 from data_pipelines.sources.reading.streams import CUT_OFF
 from rmkit.errors import DataError
@@ -350,7 +350,7 @@ def seekable(stream: io.BufferedReader, where: str) -> BinaryIO:
     except (EOFError, OSError, zlib.error) as error:
         raise DataError(f"{where} is cut off or damaged") from error
     copy.seek(0)
-    return copy
+    return cast(BinaryIO, copy)
 
 
 def files_in(folder: Path) -> tuple[list[Path], list[str]]:
