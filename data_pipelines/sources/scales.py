@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from data_pipelines.sources.helpsteer import ATTRIBUTES
+from data_pipelines.sources.published.helpsteer import ATTRIBUTES
 from data_pipelines.sources.recognize import Plan
 from warehouse.write.load import LabelScale
 

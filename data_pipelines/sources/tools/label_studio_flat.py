@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data_pipelines.sources.fields import split_fields
-from data_pipelines.sources.label_studio import tasks
 from data_pipelines.sources.source import Source
+from data_pipelines.sources.tools.label_studio import tasks
 from data_pipelines.sources.unit_builder import Row, Unit, require
 
 _OWN = ("annotation_id", "annotator", "created_at", "updated_at", "lead_time", "id", "annotation_comments", "agreement")

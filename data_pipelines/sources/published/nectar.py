@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from data_pipelines.sources.hh import transcript
+from data_pipelines.sources.published.hh import transcript
 from data_pipelines.sources.source import Source
 from data_pipelines.sources.unit_builder import (
     Row,

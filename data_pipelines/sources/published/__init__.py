@@ -1,0 +1,1 @@
+"""Published preference sets whose rows need code of their own."""
