@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from data_pipelines.sources import argilla, detect, label_studio
+from data_pipelines.sources import detect
+from data_pipelines.sources.tools import argilla, label_studio
 from data_pipelines.sources.unit_builder import UnusableRowError
 
 FIELDS = {"prompt": "A color?", "response-1": "Red.", "response-2": "Sea.", "response-3": "Blue.", "topic": "paint"}
