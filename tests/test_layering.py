@@ -55,7 +55,8 @@ def test_imports_never_point_right(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "rmkit").rglob("*.py")), ids=lambda path: path.name)
 def test_the_kernel_runs_on_a_bare_gpu_box(path: Path) -> None:
-    assert not {name.split(".")[0] for name in imported(path)} & KERNEL_MAY_NOT
+    allowed = {"trl"} if path.parent.name == "clients" else set()  # what stands inside of that trainer
+    assert not {name.split(".")[0] for name in imported(path)} & (KERNEL_MAY_NOT - allowed)
 
 
 @pytest.mark.parametrize("name", FRONT_DOOR)

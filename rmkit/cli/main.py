@@ -130,6 +130,20 @@ def usage() -> str:
     return "\n".join([*lines, "", "Data lives under $RMKIT_HOME (default ./.rmkit). A first try: rmkit quickstart"])
 
 
+def _printed(text: str) -> int:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        return _reader_left()
+    return 0
+
+
+def _reader_left() -> int:
+    """The reader of our output (head, less) went away: no error, and nothing to say about it at the exit either."""
+    sys.stderr.close()
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point: 0 done, 1 the command's own negative answer, 2 an error (one line on stderr), 130 interrupted."""
     if argv is None:
@@ -138,11 +152,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0
+        return _printed(usage())
     if arguments[0] == "--version":
-        print(__version__)
-        return 0
+        return _printed(__version__)
     atomic.sweep(paths.home(), depth=SWEPT_LEVELS)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # lone surrogates of other people's texts
@@ -157,9 +169,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rmkit: interrupted; finished parts are kept, run the same command again to go on", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader (head, less) went away
-        sys.stderr.close()
-        return 0
+    except BrokenPipeError:
+        return _reader_left()
     except Exception as error:  # a full disk, say: the machine's fault, so the traceback helps nobody
         if debug or (fault := machine_fault(error)) is None:
             raise

@@ -168,7 +168,8 @@ def test_tool_turns_survive_the_way_through_a_frame(tmp_path: Path) -> None:
     data = rmkit.load_dataset(write_export(tmp_path / "export", [row]))
     first, plain = data.to_polars()["responses"].to_list()[0]
     assert json.loads(first[0]["tool_calls"]) == calls
-    assert first[1] == {"role": "tool", "content": "4", "name": None, "tool_call_id": "c1", "tool_calls": None}
+    rest = dict.fromkeys(["name", "tool_calls", "reasoning"])
+    assert first[1] == {"role": "tool", "content": "4", "tool_call_id": "c1"} | rest
     assert plain[0]["tool_calls"] is None
     (again,) = read_examples(export_folder(data.to_polars()))
     assert again.row["responses"] == row["responses"]
@@ -184,7 +185,7 @@ def test_ingest_and_recipes_from_rows_in_memory(home: Path) -> None:
     run = rmkit.run_recipe(cut, "kind", out="half")
     assert (run.version, run.rows_in, run.steps[0]["n_dropped"]) == ("half@v1", 40, 40 - run.rows_out)
     assert json.loads(json.dumps(run.as_json()))["digest"] == rmkit.load_dataset("half").digest
-    with pytest.raises(UsageError, match="no field 'question'"):
+    with pytest.raises(UsageError, match="unknown role 'question'"):
         rmkit.ingest(pairs(3), columns={"question": "prompt"})
     mapped = [{"q": row["prompt"], "a": row["chosen"], "b": row["rejected"]} for row in pairs(4)]
     columns = {"prompt": "q", "chosen": "a", "rejected": "b"}

@@ -55,7 +55,7 @@ def rows_of(ref: str) -> list[dict[str, Any]]:
 @pytest.mark.usefixtures("former")
 def test_a_reader_migrates_it_and_every_version_has_its_digest_and_rows() -> None:
     with open_warehouse(read_only=True) as connection:
-        assert connection.execute("SELECT max(number) FROM schema_migration").fetchall() == [(3,)]
+        assert connection.execute("SELECT max(number) FROM schema_migration").fetchall() == [(4,)]
         assert connection.execute("SELECT count(*) FROM judgment").fetchall() == [(FACTS["n_judgments"],)]
         for ref, facts in FACTS["versions"].items():
             version_id = resolve(connection, ref)

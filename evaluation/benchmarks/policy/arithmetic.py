@@ -35,6 +35,7 @@ use = "number"
 [verifiers.brief]
 use = "length"
 unit = "words"
+min = 1
 max = 1
 slack = 5
 

@@ -201,7 +201,7 @@ def test_rows_that_cannot_be_used_are_counted_and_long_ones_never_cut(tiny: Path
 
 def test_a_base_that_is_no_chat_model_is_refused(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="no causal language model"):
+    with pytest.raises(ModelError, match="no tokenizer that can be loaded"):
         train("sft", tiny / "sft", base=str(tmp_path / "empty"), output=tmp_path / "x", settings=JudgeTrainingConfig())
 
 

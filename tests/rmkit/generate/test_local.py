@@ -149,5 +149,5 @@ def test_a_saved_model_is_named_by_its_weights(model: Any, tokenizer: Any, tmp_p
         model.save_pretrained(tmp_path / "two")
         model.lm_head.weight[0, 0] -= 1
     assert name.split(":")[2] != load_local(tmp_path / "two").name.split(":")[2]
-    with pytest.raises(ModelError, match="no causal language model"):
+    with pytest.raises(ModelError, match="no tokenizer that can be loaded"):
         load_local(tmp_path / "nowhere")
