@@ -242,6 +242,7 @@ def test_a_dataset_is_named_after_its_file(name: str, slugged: str) -> None:
     assert slug(name) == slugged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "accepted", "rejected"),
     [("pairs_pandalm", 819, 0), ("annotators_pandalm", 926, 0), ("nway_dsp_domains", 656, 3), ("steps_mrmath", 159, 0)],

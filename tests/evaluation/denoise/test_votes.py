@@ -53,6 +53,7 @@ def test_disagreement_counts_votes_whose_others_are_clear() -> None:
     assert _disagreement(votes) == pytest.approx(1 / 4)
 
 
+@pytest.mark.slow
 def test_the_command_recovers_votes_of_careless_people(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -102,6 +102,7 @@ except DataError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["texts", "conversations"])
 def test_28_rows_of_100_mb_in_4_kb_are_rejected_in_little_memory(home: Path, tmp_path: Path, form: str) -> None:
     """Ingest wrote them out: 2.8 GB, and as much again in Python."""

@@ -118,6 +118,7 @@ print(slowest)
 """
 
 
+@pytest.mark.slow
 def test_many_processes_append_and_none_starves(url: str) -> None:
     processes = [child(WRITER, url, "40", f"writer{i}") for i in range(3)]
     slowest = [float(process.communicate()[0]) for process in processes]

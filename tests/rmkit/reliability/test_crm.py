@@ -127,6 +127,7 @@ def test_dropout_masks_differ_by_head_and_epoch_but_not_by_run() -> None:
     assert not torch.allclose(first.out[0], fit_heads(pairs, replace(config, dropout=0.0), seeds=(0,)).out[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", ["global", "batch"])
 def test_peer_review_learns_what_standard_training_does_not(scope: str) -> None:
     clean = planted_pairs(500, seed=50)

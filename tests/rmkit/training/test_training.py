@@ -245,6 +245,7 @@ def test_the_command_resumes_only_what_it_started(base_model: Make, data: Path, 
     assert result["training"]["loss"] == logged(trainer)
 
 
+@pytest.mark.slow
 def test_lora_trains_the_head_and_merging_keeps_the_scores(
     base_model: Make, data: Path, home: Path, tmp_path: Path
 ) -> None:
@@ -273,6 +274,7 @@ def test_lora_trains_the_head_and_merging_keeps_the_scores(
     assert merged.margin.tolist() == pytest.approx(trained.margin.tolist(), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"gradient_checkpointing": True}, {"max_batch_tokens": 60, "share_prompts": False}]
 )

@@ -101,6 +101,7 @@ def kill_at_random_moments(tmp_path: Path, n_kills: int, n_pairs: int) -> None:
     assert contents(home) == expected
 
 
+@pytest.mark.slow
 def test_killed_ingest_leaves_nothing_and_a_rerun_completes(tmp_path: Path) -> None:
     kill_at_random_moments(tmp_path, 3, n_pairs=2000)
 
@@ -148,7 +149,7 @@ def test_full_disk_is_one_line_and_keeps_the_old_content(
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
     )
     assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
+    assert "@v1" not in done.stdout  # how the file is read stands there, and no version
     (line,) = done.stderr.splitlines()
     assert line.startswith("rmkit: ")
     assert "free disk space" in line
