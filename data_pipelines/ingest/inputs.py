@@ -210,7 +210,7 @@ def _shard(
     gather = None if reading.format is not None or reading.roles else gather_of(sample)
     hints = reading.hints
     if gather is not None:
-        items, tables = gather.rows(items, hints), None
+        items, tables = gather.items(items, hints), None
         hints = replace(hints, wide=())
     if joined is not None and (gather is None or gather.items_after):
         items, tables = joined.joined(items, () if gather else reading.wide, is_gathered=gather is not None), None

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from data_pipelines.sources.gathered.gather import Gather
-from data_pipelines.sources.reading.streams import Item, Parsed, Reject
+from data_pipelines.sources.gathered.gather import Gather, Gathered
 from data_pipelines.sources.recognize import Hints
 from data_pipelines.sources.unit_builder import Row
 
@@ -25,16 +24,10 @@ def is_tree(sample: Sequence[Row]) -> bool:
     return all("message_tree_id" in row and isinstance(row.get("prompt"), Mapping) for row in sample)
 
 
-def of_messages(items: Iterator[Item], hints: Hints) -> Iterator[Item]:
+def of_messages(file: Iterator[Row], hints: Hints) -> Iterator[Gathered]:
     messages: dict[str, Row] = {}
     children: dict[str | None, list[str]] = {}
-    line = 0
-    for item in items:
-        if isinstance(item, Reject):
-            line += 1
-            yield item._replace(line=line)
-            continue
-        row = item.value
+    for row in file:
         messages[str(row["message_id"])] = row
         parent = None if row.get("parent_id") in (None, "") else str(row["parent_id"])
         children.setdefault(parent, []).append(str(row["message_id"]))
@@ -42,26 +35,19 @@ def of_messages(items: Iterator[Item], hints: Hints) -> Iterator[Item]:
         talk = _talk(messages, parent)
         place = _place(talk, [messages[one] for one in children[parent]])
         if place is not None:
-            line += 1
-            yield Parsed(line, {**place, "id": parent})
+            yield {**place, "id": parent}
 
 
-def of_trees(items: Iterator[Item], hints: Hints) -> Iterator[Item]:
-    line = 0
-    for item in items:
-        if isinstance(item, Reject):
-            line += 1
-            yield item._replace(line=line)
-            continue
-        waiting: list[tuple[list[Row], Any]] = [([], item.value["prompt"])]
+def of_trees(file: Iterator[Row], hints: Hints) -> Iterator[Gathered]:
+    for tree in file:
+        waiting: list[tuple[list[Row], Any]] = [([], tree["prompt"])]
         while waiting:
             before, message = waiting.pop(0)
             replies = message.get("replies") or []
             talk = [*before, message]
             row = _place(talk if all(_usable(one) for one in talk) else None, replies)
             if row is not None:
-                line += 1
-                yield Parsed(line, {**row, "id": message.get("message_id")})
+                yield {**row, "id": message.get("message_id")}
             waiting += [(talk, one) for one in replies]
 
 

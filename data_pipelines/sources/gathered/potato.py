@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from data_pipelines.sources.gathered.gather import Gather
-from data_pipelines.sources.reading.streams import Item, Parsed, Reject
+from data_pipelines.sources.gathered.gather import Gather, Gathered
 from data_pipelines.sources.recognize import Hints
 from data_pipelines.sources.unit_builder import Row
 
@@ -21,16 +20,10 @@ def matches(sample: Sequence[Row]) -> bool:
     return all("user_id" in row and isinstance(row.get(LABELS), Mapping) for row in sample)
 
 
-def rows(items: Iterator[Item], hints: Hints) -> Iterator[Item]:
-    line = 0
-    for item in items:
-        if isinstance(item, Reject):
-            line += 1
-            yield item._replace(line=line)
-            continue
-        for instance, labels in item.value[LABELS].items():
-            line += 1
-            yield Parsed(line, {"instance_id": instance, "user_id": item.value["user_id"], **_labels(labels)})
+def rows(file: Iterator[Row], hints: Hints) -> Iterator[Gathered]:
+    for row in file:
+        for instance, labels in row[LABELS].items():
+            yield {"instance_id": instance, "user_id": row["user_id"], **_labels(labels)}
 
 
 def _labels(labels: Any) -> dict[str, Any]:

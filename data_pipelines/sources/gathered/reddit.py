@@ -6,10 +6,9 @@ left out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from data_pipelines.sources.gathered.gather import Gather
-from data_pipelines.sources.reading.streams import Item, Parsed, Reject
+from data_pipelines.sources.gathered.gather import Gather, Gathered
+from data_pipelines.sources.reading.streams import Reject
 from data_pipelines.sources.recognize import Hints
 from data_pipelines.sources.unit_builder import Row
 
@@ -22,16 +21,10 @@ def matches(sample: Sequence[Row]) -> bool:
     )
 
 
-def rows(items: Iterator[Item], hints: Hints) -> Iterator[Item]:
+def rows(file: Iterator[Row], hints: Hints) -> Iterator[Gathered]:
     posts: dict[str, str] = {}
     replies: dict[str, list[Row]] = {}
-    line = 0
-    for item in items:
-        if isinstance(item, Reject):
-            line += 1
-            yield item._replace(line=line)
-            continue
-        row = item.value
+    for row in file:
         if "title" in row and "body" not in row:
             parts = [str(row[name]) for name in ("title", "selftext") if row.get(name) not in (None, *_GONE)]
             posts[f"t3_{str(row.get('id')).removeprefix('t3_')}"] = "\n\n".join(parts)
@@ -42,18 +35,16 @@ def rows(items: Iterator[Item], hints: Hints) -> Iterator[Item]:
         text = posts.get(parent)
         if not parent.startswith("t3_") or len(answers) < 2:
             continue
-        line += 1
         if text is None:
-            yield Reject(line, "the post that the comments answer is not in the file", parent, parent)
+            yield Reject(0, "the post that the comments answer is not in the file", parent, parent)
             continue
-        value: dict[str, Any] = {
+        yield {
             "prompt": text,
             "responses": [row["body"] for row in answers],
             "scores": [row["score"] for row in answers],
             "id": parent,
             "reddit_comments": [row.get("id") for row in answers],
         }
-        yield Parsed(line, value)
 
 
 REDDIT = Gather("reddit-comments", "Reddit posts and comments", matches, rows, items_after=False)

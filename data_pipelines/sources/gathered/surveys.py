@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from data_pipelines.sources.gathered.gather import Gather
-from data_pipelines.sources.reading.streams import Item, Parsed, Reject, excerpt
+from data_pipelines.sources.gathered.gather import Gather, Gathered
+from data_pipelines.sources.reading.streams import Reject, excerpt
 from data_pipelines.sources.recognize import Hints, wide_columns
 from data_pipelines.sources.unit_builder import Row
 from data_pipelines.sources.verdicts import Values
@@ -20,22 +20,15 @@ def is_qualtrics(sample: Sequence[Row]) -> bool:
     return all({"ResponseId", "Finished", "Status"} <= set(row) for row in sample)
 
 
-def of_qualtrics(items: Iterator[Item], hints: Hints) -> Iterator[Item]:
-    line = 0
-    for item in items:
-        if isinstance(item, Reject):
-            line += 1
-            yield item._replace(line=line)
-            continue
-        row = item.value
+def of_qualtrics(file: Iterator[Row], hints: Hints) -> Iterator[Gathered]:
+    for row in file:
         if str(row["Finished"]).lower() not in ("true", "1") or str(row["Status"]).lower() in (
             "1",
             "survey preview",
             "preview",
         ):
-            line += 1
             yield Reject(
-                line, "a preview or an unfinished answer", excerpt(str(row["ResponseId"])), str(row["ResponseId"])
+                0, "a preview or an unfinished answer", excerpt(str(row["ResponseId"])), str(row["ResponseId"])
             )
             continue
         if not hints.wide:
@@ -48,24 +41,18 @@ def of_qualtrics(items: Iterator[Item], hints: Hints) -> Iterator[Item]:
         rest = {name: value for name, value in row.items() if name not in columns}
         for name in columns:
             if row[name] not in (None, ""):
-                line += 1
-                yield Parsed(line, {**rest, "item": name, "preference": row[name], "is_survey": True})
+                yield {**rest, "item": name, "preference": row[name], "is_survey": True}
 
 
 def is_surveymonkey(sample: Sequence[Row]) -> bool:
     return all({"Respondent ID", "Collector ID"} <= set(row) for row in sample)
 
 
-def of_surveymonkey(items: Iterator[Item], hints: Hints) -> Iterator[Item]:
+def of_surveymonkey(file: Iterator[Row], hints: Hints) -> Iterator[Gathered]:
     values = hints.values or Values()
-    line = 0
-    for item in items:
-        if isinstance(item, Reject):
-            line += 1
-            yield item._replace(line=line)
-            continue
+    for row in file:
         questions: dict[str, dict[str, str]] = {}
-        for name, value in item.value.items():
+        for name, value in row.items():
             question, sign, part = name.partition(": ")
             if sign:
                 questions.setdefault(question, {})[part] = value
@@ -76,18 +63,14 @@ def of_surveymonkey(items: Iterator[Item], hints: Hints) -> Iterator[Item]:
         if not rated:
             raise DataError("a SurveyMonkey export has two header rows: --header-rows 2")
         for question, parts in rated.items():
-            line += 1
             known = [values.numbers.get(str(value).strip().lower(), value or None) for value in parts.values()]
-            yield Parsed(
-                line,
-                {
-                    "item": question,
-                    "survey_labels": list(parts),
-                    "survey_ratings": known,
-                    "survey_respondent": item.value["Respondent ID"],
-                    "survey_note": "\n".join(notes) or None,
-                },
-            )
+            yield {
+                "item": question,
+                "survey_labels": list(parts),
+                "survey_ratings": known,
+                "survey_respondent": row["Respondent ID"],
+                "survey_note": "\n".join(notes) or None,
+            }
 
 
 QUALTRICS = Gather("qualtrics", "Qualtrics answers", is_qualtrics, of_qualtrics)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from data_pipelines.sources.gathered.gather import Gather
-from data_pipelines.sources.reading.streams import Item, Parsed, Reject
+from data_pipelines.sources.gathered.gather import Gather, Gathered
 from data_pipelines.sources.recognize import Hints
 from data_pipelines.sources.unit_builder import Row
 
@@ -15,15 +14,9 @@ def matches(sample: Sequence[Row]) -> bool:
     return all({"weave_ref", "feedback_type", "payload"} <= set(row) for row in sample)
 
 
-def rows(items: Iterator[Item], hints: Hints) -> Iterator[Item]:
+def rows(file: Iterator[Row], hints: Hints) -> Iterator[Gathered]:
     opinions: dict[tuple[str, str], dict[str, Any]] = {}
-    line = 0
-    for item in items:
-        if isinstance(item, Reject):
-            line += 1
-            yield item._replace(line=line)
-            continue
-        row = item.value
+    for row in file:
         key = str(row["weave_ref"]), str(row.get("creator") or row.get("wb_user_id") or "")
         opinion = opinions.setdefault(key, {"weave_item": key[0], "weave_creator": key[1] or None})
         payload = row["payload"] if isinstance(row["payload"], dict) else {}
@@ -35,9 +28,7 @@ def rows(items: Iterator[Item], hints: Hints) -> Iterator[Item]:
             opinion["note"] = payload.get("note")
         else:
             opinion[kind] = payload
-    for opinion in opinions.values():
-        line += 1
-        yield Parsed(line, opinion)
+    yield from opinions.values()
 
 
 WEAVE = Gather("weave", "Weave reactions and notes", matches, rows)
