@@ -8,7 +8,6 @@ refused unless `union` is set, a broken one unless `keep_going` is.
 from __future__ import annotations
 
 import glob
-import hashlib
 import itertools
 import json
 import logging
@@ -306,7 +305,3 @@ def _reasons(items: Sequence[Item]) -> str:
 def rows_digest(rows: Sequence[Item]) -> str:
     """What stands for a file's SHA-256 where rows are in memory."""
     return digest([json.dumps(row, default=str, sort_keys=True) for row in rows])
-
-
-def text_digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -134,9 +134,6 @@ class Form:
         value = value_at(row, parse_path(self.label_column))
         known = {text.lower() for text in self.label_values}
         return value is None or str(value).strip().lower().removesuffix(".0") in known
-
-    def with_roles(self, roles: Mapping[str, str]) -> Form:
-        return replace(self, roles={**self.roles, **roles})
 
 
 def shape_of(roles: Mapping[str, str]) -> tuple[str, ...] | None:

@@ -246,21 +246,6 @@ def single_threaded() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-@contextlib.contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """No weight-loading bar and no note on weights that the task does not use."""
-    from transformers.utils import logging as transformers_logging
-
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
-
-
 def _require(*packages: str) -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:

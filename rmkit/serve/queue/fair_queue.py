@@ -13,7 +13,7 @@ import heapq
 import itertools
 import time
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from rmkit.serve.queue.scoring_batch import Ask, about_prompt_tokens, prompt_key
@@ -30,9 +30,6 @@ class Call:
     priority: int = 0
     deadline: float | None = None
     sources: tuple[str | None, ...] = ()
-
-    def with_sources(self, sources: tuple[str | None, ...]) -> Call:
-        return replace(self, sources=sources)
 
 
 @dataclass(slots=True)
