@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 ModelKind = Literal["explicit", "implicit", "generative", "process", "ensemble"]
 Scale = Literal["logit", "log_ratio", "probability", "rating", "win_logit"]
@@ -102,6 +102,14 @@ class Score:
     def failed(cls, reason: str) -> Score:
         """The score of an item that could not be scored."""
         return cls(value=math.nan, unscored=reason)
+
+
+class Span(NamedTuple):
+    """A reward of a part of a completion: `value` of the characters start ... end - 1; None where it is missing."""
+
+    value: float | None
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,17 +15,10 @@ import numpy as np
 
 from rmkit.errors import DataError
 from rmkit.shaping.group import Floats
+from rmkit.types import Span
 
 Offsets = Sequence[tuple[int, int]]
 TURN_JOINT = "\n\n"  # what stands between turns in Completion.text
-
-
-class Span(NamedTuple):
-    """`value` is None where it could not be found out."""
-
-    value: float | None
-    start: int
-    end: int
 
 
 class Placed(NamedTuple):

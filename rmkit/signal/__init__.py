@@ -9,6 +9,6 @@ spans     values of parts of a completion, and those parts in a trainer's own to
 
 from rmkit.signal.columns import Columns
 from rmkit.signal.signal import Signal
-from rmkit.signal.spans import Span
+from rmkit.types import Span
 
 __all__ = ["Columns", "Signal", "Span"]

@@ -10,17 +10,10 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from rmkit.errors import DataError
-
-
-class Span(NamedTuple):
-    """`value` of the characters start ... end - 1; None where it is missing."""
-
-    value: float | None
-    start: int
-    end: int
+from rmkit.types import Span
 
 
 def step_spans(values: Sequence[float | None], ends: Sequence[int]) -> list[Span]:

@@ -25,8 +25,7 @@ from rmkit.serve.clients.chat_values import candidates
 from rmkit.serve.clients.service_http import Patience, RewardServiceError, ServiceHttp
 from rmkit.signal.columns import as_text, plain
 from rmkit.signal.signal import Signal
-from rmkit.signal.spans import Span
-from rmkit.types import Candidates
+from rmkit.types import Candidates, Span
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,8 @@ from verl.trainer.ppo.core_algos import register_adv_est  # type: ignore[import-
 from rmkit.serve.clients.signal_client import Sample, SignalClient
 from rmkit.serve.clients.verl import result
 from rmkit.signal.columns import plain
-from rmkit.signal.spans import Span, token_values
+from rmkit.signal.spans import token_values
+from rmkit.types import Span
 
 _OWN = ("raw_prompt", "uid", "reward_model", "extra_info")
 

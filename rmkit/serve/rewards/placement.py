@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from rmkit.serve.compat.served_model import unwrapped
-from rmkit.signal.spans import Span, step_spans
-from rmkit.types import Candidates, Completion, RewardModel, Score
+from rmkit.signal.spans import step_spans
+from rmkit.types import Candidates, Completion, RewardModel, Score, Span
 
 
 def spans_of(

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rmkit.signal.signal import Signal
-from rmkit.signal.spans import Span
-from rmkit.types import Candidates, RewardModel, Score
+from rmkit.types import Candidates, RewardModel, Score, Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,6 @@ from rmkit.shaping import Group, chain
 from rmkit.shaping.overlap import jaccard
 from rmkit.shaping.pairs import cross_pair_loss, level_pairs
 from rmkit.shaping.spans import (
-    Span,
     on_tokens,
     piece_offsets,
     sequence_value,
@@ -23,6 +22,7 @@ from rmkit.shaping.spans import (
     wrong_shares,
 )
 from rmkit.shaping.token_rewards import adaptive_teacher, implicit_token_rewards
+from rmkit.types import Span
 
 # "So 2+2=4. Then 8." in two steps; the token ". T" touches both.
 PIECES = ["So", " 2+2", "=4", ". T", "hen", " 8."]
