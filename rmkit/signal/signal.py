@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,7 +69,7 @@ class Signal:
                 if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
                     raise ConfigError(f"signal {self.name}: {what}: {name} must be a finite number, got {weight!r}")
 
-    @property
+    @cached_property
     def shape(self) -> Chain | None:
         """The chain, None where rewards go out as they are. Raises ConfigError for one that cannot be read.
 
@@ -83,7 +84,7 @@ class Signal:
         """The mix, the model alone where there is none."""
         return self.mix or {MODEL: 1.0}
 
-    @property
+    @cached_property
     def named(self) -> tuple[str, ...]:
         """The components that it reads: of the mix, the gates, and columns that the chain needs."""
         needs = self.shape.needs if self.shape else {}
