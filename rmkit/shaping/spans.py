@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,13 +20,6 @@ from rmkit.types import Span
 
 Offsets = Sequence[tuple[int, int]]
 TURN_JOINT = "\n\n"  # what stands between turns in Completion.text
-
-
-class Placed(NamedTuple):
-    """`values` [T], NaN where a span without a value lies; `unplaced` belongs to spans that no token touches."""
-
-    values: Floats
-    unplaced: float
 
 
 def step_spans(values: Sequence[float | None], step_ends: Sequence[int]) -> list[Span]:
@@ -80,29 +74,44 @@ def piece_offsets(pieces: Iterable[str]) -> list[tuple[int, int]]:
     return offsets
 
 
-def on_tokens(spans: Iterable[Span], offsets: Offsets, *, at: Literal["last", "all", "divided"] = "last") -> Placed:
-    """The spans' values on the tokens that touch them.
+def token_offsets(tokenizer: Any, ids: Sequence[int]) -> list[tuple[int, int]]:
+    """[T] characters of each token in the decoded text, special tokens empty: what a trainer's completion text is."""
+    ends = [0]
+    for n in range(1, len(ids) + 1):
+        ends.append(max(ends[-1], len(tokenizer.decode(ids[:n], skip_special_tokens=True).rstrip("\ufffd"))))
+    return list(pairwise(ends))
+
+
+def on_tokens(spans: Sequence[Span], offsets: Offsets, *, at: Literal["last", "all", "divided"] = "last") -> Floats:
+    """[T] the spans' values on the tokens that touch them, 0 elsewhere.
 
     last      all of it at the last of them: sums stay as they are (process rewards, turns)
     all       the value at each of them (advantages, masks); a token that touches several spans gets the last one's
     divided   the same share at each of them: sums stay as they are
 
-    With `last` and `divided` a token that touches several spans gets the sum.
+    With `last` and `divided` a token that touches several spans gets the sum. A span that no token touches goes to the
+    next token, or the last one: nothing is lost, whatever the tokenizer. Raises DataError for a span without a value,
+    whose tokens would count as zero, and for spans where there is no token at all.
     """
     values = np.zeros(len(offsets))
-    starts, ends = np.array([start for start, _ in offsets]), np.array([end for _, end in offsets])
-    unplaced = 0.0
+    if spans and not len(offsets):
+        raise DataError("there are spans, but no tokens to put them at")
+    starts, ends = np.array(offsets, np.int64).reshape(-1, 2).T
+    written = ends > starts
     for value, start, end in spans:
-        number = math.nan if value is None else value
-        touching = (
-            np.flatnonzero((starts < end) & (ends > start) & (ends > starts)) if len(offsets) else np.zeros(0, int)
-        )
+        if value is None:
+            raise DataError(f"the span of characters {start} to {end} has no value")
+        # a token without characters is special, or the first bytes of a character; inside of a span it is a part of it
+        touching = np.flatnonzero((starts < end) & (ends > start) & (written | (ends < end)))
         if not len(touching):
-            unplaced += number
-        elif at == "last":
-            values[touching[-1]] += number
+            behind = np.flatnonzero(written & (ends >= end))
+            touching = behind[:1] if len(behind) else np.flatnonzero(written)[-1:]
+        if not len(touching):
+            touching = np.array([len(offsets) - 1])
+        if at == "last":
+            values[touching[-1]] += value
         elif at == "all":
-            values[touching] = number
+            values[touching] = value
         else:
-            values[touching] += number / len(touching)
-    return Placed(values, unplaced)
+            values[touching] += value / len(touching)
+    return values

@@ -23,7 +23,7 @@ from rmkit.errors import DataError, MissingExtraError
 from rmkit.serve.clients.samples import samples_of
 from rmkit.serve.clients.service_http import Patience, RewardServiceError
 from rmkit.serve.clients.signal_client import Sample, SampleReward, SignalClient, SignalLike
-from rmkit.signal.spans import token_offsets, token_values
+from rmkit.shaping.spans import on_tokens, token_offsets
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ def _with_token_advantages(base: type[Any]) -> type[Any]:
             for row, one in enumerate(function.last):
                 if one.spans and one.reward is not None:
                     tokens = ids[row][mask[row].bool()].tolist()
-                    values = token_values(one.spans, token_offsets(self.processing_class, tokens), at="all")
+                    values = on_tokens(one.spans, token_offsets(self.processing_class, tokens), at="all")
                     advantages[row] = 0
                     advantages[row, : len(values)] = torch.tensor(values, dtype=advantages.dtype)
             output["advantages"] = advantages

@@ -25,8 +25,8 @@ from verl.trainer.ppo.core_algos import register_adv_est  # type: ignore[import-
 
 from rmkit.serve.clients.signal_client import Sample, SignalClient
 from rmkit.serve.clients.verl import result
+from rmkit.shaping.spans import on_tokens
 from rmkit.signal.columns import plain
-from rmkit.signal.spans import token_values
 from rmkit.types import Span
 
 _OWN = ("raw_prompt", "uid", "reward_model", "extra_info")
@@ -85,7 +85,7 @@ def token_advantages(
 
 def token_output(base: type[Any], spans: Sequence[Span], offsets: Sequence[tuple[int, int]], **fields: Any) -> Any:
     """An AgentLoopOutput of verl's (`base`) whose `rm_scores` are the spans' values over all response tokens."""
-    values = token_values(spans, offsets)
+    values = on_tokens(spans, offsets)
 
     class TokenRewards(base):  # type: ignore[misc]
         def as_dict(self) -> dict[str, Any]:
@@ -95,4 +95,4 @@ def token_output(base: type[Any], spans: Sequence[Span], offsets: Sequence[tuple
             whole["rm_scores"] = scores
             return whole
 
-    return TokenRewards(**fields, reward_score=sum(values))
+    return TokenRewards(**fields, reward_score=float(values.sum()))

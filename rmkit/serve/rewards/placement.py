@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rmkit.serve.compat.served_model import unwrapped
-from rmkit.signal.spans import step_spans
+from rmkit.shaping.spans import step_spans
 from rmkit.types import Candidates, Completion, RewardModel, Score, Span
 
 

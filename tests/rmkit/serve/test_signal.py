@@ -9,14 +9,14 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from rmkit.errors import ConfigError, DataError, UsageError
+from rmkit.errors import ConfigError, UsageError
 from rmkit.ledger import open_ledger
 from rmkit.serve.front import serve_app
 from rmkit.serve.http.app import create_app
 from rmkit.serve.settings import ServeSettings
+from rmkit.shaping.spans import on_tokens, sequence_value, token_offsets
 from rmkit.signal import Signal, Span
 from rmkit.signal.columns import as_rubric, as_text, value_at
-from rmkit.signal.spans import step_spans, token_offsets, token_values, total
 from rmkit.types import Score
 from tests.rmkit.serve.serving import Steered, local_client
 
@@ -137,13 +137,9 @@ def test_spans_of_steps_and_their_tokens() -> None:
     assert score["spans"] == [[0.75, 0, 4], [0.25, 4, 9]]
     spans = [Span(*one) for one in score["spans"]]
     offsets = [(0, 3), (3, 4), (4, 8), (8, 9)]
-    assert token_values(spans, offsets) == [0, 0.75, 0, 0.25]
-    assert token_values(spans, offsets, at="all") == [0.75, 0.75, 0.25, 0.25]
-    assert token_values(spans, [(0, 9)]) == [1.0] == [total(spans)]  # one token: the sum
-    with pytest.raises(DataError, match="has no value"):
-        token_values([Span(None, 0, 4)], offsets)
-    with pytest.raises(DataError, match="2 values for 1 steps"):
-        step_spans([1.0, 2.0], [4])
+    assert on_tokens(spans, offsets).tolist() == [0, 0.75, 0, 0.25]
+    assert on_tokens(spans, offsets, at="all").tolist() == [0.75, 0.75, 0.25, 0.25]
+    assert on_tokens(spans, [(0, 9)]).tolist() == [1.0] == [sequence_value(spans)]  # one token: the sum
 
 
 def test_offsets_of_a_trainers_tokens() -> None:

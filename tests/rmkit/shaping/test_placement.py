@@ -32,21 +32,31 @@ def test_steps_on_tokens_that_do_not_end_where_steps_do() -> None:
     spans = step_spans([0.75, -2.0], [9, 17])
     assert spans == [Span(0.75, 0, 9), Span(-2.0, 9, 17)]
     offsets = [(0, 0), *piece_offsets(PIECES), (0, 0)]  # special tokens on both sides
-    assert on_tokens(spans, offsets).values.tolist() == [0, 0, 0, 0, 0.75, 0, -2, 0]
-    divided = on_tokens(spans, offsets, at="divided").values
+    assert on_tokens(spans, offsets).tolist() == [0, 0, 0, 0, 0.75, 0, -2, 0]
+    divided = on_tokens(spans, offsets, at="divided")
     third = -2 / 3
     assert divided == pytest.approx([0, 0.1875, 0.1875, 0.1875, 0.1875 + third, third, third, 0])
-    assert on_tokens(spans, offsets, at="all").values.tolist() == [0, 0.75, 0.75, 0.75, -2, -2, -2, 0]
+    assert on_tokens(spans, offsets, at="all").tolist() == [0, 0.75, 0.75, 0.75, -2, -2, -2, 0]
     assert sequence_value(spans) == -1.25 == pytest.approx(divided.sum())
 
 
-def test_a_step_behind_the_last_token_is_not_lost_and_a_missing_one_is_no_zero() -> None:
-    placed = on_tokens([Span(1.0, 0, 2), Span(0.5, 20, 30)], [(0, 2)])
-    assert (placed.values.tolist(), placed.unplaced) == ([1.0], 0.5)
-    values = on_tokens([Span(None, 0, 3), Span(2.0, 3, 5)], [(0, 3), (3, 5)]).values
-    assert math.isnan(values[0])
-    assert values[1] == 2
+def test_a_span_without_tokens_is_not_lost_and_a_missing_value_is_no_zero() -> None:
+    """Behind the last token it goes to that; between tokens to the next one; special tokens have no characters."""
+    assert on_tokens([Span(1.0, 0, 2), Span(0.5, 20, 30)], [(0, 2)]).tolist() == [1.5]
+    assert on_tokens([Span(0.5, 2, 3)], [(0, 0), (0, 2), (3, 5), (0, 0)]).tolist() == [0, 0, 0.5, 0]
+    assert on_tokens([Span(0.5, 0, 3)], [(0, 0), (0, 0)]).tolist() == [0, 0.5]
+    with pytest.raises(DataError, match="characters 0 to 3 has no value"):
+        on_tokens([Span(2.0, 3, 5), Span(None, 0, 3)], [(0, 3), (3, 5)])
+    with pytest.raises(DataError, match="no tokens to put them at"):
+        on_tokens([Span(2.0, 3, 5)], [])
+    assert on_tokens([], []).tolist() == []
     assert sequence_value([Span(None, 0, 3), Span(2.0, 3, 5)]) is None
+
+
+def test_the_bytes_of_one_character_share_the_value_of_its_step() -> None:
+    """The emoji behind "ab" is three tokens, of which the last one alone completes a character."""
+    offsets = [(0, 2), (2, 2), (2, 2), (2, 3), (3, 5), (5, 5)]
+    assert on_tokens([Span(2.0, 0, 3), Span(-1.0, 3, 5)], offsets, at="all").tolist() == [2, 2, 2, 2, -1, 0]
 
 
 def test_turns_and_tokens_as_spans() -> None:
@@ -83,7 +93,7 @@ def test_capo_from_critiques_to_tokens() -> None:
     assert shares == [1.0, 0.5, 1.0]
     group = chain("capo").apply(Group.of(correct=[1.0], wrong_share=[shares]))
     spans = step_spans(group["reward"][0], [4, 6, 9])
-    assert on_tokens(spans, [(0, 4), (4, 6), (6, 8), (8, 9)], at="all").values.tolist() == [1, 2, 1, 1]
+    assert on_tokens(spans, [(0, 4), (4, 6), (6, 8), (8, 9)], at="all").tolist() == [1, 2, 1, 1]
     assert wrong_shares([None, None], 2) == [None, None]
 
 
