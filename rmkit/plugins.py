@@ -9,6 +9,8 @@ upper one by `resolve`. Whatever a name stands for is imported when it is asked 
     objectives      an object of rmkit.training.objectives
     transforms      a rmkit.shaping.transform.Transform class, or a preset: the table of rmkit.shaping.preset.Preset
     verifiers       a rmkit.verifiers.verifier.Verifier class: a frozen dataclass of its options
+    tree_labels     a rmkit.trees.rules.LabelRule class: a number for each node of a tree
+    tree_pairs      a rmkit.trees.rules.PairRule class: pairs of nodes behind the same prefix
     steps           a module or object with Config and step(frame, config, context) -> StepResult
     converters      a module or object with Config and convert(example, config) -> Iterator[Derived]
     sources         a data_pipelines.sources.source.Source
@@ -149,6 +151,14 @@ BUILT_IN: dict[str, dict[str, str]] = {
             "external",
             "code",
         )
+    },
+    "tree_labels": {
+        name: f"rmkit.trees.labels.{name}:{''.join(word.title() for word in name.split('_'))}"
+        for name in ("mean", "any_correct", "distance", "prover_progress", "visit_q", "children_mean", "plan")
+    },
+    "tree_pairs": {
+        name: f"rmkit.trees.siblings.{name}:{''.join(word.title() for word in name.split('_'))}"
+        for name in ("by_value", "extremes", "on_path", "across_groups", "score_gap")
     },
     "dialects": {
         "openrlhf": "rmkit.serve.compat.openrlhf",

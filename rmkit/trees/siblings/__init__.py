@@ -1,0 +1,1 @@
+"""Rules that make pairs of nodes behind the same prefix, one a file."""
