@@ -104,7 +104,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
             "binarize",
         )
     },
-    "converters": {name: f"data_pipelines.converters.{name}" for name in ("edits", "demonstrations")},
+    "converters": {
+        name: f"data_pipelines.converters.{name}"
+        for name in ("edits", "demonstrations", "tree_labels", "tree_pairs", "refinements", "partial_starts")
+    },
     "transforms": {
         name: f"rmkit.shaping.primitives.{name}:{''.join(word.title() for word in name.split('_'))}"
         for name in (
@@ -211,6 +214,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "rlhflow-prm": "data_pipelines.sources.processes.marks:RLHFLOW_PRM",
         "openrlhf-prm": "data_pipelines.sources.processes.marks:OPENRLHF_PRM",
         "prmbench": "data_pipelines.sources.processes.marks:PRMBENCH",
+        "search-tree": "data_pipelines.sources.processes.search_tree:SEARCH_TREE",
         "prodigy-choice": "data_pipelines.sources.tools.prodigy:CHOICE",
         "prodigy-compare": "data_pipelines.sources.tools.prodigy:COMPARE",
         "label-studio-csv": "data_pipelines.sources.tools.label_studio_flat:FLAT",

@@ -50,6 +50,7 @@ class Derived:
     scores: Sequence[tuple[int, str, float]] = ()  # (response, aspect, value)
     step_labels: Sequence[float | None] | None = None
     n_votes: int = 1
+    weight: float = 1.0  # times the example's
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -121,7 +121,7 @@ def _row(example: Example, unit: Derived, *, method: str) -> dict[str, Any]:
     facts = {name: getattr(unit, name) if getattr(unit, name) is not None else example[name] for name in _FACTS}
     kind = unit.kind or KINDS.get(n, "list" if n else "rubric")
     scores = [{"response": place[at], "aspect": aspect, "value": value} for at, aspect, value in unit.scores]
-    row = {name: example[name] for name in ("id", "unit", "source", "subset", "license", "family", "split", "weight")}
+    row = {name: example[name] for name in ("id", "unit", "source", "subset", "license", "family", "split")}
     row |= facts | {
         "kind": kind,
         "responses": sorted_(unit.responses),
@@ -136,6 +136,7 @@ def _row(example: Example, unit: Derived, *, method: str) -> dict[str, Any]:
         "step_labels": None if unit.step_labels is None else list(unit.step_labels),
         "n_votes": unit.n_votes,
         "method": method,
+        "weight": example["weight"] if unit.weight == 1 else unit.weight * (example["weight"] or 1.0),
         "meta": _meta(example["meta"], unit.meta),
     }
     about = {name: facts[name] for name in ("rubric", "tools", "reference")}

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rmkit.chat.steps import NO_TEXT
 from rmkit.types import Candidates, Completion, Conversation, RewardModel, Score
 
 Item = tuple[Conversation, Completion]
 
-NO_TEXT = "the completion has no assistant text"
 WINDOW = 512  # items that go to a model together: bounds memory, and how far a result may lag behind its input
 
 

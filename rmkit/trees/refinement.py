@@ -2,8 +2,8 @@
 
     draft = steps before the first bad one + "[BAD] " + the rest
 
-GLoRe's local refinement, arXiv:2402.10963: a policy learns to answer question and marked draft with a completion that is
-right and shares the steps before the mark.
+GLoRe's local refinement, arXiv:2402.10963: a policy learns to answer question and marked draft with a completion
+that is right and shares the steps before the mark.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import numpy as np
 from rmkit.errors import ConfigError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Starts:
     spread: Annotated[float, "the least standard deviation of a prompt's rewards"] = 0.05
     good: Annotated[float, "the least reward of an answer that is cut"] = 0.9

@@ -127,6 +127,30 @@ def mean(values: Iterable[float]) -> float:
     return math.fsum(known) / len(known) if known else math.nan
 
 
+def _joined(one: Facts, other: Facts) -> Facts:
+    """What two equal siblings of a search say together: visits and priors add up, values are averaged by visits."""
+    weights = [1.0 if math.isnan(facts.visits) else max(facts.visits, 1.0) for facts in (one, other)]
+
+    def averaged(name: str) -> float:
+        values = [getattr(facts, name) for facts in (one, other)]
+        known = [(value, weight) for value, weight in zip(values, weights, strict=True) if not math.isnan(value)]
+        total = sum(weight for _, weight in known)
+        return sum(value * weight for value, weight in known) / total if known else math.nan
+
+    visits, priors = ([f for f in (getattr(one, name), getattr(other, name)) if not math.isnan(f)] for name in _SUMS)
+    return Facts(
+        visits=sum(visits) if visits else math.nan,
+        prior=sum(priors) if priors else math.nan,
+        q=averaged("q"),
+        value=averaged("value"),
+        reward=averaged("reward"),
+        stop=max(one.stop, other.stop),
+    )
+
+
+_SUMS = ("visits", "prior")
+
+
 @dataclass(slots=True)
 class _Draft:
     step: str = ""
@@ -163,11 +187,13 @@ class Builder:
         at = self._root
         for step in steps:
             at = self._step(at, step)
-        at.facts = facts
+        at.facts = facts if at.facts == Facts() else _joined(at.facts, facts)
 
     def _step(self, at: _Draft, step: str) -> _Draft:
         child = at.children.setdefault(self._key(step), _Draft(step))
-        child.step = min(child.step, step)  # of texts that differ in blanks the same one, whatever comes first
+        # Of texts that differ in blanks the longest, whatever comes first: a last step lacks the line break without
+        # which the next one would stick to it.
+        child.step = max(child.step, step, key=lambda text: (len(text), text))
         return child
 
     def tree(self) -> Tree:

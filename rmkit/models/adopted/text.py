@@ -19,11 +19,11 @@ from typing import Any
 from rmkit.chat.control_tokens import LiteralTokenizer, control_tokens, special_ends
 from rmkit.chat.encode import Chat, Encoded, TruncationPolicy
 from rmkit.chat.placement import common_chars
+from rmkit.chat.steps import in_steps
 from rmkit.chat.template import pin_dates, with_system
 from rmkit.errors import DataError, ModelError
 from rmkit.models.adopted.positions import position
 from rmkit.models.adopted.profile import Profile
-from rmkit.models.transformer.process import in_steps
 from rmkit.types import Completion, Conversation, Message
 
 _ONE_QUESTION = "this model's text takes one question of a user and one answer"

@@ -22,13 +22,14 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
+from rmkit.chat.steps import NO_TEXT
 from rmkit.config import build_stored
 from rmkit.errors import ConfigError
 from rmkit.heads.pairs import HeadShape, preference_margin
 from rmkit.metrics.calibration import sigmoid
 from rmkit.models.artifact import golden
 from rmkit.models.artifact.folder import Artifact, Precision, open_artifact
-from rmkit.models.scoring import NO_TEXT, Item
+from rmkit.models.scoring import Item
 from rmkit.models.small.frozen import FrozenConfig, FrozenModel
 from rmkit.types import Candidates, Comparison, Completion, Message, Score, score_by_comparison
 

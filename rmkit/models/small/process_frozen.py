@@ -13,6 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from rmkit.chat.steps import in_steps
 from rmkit.config import build_stored
 from rmkit.errors import DataError, ModelError
 from rmkit.features.encoder import Text
@@ -21,7 +22,7 @@ from rmkit.models.artifact import golden
 from rmkit.models.artifact.folder import Artifact, Precision, open_artifact
 from rmkit.models.scoring import prompt_text
 from rmkit.models.small.frozen import encoder_of
-from rmkit.models.transformer.process import in_steps, p_first_right, step_score
+from rmkit.models.transformer.process import p_first_right, step_score
 from rmkit.types import Candidates, Comparison, Completion, Conversation, Score, compare_by_score
 
 Encode = Callable[[Sequence[Text]], NDArray[Any]]

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from rmkit.chat.encode import Chat, Encoded
+from rmkit.chat.steps import NO_TEXT
 from rmkit.errors import DataError
 from rmkit.models.artifact.folder import Precision
-from rmkit.models.scoring import NO_TEXT, WINDOW
+from rmkit.models.scoring import WINDOW
 from rmkit.models.transformer.packing import packed_tokens
 from rmkit.types import Candidates, Comparison, Completion, ModelInfo, Score, compare_by_score, sigmoid
 

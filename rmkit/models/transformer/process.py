@@ -18,17 +18,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from rmkit.chat.encode import Chat, Encoded
+from rmkit.chat.steps import in_steps
 from rmkit.errors import DataError
 from rmkit.losses.process import Reduction, reduce_steps
 from rmkit.models.artifact.golden import PROBES
-from rmkit.models.scoring import NO_TEXT
 from rmkit.models.transformer.artifact import open_with_chat, store, verified
 from rmkit.models.transformer.engine import TransformerModel
 from rmkit.models.transformer.pretrained import complete
@@ -78,25 +77,6 @@ class ProcessRewardModel(TransformerModel):
 
     def p_first(self, first: float, second: float) -> float:
         return bradley_terry(first, second) if self.reduction == SUM else p_first_right(first, second)
-
-
-def in_steps(completion: Completion, *, separator: str) -> Completion:
-    """The completion with its steps marked, split behind each separator where they are not. Raises DataError without
-    any assistant text."""
-    text = completion.text
-    if not text.strip():
-        raise DataError(NO_TEXT)
-    if completion.step_ends:
-        return completion
-    ends: list[int] = []
-    start = 0
-    while (at := text.find(separator, start)) >= 0:
-        start = at + len(separator)
-        if text[ends[-1] if ends else 0 : start].strip():
-            ends.append(start)
-    if text[ends[-1] if ends else 0 :].strip():
-        ends.append(len(text))
-    return replace(completion, step_ends=tuple(ends))
 
 
 def step_score(logits: Sequence[float], *, reduction: StepReduction) -> Score:

@@ -35,7 +35,7 @@ def spans_of(
 def _ends(completion: Completion, separator: str) -> Sequence[int]:
     if completion.step_ends or not separator:
         return completion.step_ends
-    from rmkit.models.transformer.process import in_steps
+    from rmkit.chat.steps import in_steps
 
     return in_steps(completion, separator=separator).step_ends
 

@@ -15,11 +15,11 @@ pytest.importorskip("transformers")
 import torch
 
 from evaluation.probes.games import exploitability, nash_weights, preference_matrix, three_cycles
+from rmkit.chat.steps import NO_TEXT
 from rmkit.errors import ConfigError, ModelError
 from rmkit.features.encoder import single_threaded
 from rmkit.heads.pairs import HeadShape, preference_margin
 from rmkit.models import load_model
-from rmkit.models.scoring import NO_TEXT
 from rmkit.models.small.pairwise import PairwiseConfig
 from rmkit.training import command as train
 from rmkit.types import Candidates, Completion, Message

@@ -17,11 +17,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from rmkit.chat.encode import Chat, TruncationPolicy  # noqa: E402
+from rmkit.chat.steps import in_steps  # noqa: E402
 from rmkit.data.example import Example  # noqa: E402
 from rmkit.errors import ConfigError, DataError, ModelError  # noqa: E402
 from rmkit.losses.ordinal import level_log_probs, ordered_cuts  # noqa: E402
 from rmkit.models import load_model  # noqa: E402
-from rmkit.models.transformer.process import in_steps  # noqa: E402
 from rmkit.models.transformer.rating_head import RatingHead  # noqa: E402
 from rmkit.training import explicit  # noqa: E402
 from rmkit.training.config import TrainingConfig, training_config  # noqa: E402

@@ -171,6 +171,7 @@ def test_equal_prefixes_are_one_node_whatever_blanks_stand_around_them() -> None
     assert len(tree) == 4
     assert tree.nodes[1].paths == 3
     assert tree.nodes[1].ends == (1.0,)
+    assert tree.steps(3) == ("one\n", "two")  # never stuck together
     assert [tree.nodes[node].step for node in tree.nodes[1].children] == ["\n\nthree", "two"]
 
 

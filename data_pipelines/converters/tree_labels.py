@@ -1,0 +1,60 @@
+"""Labels of the steps of each response, by a rule over the tree of all responses of its row.
+
+The rows of the result are of kind steps. What a rule knows nothing of has no label; a response none of whose steps has
+one gives no row. Rules are listed in docs/trees.md; their options follow the name: `rule = {use = "mean", low = 0}`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from data_pipelines.algorithms.trees import Reading, grown
+from data_pipelines.converters import Derived, Example, NotConvertibleError
+from rmkit.errors import DataError
+from rmkit.trees.rules import label_rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Reading):
+    rule: Annotated[str, "the label rule"] = "mean"
+    options: Annotated[dict[str, Any], "the rule's own options"] = field(default_factory=dict)
+    continuations: Annotated[bool, "label what was sampled from a prefix, too"] = False
+    until_error: Annotated[bool, "no label behind the first step whose label is 0"] = False
+
+    def __post_init__(self) -> None:
+        label_rule({"use": self.rule, **self.options}, trusted=True)
+
+
+def convert(example: Example, config: Config) -> Iterator[Derived]:
+    """A row of kind steps for each response that has a label; its outcome goes along as the rating `correct`."""
+    try:
+        result = grown(example, config)
+    except DataError as error:
+        raise NotConvertibleError(str(error)) from None
+    if result.turns:
+        raise NotConvertibleError("turns of a trajectory have no step ends; tree_pairs makes pairs of them")
+    values = label_rule({"use": config.rule, **config.options}, trusted=True).label(result.tree)
+    seen: set[tuple[int, ...]] = set()
+    for at, (nodes, ends) in enumerate(zip(result.at, result.ends, strict=True)):
+        if not (result.whole[at] or config.continuations) or nodes in seen:
+            continue
+        labels = [None if math.isnan(values[node]) else round(float(values[node]), 12) for node in nodes]
+        if config.until_error and 0 in labels:
+            first = labels.index(0)
+            labels[first + 1 :] = [None] * (len(labels) - first - 1)
+        if any(label is not None for label in labels):
+            seen.add(nodes)
+            outcome = result.outcome[at]
+            yield Derived(
+                kind="steps",
+                responses=[example["responses"][at]],
+                origins=[at],
+                step_ends=[ends or ()],
+                step_labels=labels,
+                scores=[] if math.isnan(outcome) else [(0, "correct", outcome)],
+            )
+    if not seen:
+        raise NotConvertibleError("the rule knows nothing of its steps")
