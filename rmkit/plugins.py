@@ -353,6 +353,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "export_folder": "warehouse.out.export:export_folder",
         "train_judge": "data_pipelines.judge.training.command:main",
         "row_context": "rubrics.row_context:context_of",
+        "item_context": "rubrics.row_context:item_context",
         "judge_writer": "rubrics.rubric_rm:load",
         "judge_rubric": "rubrics.clause_model:load",
         "bench_studio": "labeling_ui.benchmarks.load:main",

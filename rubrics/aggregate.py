@@ -74,6 +74,11 @@ def _check(criteria: Sequence[Criterion], values: Sequence[float | None], rule: 
         raise DataError(f"{len(criteria)} criteria, {len(values)} values; expected as many, and at least one")
     if bad := [value for value in values if value is not None and not 0 <= value <= 1]:
         raise DataError(f"values of criteria lie in [0, 1], got {bad[0]}")
+    check_weights(criteria, rule)
+
+
+def check_weights(criteria: Sequence[Criterion], rule: Rule) -> None:
+    """Raises DataError for weights that the rule can make nothing of."""
     if math.fsum(max(criterion.weight, 0.0) for criterion in criteria) <= 0:
         raise DataError("no criterion has a positive weight, so nothing could be reached")
     if rule == "product" and any(criterion.weight < 0 for criterion in criteria):

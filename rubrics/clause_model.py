@@ -17,11 +17,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rmkit.config import build, read_toml
+from rmkit.errors import DataError
 from rmkit.ids import content_hash
 from rmkit.judge import Judge, load_judge
 from rmkit.ledger import Ledger, open_ledger
 from rmkit.types import Candidates, Comparison, ModelInfo, Score, compare_by_score
+from rmkit.verifiers.rules import compiled
+from rubrics.aggregate import check_weights
 from rubrics.clauses import score_clauses
+from rubrics.criteria import Criterion, parse_rubric
 from rubrics.rubric_file import Rubric, read_rubric, use
 
 GroupFree = Literal["weighted", "gated", "product"]
@@ -29,14 +33,17 @@ GroupFree = Literal["weighted", "gated", "product"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RubricConfig:
-    """`file` relative to the TOML; `rule` as in `aggregate` (normalized needs a group, so no single score has it)."""
+    """`file` relative to the TOML, empty where items bring their own; `rule` as in `aggregate` (normalized needs a
+    group, so no single score has it)."""
 
-    file: str
+    file: str = ""
     rule: GroupFree = "gated"
 
 
 class RuleRewardModel:
     """A pointwise reward model of a rubric that code checks in full."""
+
+    _rubric: Rubric | None
 
     def __init__(self, rubric: Rubric, *, rule: GroupFree = "gated") -> None:
         self._judge: Judge | None = None
@@ -45,9 +52,32 @@ class RuleRewardModel:
         self.info = ModelInfo(rubric.ref, "explicit", "rating", True, content_hash(f"{rubric.hash} {rule}"))
 
     def score(self, batch: Sequence[Candidates]) -> list[list[Score]]:
-        """See `RewardModel`."""
-        rows = score_clauses(self._judge, [(item, self._rubric.criteria) for item in batch], rule=self._rule)
-        return [[clauses.score for clauses in row] for row in rows]
+        """See `RewardModel`. An item whose rubric is missing or cannot be used is unscored."""
+        criteria = [self._criteria(item) for item in batch]
+        usable = [(item, one) for item, one in zip(batch, criteria, strict=True) if not isinstance(one, str)]
+        rows = iter(score_clauses(self._judge, usable, rule=self._rule))
+        return [
+            [Score.failed(one)] * len(item.completions)
+            if isinstance(one, str)
+            else [clauses.score for clauses in next(rows)]
+            for item, one in zip(batch, criteria, strict=True)
+        ]
+
+    def _criteria(self, item: Candidates) -> tuple[Criterion, ...] | str:
+        """What an item is judged by, or why it cannot be."""
+        if self._rubric is not None:
+            return self._rubric.criteria
+        if not item.rubric:
+            return "the item brings no rubric"
+        try:
+            criteria = parse_rubric(list(item.rubric))
+            check_weights(criteria, self._rule)
+            for criterion in criteria:
+                if criterion.check:
+                    compiled(criterion.check)
+        except DataError as error:
+            return f"the item's rubric cannot be used: {error}"
+        return criteria
 
     def compare(self, batch: Sequence[Candidates]) -> list[Comparison]:
         """See `RewardModel`: by value; equal is a tie."""
@@ -57,10 +87,11 @@ class RuleRewardModel:
 class ClauseRewardModel(RuleRewardModel):
     """The same with a judge, of the form yes_no, for what no code checks."""
 
-    def __init__(self, judge: Judge, rubric: Rubric, *, rule: GroupFree = "gated") -> None:
-        super().__init__(rubric, rule=rule)
+    def __init__(self, judge: Judge, rubric: Rubric | None, *, rule: GroupFree = "gated") -> None:
         self._judge: Judge = judge
-        fingerprint = content_hash(" ".join([judge.info.fingerprint, rubric.hash, rule]))
+        self._rubric = rubric
+        self._rule = rule
+        fingerprint = content_hash(" ".join([judge.info.fingerprint, rubric.hash if rubric else "of the item", rule]))
         self.info = replace(judge.info, scale="rating", pointwise=True, fingerprint=fingerprint)
 
     def report(self) -> dict[str, Any]:
@@ -80,6 +111,8 @@ def load(path: Path, *, ledger: Ledger | None = None) -> RuleRewardModel:
     """
     ledger = ledger or open_ledger()
     config = build(RubricConfig, read_toml(path)["rubric"], where=f"{path} [rubric]")
+    if not config.file:
+        return ClauseRewardModel(load_judge(path, ledger=ledger), None, rule=config.rule)
     rubric = read_rubric(path.parent / config.file)
     use(rubric, ledger)
     if all(criterion.check for criterion in rubric.criteria):

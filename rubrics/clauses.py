@@ -66,7 +66,9 @@ def score_clauses(
     if judge is not None:
         if judge.config.form != "yes_no":
             raise ConfigError(f"clauses are yes/no questions; the judge {judge.config.name} is {judge.config.form}")
-        judged = judge.judged_under((item, Context(rubric=_question(criterion))) for item, criterion in requests)
+        judged = judge.judged_under(
+            (item, Context(rubric=_question(criterion), reference=item.reference or "")) for item, criterion in requests
+        )
         answers = iter([result.scores() for result in judged])
     elif requests:
         raise ConfigError(f"no code checks {requests[0][1].criterion!r}: a judge has to")

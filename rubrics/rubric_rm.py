@@ -55,7 +55,10 @@ class RubricRewardModel:
         """See `RewardModel`. Unscored where no rubric could be written, or the judge abstained."""
         rubrics = self.rubrics(batch)
         ready = [item for item in batch if isinstance(rubrics[messages_json(item.prompt)], str)]
-        under = ((item, Context(rubric=str(rubrics[messages_json(item.prompt)]))) for item in ready)
+        under = (
+            (item, Context(rubric=str(rubrics[messages_json(item.prompt)]), reference=item.reference or ""))
+            for item in ready
+        )
         judged = self._judge.judged_under(under)
         results = []
         for item in batch:

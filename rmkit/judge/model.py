@@ -30,6 +30,7 @@ from rmkit.judge.prompt_file import BUILT_IN, FOLDER, PromptFile, Shown
 from rmkit.judge.tally import JudgeTally
 from rmkit.judge.verdict import ParsedVerdict, read_pair, read_ranking, read_scale, read_yes_no
 from rmkit.ledger import Ledger, open_ledger
+from rmkit.plugins import upper
 from rmkit.types import Candidates, Comparison, ModelInfo, Scale, Score, score_by_comparison, sigmoid
 
 LONGEST_LIST = 26  # letters
@@ -44,7 +45,8 @@ class Context:
 
 
 class Judge:
-    """A generative reward model. `context` gives each item its rubric or reference; by default the config's rubric."""
+    """A generative reward model. `context` gives each item its rubric and reference; by default they are the item's
+    own, but for a rubric of the config, which comes before it."""
 
     def __init__(
         self,
@@ -58,7 +60,7 @@ class Judge:
         self.engine = engine
         self.prompt = prompt or PromptFile(FOLDER / BUILT_IN[config.form])
         self.tally = JudgeTally()
-        self._context = context or (lambda item: Context(rubric=config.rubric))
+        self._context = context or self._own_context
         identity = {key: value for key, value in asdict(config).items() if key not in ("name", "prompt")}
         fingerprint = content_hash(canonical_json([engine.generator.name, self.prompt.hash, identity]))
         alone = config.form in ("scale", "yes_no")
@@ -81,9 +83,9 @@ class Judge:
 
         Raises EndpointError where no call can be answered. An item that cannot be asked about is unscored.
         """
-        return self.judged_under((item, self._context(item)) for item in items)
+        return self.judged_under((item, None) for item in items)
 
-    def judged_under(self, items: Iterable[tuple[Candidates, Context]]) -> Iterator[Judged]:
+    def judged_under(self, items: Iterable[tuple[Candidates, Context | None]]) -> Iterator[Judged]:
         """As `judged`, each item with a context of its own: several rubrics for one prompt, say."""
         for judged in self.engine.each(self._judge, items):
             self.tally.add(judged)
@@ -143,7 +145,13 @@ class Judge:
         order = tuple(range(n))
         return [order] if self.config.orders == "given" or n == 1 else [order, order[::-1]]
 
-    async def _judge(self, asked_about: tuple[Candidates, Context]) -> Judged:
+    def _own_context(self, item: Candidates) -> Context:
+        if not item.rubric:
+            return Context(rubric=self.config.rubric, reference=item.reference or "")
+        result: Context = upper("item_context")(item, rubric=self.config.rubric)
+        return result
+
+    async def _judge(self, asked_about: tuple[Candidates, Context | None]) -> Judged:
         item, context = asked_about
         try:
             requests = self.requests(item, context)
