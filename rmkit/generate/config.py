@@ -12,13 +12,16 @@ from rmkit.errors import ConfigError
 from rmkit.generate.engine import Limits
 from rmkit.generate.request import Generator, Prices
 
+TEMPLATE_OPTIONS = "chat_template_kwargs"  # what a chat template is given beside the messages: enable_thinking, say
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorConfig:
     """`model` is the name the server knows, or a folder for the back ends local and vllm.
 
     `key_env` names the environment variable that holds the key: keys stand in no file. Prices are in dollars per
-    million tokens. `extra` goes into every request's body, fields in `omit` are left out of it.
+    million tokens. `extra` goes into every request's body (local: `chat_template_kwargs` alone), fields in `omit` are
+    left out of it.
     """
 
     model: str
@@ -41,6 +44,8 @@ class GeneratorConfig:
             raise ConfigError("generator: prices must be >= 0 and timeout_s > 0")
         if secrets := [name for name in self.extra if "key" in name.lower() or name.lower() == "token"]:
             raise ConfigError(f"generator: extra holds {secrets[0]!r}; keys come from the variable that key_env names")
+        if self.backend == "local" and (other := sorted(set(self.extra) - {TEMPLATE_OPTIONS})):
+            raise ConfigError(f"generator: backend local takes no extra.{other[0]}, {TEMPLATE_OPTIONS} alone")
         Limits(concurrency=self.concurrency, attempts=self.attempts)  # checks both
 
     @property
@@ -63,7 +68,8 @@ def open_generator(config: GeneratorConfig, *, environment: Mapping[str, str] | 
         case "local":
             from rmkit.generate.local import load_local
 
-            return load_local(Path(config.model), batch_size=config.batch_size)
+            options = config.extra.get(TEMPLATE_OPTIONS, {})
+            return load_local(Path(config.model), batch_size=config.batch_size, template_options=options)
         case "vllm":
             from rmkit.generate.vllm_inprocess import VllmGenerator
 

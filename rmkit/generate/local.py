@@ -6,7 +6,8 @@ reply whatever it is batched with (up to rounding), which `generate(do_sample=Tr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,20 @@ class LocalGenerator:
 
     prices = Prices()
 
-    def __init__(self, model: Any, tokenizer: Any, *, name: str, batch_size: int = 16) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        batch_size: int = 16,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`template_options` go to the chat template beside the messages, and into the name."""
         if not tokenizer.chat_template:
             raise ModelError(f"{name} has no chat template; give its tokenizer one (tokenizer.chat_template)")
-        self.name = name
+        self._template_options = dict(template_options or {})
+        self.name = name + (json.dumps(self._template_options, sort_keys=True) if template_options else "")
         self._model = model.eval()
         self._tokenizer = tokenizer
         self._batches = Batches(self._answers, size=batch_size)
@@ -60,6 +71,7 @@ class LocalGenerator:
             add_generation_prompt=True,
             tokenize=True,
             return_dict=False,
+            **self._template_options,
         )
         return ids
 
@@ -159,12 +171,22 @@ def _nucleus(logprobs: torch.Tensor, top_p: float) -> torch.Tensor:
     )
 
 
-def load_local(folder: Path, *, batch_size: int = 16, device: str | None = None) -> LocalGenerator:
+def load_local(
+    folder: Path,
+    *,
+    batch_size: int = 16,
+    device: str | None = None,
+    template_options: Mapping[str, Any] | None = None,
+) -> LocalGenerator:
     """The generator of a saved causal model. Raises ModelError where the folder holds none."""
     tokenizer = load_tokenizer(folder, local_files_only=True)
     model = load_pretrained("AutoModelForCausalLM", folder, local_files_only=True).model
     identity = model_digest(Path(folder))[:16]
     target = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return LocalGenerator(
-        model.to(target), tokenizer, name=f"local:{Path(folder).name}:{identity}", batch_size=batch_size
+        model.to(target),
+        tokenizer,
+        name=f"local:{Path(folder).name}:{identity}",
+        batch_size=batch_size,
+        template_options=template_options,
     )

@@ -35,6 +35,7 @@ class VllmGenerator:
         weights = f":{model_digest(Path(model))[:16]}" if Path(model).is_dir() else ""
         self.name = f"vllm:{model}{weights}{settings}"
         self._vllm = vllm
+        self._template_options = options.pop("chat_template_kwargs", None)
         self._llm = vllm.LLM(model=model, **options)
         self._batches = Batches(self._answers, size=batch_size)
 
@@ -50,7 +51,8 @@ class VllmGenerator:
         messages = [[as_template_dict(message) for message in request.prompt] for request in requests]
         try:
             parameters = [self._parameters(request) for request in requests]
-            return [_sample(output) for output in self._llm.chat(messages, parameters, use_tqdm=False)]
+            more = {"chat_template_kwargs": self._template_options} if self._template_options else {}
+            return [_sample(output) for output in self._llm.chat(messages, parameters, use_tqdm=False, **more)]
         except ValueError as error:
             if len(requests) == 1:
                 return [Refused(" ".join(str(error).split())[:200])]

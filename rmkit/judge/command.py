@@ -27,6 +27,7 @@ from rmkit.judge.model import (
     Judge,
     load_judge,
 )
+from rmkit.judge.profile import profiles, source_text
 from rmkit.judge.tally import judging_lines
 from rmkit.ledger import Ledger, open_ledger
 from rmkit.plugins import upper
@@ -174,6 +175,30 @@ def _bill(argv: list[str]) -> int:
     return 0
 
 
+def _profiles(argv: list[str]) -> int:
+    """The judge families that rmkit knows, or one of them as TOML."""
+    parser = arguments.parser(
+        "judge profiles",
+        "Judges that others trained, as rmkit asks and reads them: judge:FOLDER_OR_ID?profile=NAME, or `profile` in a "
+        "judge's TOML. With a name, its table, to write one of your own after.",
+        examples=["judge profiles", "judge profiles rm-r1 > mine.toml"],
+    )
+    parser.add_argument("name", nargs="?", help="print this one as TOML")
+    options = parser.parse_args(argv)
+    if options.name:
+        text = source_text(options.name)
+        display.emit({"profile": options.name, "toml": text}, as_json=options.json, text=text.rstrip())
+        return 0
+    keys = ("profile", "form", "verdict", "models", "note")
+    listed = [
+        dict(zip(keys, (one.name, one.form, one.read.pattern or "JSON", one.title, one.note), strict=True))
+        for one in profiles().values()
+    ]
+    text = display.table(keys[:2] + keys[3:], [[one[key] for key in keys[:2] + keys[3:]] for one in listed])
+    display.emit({"profiles": listed}, as_json=options.json, text=text)
+    return 0
+
+
 def _examples(folder: Path, split: str, limit: int | None) -> list[Example]:
     if limit is not None and limit < 1:
         raise UsageError(f"--limit must be at least 1, got {limit}")
@@ -260,6 +285,7 @@ main = Verbs(
     "Judge a dataset version with a language model, and see what all calls have cost.",
     {
         "run": Command(_run, "judge a dataset version, within a budget"),
+        "profiles": Command(_profiles, "judge families of others, as they are asked and read"),
         "bill": Command(_bill, "what all calls in the ledger cost, dearest first"),
     },
     examples=["judge run judge.toml hh@v2 --split test --max-usd 2 --record", "judge bill"],

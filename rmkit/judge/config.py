@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rmkit.chat.reasoning import Reasoning
 from rmkit.config import build, read_toml
 from rmkit.errors import ConfigError
 from rmkit.generate.config import GeneratorConfig
+from rmkit.judge.profile import Profile, open_profile
 
 THIRD_TABLES = ("writer", "rubric")  # each makes another model of the judge
 
@@ -22,11 +24,14 @@ class JudgeConfig:
     asks every pair or list in two opposite orders, given only as it comes (for benchmarks that swap themselves).
     `verdict` auto reads log-probabilities where the server gives them and parses otherwise. `rubric` is a text that
     every item is judged by. `reasoning` says whether the judge sees what a response's model thought before it spoke.
+    `profile` names a family of judges (`rmkit judge profiles`), or a TOML file with one: prompt and reading are then
+    the profile's, and so is what is left out here.
     """
 
     name: str
     form: Literal["scale", "yes_no", "pairwise", "listwise"] = "pairwise"
     prompt: str = ""
+    profile: str = ""
     rubric: str = ""
     orders: Literal["both", "given"] = "both"
     votes: int = 1
@@ -52,8 +57,34 @@ class JudgeConfig:
             raise ConfigError(f"judge: top_logprobs must be 0 to 20, got {self.top_logprobs}")
 
 
-def read_judge(path: Path) -> tuple[JudgeConfig, GeneratorConfig]:
-    """The judge and its generator from a TOML file with the tables [judge] and [generator].
+def judge_config(values: Mapping[str, Any], *, where: str, folder: Path = Path()) -> tuple[JudgeConfig, Profile | None]:
+    """The settings of a judge, and its profile where they name one, whose own settings stand behind these.
+
+    Raises ConfigError for unknown keys and values that do not go together.
+    """
+    if not values.get("profile"):
+        return build(JudgeConfig, values, where=where), None
+    profile = open_profile(str(values["profile"]), folder=folder)
+    if values.get("prompt") or values.get("form", profile.form) != profile.form:
+        raise ConfigError(
+            f"{where}: profile {profile.name} brings its own prompt, of the form {profile.form}; leave out prompt and "
+            "form"
+        )
+    return build(
+        JudgeConfig, {"verdict": "parse", **profile.settings, **values, "form": profile.form}, where=where
+    ), profile
+
+
+def for_profile(generator: GeneratorConfig, profile: Profile | None) -> GeneratorConfig:
+    """The generator with what a profile asks of the chat template; what its own table says comes first."""
+    if profile is None or not (options := profile.template_options()):
+        return generator
+    named = {**options, **generator.extra.get("chat_template_kwargs", {})}
+    return replace(generator, extra={**generator.extra, "chat_template_kwargs": named})
+
+
+def read_judge(path: Path) -> tuple[JudgeConfig, GeneratorConfig, Profile | None]:
+    """The judge, its generator and its profile from a TOML file with the tables [judge] and [generator].
 
     A third table makes more of it: [writer] names the model that writes rubrics, [rubric] the file whose criteria are
     asked one by one (see `rubrics`). Raises ConfigError naming the file and
@@ -65,10 +96,9 @@ def read_judge(path: Path) -> tuple[JudgeConfig, GeneratorConfig]:
     for table in ("judge", "generator"):
         if not isinstance(tables.get(table), dict):
             raise ConfigError(f"{path}: no table [{table}]; a judge has the tables [judge] and [generator]")
-    return (
-        build(JudgeConfig, tables["judge"], where=f"{path} [judge]"),
-        _beside(path, build(GeneratorConfig, tables["generator"], where=f"{path} [generator]")),
-    )
+    config, profile = judge_config(tables["judge"], where=f"{path} [judge]", folder=path.parent)
+    generator = _beside(path, build(GeneratorConfig, tables["generator"], where=f"{path} [generator]"))
+    return config, for_profile(generator, profile), profile
 
 
 def _beside(path: Path, config: GeneratorConfig) -> GeneratorConfig:

@@ -26,7 +26,9 @@ from rmkit.generate.tally import spent
 from rmkit.ids import canonical_json, content_hash
 from rmkit.judge.config import JudgeConfig, read_judge
 from rmkit.judge.judged import Judged, Vote
+from rmkit.judge.profile import Profile, TurnPrompt
 from rmkit.judge.prompt_file import BUILT_IN, FOLDER, PromptFile, Shown
+from rmkit.judge.reply_reader import read_reply
 from rmkit.judge.tally import JudgeTally
 from rmkit.judge.verdict import ParsedVerdict, read_pair, read_ranking, read_scale, read_yes_no
 from rmkit.ledger import Ledger, open_ledger
@@ -53,15 +55,20 @@ class Judge:
         config: JudgeConfig,
         engine: Engine,
         *,
-        prompt: PromptFile | None = None,
+        prompt: PromptFile | TurnPrompt | None = None,
+        profile: Profile | None = None,
         context: Callable[[Candidates], Context] | None = None,
     ) -> None:
         self.config = config
         self.engine = engine
-        self.prompt = prompt or PromptFile(FOLDER / BUILT_IN[config.form])
+        self.profile = profile
+        self.prompt: PromptFile | TurnPrompt = prompt or (
+            profile.prompt() if profile else PromptFile(FOLDER / BUILT_IN[config.form])
+        )
         self.tally = JudgeTally()
         self._context = context or self._own_context
-        identity = {key: value for key, value in asdict(config).items() if key not in ("name", "prompt")}
+        identity = {key: value for key, value in asdict(config).items() if key not in ("name", "prompt", "profile")}
+        identity |= {"read": asdict(profile.read)} if profile else {}
         fingerprint = content_hash(canonical_json([engine.generator.name, self.prompt.hash, identity]))
         alone = config.form in ("scale", "yes_no")
         self.info = ModelInfo(config.name, "generative", _scale(config), alone, fingerprint)
@@ -107,6 +114,8 @@ class Judge:
         if len(item.completions) > LONGEST_LIST and self.config.form == "listwise":
             raise DataError(f"a listwise judge shows at most {LONGEST_LIST} responses, got {len(item.completions)}")
         context = context or self._context(item)
+        if self.profile and self.profile.needs_rubric and not context.rubric:
+            raise DataError(f"{self.profile.name} judges by a rubric; neither the item nor the judge brings one")
         results = []
         for shown in self._orders(len(item.completions)):
             what = Shown(
@@ -174,6 +183,10 @@ class Judge:
 
     def _read(self, sample: Sample, n: int) -> ParsedVerdict:
         config, use_logprobs = self.config, self.config.verdict == "auto"
+        if self.profile:
+            limits = float(config.lowest), float(config.highest)
+            form, read = config.form, self.profile.read
+            return read_reply(sample, read, form=form, n=n, default_range=limits, use_logprobs=use_logprobs)
         match config.form:
             case "pairwise":
                 return read_pair(sample, ties=config.ties, use_logprobs=use_logprobs)
@@ -207,7 +220,7 @@ def load_judge(
 
     Raises ConfigError where file, prompt or key are wrong. Close it when done.
     """
-    config, generator = read_judge(path)
+    config, generator, profile = read_judge(path)
     prompt = PromptFile(path.parent / config.prompt) if config.prompt else None
     engine = Engine(
         open_generator(generator),
@@ -216,4 +229,4 @@ def load_judge(
         limits=generator.limits,
         purpose=f"judge {config.name}",
     )
-    return Judge(config, engine, prompt=prompt, context=context)
+    return Judge(config, engine, prompt=prompt, profile=profile, context=context)

@@ -19,7 +19,7 @@ from rmkit.chat.reasoning import in_content
 from rmkit.chat.tool_calls import json_text
 from rmkit.errors import ConfigError
 from rmkit.ids import content_hash
-from rmkit.judge.prompt_delimiters import fenced, mark_of
+from rmkit.judge.prompt_delimiters import fenced, harmless, mark_of
 from rmkit.types import Completion, Conversation, Message
 
 FOLDER = Path(__file__).parent / "prompts"
@@ -44,10 +44,11 @@ class Shown:
 class PromptFile:
     """Raises ConfigError where the file is missing, is no Jinja, or lacks the block `user`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, text: str | None = None) -> None:
+        """`text` is that of a prompt that stands in no file, which `path` only names."""
         self.name = path.name
         try:
-            text = path.read_text()
+            text = path.read_text() if text is None else text
             self._template = ImmutableSandboxedEnvironment(undefined=StrictUndefined).from_string(text)
         except (OSError, UnicodeDecodeError, TemplateError) as error:
             raise ConfigError(f"the prompt {path} cannot be used: {error}") from error
@@ -58,15 +59,25 @@ class PromptFile:
     def render(self, conversation: Conversation, shown: Shown, *, settings: Mapping[str, Any]) -> Conversation:
         """The messages that ask for one judgment; what others wrote is fenced. `settings`: lowest, highest, ties."""
         labels = [chr(ord("A") + i) for i in range(len(shown.responses))]
-        responses = {f"response-{label}": _text(r.messages) for label, r in zip(labels, shown.responses, strict=True)}
+        responses = {
+            f"response-{label}": conversation_text(r.messages) for label, r in zip(labels, shown.responses, strict=True)
+        }
         tools = f"tools: {json_text(shown.tools)}\n\n" if shown.tools else ""
-        pieces = {"conversation": tools + _text(conversation), "reference": shown.reference, "rubric": shown.rubric}
+        pieces = {
+            "conversation": tools + conversation_text(conversation),
+            "reference": shown.reference,
+            "rubric": shown.rubric,
+        }
         mark = mark_of([*pieces.values(), *responses.values()])
         values = fenced(pieces, mark=mark) | {
             "responses": [
                 {"label": label, "text": text or f"<response-{label} {mark}>\n</response-{label} {mark}>"}
                 for label, text in zip(labels, fenced(responses, mark=mark).values(), strict=True)
             ],
+            "question": harmless(pieces["conversation"]),
+            "answers": [harmless(text) for text in responses.values()],
+            "rubric_text": harmless(shown.rubric),
+            "reference_text": harmless(shown.reference),
             **settings,
         }
         context = self._template.new_context(values)
@@ -80,7 +91,7 @@ class PromptFile:
             raise ConfigError(f"the prompt {self.name}, block {name}: {error}") from error
 
 
-def _text(messages: Sequence[Message]) -> str:
+def conversation_text(messages: Sequence[Message]) -> str:
     """A conversation as text: a sole message bare, several with their roles; reasoning in front of what was said."""
     turns = [in_content(message) for message in messages]
     if len(turns) == 1:

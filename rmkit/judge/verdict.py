@@ -118,8 +118,11 @@ def _share(tiers: Sequence[Sequence[str]], i: int) -> float:
 def _masses(sample: Sample, word: str, labels: Sequence[str], *, any_case: bool = False) -> dict[str, float] | None:
     """Label -> probability at the verdict's token; None where that token or too little mass is found."""
     entry = _verdict_token(sample, word)
-    if entry is None:
-        return None
+    return None if entry is None else label_masses(entry, labels, any_case=any_case)
+
+
+def label_masses(entry: TokenLogprobs, labels: Sequence[str], *, any_case: bool = False) -> dict[str, float] | None:
+    """Label -> probability among the alternatives of a token; None where too little mass is on labels at all."""
     masses = dict.fromkeys(labels, 0.0)
     known = {label.lower() if any_case else label: label for label in labels}
     for token, logprob in _alternatives(entry).items():

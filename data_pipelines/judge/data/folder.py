@@ -22,7 +22,7 @@ from typing import Any
 from rmkit.atomic import draft_folder, put
 from rmkit.chat.tool_calls import json_text
 from rmkit.config import file_in, read_object
-from rmkit.errors import DataError, StoreError
+from rmkit.errors import DataError, StoreError, UsageError
 from rmkit.ids import canonical_json, digest, file_sha256
 from rmkit.judge import read_judge
 from rmkit.judge.prompt_file import BUILT_IN, FOLDER
@@ -52,7 +52,11 @@ class Built:
 
 def prompt_path(judge: Path) -> Path:
     """The Jinja file of a judge's TOML: its own, or the built-in one of its form."""
-    config, _ = read_judge(judge)
+    config = read_judge(judge)[0]
+    if config.profile:
+        raise UsageError(
+            f"{judge}: training data is written under a prompt of a judge's own, not under profile {config.profile}"
+        )
     return judge.parent / config.prompt if config.prompt else FOLDER / BUILT_IN[config.form]
 
 

@@ -58,7 +58,7 @@ def _item(pair: Pair) -> Item:
 def asking(judge: Judge, **changes: Any) -> Judge:
     """The same judge with other settings, counted together; replies are parsed: they become training text."""
     config = replace(judge.config, verdict="parse", **changes)
-    requests = Judge(config, judge.engine, prompt=judge.prompt)
+    requests = Judge(config, judge.engine, prompt=judge.prompt, profile=judge.profile)
     requests.tally = judge.tally
     return requests
 

@@ -151,7 +151,7 @@ def write_judge_of(folder: Path, toml: Path) -> None:
 
 def taught(toml: Path, world: SyntheticTask) -> Built:
     """What the stub teacher's replies leave after admission."""
-    config, _ = read_judge(toml)
+    config = read_judge(toml)[0]
     teacher = Teacher("stub teacher")
     with Engine(teacher, limits=Limits(concurrency=64)) as engine:
         judge = Judge(config, engine, prompt=PromptFile(toml.parent / config.prompt))
