@@ -7,6 +7,7 @@ only carry text.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -46,10 +47,11 @@ def value_at(row: Mapping[str, Any], path: str) -> Any:
 
 def as_text(value: Any) -> str | None:
     """A gold answer as the text that verifiers read: JSON for what is no text, None for nothing."""
+    value = plain(value)
     if value is None or isinstance(value, str):
         return value
     try:
-        return json.dumps(plain(value), ensure_ascii=False, sort_keys=True)
+        return json.dumps(value, ensure_ascii=False, sort_keys=True)
     except (TypeError, ValueError):
         return str(value)
 
@@ -67,8 +69,11 @@ def as_rubric(value: Any) -> tuple[Mapping[str, Any], ...]:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON knows it: arrays and numpy's numbers as lists and numbers; what is neither becomes text."""
-    if isinstance(value, str | bool | int | float) or value is None:
+    """The value as JSON knows it: arrays and numpy's numbers as lists and numbers, NaN and infinities as null; what is
+    none of these becomes text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str | int) or value is None:
         return value
     if isinstance(value, Mapping):
         return {str(name): plain(one) for name, one in value.items()}

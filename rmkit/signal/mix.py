@@ -11,7 +11,7 @@ that is missing or no finite number makes its own completion's reward missing, n
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 Combine = Literal["sum", "product", "harmonic"]
@@ -57,6 +57,24 @@ def mixed(
     if not math.isfinite(total):  # finite factors whose product or sum is beyond the largest number
         return Mixed(None, present, f"the mix of its components is {total}, not a finite number")
     return Mixed(total, present, None)
+
+
+def exact_sum(values: Sequence[int | float]) -> float:
+    """Their exact sum: infinite or NaN where it is no finite number, never an error."""
+    numbers = [_as_float(value) for value in values]
+    try:
+        return math.fsum(numbers)
+    except OverflowError:  # partial sums beyond the largest number
+        return math.fsum(value / len(numbers) for value in numbers) * len(numbers)
+    except ValueError:  # infinities of both signs
+        return math.nan
+
+
+def _as_float(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of 400 digits
+        return math.inf if value > 0 else -math.inf
 
 
 def _joined(weights: Mapping[str, float], components: Mapping[str, float], combine: Combine) -> float:

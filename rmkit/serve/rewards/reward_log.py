@@ -39,6 +39,7 @@ from rmkit.serve.queue.batcher import Answer, Call
 from rmkit.serve.rewards import reward_spill
 from rmkit.serve.rewards.request import Reward, RewardItem, RewardRequest
 from rmkit.serve.rewards.reward_spill import Spill
+from rmkit.signal.columns import plain
 from rmkit.types import Candidates, Comparison, Event, Score
 
 log = logging.getLogger(__name__)
@@ -330,7 +331,7 @@ def _of_row(served: Served, place: int, *, text: bool) -> dict[str, Any]:
     if served.request is None:
         return {}
     item = served.request.items[place]
-    row = {name: value for name, value in item.row.items() if text or _is_numeric(value)}
+    row = {name: plain(value) for name, value in item.row.items() if text or _is_numeric(value)}
     by_key: dict[str, Any] = {name: value for name, value in (("group", item.group_id), ("row", row)) if value}
     if served.request.signal is not None:
         by_key["rewards"] = [
@@ -343,7 +344,7 @@ def _of_row(served: Served, place: int, *, text: bool) -> dict[str, Any]:
 
 
 def _columns(item: RewardItem, at: int, *, text: bool) -> dict[str, Any]:
-    return {name: column[at] for name, column in item.columns.items() if text or _is_numeric(column[at])}
+    return {name: plain(column[at]) for name, column in item.columns.items() if text or _is_numeric(column[at])}
 
 
 def _is_numeric(value: Any) -> bool:

@@ -20,7 +20,7 @@ from rmkit.serve.rewards.placement import spans_of
 from rmkit.serve.rewards.request import Reward, RewardItem, RewardRequest
 from rmkit.serve.rewards.shaping import Place, Row, Shaped, shape
 from rmkit.signal.columns import as_rubric, as_text, plain, value_at
-from rmkit.signal.mix import EXACT_MATCH, MODEL, mixed
+from rmkit.signal.mix import EXACT_MATCH, MODEL, exact_sum, mixed
 from rmkit.signal.signal import Signal
 from rmkit.types import Candidates, RewardModel, Score
 from rmkit.verifiers.exact_match import ExactMatch
@@ -171,11 +171,8 @@ def _reward(
 
 def _number(value: Any) -> float | None:
     """A column's value as a component: a list counts as its sum, a label as nothing."""
-    if isinstance(value, int | float):
-        return float(value)
-    if isinstance(value, list) and all(isinstance(one, int | float) for one in value):
-        return math.fsum(value)
-    return None
+    parts = value if isinstance(value, list) else [value]
+    return exact_sum(parts) if all(isinstance(one, int | float) for one in parts) else None
 
 
 def _columns(item: RewardItem, reward: Reward, one: int, scored: Mapping[str, list[list[Score]]], number: int) -> Row:
@@ -237,9 +234,11 @@ def _settle(reward: Reward, shaped: Shaped) -> None:
     elif isinstance(shaped, list):
         reward.places = shaped
         values = [one for one in shaped if one is not None]
-        reward.reward = math.fsum(values) if len(values) == len(shaped) else None
+        whole = exact_sum(values)
+        reward.reward = whole if len(values) == len(shaped) and math.isfinite(whole) else None
         if reward.reward is None:
-            reward.unscored = reward.unscored or "a part of its reward is missing"
+            reason = "a part of its reward is missing" if math.isfinite(whole) else f"its parts add up to {whole}"
+            reward.unscored = reward.unscored or reason
     else:
         reward.reward = shaped
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rmkit.serve.settings import ServeSettings
 from rmkit.shaping.spans import on_tokens, sequence_value, token_offsets
 from rmkit.signal import Signal, Span
 from rmkit.signal.columns import as_rubric, as_text, value_at
+from rmkit.signal.mix import exact_sum
 from rmkit.types import Score
 from tests.rmkit.serve.serving import Steered, local_client
 
@@ -193,6 +195,54 @@ def test_the_log_holds_raw_values_components_and_what_the_trainer_said(home: Pat
         {"raw": 1.5, "reward": 0, "components": {"exact_match": 0, "reward": 3}, "columns": {"length": 3}},
     ]
     ledger.close()
+
+
+HUGE = "1" + 400 * "0"
+NUMBERS = ["NaN", "-Infinity", "1e400", HUGE, "[1e308, 1e308]", "[Infinity, -Infinity]", f"[-{HUGE}, 1]", "[null, 1]"]
+
+
+def test_an_odd_number_leaves_its_own_completion_alone_unscored_and_is_logged(home: Path) -> None:
+    """The other two lie one apart, wherever the odd one stands: a component, a column, a row; sums are no error."""
+    ledger = open_ledger()
+    app = create_app({"w": Steered()}, ServeSettings(), ledger=ledger)
+    places = ['"components": {{"t": [{}, 1, 2]}}', '"columns": {{"t": [{}, 1, 2]}}', '"row": {{"t": {}}}']
+    bodies = [
+        f'{{"items": [{{"prompt": "p", "completions": ["a", "b", "c"], {place.format(one)}}}], '
+        '"mix": {"t": 1}, "chain": ["center"]}'
+        for place in places
+        for one in NUMBERS
+    ]
+    with local_client(app) as client:
+        for body in bodies:
+            answer = client.post("/rmkit/v1/score", content=body, headers={"content-type": "application/json"})
+            [scores] = answer.json()["scores"]
+            others = [None, None] if '"row"' in body else [-0.5, 0.5]
+            assert [one["reward"] for one in scores] == [None, *others], body[:120]
+            assert "the component 't' is " in scores[0]["unscored"]
+    logged = [one.event.payload["items"][0]["rewards"][0] for one in ledger.events(kinds=["reward"])]
+    ledger.close()
+    assert len(logged) == len(bodies)
+    assert {one["raw"] for one in logged} == {None}
+    assert logged[0]["columns"] == {"t": None}
+    assert logged[len(NUMBERS) - 1]["columns"] == {"t": [None, 1]}
+
+
+def test_parts_that_add_up_to_no_number_are_a_reason(home: Path) -> None:
+    """A chain over lists gives parts; the reward is their sum."""
+    app = create_app({"w": Steered()}, ServeSettings())
+    item = {"prompt": "p", "completions": ["a", "b"], "columns": {"t": [[1e308, 1e308], [1.0, 2.5]]}}
+    chain = [{"use": "affine", "column": "t", "into": "reward"}]
+    [scores] = ask(app, {"items": [item], "mix": {"reward": 1}, "chain": chain})["scores"]
+    assert [one["reward"] for one in scores] == [None, 3.5]
+    assert scores[0]["unscored"] == "its parts add up to inf"
+
+
+def test_sums_beyond_the_largest_number() -> None:
+    assert exact_sum([1e308, 1e308, -1e308, -1e308, 3]) == pytest.approx(0, abs=1e293)
+    assert exact_sum([1e308, 1e308]) == math.inf
+    assert exact_sum([-(10**400), 1]) == -math.inf
+    assert math.isnan(exact_sum([math.inf, -math.inf]))
+    assert exact_sum([0.1] * 10) == 1.0
 
 
 def test_items_keep_their_verifiers_reference() -> None:
