@@ -23,7 +23,6 @@ from rmkit.errors import DataError, MissingExtraError
 from rmkit.serve.clients.samples import samples_of
 from rmkit.serve.clients.service_http import Patience, RewardServiceError
 from rmkit.serve.clients.signal_client import Sample, SampleReward, SignalClient, SignalLike
-from rmkit.shaping.spans import on_tokens, token_offsets
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +124,8 @@ def _with_token_advantages(base: type[Any]) -> type[Any]:
 
         def _generate_and_score_completions(self, inputs: Any) -> Any:
             import torch
+
+            from rmkit.shaping.spans import on_tokens, token_offsets
 
             output = super()._generate_and_score_completions(inputs)
             function = next(one for one in self.reward_funcs if isinstance(one, RewardFunction))

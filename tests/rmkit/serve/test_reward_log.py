@@ -150,7 +150,7 @@ def spilled(folder: Path) -> list[Path]:
 
 @pytest.mark.usefixtures("hasty")
 def test_a_ledger_that_is_away_for_long_costs_no_reward(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    ledger = Failing(25)
+    ledger = Failing()
     log = RewardLog(ledger, folder=tmp_path)
     for number in range(2000):
         log.add(_served(f"r{number}"))
@@ -159,6 +159,7 @@ def test_a_ledger_that_is_away_for_long_costs_no_reward(tmp_path: Path, caplog: 
     until(lambda: ledger.tries > 5 and log.waiting == 2000)
     [file] = spilled(tmp_path)
     assert file.stat().st_mode & 0o777 == 0o600
+    ledger.failures = 0
     until(lambda: not log.waiting)
     log.add(_served("last"))
     log.close()
@@ -229,12 +230,13 @@ def test_what_neither_ledger_nor_disk_takes_is_held_then_dropped_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()  # no folder can be made in it
-    ledger = Failing(20)
+    ledger = Failing()
     log = RewardLog(ledger, folder=tmp_path / "file" / "spill", room=50)
     log.add(_served("first"))
     until(lambda: ledger.tries > 2)
     for number in range(60):
         log.add(_served(f"r{number}"))
+    ledger.failures = 0
     until(lambda: len(ledger.ids) == 51)
     log.close()
     assert ledger.ids == ["first", *(f"r{number}" for number in range(50))]
