@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +19,11 @@ BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One completion's score. `value` None is unscored; texts (canonical JSON) are None where they were not logged."""
+    """One completion's score. `value` None is unscored; texts (canonical JSON) are None where they were not logged.
+
+    Under a signal: `raw` is the mix, `reward` what the chain made of it; `group` tells apart the completions that were
+    shaped together. `step` and `policy_version` are the trainer's, `columns` numbers that it brought.
+    """
 
     value: float | None
     chars: int
@@ -30,6 +34,18 @@ class Observed:
     unscored: str | None = None
     prompt_text: str | None = None
     text: str | None = None
+    raw: float | None = None
+    reward: float | None = None
+    components: Mapping[str, float] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    group: str | None = None
+    step: int | None = None
+    policy_version: str | None = None
+
+    @property
+    def proxy(self) -> float | None:
+        """What a policy is trained on, before the chain: the mix, the model's number where there is no signal."""
+        return self.value if self.raw is None and self.reward is None and not self.components else self.raw
 
 
 def served(
@@ -51,16 +67,21 @@ def served(
         observed
         for event in events
         if event.payload["fingerprint"] == target
-        for observed in _completions(event.payload, event.time)
+        for observed in completions(event.payload, event.time)
     ]
     return target, result
 
 
-def _completions(payload: Mapping[str, Any], time: datetime) -> Iterator[Observed]:
-    for item in payload["items"]:
+def completions(payload: Mapping[str, Any], time: datetime) -> Iterator[Observed]:
+    """The completions of one `reward` event."""
+    step = payload.get("step")
+    for number, item in enumerate(payload["items"]):
         if "p_first" in item:  # a comparison has no score
             continue
-        for one in item["completions"]:
+        signal = item.get("rewards") or [{}] * len(item["completions"])
+        # Steps repeat group ids; without an id the completions of an item are a group.
+        group = f"{step}/{item['group']}" if "group" in item else f"{payload['request_id']}/{number}"
+        for one, made in zip(item["completions"], signal, strict=True):
             yield Observed(
                 value=one["value"],
                 chars=one["chars"],
@@ -71,6 +92,13 @@ def _completions(payload: Mapping[str, Any], time: datetime) -> Iterator[Observe
                 unscored=one.get("unscored"),
                 prompt_text=item.get("prompt_text"),
                 text=one.get("text"),
+                raw=made.get("raw"),
+                reward=made.get("reward"),
+                components=made.get("components", {}),
+                columns=made.get("columns", {}),
+                group=group,
+                step=step,
+                policy_version=payload.get("policy_version"),
             )
 
 

@@ -13,6 +13,7 @@ too small. p-values are corrected over all tests by Holm.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,7 +83,41 @@ def compare(reference: Sequence[Observed], current: Sequence[Observed]) -> dict[
         "scores": _moved(scored[0], scored[1], n, m),
         "lengths": _moved(lengths[0], lengths[1], n, m),
         "unscored": _rates(reference, current, n, m),
+        "fields": _fields(reference, current, n, m),
     }
+
+
+def _fields(reference: Sequence[Observed], current: Sequence[Observed], n: int, m: int) -> dict[str, Any]:
+    """What a signal and its trainer left in the log, where both sides have it: mix, shaped reward, components, columns,
+    and the spread of the mix within groups."""
+    sides = [_numbers(side) for side in (reference, current)]
+    names = [name for name in sides[0] if name in sides[1]]
+    return {name: _moved(*(np.array(side[name]) for side in sides), n, m) for name in names}
+
+
+def _numbers(observed: Sequence[Observed]) -> dict[str, list[float]]:
+    """Finite numbers by field; a list counts as its mean."""
+    numbers: dict[str, list[float]] = defaultdict(list)
+    groups: dict[str, list[float]] = defaultdict(list)
+    for one in observed:
+        fields: dict[str, Any] = {"raw": one.raw, "reward": one.reward}
+        fields |= {f"component {name}": value for name, value in one.components.items()}
+        fields |= {f"column {name}": value for name, value in one.columns.items()}
+        for name, value in fields.items():
+            number = _number(value)
+            if number is not None:
+                numbers[name].append(number)
+                if name == "raw" and one.group is not None:
+                    groups[one.group].append(number)
+    spreads = [float(np.std(values)) for values in groups.values() if len(values) > 1]
+    return {**numbers, **({"spread of groups": spreads} if spreads else {})}
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, list):
+        values = [one for one in map(_number, value) if one is not None]
+        return math.fsum(values) / len(values) if values and len(values) == len(value) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _moved(reference: Values, current: Values, n: int, m: int) -> dict[str, Any] | None:
@@ -137,14 +172,15 @@ def slices(reference: Sequence[Observed], current: Sequence[Observed]) -> tuple[
 def verdicts(result: dict[str, Any]) -> list[str]:
     """What has drifted, in sentences; also writes the Holm-corrected p-values (`p_holm`) into the result.
 
-    Scores and lengths drift where PSI is above 0.1 and its corrected p below 0.01, unscored rates where the corrected p
-    is below 0.01 and the rate has grown.
+    Scores, lengths and a signal's fields drift where PSI is above 0.1 and its corrected p below 0.01, unscored rates
+    where the corrected p is below 0.01 and the rate has grown.
     """
     tests: list[tuple[str, dict[str, Any], float]] = []
     for where, part in [("all", result["whole"]), *result["slices"].items()]:
         tests += [
             (f"{what} of {where}", part[what], part[what]["psi_p"]) for what in ("scores", "lengths") if part[what]
         ]
+        tests += [(f"{name} of {where}", field, field["psi_p"]) for name, field in part["fields"].items() if field]
         tests.append((f"unscored rate of {where}", part["unscored"], part["unscored"]["p"]))
     _holm(tests)
     return [_sentence(name, part) for name, part, _ in tests if _drifted(part)]

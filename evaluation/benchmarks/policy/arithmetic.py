@@ -1,30 +1,41 @@
-"""`rmkit bench policy-signal`: what a signal adds, beside the raw reward model: GRPO on sums, paired by seed.
+"""`rmkit bench policy-signal`: what a signal adds beside the raw reward model, and what proposed prompts add beside
+uniform ones: GRPO on sums, paired by seed.
 
-A policy (two-layer Llama, random weights, a token a word) answers sums of two digits. Behind `rmkit serve` stand a
-lexical reward model, trained on right and wrong answers of other sums (words alone cannot tell them apart), and the
-signal below: a verifier of numbers against the dataset's gold answers, a length term, the group's z-score. TRL asks
-over HTTP, in one arm with the signal, in the other for the model's raw number. Both arms of a seed share weights,
-prompts and random numbers. Reported is the share of right answers over the last ten steps, its gain over the control
-per seed, and a 95% interval of the mean gain (Student's t).
+A policy that half knows its sums (`sums_task`) is trained by TRL on rewards over HTTP. Behind `rmkit serve` stand a
+lexical reward model, trained on judges who like hedging as well as right answers, and the signal below: a verifier of
+numbers against the dataset's gold answers, a length term, the group's z-score. Three arms of a seed share the policy's
+weights and the sums:
+
+    control    the model's raw number, normalized by TRL within its group (the verifier comes along with weight 0)
+    signal     the signal, prompts in TRL's own order
+    proposed   the signal, prompts as the prompt book proposes them (the service keeps it)
+
+Reported: the share of right answers among sampled replies to the sums that were rewarded and to a fifth that no arm
+ever trained on, the gain of the signal over the control, and the share of groups with a signal (outcomes that differ)
+when prompts are proposed, against TRL's order; each with a 95% interval over the paired seeds (Student's t).
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import os
-import random
 import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from evaluation.benchmarks.policy.run import serving
+from evaluation.benchmarks.policy import sums_task
+from evaluation.benchmarks.policy.run import rmkit_json, serving
 from rmkit.cli import arguments, display
+from rmkit.serve.clients.alarm import WatchedRewards
+from rmkit.serve.clients.prompts import ObservedRewards, PromptClient, proposed_dataset
 from rmkit.serve.clients.trl import RewardFunction
-from rmkit.verifiers.verifier import load_verifier
 
+Arm = Literal["control", "signal", "proposed"]
+ARMS: tuple[Arm, ...] = ("control", "signal", "proposed")
 SIGNAL = """
 mix = {right = 1.0, brief = 0.1}
 chain = ["z_score"]
@@ -42,47 +53,81 @@ slack = 5
 [columns]
 reference = "answer"
 """
-LARGEST, REPLY_WORDS = 5, 5
-GROUP, BATCH, ENDS = 8, 128, 10
+RAW = """
+mix = {reward = 1.0, right = 0.0}
+
+[columns]
+reference = "answer"
+"""
+GROUP, BATCH = 8, 64
+PREFERENCES = 1500
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}  # two-sided, n - 1 degrees
-_WORDS = ("so", "well", "maybe", "about")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
-    """One seed's shares of right answers over the last steps."""
+class Shares:
+    """Of one policy: right answers to rewarded and to held-out sums; of its run: groups whose outcomes differ, and the
+    step at which the hacking alarm rang first."""
+
+    rewarded: float
+    held_out: float
+    mixed_groups: float | None = None
+    alarm: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """One seed: the policy before, and after each arm."""
 
     seed: int
-    signal: float
-    control: float
-    first: float  # over the first steps of the signal's arm
+    before: Shares
+    control: Shares
+    signal: Shares
+    proposed: Shares
 
-    @property
-    def gain(self) -> float:
-        return self.signal - self.control
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """A mean over paired seeds and its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, differences: Sequence[float]) -> Gain:
+        mean = statistics.fmean(differences)
+        half = T_95[len(differences)] * statistics.stdev(differences) / math.sqrt(len(differences))
+        return cls(mean=mean, low=mean - half, high=mean + half)
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} (95% interval {self.low:+.3f} to {self.high:+.3f})"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """`interval` is of the mean gain."""
+    """`rewarded`, `held_out`: gains in right answers of the signal over the control; `mixed_groups`: of proposed
+    prompts over TRL's order, in the share of groups with a signal."""
 
     steps: int
-    pairs: tuple[Pair, ...]
-    gain: float
-    interval: tuple[float, float]
+    seeds: tuple[Runs, ...]
+    rewarded: Gain
+    held_out: Gain
+    mixed_groups: Gain
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def main(argv: list[str]) -> int:
-    """0 where the lower bound of the gain is above zero, 1 otherwise."""
+    """0 where the lower bound of the signal's gain on the rewarded sums is above zero, 1 otherwise."""
     parser = arguments.parser(
         "bench policy-signal",
-        "Train a policy with TRL on a signal (verifier, length, z-score) beside the raw reward model; pairs by seed.",
+        "Train a policy with TRL on a signal (verifier, length, z-score) beside the raw reward model, and on proposed "
+        "prompts beside uniform ones; pairs by seed.",
         examples=["bench policy-signal", "bench policy-signal --seeds 3 --steps 60 --json"],
     )
-    parser.add_argument("--steps", type=int, default=100, help="optimizer steps of each run")
+    parser.add_argument("--steps", type=arguments.positive, default=100, help="optimizer steps of each run")
     parser.add_argument("--seeds", type=int, choices=sorted(T_95), default=5)
     options = parser.parse_args(argv)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -91,126 +136,143 @@ def main(argv: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="rmkit-signal-") as folder:
         result = measure(Path(folder), steps=options.steps, seeds=options.seeds)
     display.emit(result.as_json(), as_json=options.json, text=_text(result))
-    return 0 if result.interval[0] > 0 else 1
+    return 0 if result.rewarded.low > 0 else 1
 
 
 def measure(folder: Path, *, steps: int, seeds: int) -> Result:
-    """Every pair of runs, against one service in a data home of its own under `folder`."""
-    model, signal = _trained_model(folder), folder / "sums.toml"
-    signal.write_text(SIGNAL)
-    pairs = []
-    with (
-        serving(folder, f"words={model}", "--signal", str(signal)) as url,
-        display.progress("runs", 2 * seeds) as advance,
-    ):
-        for seed in range(seeds):
-            shares = {}
-            for arm in ("signal", "control"):
-                shares[arm] = _run(arm, url, folder / "runs", steps=steps, seed=seed)
-                advance(1)
-            ends = {arm: statistics.fmean(share[-ENDS:]) for arm, share in shares.items()}
-            pairs.append(Pair(seed=seed, **ends, first=statistics.fmean(shares["signal"][:ENDS])))
-    gains = [pair.gain for pair in pairs]
-    half = T_95[seeds] * statistics.stdev(gains) / math.sqrt(seeds)
-    mean = statistics.fmean(gains)
-    return Result(steps=steps, pairs=tuple(pairs), gain=mean, interval=(mean - half, mean + half))
-
-
-def _trained_model(folder: Path) -> Path:
+    """Every run, against one service in a data home of its own under `folder`."""
     import rmkit
 
-    rng = random.Random(7)
-    rows = []
-    for number in range(400):
-        first, second = rng.randrange(LARGEST), rng.randrange(LARGEST)
-        wrong = rng.choice([n for n in range(2 * LARGEST - 1) if n != first + second])
-        replies = [f"{rng.choice(_WORDS)} {answer}" for answer in (first + second, wrong)]
-        rows.append({"prompt": f"{first} + {second} in case {number}", "chosen": replies[0], "rejected": replies[1]})
-    rmkit.train("lexical", rows, output=str(folder / "words"))
-    return folder / "words"
+    rmkit.train("lexical", sums_task.preferences(PREFERENCES, seed=7), output=str(folder / "words"))
+    signals = {folder / "sums.toml": SIGNAL, folder / "raw.toml": RAW}
+    for path, text in signals.items():
+        path.write_text(text)
+    for seed in range(seeds):  # the policy moves, so old outcomes count less and less
+        rmkit_json(folder, "prompts", "new", f"run-{seed}", "--set", "decay=0.5")
+    with (
+        serving(folder, f"words={folder / 'words'}", *(f"--signal={path}" for path in signals)) as url,
+        display.progress("runs", len(ARMS) * seeds) as advance,
+    ):
+        runs = tuple(_seed(url, folder / "runs", seed, steps=steps, advance=advance) for seed in range(seeds))
+    return Result(
+        steps=steps,
+        seeds=runs,
+        rewarded=Gain.of([run.signal.rewarded - run.control.rewarded for run in runs]),
+        held_out=Gain.of([run.signal.held_out - run.control.held_out for run in runs]),
+        mixed_groups=Gain.of(
+            [(run.proposed.mixed_groups or 0) - (run.signal.mixed_groups or 0) for run in runs],
+        ),
+    )
 
 
-def _run(arm: str, url: str, folder: Path, *, steps: int, seed: int) -> list[float]:
-    """[steps] shares of right answers."""
+def _seed(url: str, folder: Path, seed: int, *, steps: int, advance: Any) -> Runs:
     import torch
+
+    torch.set_num_threads(1)
+    words, sums = sums_task.tokenizer(), sums_task.Sums.of(seed)
+    policy = sums_task.warm_policy(words, sums, seed=seed)
+
+    def shares(model: Any) -> Shares:
+        rewarded, held_out = (sums_task.accuracy(model, words, part) for part in (sums.rewarded, sums.held_out))
+        return Shares(rewarded=rewarded, held_out=held_out)
+
+    after: dict[Arm, Shares] = {}
+    for arm in ARMS:
+        model = copy.deepcopy(policy)
+        recorder = _train(arm, model, words, sums, url, folder / f"{arm}-{seed}", steps=steps, seed=seed)
+        alarm = recorder.watched.alarm
+        after[arm] = replace(
+            shares(model.eval()), mixed_groups=recorder.mixed / recorder.groups, alarm=alarm.step if alarm else None
+        )
+        advance(1)
+    return Runs(seed=seed, before=shares(policy), **after)
+
+
+def _train(
+    arm: Arm, model: Any, words: Any, sums: sums_task.Sums, url: str, folder: Path, *, steps: int, seed: int
+) -> _Recorder:
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
     from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.grpo_trainer import GRPOTrainer
 
-    torch.set_num_threads(1)
-    rng = random.Random(100 + seed)
-    sums = [(rng.randrange(LARGEST), rng.randrange(LARGEST)) for _ in range(512)]
-    rows = [{"prompt": [{"role": "user", "content": f"{a} + {b}"}], "answer": str(a + b)} for a, b in sums]
-    recorder = _Recorder(url, arm)
-    tokenizer = _tokenizer()
-    settings = GRPOConfig(
-        output_dir=str(folder / f"{arm}-{seed}"),
-        max_steps=steps,
-        per_device_train_batch_size=BATCH,
-        num_generations=GROUP,
-        max_completion_length=REPLY_WORDS,
-        learning_rate=3e-3,
-        lr_scheduler_type="constant",
-        scale_rewards="none" if arm == "signal" else "group",  # the chain has normalized already
-        beta=0.0,
-        seed=seed,
-        use_cpu=True,
-        bf16=False,
-        logging_steps=steps,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-    )
+    rows = [
+        {"id": sums_task.question(one), "prompt": [{"role": "user", "content": sums_task.question(one)}],
+         "answer": str(sum(one))}
+        for one in sums.rewarded
+    ]  # fmt: skip
+    recorder = _Recorder(RewardFunction(url, signal="raw" if arm == "control" else "sums"))
+    dataset: Any = Dataset.from_list(rows)
+    rewards: Any = recorder
+    callbacks = [recorder.watched.callback()]
+    if arm == "proposed":
+        book = PromptClient(url, book=f"run-{seed}")
+        rewards = ObservedRewards(recorder, book, prompt="id", outcome=lambda _, __: list(recorder.outcomes))
+        dataset = proposed_dataset(rows, book, prompt="id", per_step=BATCH // GROUP, utility="half")
+        callbacks.append(rewards.callback())
     trainer = GRPOTrainer(
-        model=_policy(tokenizer, seed), processing_class=tokenizer, reward_funcs=recorder, args=settings,
-        train_dataset=Dataset.from_list(rows),
-    )  # fmt: skip
+        model=model,
+        processing_class=words,
+        reward_funcs=rewards,
+        train_dataset=dataset,
+        callbacks=callbacks,
+        args=GRPOConfig(
+            output_dir=str(folder),
+            max_steps=steps,
+            per_device_train_batch_size=BATCH,
+            num_generations=GROUP,
+            max_completion_length=sums_task.REPLY_WORDS,
+            learning_rate=1e-3,
+            lr_scheduler_type="constant",
+            scale_rewards="group" if arm == "control" else "none",  # the chain has normalized already
+            accelerator_config={"dispatch_batches": False},
+            beta=0.0,
+            seed=seed,
+            use_cpu=True,
+            bf16=False,
+            logging_steps=steps,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+        ),
+    )
     trainer.remove_callback(PrinterCallback)  # stdout is for the result
     trainer.train()
-    return recorder.shares
+    return recorder
 
 
 class _Recorder:
-    """The reward function of one arm, and the share of right answers in each of its calls."""
+    """The reward function of one arm; `outcomes` of the last call are right (1), wrong (0) or unknown."""
 
-    def __init__(self, url: str, arm: str) -> None:
-        raw = {"mix": {"reward": 1.0}}
-        self.ask = RewardFunction(url, signal="sums" if arm == "signal" else raw)
-        self.right = load_verifier("number")
-        self.shares: list[float] = []
+    def __init__(self, ask: RewardFunction) -> None:
+        self.ask, self.watched = ask, WatchedRewards(ask, truth=["right"])
         self.__name__ = "rmkit_reward"
+        self.outcomes: list[float | None] = []
+        self.groups = self.mixed = 0
 
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
-        from dataclasses import replace
-
-        import rmkit
-
-        items = [
-            replace(rmkit.candidates(prompt, [completion]), reference=answer)
-            for prompt, completion, answer in zip(prompts, completions, columns["answer"], strict=True)
-        ]
-        self.shares.append(statistics.fmean(row[0].value for row in self.right.score(items)))
-        return self.ask(prompts, completions, **columns)
-
-
-def _tokenizer() -> Any:
-    from evaluation.benchmarks.policy import synthetic_task
-
-    return synthetic_task.word_tokenizer((*map(str, range(2 * LARGEST - 1)), "+", *_WORDS))
-
-
-def _policy(tokenizer: Any, seed: int) -> Any:
-    from evaluation.benchmarks.policy import synthetic_task
-
-    return synthetic_task.policy(tokenizer, seed=seed)
+        rewards = self.watched(prompts, completions, **columns)
+        self.outcomes = [one.components.get("right") for one in self.ask.last]
+        for begin in range(0, len(self.outcomes), GROUP):
+            known = {one for one in self.outcomes[begin : begin + GROUP] if one is not None}
+            self.groups += 1
+            self.mixed += len(known) > 1
+        return rewards
 
 
 def _text(result: Result) -> str:
-    lines = [
-        f"seed {pair.seed}: right answers {pair.first:.3f} at first, {pair.signal:.3f} with the signal, "
-        f"{pair.control:.3f} with the raw model"
-        for pair in result.pairs
+    rows = [
+        [run.seed, name, *map(display.number, (one.rewarded, one.held_out, one.mixed_groups)), one.alarm or "-"]
+        for run in result.seeds
+        for name, one in [("before", run.before), *((arm, getattr(run, arm)) for arm in ARMS)]
     ]
-    low, high = result.interval
-    return "\n".join([*lines, f"gain {result.gain:+.3f} (95% interval {low:+.3f} to {high:+.3f})"])
+    return "\n".join(
+        [
+            display.table(
+                ("seed", "arm", "right, rewarded sums", "right, held out", "groups with signal", "alarm at step"), rows
+            ),
+            f"gain of the signal over the control, rewarded sums {result.rewarded}",
+            f"gain of the signal over the control, held-out sums {result.held_out}",
+            f"groups with a signal, proposed over TRL's order {result.mixed_groups}",
+        ]
+    )

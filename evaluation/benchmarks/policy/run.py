@@ -83,10 +83,10 @@ def _trained_model(folder: Path, pairs: int) -> dict[str, Any]:
     data, recipe = folder / "planted.jsonl", folder / "planted.toml"
     world.write_pairs(data, pairs, seed=7)
     recipe.write_text(_SPLIT)
-    _rmkit(folder, "ingest", str(data), "--name", "planted", "--license", "Apache-2.0")
-    version = _rmkit(folder, "run", str(recipe), "--data", "planted@v1")["version"]
-    trained = _rmkit(folder, "train", "lexical", "--data", version)
-    judged = _rmkit(folder, "eval", trained["path"], "--data", version)
+    rmkit_json(folder, "ingest", str(data), "--name", "planted", "--license", "Apache-2.0")
+    version = rmkit_json(folder, "run", str(recipe), "--data", "planted@v1")["version"]
+    trained = rmkit_json(folder, "train", "lexical", "--data", version)
+    judged = rmkit_json(folder, "eval", trained["path"], "--data", version)
     accuracy = judged["models"][0]["accuracy"]
     return {
         "path": trained["path"],
@@ -96,7 +96,7 @@ def _trained_model(folder: Path, pairs: int) -> dict[str, Any]:
     }
 
 
-def _rmkit(folder: Path, *arguments: str) -> dict[str, Any]:
+def rmkit_json(folder: Path, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "rmkit", *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env=_environment(folder), check=False)
     if done.returncode:
@@ -113,7 +113,7 @@ def _environment(folder: Path) -> dict[str, str]:
 @contextmanager
 def serving(folder: Path, *arguments: str) -> Iterator[str]:
     """The URL, with a token as Basic password, of `rmkit serve` with these arguments in a process of its own."""
-    token = _rmkit(folder, "token", "create", "trainer")["token"]
+    token = rmkit_json(folder, "token", "create", "trainer")["token"]
     command = [sys.executable, "-m", "rmkit", "serve", *arguments, "--port", "0", "--quiet", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment(folder)) as process:
         try:

@@ -2,6 +2,8 @@
 
     reward_client   RewardClient: the service as a RewardModel; retries, circuit breaker, cache
     signal_client   SignalClient: samples with their rows in, shaped rewards out; every adapter uses it
+    alarm           WatchedRewards, a hacking alarm around a reward function
+    prompts         the prompt book for a trainer: what happened, what comes next
     trl             RewardFunction, AsyncRewardFunction for GRPO, RLOO and online DPO; TokenAdvantages
     ms_swift        the plug-in file for ms-swift's GRPO
     verl            compute_score, compute_score_async, compute_score_batch

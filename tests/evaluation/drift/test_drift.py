@@ -270,3 +270,101 @@ def test_what_cannot_be_compared_is_told(
     log_rewards(range(10), day=1)
     assert rmkit(["drift", *arguments]) == 2
     assert reason in capsys.readouterr().err
+
+
+def log_steps(steps: int, *, hacked: bool, day: int = 1, begin: int = 0, text: bool = False) -> None:
+    """Sixteen completions a step in two requests: the model likes length; the verifier is right half of the time, or
+    less and less often."""
+    draw = np.random.default_rng(day)
+    start = datetime(2026, 2, day, tzinfo=UTC)
+    events = []
+    for step in range(begin, begin + steps):
+        for request in range(2):
+            right = draw.random(8) < (0.5 - 0.012 * step if hacked else 0.5 + 0.01 * step)
+            chars = (100 + (10 * step if hacked else step) + draw.normal(0, 10, 8)).astype(int)
+            replies = [assistant_message(f"{step} {request} {n} " + ("so " * 3 * (step // 4)) * text) for n in range(8)]
+            lines = [
+                {"response": content_hash(reply), "chars": int(size), "value": float(size)}
+                | ({"text": reply} if text else {})
+                for reply, size in zip(replies, chars, strict=True)
+            ]
+            rewards = [
+                {
+                    "raw": float(size), "reward": float(size - chars.mean()),
+                    "components": {"reward": float(size), "right": float(one)}, "columns": {"length": float(size) / 4},
+                }
+                for size, one in zip(chars, right, strict=True)
+            ]  # fmt: skip
+            item = {
+                "prompt": content_hash(user_message(f"{step} {request}")), "source": None, "completions": lines,
+                "group": f"g{request}", "rewards": rewards,
+            }  # fmt: skip
+            payload = {
+                "request_id": f"{day}-{step}-{request}", "model": "m", "fingerprint": "f", "items": [item],
+                "step": step, "policy_version": f"v{step // 20}", "signal": "raw",
+            }  # fmt: skip
+            events.append(Event(kind="reward", actor="t", time=start + timedelta(minutes=step), payload=payload))
+    with open_ledger() as ledger:
+        ledger.append_many(events)
+
+
+def test_a_hacking_run_rings_and_a_clean_one_does_not(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log_steps(40, hacked=False)
+    assert rmkit(["drift", "m", "--watch", "--truth", "right", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["steps"], told["alarm"]) == (40, None)
+    assert told["measures"]["proxy"] == pytest.approx(139, abs=8)
+    assert told["measures"]["length"] == pytest.approx(told["measures"]["proxy"] / 4)  # tokens, where they came
+    assert told["measures"]["canary"] is None
+    log_steps(40, hacked=True, day=2, text=True)  # a new run under the same name
+    assert (
+        rmkit(["drift", "m", "--watch", "--canary", "so so so so so so so so so so so so so so so so", "--json"]) == 1
+    )
+    told = json.loads(capsys.readouterr().out)
+    assert (told["steps"], told["truth"]) == (40, ["right"])
+    assert 20 <= told["alarm"]["step"] <= 30
+    assert {one["name"] for one in told["now"]["signs"]} == {"right", "length", "repetition", "canary"}
+    assert rmkit(["drift", "m", "--watch", "--set", "threshold=1e9"]) == 0
+    assert "no alarm" in capsys.readouterr().out
+    assert rmkit(["drift", "m", "--watch", "--truth", "rigth"]) == 2
+    assert "did you mean 'right'" in capsys.readouterr().err
+
+
+def test_steps_that_the_trainer_does_not_number(home: Path) -> None:
+    from evaluation.drift.watch import BLOCK, watch
+
+    lengths = [int(20 + 3 * (n // BLOCK) + n % 7) for n in range(24 * BLOCK)]
+    watched = watch([seen(float(chars), chars=chars) for chars in lengths], model="m")
+    assert (watched.steps, watched.truth) == (24, ())
+    assert watched.alarm is not None
+    assert [one.name for one in watched.alarm.signs] == ["length"]
+
+
+def test_a_signal_s_fields_and_splits_by_step_and_policy(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log_steps(40, hacked=True)
+    for split in (["--split-step", "20"], ["--split-policy", "v1"]):
+        assert rmkit(["drift", "m", *split, "--json"]) == 1
+        told = json.loads(capsys.readouterr().out)
+        fields = told["whole"]["fields"]
+        assert set(fields) == {
+            "raw", "reward", "component reward", "component right", "column length", "spread of groups",
+        }  # fmt: skip
+        assert fields["raw"]["mean_reference"] == pytest.approx(195, abs=5)  # steps 0 to 19
+        assert fields["column length"]["mean_served"] == pytest.approx(395 / 4, abs=2)
+        assert fields["component right"]["mean_reference"] > fields["component right"]["mean_served"] + 0.1
+        assert {one.split(" of ")[0] for one in told["drifted"]} >= {"scores", "raw", "column length"}
+        assert not any(one.startswith("reward of") for one in told["drifted"])  # centered in its group, it has no trend
+    assert rmkit(["drift", "m", "--split-step", "20"]) == 1
+    assert "component right" in capsys.readouterr().out
+    assert rmkit(["drift", "m", "--split-policy", "v9"]) == 2
+    assert "unknown policy version 'v9'" in capsys.readouterr().err
+    assert rmkit(["drift", "m", "--split-step", "20", "--watch"]) == 2
+
+
+def test_what_a_signal_left_in_the_log(home: Path) -> None:
+    log_steps(1, hacked=False)
+    with open_ledger() as ledger:
+        [first, *_] = served(ledger, "m")[1]
+    assert (first.group, first.step, first.policy_version) == ("0/g0", 0, "v0")
+    assert (first.raw, first.proxy, first.columns) == (first.value, first.value, {"length": first.chars / 4})
+    assert set(first.components) == {"reward", "right"}
