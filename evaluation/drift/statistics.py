@@ -92,7 +92,7 @@ def _fields(reference: Sequence[Observed], current: Sequence[Observed], n: int, 
     and the spread of the mix within groups."""
     sides = [_numbers(side) for side in (reference, current)]
     names = [name for name in sides[0] if name in sides[1]]
-    return {name: _moved(*(np.array(side[name]) for side in sides), n, m) for name in names}
+    return {name: _moved(np.array(sides[0][name]), np.array(sides[1][name]), n, m) for name in names}
 
 
 def _numbers(observed: Sequence[Observed]) -> dict[str, list[float]]:

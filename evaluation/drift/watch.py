@@ -2,7 +2,7 @@
 
 Completions of one step (the trainer's `step`, or BLOCK completions in the order in which they were served where it
 sends none) are one point of each measure; see `rmkit.signal.hacking`. Length is the column `length` (tokens) where it
-came, else characters; the entropy is the column `entropy`. Repetition and canaries need texts in the log (`--log-text`).
+came, else characters; entropy is the column `entropy`. Repetition and canaries need texts in the log (`--log-text`).
 Where the steps fall back another run begins, and the last run is watched.
 """
 

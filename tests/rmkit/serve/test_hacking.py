@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,7 @@ from rmkit.signal.hacking import Alarm, AlarmSettings, HackingAlarm, has_canary,
 SHORT = AlarmSettings(start=3, window=3, threshold=2.0, patience=1)
 
 
-def rung(settings: AlarmSettings, **series: list[float]) -> list[Alarm | None]:
+def rung(settings: AlarmSettings, **series: Sequence[float]) -> list[Alarm | None]:
     alarm = HackingAlarm(truth=[name for name in series if name in ("right", "other")], settings=settings)
     steps = zip(*series.values(), strict=True)
     return [alarm.step(number, dict(zip(series, one, strict=True))) for number, one in enumerate(steps)]
