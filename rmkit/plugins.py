@@ -103,7 +103,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
             "best_of_n",
             "binarize",
         )
-    },
+    }
+    | {name: f"data_pipelines.steps.trees.{name}" for name in ("rollouts", "balance_steps")},
     "converters": {
         name: f"data_pipelines.converters.{name}"
         for name in ("edits", "demonstrations", "tree_labels", "tree_pairs", "refinements", "partial_starts")

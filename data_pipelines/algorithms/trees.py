@@ -40,7 +40,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Grown:
-    """`at` [N] the nodes of each response's steps, `whole` [N] whether it was sampled from the prompt on, `turns`
+    """`at` [N] the nodes of each response's steps, `whole` [N] whether it is no continuation, `turns`
     whether steps are turns; `ends` [N] where steps end, None for turns."""
 
     tree: Tree
@@ -70,7 +70,7 @@ def grown(example: Mapping[str, Any], reading: Reading) -> Grown:
     whole = []
     for at, own in enumerate(steps):
         sampled = {int(name.removeprefix(SAMPLED)): round(n) for name, n in scores[at].items() if _counts(name)}
-        whole.append(not sampled or 0 in sampled)
+        whole.append(not sampled or any(start == 0 or start >= len(own) for start in sampled))
         group = "" if math.isnan(number := scores[at].get(reading.groups, math.nan)) else f"{number:g}"
         for start, n in (sampled or {0: 1}).items():
             for _ in range(n):

@@ -96,6 +96,8 @@ class EndpointGenerator:
             by_key["schema"] = {"response_format": {"type": "json_schema", "json_schema": form}}
         if request.temperature > 0:
             by_key["seed"] = {"seed": request.seed}
+        if request.prompt[-1].role == "assistant":  # vLLM and SGLang; others go on by themselves, or begin anew
+            by_key["prefix"] = {"continue_final_message": True, "add_generation_prompt": False}
         return by_key
 
     async def _takes(self, field: str) -> bool:
@@ -112,8 +114,9 @@ class EndpointGenerator:
 
     async def _probe(self, field: str) -> bool:
         """Refused, or taken and ignored, both mean no. A schema shows in the reply: nobody answers "Hi" in JSON."""
+        begun = (Message("assistant", "Hel"),) if field == "prefix" else ()
         probe = Request(
-            prompt=(Message("user", "Hi"),),
+            prompt=(Message("user", "Hi"), *begun),
             max_tokens=32 if field == "schema" else 1,
             temperature=float(field == "seed"),
             top_logprobs=2 if field == "logprobs" else 0,

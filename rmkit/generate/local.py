@@ -68,7 +68,8 @@ class LocalGenerator:
     def _prompt_ids(self, request: Request) -> list[int]:
         ids: list[int] = self._tokenizer.apply_chat_template(
             [as_template_dict(message, arguments="object") for message in request.prompt],
-            add_generation_prompt=True,
+            add_generation_prompt=request.prompt[-1].role != "assistant",
+            continue_final_message=request.prompt[-1].role == "assistant",
             tokenize=True,
             return_dict=False,
             **self._template_options,
@@ -81,6 +82,10 @@ class LocalGenerator:
         width = max(map(len, prompts))
         ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        rows = list(map(tuple, prompts))
+        shared = (
+            {} if len(set(rows)) == len(rows) or width < 2 else {"past_key_values": self._prefilled(rows, ids, mask)}
+        )
         result = self._model.generate(
             input_ids=ids.to(self._model.device),
             attention_mask=mask.to(self._model.device),
@@ -94,12 +99,27 @@ class LocalGenerator:
             logits_processor=[_GumbelNoise(requests)],
             output_logits=any(request.top_logprobs for request in requests),
             return_dict_in_generate=True,
+            **shared,
         )
         replies = result.sequences[:, width:].tolist()
         return [
             self._sample(request, len(prompt), reply, [step[row] for step in result.logits or ()])
             for row, (request, prompt, reply) in enumerate(zip(requests, prompts, replies, strict=True))
         ]
+
+    def _prefilled(self, rows: Sequence[tuple[int, ...]], ids: torch.Tensor, mask: torch.Tensor) -> Any:
+        """The cache of all prompts but for their last token, each distinct one read once: samples of a prompt, or
+        continuations of a prefix, share it."""
+        first = {row: rows.index(row) for row in rows}
+        place = {row: at for at, row in enumerate(first)}
+        once = torch.tensor(list(first.values()))
+        ids, mask = ids[once, :-1].to(self._model.device), mask[once, :-1].to(self._model.device)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        cache = self._model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1
+        ).past_key_values
+        cache.batch_select_indices(torch.tensor([place[row] for row in rows], device=ids.device))
+        return cache
 
     def _eos(self) -> list[int]:
         """Both what the generation config stops at and what the tokenizer calls end: chat models often differ."""

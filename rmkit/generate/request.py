@@ -14,10 +14,10 @@ Finish = Literal["stop", "length", "filter", "malformed", "error"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One sample of a reply to `prompt`. `seed` tells the samples of one prompt apart, at temperature 0 too.
+    """One sample of a reply to `prompt`, or of how its last message goes on where that is the assistant's.
 
-    `top_logprobs` asks for that many alternatives at each of the last tokens; `schema` is the JSON schema the reply
-    must follow, where the back end can force it.
+    `seed` tells the samples of one prompt apart, at temperature 0 too. `top_logprobs` asks for that many alternatives
+    at each of the last tokens; `schema` is the JSON schema the reply must follow, where the back end can force it.
     """
 
     prompt: Conversation

@@ -48,10 +48,15 @@ class VllmGenerator:
 
     def _answers(self, requests: Sequence[Request]) -> list[Outcome]:
         """vLLM refuses a batch for one request it does not take: then they are asked one by one."""
+        begun = {request.prompt[-1].role == "assistant" for request in requests}
+        if len(begun) > 1:
+            return [outcome for request in requests for outcome in self._answers([request])]
+        more: dict[str, Any] = {"continue_final_message": True, "add_generation_prompt": False} if True in begun else {}
         messages = [[as_template_dict(message) for message in request.prompt] for request in requests]
         try:
             parameters = [self._parameters(request) for request in requests]
-            more = {"chat_template_kwargs": self._template_options} if self._template_options else {}
+            if self._template_options:
+                more["chat_template_kwargs"] = self._template_options
             return [_sample(output) for output in self._llm.chat(messages, parameters, use_tqdm=False, **more)]
         except ValueError as error:
             if len(requests) == 1:

@@ -151,3 +151,31 @@ def test_a_saved_model_is_named_by_its_weights(model: Any, tokenizer: Any, tmp_p
     assert name.split(":")[2] != load_local(tmp_path / "two").name.split(":")[2]
     with pytest.raises(ModelError, match="no tokenizer that can be loaded"):
         load_local(tmp_path / "nowhere")
+
+
+def test_a_reply_begun_is_gone_on_with(engine: Engine, model: Any, tokenizer: Any) -> None:
+    """The second implementation: the tokens of prompt and beginning, one row, transformers' own greedy decoding."""
+    whole = engine.samples([ask("one two three", max_tokens=8)])[0].text
+    begun = Request(prompt=(Message("user", "one two three"), Message("assistant", whole[:9])), max_tokens=6)
+    messages = [{"role": m.role, "content": m.content} for m in begun.prompt]
+    ids = tokenizer.apply_chat_template(messages, continue_final_message=True, return_tensors="pt", return_dict=False)
+    made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False)
+    want = tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
+    assert engine.samples([begun])[0].text == want
+
+
+def test_samples_of_one_prompt_read_it_once_and_stay_the_same(model: Any, tokenizer: Any) -> None:
+    """Prompts of several lengths, some of them repeated: as each alone."""
+    asked = [ask("one two three", temperature=1.0, seed=seed) for seed in range(3)]
+    asked += [ask("four", temperature=1.0, seed=seed) for seed in range(2)] + [ask("five six")]
+    generator = LocalGenerator(model, tokenizer, name="tiny")
+    alone = [one for request in asked for one in generator._answers([request])]
+    widths: list[tuple[int, int]] = []
+    hook = model.register_forward_pre_hook(
+        lambda module, args, kwargs: widths.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    together = generator._answers(asked)
+    hook.remove()
+    assert together == alone
+    assert widths[0][0] == 3  # the distinct prompts
+    assert all(shape == (6, 1) for shape in widths[1:])

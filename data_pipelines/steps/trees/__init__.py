@@ -1,0 +1,1 @@
+"""Steps that make trees of rollouts, and balance what comes of them."""
