@@ -235,6 +235,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
                 "ultrainteract",
                 "code-preference",
                 "toolpref",
+                "rewardbench",
                 "rewardbench2",
                 "rm-bench",
                 "m-rewardbench",

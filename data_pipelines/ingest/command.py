@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from data_pipelines.ingest import preview, saved
 from data_pipelines.ingest import report as reports
-from data_pipelines.ingest import saved
 from data_pipelines.ingest.inputs import IN_MEMORY, Opened, open_inputs, rows_digest
 from data_pipelines.ingest.reading import Reading
 from data_pipelines.ingest.rows import NothingUsableError, UnitStream
@@ -122,7 +122,8 @@ def _of_files(opened: Opened, origin: Origin) -> Origin:
         origin = replace(origin, url=opened.url)
     if opened.license and origin.license == "unknown":
         origin = replace(origin, license=opened.license)
-    if any(path.name.startswith("bench_") for path in opened.files):
+    named = any(path.name.startswith("bench_") for path in opened.files)
+    if named or any(shard.plan.is_benchmark for shard in opened.shards):
         origin = replace(origin, is_benchmark=True)
     for path in opened.files[:1]:
         origin = _with_sidecar(path, origin)
@@ -187,12 +188,12 @@ def main(argv: list[str]) -> int:
     opened = open_inputs(targets, reading, revision=origin.revision)
     table = reports.explanation(opened)
     if options.dry_run:
-        tried = reports.dry_run(opened, table, rater=reading.rater)
-        display.emit(tried, as_json=options.json, text=reports.dry_text(tried))
+        tried = preview.dry_run(opened, table, rater=reading.rater)
+        display.emit(tried, as_json=options.json, text=preview.dry_text(tried))
         return 0
     if not options.json:
         display.emit({}, as_json=False, text=reports.table_text(table))
-    if not options.yes and (doubts := reports.doubts(opened, rater=reading.rater)):
+    if not options.yes and (doubts := preview.doubts(opened, rater=reading.rater)):
         raise DataError(f"{opened.path}: {'; '.join(doubts)}; look with --dry-run, --yes stores it all the same")
     result, stream = load(opened, reading, origin, dataset=options.name)
     facts = reports.summary(result, opened, stream, table)

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_pipelines.ingest import dataset_info
@@ -30,7 +30,7 @@ from data_pipelines.sources.reading.frames import frame_rows
 from data_pipelines.sources.reading.hub import open_hub
 from data_pipelines.sources.reading.lines import Layout, open_member
 from data_pipelines.sources.reading.streams import CUT_OFF, Item, Parsed, Reject
-from data_pipelines.sources.recognize import Plan, recognize
+from data_pipelines.sources.recognize import Plan, recognize, with_form
 from data_pipelines.sources.unit_builder import split_name
 from rmkit.errors import DataError, UsageError
 from rmkit.ids import digest, file_sha256
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 SAMPLE_ROWS = 1_000
 SAMPLE_CELLS = 2_000_000
 MAX_COLUMNS = 10_000
+NOBODY = ("all", "unknown")  # names of files of a form with a file a rater that are nobody's
 IN_MEMORY = "rows in memory"  # what stands for their path
 _SPLIT = re.compile(r"(^|[-_./ ])(train|validation|valid|val|dev|test)([-_.]|$)")
 
@@ -223,6 +224,10 @@ def _shard(
     plan = recognize(sample, path=name, hints=hints)
     if reading.saved_map is not None:
         check_drift(reading.saved_map, sample, plan, name)
+    if split and plan.form is not None and plan.form.rater_of_file and reading.rater is None:
+        rater = PurePosixPath(name.rpartition(": ")[2]).name.partition(".")[0]
+        if rater not in NOBODY:
+            plan = with_form(plan, replace(plan.form, rater=rater))
     if split and (value := _SPLIT.search(name.rsplit("/", 1)[-1].lower())):
         plan = _in_split(plan, split_name(value[2]))
     if reading.limit is not None:

@@ -4,29 +4,23 @@ afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import islice
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import duckdb
 
-from data_pipelines.ingest.inputs import SAMPLE_ROWS, Opened
-from data_pipelines.ingest.rows import Shard, UnitStream
-from data_pipelines.ingest.tally import Tally
+from data_pipelines.ingest.inputs import Opened
+from data_pipelines.ingest.rows import UnitStream
 from data_pipelines.sources import all_sources, paths
-from data_pipelines.sources.reading.streams import Item
 from data_pipelines.sources.unit_builder import Row
 from rmkit.cli import display
-from rmkit.errors import DataError, UsageError
+from rmkit.errors import UsageError
 from warehouse.store import open_warehouse
 from warehouse.write.load import LoadReport
 
 SAMPLE_CHARACTERS = 32
 MAX_META = 12
-NO_VERDICT_SHARE, REJECTED_SHARE = 0.05, 0.2
-_INFERRED = ("trl", "generic")  # forms of tables that no published form knows
-MIN_ROWS = 20  # fewer tell nothing of a whole file
 
 
 @dataclass(frozen=True)
@@ -49,22 +43,6 @@ class Explanation:
     columns: Sequence[Played]
     notes: Sequence[str]
     shards: int
-
-
-@dataclass(frozen=True)
-class DryRun:
-    """What a load of the first rows would hold."""
-
-    reading: Explanation
-    rows: int
-    rejected: int
-    reasons: Mapping[str, int]
-    units: Mapping[str, int]
-    labels: Mapping[str, int]
-    raters: Mapping[str, int]
-    n_raters: int
-    without_opinion: int
-    doubts: Sequence[str] = field(default=())
 
 
 def explanation(opened: Opened) -> Explanation:
@@ -103,6 +81,10 @@ def explanation(opened: Opened) -> Explanation:
         and "talk" not in plan.form.roles
     ):
         opened.notes.append("prompt = what both replies begin with: no column is one")
+    if plan.is_benchmark:
+        opened.notes.append(f"{plan.name} is a benchmark: its rows are kept out of training")
+    if plan.form is not None and plan.form.wide and "rater" in plan.form.roles:
+        opened.notes.append("the row names its rater: the columns of --wide are criteria, each a score")
     forms = list(dict.fromkeys(shard.plan.name for shard in opened.shards))
     return Explanation(opened.path, " + ".join(forms), plan.forced, played, opened.notes, len(opened.shards))
 
@@ -125,94 +107,6 @@ def table_text(table: Explanation) -> str:
     head = f"{table.path}: form {table.form} ({'as you said' if table.forced else 'detected'}{several})"
     notes = "".join(f"\n  note: {note}" for note in table.notes)
     return f"{head}\n{display.table(('column', 'became', 'why', 'sample'), rows, indent='  ')}{notes}"
-
-
-def dry_run(opened: Opened, table: Explanation, *, rater: str | None) -> DryRun:
-    """Read the first rows of every shard without storing anything."""
-    shards = [Shard(one.name, one.plan, list(islice(_rows(one), SAMPLE_ROWS))) for one in opened.shards]
-    stream = UnitStream(shards, path=opened.path, rater=rater)
-    try:
-        for _ in stream.batches():
-            pass
-    except DataError:
-        if not stream.n_lines:
-            raise
-    tally = stream.tally
-    kinds = tally.rater_kinds()
-    return DryRun(
-        table,
-        stream.n_lines,
-        stream.n_rejected,
-        dict(sorted(stream.reasons.items(), key=lambda pair: -pair[1])),
-        dict(tally.kinds),
-        dict(tally.votes),
-        kinds,
-        len(tally.raters),
-        sum(one.without_opinion for one in stream.shards.values()),
-        _doubts(stream, tally, [one.plan.name for one in opened.shards]),
-    )
-
-
-def _rows(shard: Shard) -> Iterator[Item]:
-    from data_pipelines.sources.reading.tables import table_rows
-
-    return iter(table_rows(shard.tables)) if shard.tables is not None else iter(shard.items)
-
-
-def doubts(opened: Opened, *, rater: str | None) -> list[str]:
-    """What speaks against storing a load, from the sample of its first shard."""
-    sample = opened.shards[0]
-    stream = UnitStream([Shard(sample.name, sample.plan, _parsed(opened.sample))], path=opened.path, rater=rater)
-    try:
-        for _ in stream.batches():
-            pass
-    except DataError:
-        return []  # nothing usable: the load says so with its reasons
-    return _doubts(stream, stream.tally, [sample.plan.name])
-
-
-def _parsed(sample: Sequence[Row]) -> list[Item]:
-    from data_pipelines.sources.reading.streams import Parsed
-
-    return [Parsed(line, dict(row)) for line, row in enumerate(sample, 1)]
-
-
-def _doubts(stream: UnitStream, tally: Tally, forms: Sequence[str]) -> list[str]:
-    n = stream.n_lines
-    if n < MIN_ROWS:
-        return []
-    result = []
-    if stream.n_rejected > REJECTED_SHARE * n:
-        top = max(stream.reasons.items(), key=lambda pair: pair[1])
-        result.append(f"{stream.n_rejected} of {n} rows are rejected ({top[0]}: {top[1]})")
-    if not tally.judgments and not set(tally.kinds) <= {"rubric"} and any(name in _INFERRED for name in forms):
-        result.append("no column was read as a label (--map score=..., preference=... names one)")
-    silent = sum(one.without_opinion for one in stream.shards.values())
-    if tally.judgments and silent > NO_VERDICT_SHARE * n:
-        result.append(f"{silent} of {n} rows hold no verdict")
-    return result
-
-
-def dry_text(result: DryRun) -> str:
-    """The table, then counts of what the rows hold."""
-    lines = [table_text(result.reading), *_counts(asdict(result))]
-    lines += [f"  doubt    {doubt}" for doubt in result.doubts]
-    lines.append("nothing was stored (--dry-run)")
-    return "\n".join(lines)
-
-
-def _counts(facts: Mapping[str, Any]) -> list[str]:
-    labels = " | ".join(f"{name} {count:,}" for name, count in sorted(facts["labels"].items())) or "none"
-    units = ", ".join(f"{count:,} {kind}" for kind, count in sorted(facts["units"].items())) or "none"
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(facts["raters"].items())) or "none"
-    return [
-        f"  rows     {facts['rows']:,}, rejected {facts['rejected']:,}",
-        *(f"             {count:,} x {reason}" for reason, count in list(facts["reasons"].items())[:10]),
-        f"  units    {units}",
-        f"  labels   {labels}",
-        f"  raters   {kinds}",
-        f"  no opinion  {facts['without_opinion']:,} rows",
-    ]
 
 
 def rejects(connection: duckdb.DuckDBPyConnection, dataset: str) -> list[dict[str, Any]]:

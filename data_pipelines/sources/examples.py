@@ -69,6 +69,8 @@ def _of_form(form: Form) -> dict[str, Any]:
             _place(row, text.removesuffix("?"), _value(form, role))
     for column in form.wide:
         row[column] = _first_label(form)
+    if form.label_column and form.label_column not in form.roles.get("preference", ""):
+        row[form.label_column] = form.label_values[0]
     for name in (*form.signature, *form.any_of[:1], *filter(None, [form.label_column])):
         if paths.value_at(row, paths.parse(name)) is paths.MISSING:
             _put(row, name, FILLER)

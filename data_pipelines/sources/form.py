@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +87,16 @@ class Form:
     """One form.
 
     `signature` are columns (or paths) that every row of it has, `any_of` those of which it has one, `absent` those
-    that none has, `label_values` the only
-    values of `label_column`. `rater` and `kind` stand for every label of a form without a column for them.
-    `needs_items`
-    says that the texts are in another file. `strip` takes blanks off the ends of replies. `wide` are columns (or
-    patterns like annotator*) with one rater's label each, `repeats` columns
+    that none has, `label_values` the only values of `label_column`. An `exact` form has no columns besides those that
+    it names: its signature is one that anybody's file may have. `rater` and `kind` stand for every label of a form
+    without a column for them; with `rater_of_file` the rater is who the file is named for, where there are several.
+    With `named_people` the kind holds for names of people alone (see `raters`), others are unknown. `is_benchmark`
+    keeps the rows out of training. `needs_items` says that the texts are in another file. `strip` takes blanks off the
+    ends of replies. `wide` are columns (or patterns like annotator*) with one rater's label each, `repeats` columns
     that only say again what a role says. `label_scale = "signed"` reads steps as -1 wrong, 0 neutral, 1 right.
     `rationale_after` is what ends the part of a rationale that only repeats the label. In an open form other columns
-    are read by their names (rater, time, models ...). `implicit` allows a prompt that is
-    only the beginning which both replies share. `note` is for the documentation.
+    are read by their names (rater, time, models ...). `implicit` allows a prompt that is only the beginning which both
+    replies share. `note` is for the documentation.
     """
 
     name: str
@@ -103,12 +104,15 @@ class Form:
     signature: tuple[str, ...] = ()
     any_of: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    exact: bool = False
     label_column: str = ""
     label_values: tuple[str, ...] = ()
     roles: Mapping[str, str] = field(default_factory=dict)
     values: Values = field(default_factory=Values)
     rater: str = ""
     kind: str = ""
+    rater_of_file: bool = False
+    named_people: bool = False
     aspect: str = "score"
     note: str = ""
     needs_items: bool = False
@@ -129,11 +133,18 @@ class Form:
             not self.any_of or any(name in row for name in self.any_of)
         ):
             return False
+        if self.exact and not self._own_columns.issuperset(row):
+            return False
         if not self.label_column:
             return True
         value = value_at(row, parse_path(self.label_column))
         known = {text.lower() for text in self.label_values}
         return value is None or str(value).strip().lower().removesuffix(".0") in known
+
+    @cached_property
+    def _own_columns(self) -> frozenset[str]:
+        named = [*self.signature, *self.any_of, *self.wide, *self.repeats, *self.roles.values()]
+        return frozenset(column for path in named for column in parse_path(path).columns)
 
 
 def shape_of(roles: Mapping[str, str]) -> tuple[str, ...] | None:

@@ -16,12 +16,15 @@ from typing import Any
 from data_pipelines.sources import all_sources, find, paths
 from data_pipelines.sources.cells import Kind, parsed_columns, with_content
 from data_pipelines.sources.form import Form, shape_of
-from data_pipelines.sources.infer import Guess, columns_of, guess
+from data_pipelines.sources.inference.columns import Guess, columns_of
+from data_pipelines.sources.inference.labels import open_values
+from data_pipelines.sources.inference.roles import guess
+from data_pipelines.sources.role_values import UnknownVerdictError
 from data_pipelines.sources.source import Source
-from data_pipelines.sources.table_reader import TableReader, UnknownVerdictError
+from data_pipelines.sources.table_reader import TableReader
 from data_pipelines.sources.talks import holds_talk
 from data_pipelines.sources.unit_builder import Row, Unit, UnusableRowError
-from data_pipelines.sources.verdicts import Values, as_text
+from data_pipelines.sources.verdicts import Values, as_number, as_text
 from rmkit.errors import DataError, UsageError
 
 CHECKED_ROWS = 200
@@ -52,7 +55,7 @@ class Plan:
     parsed: Mapping[str, Kind] = field(default_factory=dict)
     fast: Mapping[str, str] | None = None
     forced: bool = False
-    notes: tuple[str, ...] = ()
+    is_benchmark: bool = False
 
     def as_source(self) -> Source:
         return Source(self.name, "", lambda row: True, self.read)
@@ -72,6 +75,11 @@ def recognize(sample: Sequence[Row], *, path: object, hints: Hints | None = None
     if plan.form is not None:
         _check_verdicts(rows, plan, path)
     return plan
+
+
+def with_form(plan: Plan, form: Form) -> Plan:
+    """The same plan under another form of the same roles."""
+    return replace(plan, form=form, units=TableReader(form))
 
 
 def _content(row: Row, parsed: Mapping[str, Kind]) -> Row | None:
@@ -98,7 +106,7 @@ def _of_source(source: Source, rows: Sequence[Row], path: object, hints: Hints) 
     if source.name in ("trl", "generic"):
         return _inferred(rows, path, hints, name=source.name)
     if source.form is None:
-        return Plan(name=source.name, units=source.units)
+        return Plan(name=source.name, units=source.units, is_benchmark=source.is_benchmark)
     form = _adjusted(source.form, hints)
     present = columns_of(rows)
     dropped = {
@@ -113,10 +121,19 @@ def _of_source(source: Source, rows: Sequence[Row], path: object, hints: Hints) 
     if form.is_open:
         seen = guess(rows, given=own.roles, values=form.values, wide=form.wide)
         own = Guess(seen.roles, {**seen.why, **own.why}, kind=seen.kind)
-    form = replace(form, roles=own.roles, kind=form.kind or own.kind)
+    named_people = not form.kind and own.kind == "human"
+    form = replace(form, roles=own.roles, kind=form.kind or own.kind, named_people=named_people)
+    _check_wide(form)
     why = own.why
     reasons = {role: why[role] if why.get(role, "--map") != "--map" else "the form" for role in form.roles}
-    return Plan(name=form.name, units=TableReader(form), form=form, why=reasons, fast=_fast(form, rows))
+    return Plan(
+        name=form.name,
+        units=TableReader(form),
+        form=form,
+        why=reasons,
+        fast=_fast(form, rows),
+        is_benchmark=form.is_benchmark,
+    )
 
 
 def _item_texts(rows: Sequence[Row], form: Form, hints: Hints) -> Guess:
@@ -149,7 +166,7 @@ def _adjusted(form: Form, hints: Hints) -> Form:
     if hints.values is not None:
         changes["values"] = hints.values
     if hints.rater_kind in _RATER_KINDS:
-        changes["kind"] = hints.rater_kind
+        changes |= {"kind": hints.rater_kind, "named_people": False}
     elif hints.rater_kind:
         changes["roles"] = {**form.roles, "rater_kind": hints.rater_kind}
     if hints.split_text is not None:
@@ -173,6 +190,15 @@ def wide_columns(patterns: Sequence[str], columns: Sequence[str]) -> tuple[str, 
     return tuple(result)
 
 
+def _check_wide(form: Form) -> None:
+    """Raises UsageError for --wide where nothing reads it."""
+    if form.wide and shape_of(form.roles) in (("responses",), ("steps",), ("prompt", "rubric"), ("chosen", "rejected")):
+        raise UsageError(
+            f"--wide goes with two replies that are compared, or with one that is rated; the replies here are "
+            f"{', '.join(shape_of(form.roles) or ())}"
+        )
+
+
 def _mapped(rows: Sequence[Row], path: object, hints: Hints) -> Plan:
     columns = columns_of(rows)
     for path_text in hints.roles.values():
@@ -187,15 +213,19 @@ def _mapped(rows: Sequence[Row], path: object, hints: Hints) -> Plan:
         values=hints.values or Values(),
         wide=wide,
         kind=own.kind,
+        named_people=own.kind == "human",
         implicit="prompt" not in own.roles,
     )
     form = _adjusted(form, hints)
+    if own.open and "preference" not in hints.roles and not wide:
+        raise DataError(_undecided(path, rows, own, hints))
     if shape_of(form.roles) is None:
         raise UsageError(
             f"{path}: --map names no replies: give chosen and rejected, response_a and response_b, responses, "
             f"response, "
             f"talk, or prompt and rubric; it has: {', '.join(columns)}"
         )
+    _check_wide(form)
     return Plan(name="generic", units=TableReader(form), form=form, why=own.why, fast=_fast(form, rows))
 
 
@@ -213,9 +243,16 @@ def _inferred(rows: Sequence[Row], path: object, hints: Hints, *, name: str | No
         raise DataError(_undecided(path, rows, own, hints))
     label = name or ("trl" if {"chosen", "rejected"} <= set(own.roles.values()) else "generic")
     form = Form(
-        name=label, roles=own.roles, values=hints.values or Values(), wide=wide, kind=own.kind, implicit=implicit
+        name=label,
+        roles=own.roles,
+        values=hints.values or Values(),
+        wide=wide,
+        kind=own.kind,
+        named_people=own.kind == "human",
+        implicit=implicit,
     )
     form = _adjusted(form, hints)
+    _check_wide(form)
     return Plan(name=label, units=TableReader(form), form=form, why=own.why, fast=_fast(form, rows))
 
 
@@ -265,27 +302,15 @@ def shown(counts: Counter[str], limit: int = 10) -> str:
 
 
 def meaning_needed(values: Sequence[str]) -> str:
-    """What to type for labels whose meaning nobody said."""
-    numbers = sorted(float(value) for value in values if _is_number(value))
-    if len(numbers) == len(values) and numbers and numbers[0] < 0:
-        return (
-            "a signed scale, but which reply its sign prefers is not said; "
-            f"try --values '{numbers[0]:g}..-1=a,0=tie,1..{max(numbers[-1], 1):g}=b'"
-        )
-    if len(numbers) == len(values):
-        sides = ("tie", "a", "b") if numbers[:1] == [0] and len(numbers) == 3 else ("a", "b", "tie")
-        text = ",".join(f"{as_text(number)}={side}" for number, side in zip(numbers, sides, strict=False))
-        return f"numbers mean opposite things in different forms; try --values '{text}'"
-    text = ",".join(f"{value}={side}" for value, side in zip(sorted(values), ("a", "b", "tie"), strict=False))
-    return f"which reply they name is not known; try --values {shlex.quote(text)}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    """What to type for labels whose meaning nobody said; the meanings are left to be filled in."""
+    numbers = [number for value in values if (number := as_number(value)) is not None]
+    if len(numbers) == len(values) and min(numbers, default=0) < 0:
+        why = "a signed scale, but which reply its sign prefers is not said"
+    elif len(numbers) == len(values):
+        why = "numbers mean opposite things in different forms"
+    else:
+        why = "which reply they name is not known"
+    return f"{why}; say it with --values {shlex.quote(open_values(values))}, a, b, tie or none for each ?"
 
 
 def _undecided(path: object, rows: Sequence[Row], own: Guess, hints: Hints) -> str:
@@ -316,7 +341,7 @@ def _undecided(path: object, rows: Sequence[Row], own: Guess, hints: Hints) -> s
     if shape == ("response_a", "response_b") and "preference" not in roles:
         roles["preference"] = "COLUMN"
     line = ",".join(f"{role}={text}" for role, text in roles.items() if role in _ASKED)
-    suggestion = f" {own.suggestion}" if own.suggestion else ""
+    suggestion = f" {own.suggestion} (for each ? write a, b, tie or none)" if own.suggestion else ""
     return (
         f"{path}: no known format has the columns {', '.join(list(columns)[:20]) or '(none)'}; not clear: "
         f"{'; '.join(questions)}. Seen: {seen}{more}. Name them, e.g. --map {shlex.quote(line)}{suggestion}, "

@@ -13,7 +13,8 @@ class Source(NamedTuple):
     """`matches` looks at one row's columns, `units` turns a row into units or raises UnusableRowError.
 
     `labels` says in words how its labels are coded, `example` is a row of it; both are for the documentation. `form` is
-    there where the source is data alone.
+    there where the source is data alone. Rows of a
+    benchmark are never trained on.
     """
 
     name: str
@@ -23,3 +24,4 @@ class Source(NamedTuple):
     labels: str = ""
     example: Mapping[str, Any] | None = None
     form: Form | None = None
+    is_benchmark: bool = False

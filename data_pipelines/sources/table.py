@@ -10,7 +10,7 @@ from data_pipelines.sources.table_reader import TableReader
 
 
 def as_source(form: Form) -> Source:
-    return Source(form.name, form.about, form.matches, TableReader(form), form=form)
+    return Source(form.name, form.about, form.matches, TableReader(form), form=form, is_benchmark=form.is_benchmark)
 
 
 TABLE = SimpleNamespace(**{form.name: as_source(form) for form in published()})

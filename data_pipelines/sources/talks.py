@@ -151,3 +151,19 @@ def with_history(history: Any, prompt: Any) -> list[Any]:
 
 def as_turns(prompt: Any) -> list[Any]:
     return list(prompt) if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+
+
+def common_beginning(first: str, second: str) -> tuple[str, list[str]]:
+    """The words with which two texts begin alike as the prompt, and the rest of each."""
+    if first == second:
+        raise UnusableRowError("identical responses")
+    size = next(
+        (at for at in range(min(len(first), len(second))) if first[at] != second[at]), min(len(first), len(second))
+    )
+    while size and not (first[size - 1].isspace() or first[size : size + 1].isspace()):
+        size -= 1
+    while size and first[size - 1].isspace():  # the space belongs to the reply
+        size -= 1
+    if not size:
+        raise UnusableRowError("no prompt: chosen and rejected share no beginning")
+    return first[:size], [first[size:], second[size:]]

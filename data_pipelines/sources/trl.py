@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from data_pipelines.sources.form import ROLES, Form, shape_of
-from data_pipelines.sources.infer import PROMPTS
+from data_pipelines.sources.inference.names import PROMPTS
 from data_pipelines.sources.source import Source
 from data_pipelines.sources.table_reader import TableReader
 from data_pipelines.sources.unit_builder import Row, Unit, UnusableRowError

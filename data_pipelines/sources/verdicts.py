@@ -4,9 +4,10 @@ Words have one meaning everywhere and are built in. A number means the first res
 another, so it is read only where a form or `--values` says what it stands for:
 
     1=a,2=b,0=tie          values one by one; none is no vote
-    -3..-1=a,0=tie,1..3=b  ranges; the size of the number is the strength
+    -3..-1=a,0=tie,1..3=b  ranges; the distance from the middle between them is the strength
     soft=1..2              a probability of the second response, from the first end of the range to the other
     Bad=1,Good=2           words of a rating as numbers
+    1=?                    still to be filled in: what a refusal suggests can be pasted, but not run unread
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from rmkit.errors import UsageError
 
 RANKS: dict[str, list[int | None]] = {"a": [0, 1], "b": [1, 0], "tie": [0, 0]}
 MEANINGS = ("a", "b", "tie", "none")
+RANGED = ("a", "b")
+OPEN = "?"  # stands in a suggestion for a meaning that nobody said
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.I)
 _TIES = frozenset(
     [
@@ -56,7 +60,7 @@ _SIDES = {
     **dict.fromkeys(("b", "right", "second", "modelb", "model2", "preferredb"), "b"),
 }
 _NOUN = r"(?:the )?(?:response|answer|completion|output|assistant|option|candidate|reply|model|summary|text|choice)s?"
-_NAMED = re.compile(rf"{_NOUN}[\s_-]*(?P<side>a|b|1|2|left|right)", re.I)
+_NAMED = re.compile(rf"{_NOUN}[\s_-]*(?P<side>a|b|0|1|2|left|right)", re.I)
 _BETTER = re.compile(
     rf"(?:{_NOUN}[\s_-]*)?(?P<side>a|b|left|right)[\s_-]+is[\s_-]+"
     r"(?P<how>much|clearly|significantly|slightly|a bit|marginally)?[\s_-]*(?:better|preferred|the best)",
@@ -83,6 +87,19 @@ class Values:
     soft: tuple[float, float] | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
 
+    @cached_property
+    def middle(self) -> float | None:
+        """Where a scale of ranges changes sides: zero where it is signed, else halfway between the ranges of a and of
+        b; None where only one side has ranges.
+        """
+        if any(low < 0 for low, _, _ in self.ranges):
+            return 0.0
+        ends = {side: [(low, high) for low, high, one in self.ranges if one == side] for side in RANGED}
+        if not all(ends.values()):
+            return None
+        lower, upper = sorted(ends.values(), key=min)
+        return (max(high for _, high in lower) + min(low for low, _ in upper)) / 2
+
     def verdict(self, value: Any) -> Verdict | None:
         """What a value says by these rules alone; None where they do not name it."""
         text = as_text(value)
@@ -93,7 +110,8 @@ class Values:
             return None
         for low, high, side in self.ranges:
             if low <= number <= high:
-                return Verdict(side, None if side in ("tie", "none") else abs(number))
+                is_side = side in RANGED and self.middle is not None
+                return Verdict(side, abs(number - self.middle) if is_side else None)
         if self.soft is not None and self.soft[0] <= number <= self.soft[1]:
             share = (number - self.soft[0]) / (self.soft[1] - self.soft[0])
             side = "tie" if share == 0.5 else "b" if share > 0.5 else "a"
@@ -110,14 +128,23 @@ def parse_values(text: str) -> Values:
     for part in filter(None, (part.strip() for part in text.split(","))):
         value, sign, meaning = part.rpartition("=")
         value, meaning = value.strip(), meaning.strip()
+        if meaning == OPEN:
+            raise UsageError(
+                f"--values {text!r}: write for each ? what the value says: a (the first reply is better), b (the "
+                "second), tie or none (no vote)"
+            )
         low, dots, high = (value if meaning.lower() in MEANINGS else meaning).partition("..")
         bounds = (as_number(low), as_number(high)) if dots else (None, None)
         if value == "soft" and bounds[0] is not None and bounds[1] is not None and bounds[0] < bounds[1]:
             soft = (bounds[0], bounds[1])
         elif sign and meaning.lower() in MEANINGS and bounds[0] is not None and bounds[1] is not None:
             ranges.append((min(bounds[0], bounds[1]), max(bounds[0], bounds[1]), meaning.lower()))
+            last = ranges[-1]
+            if clash := next((one for one in ranges if one[2] != last[2] and _overlap(one, last)), None):
+                raise UsageError(f"--values {text!r}: {max(clash[0], last[0]):g} is {clash[2]} and {last[2]}")
         elif sign and value and meaning.lower() in MEANINGS and bounds == (None, None):
-            sides[as_text(value).lower()] = meaning.lower()
+            if sides.setdefault(key := as_text(value).lower(), meaning.lower()) != meaning.lower():
+                raise UsageError(f"--values {text!r}: {value} is {sides[key]} and {meaning.lower()}")
         elif sign and value and (number := as_number(meaning)) is not None:
             numbers[value.lower()] = number
         else:
@@ -125,6 +152,10 @@ def parse_values(text: str) -> Values:
                 f"--values takes VALUE=a, b, tie, none or a number, LOW..HIGH=a or soft=LOW..HIGH, got {part!r}"
             )
     return Values(text, sides, tuple(ranges), soft, numbers)
+
+
+def _overlap(one: tuple[float, float, str], other: tuple[float, float, str]) -> bool:
+    return max(one[0], other[0]) <= min(one[1], other[1])
 
 
 def verdict(value: Any, values: Values | None = None, names: Sequence[Sequence[Any]] = ()) -> Verdict | None:
@@ -139,10 +170,20 @@ def verdict(value: Any, values: Values | None = None, names: Sequence[Sequence[A
         return None
     plain = as_text(value)
     for side, own in zip("ab", names, strict=False):
-        others = [name for at, group in enumerate(names) if "ab"[at] != side for name in group]
-        if plain in own and plain not in others:
+        others = [_key(name) for at, group in enumerate(names) if "ab"[at] != side for name in group]
+        if _key(plain) in map(_key, own) and _key(plain) not in others:
             return Verdict(side)
+    if (match := _NAMED.fullmatch(plain)) and match["side"].isdigit():
+        ends = [re.search(r"\d+$", str(group[0])) for group in names[:2] if group]
+        numbers = [int(end[0]) for end in ends if end]
+        if len(numbers) == 2 and numbers != [1, 2]:  # response_0 and response_1: "Response 1" is the second
+            return Verdict("ab"[numbers.index(int(match["side"]))]) if int(match["side"]) in numbers else None
     return word(plain)
+
+
+def _key(name: Any) -> str:
+    """A name without case, spaces and signs; of names that are nothing else, themselves."""
+    return re.sub(r"[^\w]|_", "", str(name).lower()) or str(name)
 
 
 def word(text: str) -> Verdict | None:
@@ -164,9 +205,8 @@ def word(text: str) -> Verdict | None:
     if key in _SIDES:
         return Verdict(_SIDES[key])
     if match := _NAMED.fullmatch(text):
-        return Verdict(
-            {"1": "a", "2": "b", "left": "a", "right": "b"}.get(match["side"].lower(), match["side"].lower())
-        )
+        side = match["side"].lower()
+        return None if side == "0" else Verdict({"1": "a", "2": "b", "left": "a", "right": "b"}.get(side, side))
     if match := _BETTER.fullmatch(text):
         side = {"left": "a", "right": "b"}.get(match["side"].lower(), match["side"].lower())
         return Verdict(side, _HOW.get((match["how"] or "").lower()))

@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from rmkit.errors import DataError
-from warehouse.sql import run
+from warehouse.sql import registered, run
 from warehouse.write.identity import example_hash_sql
 from warehouse.write.stage import chunks, staged, store_generators, store_units
 
@@ -125,9 +125,8 @@ def store_examples(connection: duckdb.DuckDBPyConnection, frame: pa.Table, *, ru
     first = 1
     for chunk in chunks(frame.to_batches(max_chunksize=8192)):
         numbers = pa.array(range(first, first + len(chunk)), pa.int64())
-        connection.register("numbered", chunk.append_column("frame_row", numbers))
-        _store_chunk(connection, first=first)
-        connection.unregister("numbered")
+        with registered(connection, "numbered", chunk.append_column("frame_row", numbers)):
+            _store_chunk(connection, first=first)
         first += len(chunk)
     _refuse_repeats(connection)
     return ROWS

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from rmkit.data.example import KINDS
 from rmkit.errors import DataError
-from warehouse.sql import in_morsels, run, setting
+from warehouse.sql import registered, run, setting
 from warehouse.write.identity import hash_sql, unit_hash_sql
 
 ERASED = "its text was erased from this warehouse"
@@ -163,14 +163,11 @@ def staged(connection: duckdb.DuckDBPyConnection, chunk: pa.Table, *, first: int
     `chunk` has UNIT_SCHEMA's columns. Raises DataError for a unit that breaks the rules of UNIT_SCHEMA.
     """
     numbers = pa.array(range(first, first + len(chunk)), pa.int64())
-    connection.register("chunk", in_morsels(chunk.append_column("i", numbers)))
-    try:
+    with registered(connection, "chunk", chunk.append_column("i", numbers)):
         for line, column in run(connection, _CHECK):
             raise DataError(f"line {line} was read into a broken unit ({column!r} is wrong); nothing was stored")
         run(connection, _INCOMING)
         yield
-    finally:
-        connection.unregister("chunk")
 
 
 def refuse_erased(connection: duckdb.DuckDBPyConnection) -> None:

@@ -110,9 +110,15 @@ HEALTHBENCH_META = Source(
     is_healthbench_meta,
     healthbench_meta,
     labels="true or false a physician",
+    is_benchmark=True,
 )
 PRBENCH = Source(
-    "prbench", "prompt_0 ..., rubric, decision_type", is_prbench, prbench, labels="points, negative for pitfalls"
+    "prbench",
+    "prompt_0 ..., rubric, decision_type",
+    is_prbench,
+    prbench,
+    labels="points, negative for pitfalls",
+    is_benchmark=True,
 )
 PROFBENCH = Source(
     "profbench",
@@ -120,4 +126,5 @@ PROFBENCH = Source(
     is_profbench,
     profbench,
     labels="Critical 4, Major 3, Minor 2, Additional 1",
+    is_benchmark=True,
 )

@@ -164,5 +164,10 @@ OPENRLHF_PRM = Source(
     "openrlhf-prm", "input with marks, value", is_openrlhf, openrlhf, labels="+ and -, or numbers 0 to 1"
 )
 PRMBENCH = Source(
-    "prmbench", "modified_process, error_steps, classification", is_prmbench, prmbench, labels="wrong steps from 1"
+    "prmbench",
+    "modified_process, error_steps, classification",
+    is_prmbench,
+    prmbench,
+    labels="wrong steps from 1",
+    is_benchmark=True,
 )

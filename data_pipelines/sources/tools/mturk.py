@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from data_pipelines.sources.form import Form, shape_of
-from data_pipelines.sources.infer import guess
+from data_pipelines.sources.inference.roles import guess
 from data_pipelines.sources.source import Source
 from data_pipelines.sources.table_reader import TableReader
 from data_pipelines.sources.unit_builder import Row, Unit, UnusableRowError

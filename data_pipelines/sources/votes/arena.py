@@ -104,4 +104,5 @@ MTBENCH_HUMAN = Source(
     is_mtbench,
     mtbench,
     labels="model_a, model_b, tie, tie (inconsistent); turn says which turn",
+    is_benchmark=True,
 )

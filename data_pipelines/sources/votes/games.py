@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from data_pipelines.sources.role_values import UNKNOWN_VERDICT
 from data_pipelines.sources.source import Source
-from data_pipelines.sources.table_reader import NO_TEXTS, UNKNOWN_VERDICT
+from data_pipelines.sources.table_reader import NO_TEXTS
 from data_pipelines.sources.unit_builder import (
     Judgment,
     Row,
@@ -152,7 +153,13 @@ MTBENCH_JUDGMENT = Source(
     is_mtbench,
     mtbench,
     labels="model_1, model_2, tie, error",
+    is_benchmark=True,
 )
 ARENA_HARD = Source(
-    "arena-hard", "model, judge, games with score", is_arena_hard, arena_hard, labels="A>>B ... B>>A, null"
+    "arena-hard",
+    "model, judge, games with score",
+    is_arena_hard,
+    arena_hard,
+    labels="A>>B ... B>>A, null",
+    is_benchmark=True,
 )

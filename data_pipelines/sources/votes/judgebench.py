@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from data_pipelines.sources.role_values import UNKNOWN_VERDICT
 from data_pipelines.sources.source import Source
-from data_pipelines.sources.table_reader import UNKNOWN_VERDICT
 from data_pipelines.sources.unit_builder import (
     Row,
     Unit,
@@ -71,4 +71,5 @@ JUDGEBENCH = Source(
     matches,
     units,
     labels="A>B or B>A; in a second judgment swapped",
+    is_benchmark=True,
 )

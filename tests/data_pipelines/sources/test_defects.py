@@ -45,7 +45,7 @@ def test_a_rater_beside_chosen_and_rejected_is_a_vote() -> None:
 
 
 def test_a_signed_scale_is_refused_until_its_meaning_is_said() -> None:
-    with pytest.raises(DataError, match=r"'-3' 1, '0' 1, '1' 1.*--values '-3..-1=a,0=tie,1..3=b'"):
+    with pytest.raises(DataError, match=r"'-3' 1, '0' 1, '1' 1.*--values '-3..-1=\?,0=\?,1..3=\?'"):
         of("neg7.csv")
     units = of("neg7.csv", values="-3..-1=a,0=tie,1..3=b").units
     judged = [(unit["judgments"][0]["ranks"], unit["judgments"][0]["strength"]) for unit in units]

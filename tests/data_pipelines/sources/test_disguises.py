@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from data_pipelines.ingest import report
+from data_pipelines.ingest import preview
 from rmkit.errors import DataError
 from tests.data_pipelines.sources.readings import Read, read
 
@@ -159,7 +159,7 @@ def outcome(path: Path | None, right: Read, *, ranks_only: bool) -> str:
     if own == whole:
         return "same"
     if not own:
-        doubts = report.doubts(result.opened, rater=None)
+        doubts = preview.doubts(result.opened, rater=None)
         return f"doubt: {doubts[0]}"[:100] if doubts else "no label, and no word of it"
     return f"wrong: {list((own - whole).items())[:1]} for {list((whole - own).items())[:1]}"[:600]
 

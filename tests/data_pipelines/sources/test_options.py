@@ -88,11 +88,15 @@ def test_values_that_make_no_sense(text: str) -> None:
 def test_numbers_are_refused_with_their_counts_until_their_meaning_is_said(tmp_path: Path) -> None:
     rows = "prompt,response_a,response_b,label\n" + "".join(f"Bird {n}?,Yes.,No.,{n % 2}\n" for n in range(5))
     path = put(tmp_path / "x.csv", rows)
-    with pytest.raises(DataError, match=r"values of label mean: '0' 3, '1' 2.*--map prompt=prompt.*--values '0=a,1=b'"):
+    with pytest.raises(
+        DataError, match=r"values of label mean: '0' 3, '1' 2.*--map prompt=prompt.*--values '0=\?,1=\?'"
+    ):
         read(path)
     assert votes(path, values="0=b,1=a")["Bird 1?"] == {"a": 1}
     told = {"prompt": "prompt", "response_a": "response_a", "response_b": "response_b", "preference": "label"}
-    with pytest.raises(DataError, match=r"label holds '0' 3, '1' 2: numbers mean opposite things.*--values '0=a,1=b'"):
+    with pytest.raises(
+        DataError, match=r"label holds '0' 3, '1' 2: numbers mean opposite things.*--values '0=\?,1=\?'"
+    ):
         read(path, roles=told)
 
 
