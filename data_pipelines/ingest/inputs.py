@@ -104,7 +104,7 @@ def _open_files(targets: Sequence[str], reading: Reading, items: Items | None) -
             opened = open_member(file.member, file.path, reading.layout)
             rows = _watched(opened.items, file.name, several=len(files) > 1, keep_going=reading.keep_going)
             rows, columnar = dataset_info.renamed(file.path, rows), opened.tables
-            shard, head = _shard(file.name, rows, columnar, reading, items, split=len(files) > 1)
+            shard, head = _shard(file.name, rows, columnar, reading, items, split=len(files) > 1, notes=opened.notes)
         except DataError as error:
             if len(files) == 1 or isinstance(error, UsageError):
                 raise
@@ -196,12 +196,16 @@ def _shard(
     joined: Items | None,
     *,
     split: bool = False,
+    notes: Sequence[str] = (),
 ) -> tuple[Shard, list[Mapping[str, Any]]]:
     """A shard and the sample of rows from which it was recognized."""
     items = itertools.islice(items, reading.limit)
     items, sample, head = _sampled(items)
     if not sample:
-        raise DataError(f"{name}: no row of the first {len(head)} can be read{_reasons(head)}; nothing was stored")
+        hint = "".join(f"; {note}" for note in notes if "--encoding" in note)
+        raise DataError(
+            f"{name}: no row of the first {len(head)} can be read{_reasons(head)}{hint}; nothing was stored"
+        )
     columns = {column for row in sample for column in row}
     if len(columns) > MAX_COLUMNS:
         raise DataError(

@@ -81,6 +81,7 @@ def explanation(opened: Opened) -> Explanation:
         and "talk" not in plan.form.roles
     ):
         opened.notes.append("prompt = what both replies begin with: no column is one")
+    opened.notes.extend(plan.notes)
     if plan.is_benchmark:
         opened.notes.append(f"{plan.name} is a benchmark: its rows are kept out of training")
     if plan.form is not None and plan.form.wide and "rater" in plan.form.roles:

@@ -46,10 +46,12 @@ def with_generated(page: str) -> str:
 def _line(source: Source) -> tuple[str, str, str, str, str]:
     form = source.form
     if form is None:
-        return f"`{source.name}`", "", source.about, source.labels, ""
+        return f"`{source.name}`", "(benchmark)" if source.is_benchmark else "", source.about, source.labels, ""
     told = ", ".join(f"`{name}`" for name in form.signature)
+    told += ", and nothing else" if form.exact else ""
     told += f"; one of {', '.join(f'`{name}`' for name in form.any_of)}" if form.any_of else ""
-    return f"`{form.name}`", form.about, told, labels_of(form), form.kind
+    about = f"{form.about} (benchmark)" if form.is_benchmark else form.about
+    return f"`{form.name}`", about, told, labels_of(form), form.kind
 
 
 def labels_of(form: Form) -> str:

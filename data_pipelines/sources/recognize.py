@@ -56,6 +56,7 @@ class Plan:
     fast: Mapping[str, str] | None = None
     forced: bool = False
     is_benchmark: bool = False
+    notes: tuple[str, ...] = ()
 
     def as_source(self) -> Source:
         return Source(self.name, "", lambda row: True, self.read)
@@ -97,9 +98,17 @@ def _plan(rows: Sequence[Row], path: object, hints: Hints) -> Plan:
     sources = all_sources()
     counts = [sum(source.matches(row) for row in rows) for source in sources]
     best = sources[counts.index(max(counts))] if any(counts) else None
-    if best is not None and not hints.wide and best.name not in ("trl", "generic"):
+    if best is not None and not hints.wide and best.name not in ("trl", "generic") and not _is_compared(best, rows):
         return _of_source(best, rows, path, hints)
     return _inferred(rows, path, hints)
+
+
+def _is_compared(source: Source, rows: Sequence[Row]) -> bool:
+    """Whether rows that a form takes for single replies hold two replies and a verdict beside the talk."""
+    if source.form is None or not source.form.is_open or shape_of(source.form.roles) not in (("talk",), ("response",)):
+        return False
+    roles = guess(rows).roles
+    return {"response_a", "response_b", "preference"} <= set(roles) or {"chosen", "rejected"} <= set(roles)
 
 
 def _of_source(source: Source, rows: Sequence[Row], path: object, hints: Hints) -> Plan:
@@ -226,7 +235,7 @@ def _mapped(rows: Sequence[Row], path: object, hints: Hints) -> Plan:
             f"talk, or prompt and rubric; it has: {', '.join(columns)}"
         )
     _check_wide(form)
-    return Plan(name="generic", units=TableReader(form), form=form, why=own.why, fast=_fast(form, rows))
+    return _inferred_plan(form, own, rows)
 
 
 def _inferred(rows: Sequence[Row], path: object, hints: Hints, *, name: str | None = None) -> Plan:
@@ -253,7 +262,12 @@ def _inferred(rows: Sequence[Row], path: object, hints: Hints, *, name: str | No
     )
     form = _adjusted(form, hints)
     _check_wide(form)
-    return Plan(name=label, units=TableReader(form), form=form, why=own.why, fast=_fast(form, rows))
+    return _inferred_plan(form, own, rows)
+
+
+def _inferred_plan(form: Form, own: Guess, rows: Sequence[Row]) -> Plan:
+    fast = _fast(form, rows)
+    return Plan(name=form.name, units=TableReader(form), form=form, why=own.why, fast=fast, notes=tuple(own.notes))
 
 
 _PLAIN = {*TEXTS, "id", "subset", "split", "license"}
@@ -341,7 +355,8 @@ def _undecided(path: object, rows: Sequence[Row], own: Guess, hints: Hints) -> s
     if shape == ("response_a", "response_b") and "preference" not in roles:
         roles["preference"] = "COLUMN"
     line = ",".join(f"{role}={text}" for role, text in roles.items() if role in _ASKED)
-    suggestion = f" {own.suggestion} (for each ? write a, b, tie or none)" if own.suggestion else ""
+    meanings = "a, b, tie or none" if shape == ("response_a", "response_b") else "1 for good, 0 for bad"
+    suggestion = f" {own.suggestion} (for each ? write {meanings})" if own.suggestion else ""
     return (
         f"{path}: no known format has the columns {', '.join(list(columns)[:20]) or '(none)'}; not clear: "
         f"{'; '.join(questions)}. Seen: {seen}{more}. Name them, e.g. --map {shlex.quote(line)}{suggestion}, "
@@ -362,6 +377,7 @@ _ASKED = {
     "ranks",
     "response",
     "score",
+    "label",
     "rater",
 }
 

@@ -12,7 +12,7 @@ from data_pipelines.sources.inference.labels import vote_keys
 from data_pipelines.sources.inference.raters import is_person
 from data_pipelines.sources.talks import is_turn
 from data_pipelines.sources.unit_builder import Judgment, Row, UnusableRowError, finite, judgment
-from data_pipelines.sources.verdicts import RANKS, Verdict, as_text, verdict
+from data_pipelines.sources.verdicts import RANKS, Verdict, as_text, ranking, verdict
 from warehouse.write.units import UNSTATED
 
 UNKNOWN_VERDICT = "preference is not a, b or tie"
@@ -69,6 +69,8 @@ class RoleValues:
         values = self.get(role)
         if values is None:
             return None
+        if role == "ranks" and isinstance(values, str) and (groups := ranking(values)):
+            return _places(groups, size)
         if not isinstance(values, list) or len(values) != size:
             raise UnusableRowError(f"{role} and responses have different lengths")
         return [None if value in (None, "") else self.number(value, role) for value in values]
@@ -227,6 +229,27 @@ class RoleValues:
         if self.form.named_people and not is_person(name):
             return name, "unknown"
         return name, self.form.kind or "unknown"
+
+
+def _places(groups: Sequence[Sequence[str]], size: int) -> list[float | None]:
+    """Ranks from groups of replies, best first, named by letters, or by numbers from 0 or from 1; None for one that is
+    left out.
+    """
+    names = [name for group in groups for name in group]
+    if all(name.isdigit() for name in names):
+        numbers = sorted(map(int, names))
+        if numbers not in (list(range(size)), list(range(1, size + 1))):
+            raise UnusableRowError("the ranking does not name each reply once, from 0 or from 1")
+        at = {name: int(name) - numbers[0] for name in names}
+    else:
+        at = {name: ord(name.upper()) - ord("A") for name in names if not name.isdigit()}
+    if len(at) < len(names) or not all(0 <= place < size for place in at.values()):
+        raise UnusableRowError("the ranking names a reply that is not there")
+    ranks: list[float | None] = [None] * size
+    for rank, group in enumerate(groups):
+        for name in group:
+            ranks[at[name]] = rank
+    return ranks
 
 
 def _as_note(value: Any) -> str | None:

@@ -223,7 +223,7 @@ class TableReader:
         elif numbers is not None:
             ranks = ranks_of(numbers)
         elif (right := said.get("answer")) not in (None, ""):
-            ranks = _right_option(right, texts)
+            ranks = _right_option(right, texts, self._paths["responses"].numbered)
         if ranks is not None and sum(rank is not None for rank in ranks) < 2:
             ranks = None
         scores = [(at, self.form.aspect, value) for at, value in enumerate(numbers or ()) if value is not None]
@@ -302,10 +302,16 @@ def _tools(value: Any) -> Sequence[Mapping[str, Any]]:
     return value
 
 
-def _right_option(value: Any, texts: Sequence[Any]) -> list[int | None]:
-    """Ranks that put the right option first: its letter, or its text; a number could count from 0 or from 1."""
+def _right_option(value: Any, texts: Sequence[Any], columns: Sequence[str]) -> list[int | None]:
+    """Ranks that put the right option first: its letter, its text or its column; a number could count from 0 or from
+    1.
+    """
     text = as_text(value)
-    same = [at for at, option in enumerate(texts) if option == value or str(option).strip() == text]
+    same = (
+        [columns.index(text)]
+        if text in columns
+        else [at for at, option in enumerate(texts) if option == value or str(option).strip() == text]
+    )
     if len(same) == 1:
         at = same[0]
     elif as_number(value) is None and (match := _OPTION.fullmatch(text)):

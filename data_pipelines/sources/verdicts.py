@@ -50,6 +50,11 @@ _TIES = frozenset(
         "botharebad",
         "botharegood",
         "botharethesame",
+        "bothareequal",
+        "bothareequallygood",
+        "bothareequallybad",
+        "bothequallygood",
+        "bothequallybad",
         "allequal",
         "aboutequal",
         "similar",
@@ -62,12 +67,17 @@ _SIDES = {
 _NOUN = r"(?:the )?(?:response|answer|completion|output|assistant|option|candidate|reply|model|summary|text|choice)s?"
 _NAMED = re.compile(rf"{_NOUN}[\s_-]*(?P<side>a|b|0|1|2|left|right)", re.I)
 _BETTER = re.compile(
-    rf"(?:{_NOUN}[\s_-]*)?(?P<side>a|b|left|right)[\s_-]+is[\s_-]+"
-    r"(?P<how>much|clearly|significantly|slightly|a bit|marginally)?[\s_-]*(?:better|preferred|the best)",
+    rf"(?:{_NOUN}[\s_-]*)?(?P<side>a|b|left|right)[\s_-]+(?:is[\s_-]+)?"
+    r"(?P<how>much|far|clearly|significantly|strongly|slightly|a bit|a little|marginally)?[\s_-]*"
+    rf"(?:better|preferred|the best)(?:[\s_-]+than[\s_-]+(?:{_NOUN}[\s_-]*)?(?P<other>a|b|left|right))?\.?",
     re.I,
 )
+_RANKING = re.compile(r"(?:[A-Za-z]|\d+)(?:\s*[>=]\s*(?:[A-Za-z]|\d+))+")
 _ARROWS = re.compile(r"(?P<one>[ab])\s*(?P<sign>>{1,3}|<{1,3}|=|~|≈|≻|≫)\s*(?P<two>[ab])", re.I)
-_HOW = {"much": 2.0, "clearly": 2.0, "significantly": 2.0, "slightly": 1.0, "a bit": 1.0, "marginally": 1.0}
+_HOW = {
+    **dict.fromkeys(("much", "far", "clearly", "significantly", "strongly"), 2.0),
+    **dict.fromkeys(("slightly", "a bit", "a little", "marginally"), 1.0),
+}
 
 
 class Verdict(NamedTuple):
@@ -131,7 +141,7 @@ def parse_values(text: str) -> Values:
         if meaning == OPEN:
             raise UsageError(
                 f"--values {text!r}: write for each ? what the value says: a (the first reply is better), b (the "
-                "second), tie or none (no vote)"
+                "second), tie or none (no vote); of a single reply its number, e.g. 1 for good and 0 for bad"
             )
         low, dots, high = (value if meaning.lower() in MEANINGS else meaning).partition("..")
         bounds = (as_number(low), as_number(high)) if dots else (None, None)
@@ -208,9 +218,21 @@ def word(text: str) -> Verdict | None:
         side = match["side"].lower()
         return None if side == "0" else Verdict({"1": "a", "2": "b", "left": "a", "right": "b"}.get(side, side))
     if match := _BETTER.fullmatch(text):
-        side = {"left": "a", "right": "b"}.get(match["side"].lower(), match["side"].lower())
-        return Verdict(side, _HOW.get((match["how"] or "").lower()))
+        side, other = (
+            {"left": "a", "right": "b"}.get(name.lower(), name.lower())
+            for name in (match["side"], match["other"] or "")
+        )
+        return None if side == other else Verdict(side, _HOW.get((match["how"] or "").lower()))
     return None
+
+
+def ranking(text: str) -> list[list[str]] | None:
+    """The groups of "B>A=C", best first; None for any other text."""
+    if not _RANKING.fullmatch(text.strip()):
+        return None
+    groups = [[one.strip() for one in group.split("=")] for group in text.split(">")]
+    names = [name for group in groups for name in group]
+    return groups if len(names) > 1 and len(set(names)) == len(names) else None
 
 
 def as_number(value: Any) -> float | None:

@@ -21,6 +21,7 @@ class Guess:
     open: list[str] = field(default_factory=list)
     kind: str = ""
     suggestion: str = ""
+    notes: list[str] = field(default_factory=list)
     texts_left: list[str] = field(default_factory=list)  # columns of texts that play no role: one may be the prompt
 
     def take(self, role: str, path: str, why: str) -> None:

@@ -25,13 +25,16 @@ def preference(result: Guess, free: dict[str, Column], values: Values | None) ->
     for at, role in enumerate(("model_a", "model_b")):
         sides[at] += [name for name in EXTRAS[role] if name in free]
 
+    names = [name for role in ("model_a", "model_b") for name in EXTRAS[role] if name in free]
+    models = {name for column in names for name in free[column].counts}
+
     def said(value: Any) -> Verdict | None:
         return verdict(value, values, sides)
 
     def known(column: Column) -> bool:
         """Whether its values are verdicts: half of them where the name says so, else all."""
         texts = {str(value) for value in column.values if not isinstance(value, Mapping | list)}
-        n_known = sum(said(text) is not None for text in texts) if len(texts) <= 40 else 0
+        n_known = sum(text in models or said(text) is not None for text in texts) if len(texts) <= 40 else 0
         return bool(n_known) and (2 * n_known >= len(texts) if _label_word(column.name) else n_known == len(texts))
 
     if shown_elsewhere := [name for name in free if _MOVED & set(tokens(name)) and len(free[name].counts) > 1]:

@@ -32,6 +32,7 @@ PROMPTS = (
         "text",
     ),
 )
+CONTEXTS = ("context", "passage", "document", "documents", "background", "article", "source_text", "input")
 BETTER = (
     *(("chosen", "rejected"), ("chosen", "reject"), ("accepted", "rejected"), ("better", "worse"), ("best", "worst")),
     *(("preferred", "rejected"), ("preferred", "dispreferred"), ("preferred", "nonpreferred"), ("winner", "loser")),

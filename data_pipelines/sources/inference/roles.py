@@ -7,12 +7,14 @@ Nothing here depends on the order of columns or rows.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from data_pipelines.sources import paths
+from data_pipelines.sources.form import TEXT_ROLES
 from data_pipelines.sources.inference import labels, raters
 from data_pipelines.sources.inference.columns import Column, Guess, columns_of
-from data_pipelines.sources.inference.names import EXTRAS, NO_REPLY, PROMPTS, is_extra, tokens
+from data_pipelines.sources.inference.names import CONTEXTS, EXTRAS, NO_REPLY, PROMPTS, is_extra, tokens
 from data_pipelines.sources.inference.replies import replies
 from data_pipelines.sources.unit_builder import Row
 from data_pipelines.sources.verdicts import Values
@@ -42,6 +44,8 @@ def guess(
     if "response" in result.roles:
         labels.score(result, free, values)
     _extras(result, free)
+    _check_id(result, rows)
+    _check_context(result, free)
     authors = ("model", "model_a", "model_b", "chosen_model", "rejected_model")
     models = {name for role in authors if (own := columns.get(result.roles.get(role, ""))) for name in own.counts}
     raters.take_kind(result, columns, wide, models)
@@ -121,3 +125,28 @@ def _fits(role: str, column: Column) -> bool:
     if role in ("rubric", "reference"):
         return bool(column.values)
     return True
+
+
+def _check_id(result: Guess, rows: Sequence[Row]) -> None:
+    """An id whose rows hold different texts more often than not belongs to the prompt, or to anything but the row."""
+    texts = [result.roles[role] for role in TEXT_ROLES if role in result.roles]
+    if result.why.get("id") != "name" or not texts:
+        return
+    contents: dict[str, set[str]] = {}
+    repeats = 0
+    for row in rows:
+        own = contents.setdefault(str(row.get(result.roles["id"])), set())
+        repeats += bool(own)
+        own.add(json.dumps([row.get(name) for name in texts], sort_keys=True, default=str))
+    conflicts = [one for one in contents.values() if len(one) > 1]
+    if len(conflicts) > 1 and 2 * sum(len(one) - 1 for one in conflicts) > repeats:
+        result.notes.append(f"{result.roles['id']} repeats with other texts: it is no row's own id and stays in meta")
+        del result.roles["id"], result.why["id"]
+
+
+def _check_context(result: Guess, free: Mapping[str, Column]) -> None:
+    """Say so where a text that the replies may rest on is left out of the prompt."""
+    left = [name for name, column in free.items() if name.lower() in CONTEXTS and column.is_reply()]
+    if left and "prompt" in result.roles and result.why.get("prompt") != "--map":
+        joined = "+".join([*left, result.roles["prompt"]])
+        result.notes.append(f"{', '.join(left)} is no part of the prompt; --map prompt={joined},... joins them")

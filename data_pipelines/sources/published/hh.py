@@ -18,7 +18,10 @@ RED_TEAM = "min_harmlessness_score_transcript"
 
 
 def is_pair(row: Row) -> bool:
-    return all(isinstance(row.get(side), str) and _MARK.match(row[side].lstrip(" ")) for side in ("chosen", "rejected"))
+    """Whether a row is two transcripts and nothing else; with a rater or a prompt beside them it is anybody's file."""
+    return set(row) == {"chosen", "rejected"} and all(
+        isinstance(text, str) and _MARK.match(text.lstrip(" ")) for text in row.values()
+    )
 
 
 def is_red_team(row: Row) -> bool:

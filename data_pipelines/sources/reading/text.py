@@ -34,8 +34,8 @@ def as_utf8(stream: Stream, encoding: str | None, where: str, notes: list[str]) 
         if encoding is not None:
             notes.append(f"encoding {encoding}, told by its first bytes")
     if encoding is None:
-        if likely := _other_encoding(head):
-            notes.append(f"not UTF-8: it may be {likely}; --encoding {likely} reads it")
+        if likely := _other_encodings(head):
+            notes.append(f"not UTF-8: it may be {' or '.join(likely)}; --encoding {likely[0]} reads it as that")
         return stream
     try:
         name = codecs.lookup(encoding).name
@@ -70,22 +70,26 @@ class _Transcoded(io.RawIOBase):
         return len(part)
 
 
-def _other_encoding(head: bytes) -> str | None:
-    """The likely encoding of bytes that are not UTF-8, None for UTF-8 (its last character may be cut)."""
+def _other_encodings(head: bytes) -> list[str]:
+    """The likely encodings of bytes that are not UTF-8, none for UTF-8 (its last character may be cut). Which of the
+    code pages of Latin letters a text is in, a sample cannot tell: the usual one is always among them.
+    """
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         pass
     else:
-        return None
+        return []
     if b"\0" in head:
-        return None
+        return []
     try:
         from charset_normalizer import from_bytes
     except ImportError:
-        return "cp1252"
+        return ["cp1252"]
     best = from_bytes(head).best()
-    return str(best.encoding).replace("_", "-") if best is not None else "cp1252"
+    name = str(best.encoding).replace("_", "-") if best is not None else "cp1252"
+    is_latin = name.startswith(("cp125", "iso8859", "latin", "mac", "cp437", "cp85", "cp775", "hp-roman"))
+    return list(dict.fromkeys([name, "cp1252"] if is_latin else [name]))
 
 
 def delimiter_of(head: bytes, name: str) -> str:
