@@ -15,7 +15,7 @@ they are.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -168,6 +168,12 @@ class ExpectTable:
     tolerance: float = 0.05
     rewardbench: Annotated[dict[str, Any], "value, and whether prior sets are in it"] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for one in self.texts:
+            fits = isinstance(one, Sequence) and not isinstance(one, str) and len(one) == 3
+            if not (fits and isinstance(one[2], int | float) and all(isinstance(text, str) for text in one[:2])):
+                raise ConfigError(f"expect.texts: expected [prompt, response, score], got {one!r}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class MatchTable:
@@ -196,6 +202,10 @@ class Profile:
     title: str = ""
     note: Annotated[str, "what is not known of the family"] = ""
     match: MatchTable = field(default_factory=MatchTable)
+
+    def __post_init__(self) -> None:
+        if self.read.kind == "pair" and self.expect.texts:
+            raise ConfigError("expect.texts: a model that compares two responses has no score of a single one")
 
     @property
     def in_steps(self) -> bool:

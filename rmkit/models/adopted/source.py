@@ -142,7 +142,12 @@ def _card(folder: Path) -> dict[str, Any]:
 
 def _downloaded(hub: str, revision: str) -> Source:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     at = f"{hub}@{revision}" if revision else hub
     try:
@@ -162,6 +167,12 @@ def _downloaded(hub: str, revision: str) -> Source:
             "see (HF_TOKEN, `hf auth login`)"
         ) from error
     except Exception as error:  # of whatever client it has: no connection, a proxy, a full disk
+        refused = isinstance(error, HfHubHTTPError) and error.response.status_code == 401
+        if refused and not _COMMIT.fullmatch(revision):
+            raise ModelError(
+                f"{at} cannot be downloaded: the Hub refuses the token (401); log in anew with `hf auth login`, or "
+                "mend or unset HF_TOKEN"
+            ) from error
         return _cached(hub, revision, error)
     return Source(folder, hub, commit, _card(folder))
 

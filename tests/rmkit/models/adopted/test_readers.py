@@ -14,11 +14,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from rmkit.cli.main import call  # noqa: E402
-from rmkit.errors import ModelError  # noqa: E402
+from rmkit.errors import ConfigError, ModelError  # noqa: E402
 from rmkit.models import load_model  # noqa: E402
 from rmkit.models.adopted.adopt import adopt, resolved  # noqa: E402
 from rmkit.models.adopted.model import at_places, linked_sources, meaning, open_model  # noqa: E402
-from rmkit.models.adopted.profile import family  # noqa: E402
+from rmkit.models.adopted.profile import family, read_profile  # noqa: E402
 from rmkit.models.adopted.source import open_source  # noqa: E402
 from rmkit.models.adopted.text import AdoptedChat  # noqa: E402
 from rmkit.types import Candidates, Completion, Message, ModelInfo, RewardModel  # noqa: E402
@@ -239,6 +239,32 @@ def test_several_labels_are_read_as_the_user_says(tmp_path: Path, home: Path, la
         numbers = (trunk(input_ids=ids).last_hidden_state[0, -1] @ head["score.weight"].T).numpy()
     by_hand = numbers[1] - numbers[0] if labels == 2 else numbers @ [0.3, 0.74, 0.46, 0.47, -0.33]
     assert score.value == pytest.approx(float(by_hand), abs=1e-5)
+
+
+def test_scores_that_its_card_prints_are_held_against_ours(
+    fakes: dict[str, made.Fake], tmp_path: Path, home: Path
+) -> None:
+    fake = fakes["scalar"]
+    texts = [("sky", "yes blue"), ("name one", "no it is four")]
+    right = [float(fake.expected(*text)) for text in texts]
+    table = tmp_path / "family.toml"
+    printed = [[*texts[0], round(right[0], 3)], [*texts[1], round(right[1] + 0.2, 3)]]
+    table.write_text(f'[read]\nkind = "column"\n[head]\nlinear = "score"\n[expect]\ntexts = {json.dumps(printed)}\n')
+    adoption = adopt(fake.folder, tables=read_profile(table), output=tmp_path / "strict")
+    [warning] = [one for one in adoption.warnings if "its card prints" in one]
+    assert warning == f"its card prints {right[1] + 0.2:.3f} for 'no it is four', here it is {right[1]:.5g}"
+    assert warning in adoption.card["warnings"]
+    table.write_text(table.read_text() + "tolerance = 0.3\n")
+    assert not adopt(fake.folder, tables=read_profile(table), output=tmp_path / "wide").warnings
+    for wrong, what in {
+        '[["sky", "blue"]]': r"expected \[prompt, response, score\], got \['sky', 'blue'\]",
+        '[["sky", "blue", "1.5"]]': "expected .prompt, response, score., got",
+    }.items():
+        table.write_text(f'[read]\nkind = "column"\n[expect]\ntexts = {wrong}\n')
+        with pytest.raises(ConfigError, match=what):
+            adopt(fake.folder, tables=read_profile(table), output=tmp_path / "wrong")
+    with pytest.raises(ConfigError, match="no score of a single one"):
+        adopt(fake.folder, tables={"read": {"kind": "pair"}, "expect": {"texts": printed}}, output=tmp_path / "pair")
 
 
 COMMANDS = {"worldpm": "column", "math-shepherd": "token"}

@@ -67,24 +67,41 @@ def test_scores_are_those_of_batched_transformers_in_every_architecture(
     check_family(tiny_model, family, tmp_path / family)
 
 
-@pytest.mark.slow
-def test_a_composite_config_is_read_where_transformers_reads_it(home: Path, tmp_path: Path) -> None:
-    from transformers import Gemma3Config, Gemma3ForSequenceClassification
+def composite(family: str) -> Any:
+    """A config of text and vision parts, whose classifier looks for the pad id in the text part."""
+    import transformers as hf
 
-    text = {"vocab_size": made.SIZE, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
-    text |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "sliding_window": 8}
-    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    vision |= {"image_size": 28, "patch_size": 14}
-    config = Gemma3Config(text_config=text, vision_config=vision, num_labels=1, mm_tokens_per_image=4)
-    config.text_config.pad_token_id = config.pad_token_id = 3
+    text: dict[str, Any] = {"vocab_size": made.SIZE, "hidden_size": 16, "intermediate_size": 32, "head_dim": 8}
+    text |= {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": 3}
+    vision: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32}
+    if family == "gemma3":
+        vision |= {"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+        config = hf.Gemma3Config(
+            text_config=text | {"sliding_window": 8}, vision_config=vision, num_labels=1, mm_tokens_per_image=4
+        )
+    else:
+        text |= {"linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 8}
+        text |= {"linear_value_head_dim": 8, "layer_types": ["linear_attention", "full_attention"]}
+        vision |= {"depth": 1, "num_heads": 2, "out_hidden_size": 16}
+        config = hf.Qwen3_5Config(text_config=text, vision_config=vision, num_labels=1)
+    config.pad_token_id = 3
+    return config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["gemma3", "qwen3_5"])
+def test_a_composite_config_is_read_where_transformers_reads_it(home: Path, tmp_path: Path, family: str) -> None:
+    from transformers import AutoModelForSequenceClassification
+
     torch.manual_seed(1)
-    model = Gemma3ForSequenceClassification(config).eval()
+    model = AutoModelForSequenceClassification.from_config(composite(family)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    opened = load_model(saved(model, tmp_path / "gemma3"))
+    opened = load_model(saved(model, tmp_path / family))
     ours = [score.value for [score] in opened.score([item(*text) for text in TEXTS])]
     assert ours == pytest.approx(plainly(model, pad_side="right"), abs=1e-4)
+    assert len({round(value, 4) for value in ours}) > 6
 
 
 def reward_trainer(folder: Path, *, lora: bool, base: Path | None = None, pad: str = "<pad>") -> Any:
