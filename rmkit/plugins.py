@@ -256,6 +256,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
                 "wsdm-arena",
                 "alpacafarm-human",
                 "alpacaeval",
+                "alpacaeval-human",
                 "offsetbias",
                 "llmbar",
                 "auto-j",
@@ -319,6 +320,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "first_error": "evaluation.scoring.processbench:RULE",
         "nway": "evaluation.scoring.nway:RULE",
         "annotators": "evaluation.scoring.annotators:RULE",
+        "both_orders": "evaluation.scoring.both_orders:RULE",
+        "median_vote": "evaluation.scoring.median_vote:RULE",
+        "step_f1": "evaluation.scoring.step_f1:RULE",
+        "criteria_met": "evaluation.scoring.criteria_met:RULE",
         "absolute": "evaluation.scoring.absolute:RULE",
     },
     "forms": {

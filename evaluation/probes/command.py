@@ -21,7 +21,7 @@ from rmkit.errors import DataError, UsageError
 from rmkit.judge.tally import judging_lines, report_of
 from rmkit.models import load_model
 
-BEST_FIRST = ("pairs", "best_of", "rmbench", "judgebench")
+BEST_FIRST = ("pairs", "first_best", "best_of", "rmbench", "judgebench")
 DEFAULT_LIMIT = 200
 
 

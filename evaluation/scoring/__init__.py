@@ -10,6 +10,10 @@ to credits.
     nway           rankings and ratings of many replies, ties in the gold labels included
     absolute       labels of single responses: AUROC, average precision, precision and recall, Brier, kappa
     annotators     agreement with each annotator against the agreement of annotators with each other
+    both_orders    agreement of judges in both orders with verdicts that may be ties, and their consistency (Auto-J)
+    median_vote    agreement with the median of several votes (AlpacaEval's human agreement)
+    step_f1        right and wrong steps, F1 of either (PRMBench's PRMScore)
+    criteria_met   whether a response meets a criterion, against each person (HealthBench's meta-evaluation)
 
 An unscored item leaves numerators and denominators, and beside that number stands the one over all items, in which it
 earns what the suite's keys `unscored` (models that score) and `judge_unscored` (judges) say: nothing, or a fair draw

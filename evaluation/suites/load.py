@@ -24,10 +24,12 @@ from typing import Any
 from evaluation.suites.forms import read_items
 from evaluation.suites.items import Item, subset_digests
 from evaluation.suites.suite import Suite
+from evaluation.suites.units import read_units
 from evaluation.suites.version import names_version, version_items
 from rmkit.data.parquet import MAX_ROW_BYTES, OVER_LIMIT, bounded_tables
 from rmkit.errors import DataError, MissingExtraError, UsageError
 
+_NAMED = 8  # files that are listed by name
 SUFFIXES = (".jsonl.gz", ".jsonl", ".json.gz", ".json", ".parquet")
 
 
@@ -52,21 +54,40 @@ def load_items(suite: Suite, data: str | None = None, *, allow_changed: bool = F
         read = version_items(suite, data)
         loaded = check(suite, read.items, source=read.source, local=True, allow_changed=allow_changed)
         return replace(loaded, version=read.version, left_out=read.left_out)
-    files = _files(suite, data)
+    root, files = _files(suite, data)
     if files:
-        items = [item for file in files for item in read_items(suite.form, read_rows(file), where=str(file))]
-        source = ", ".join(file.name for file in files)
+        items = _unique([item for file in files for item in _read(suite, read_rows(file), str(file), root)])
+        source = ", ".join(file.name for file in files) if len(files) < _NAMED else f"{len(files)} files of {root.name}"
     else:
-        items = read_items(suite.form, _hub_rows(suite), where=suite.hub)
+        items = _read(suite, _hub_rows(suite), suite.hub, Path(suite.hub))
         source = f"hub:{suite.hub}"
     return check(suite, items, source=source, local=bool(files), allow_changed=allow_changed)
+
+
+def _read(suite: Suite, rows: list[Any], where: str, root: Path) -> list[Item]:
+    if not suite.importers:
+        return read_items(suite.form, rows, where=where)
+    folder = Path(where).parent
+    subset = "all" if folder in (root, root.parent) or not Path(where).is_file() else folder.name
+    return read_units(suite.form, suite.importers, rows, where=where, subset=subset)
+
+
+def _unique(items: Sequence[Item]) -> list[Item]:
+    """Items of several files, whose ids are line numbers where the rows have none."""
+    counts: Counter[str] = Counter()
+    result = []
+    for item in items:
+        counts[item.id] += 1
+        result.append(item if counts[item.id] == 1 else replace(item, id=f"{item.id}#{counts[item.id]}"))
+    return result
 
 
 def check(suite: Suite, items: Sequence[Item], *, source: str, local: bool, allow_changed: bool) -> Loaded:
     """The items with what is missing and changed; DataError where they differ and that was not allowed."""
     digests = subset_digests(items)
     counts = Counter(item.subset for item in items)
-    missing = tuple(s.name for s in suite.subsets if s.name not in counts and not s.optional)
+    there = {declared.name for name in counts if (declared := suite.subset(name))}
+    missing = tuple(s.name for s in suite.subsets if s.name not in there and not s.optional)
     changed = _differences(suite, counts, digests if local else {})
     if changed and not allow_changed:
         raise DataError(
@@ -92,25 +113,42 @@ def _differences(suite: Suite, counts: Mapping[str, int], digests: Mapping[str, 
     return tuple(results)
 
 
-def _files(suite: Suite, data: str | None) -> list[Path]:
-    """The local files to read; empty where the hub is to be asked."""
+def _files(suite: Suite, data: str | None) -> tuple[Path, list[Path]]:
+    """The folder and the local files in it that are to be read; no file where the hub is to be asked."""
     inputs = data or os.environ.get("RMKIT_BENCHMARKS")
     if not inputs:
         if not suite.hub:
-            raise UsageError(f"suite {suite.name} has no data of its own; pass --data FILE or FOLDER")
-        return []
+            what = f": {suite.where}" if suite.where else ""
+            raise UsageError(f"suite {suite.name} has no data of its own; pass --data FILE or FOLDER{what}")
+        return Path(), []
     path = Path(inputs).expanduser()
     if path.is_file():
-        return [path]
+        return path.parent, [path]
     if not path.is_dir():
         raise DataError(f"no such file or folder: {path}, and no dataset of that name")
-    groups = [(*suite.files, *(suite.name + suffix for suffix in SUFFIXES)), *suite.originals]
-    there = ([path / name for name in names if (path / name).is_file()] for names in groups)
-    result = next((files for files in there if files), None)
-    if result is None:
-        names = [name for group in groups for name in group]
-        raise DataError(f"{path} holds no data for suite {suite.name}; expected one of: {', '.join(names)}")
-    return result
+    result = _in_folder(suite, path)
+    if not result:
+        names = [name for group in _groups(suite) for name in group]
+        what = f" ({suite.where})" if suite.where else ""
+        raise DataError(f"{path} holds no data for suite {suite.name}{what}; expected one of: {', '.join(names)}")
+    return path, result
+
+
+def _groups(suite: Suite) -> list[tuple[str, ...]]:
+    return [(*suite.files, *(suite.name + suffix for suffix in SUFFIXES)), *suite.originals]
+
+
+def _in_folder(suite: Suite, folder: Path) -> list[Path]:
+    there = (
+        [file for name in names for file in sorted(folder.glob(name)) if file.is_file()] for names in _groups(suite)
+    )
+    return next((files for files in there if files), [])
+
+
+def data_at_hand(suite: Suite) -> list[Path]:
+    """The suite's files in the folder $RMKIT_BENCHMARKS, where there is one."""
+    folder = os.environ.get("RMKIT_BENCHMARKS")
+    return _in_folder(suite, Path(folder).expanduser()) if folder else []
 
 
 def read_rows(path: Path) -> list[Any]:

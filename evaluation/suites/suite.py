@@ -3,17 +3,21 @@
     name, title, paper, license, note
     rule, form          how answers are scored (evaluation.scoring) and how rows become items (suites.forms): names of
                         the groups `rules` and `forms` of rmkit.plugins, or "module:object"
+    importers           importers of `rmkit ingest` that read the rows in the benchmark authors' own form, each by the
+                        first that knows it; `form` is then one of evaluation.suites.units
     ties, judge_ties    what a tie earns in pairs: "zero" or "half"
     unscored, judge_unscored
                         what an item that a model (a judge) could not score earns in the number over all items: "zero",
                         or "chance", a fair draw among its candidates (pairs, judgebench, best_of)
     unscored_source     where the benchmark's own code counts it so; empty: it does not say, and the count is ours
     files               file names looked for in a local folder; all that are there are read
-    originals           groups of the benchmark's own file names, looked for where none of `files` is there: the first
-                        group of which a file is there is read
+    originals           groups of the benchmark's own file names, or patterns such as "**/*.json", looked for where none
+                        of `files` is there: the first group of which a file is there is read
+    where               in a line: what the data is, and where it comes from
     hub, hub_split, hub_config    where the original lies
     open                true: subsets are whatever the data names (no counts are checked)
-    [[subset]]          name, items (expected count), digest (of the content, for local files), rule, optional
+    [[subset]]          name (also a pattern, "BoN_set/*"), items (expected count), digest (of the content, for local
+                        files), rule, optional
     [[measure]]         name and exactly one of
         mean      weighted mean of the rates of cells or earlier measures: {part = weight} or [parts]
         sum       weighted sum of them
@@ -29,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +45,7 @@ from rmkit.ids import canonical_json, digest
 
 How = Literal["mean", "sum", "harmonic", "pool"]
 HOWS: tuple[How, ...] = ("mean", "sum", "harmonic", "pool")
+UNIT_FORMS = ("first_best", "votes", "values", "step_labels", "criteria")  # see evaluation.suites.units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +77,7 @@ class Suite:
     title: str
     rule: str
     form: str
+    importers: tuple[str, ...] = ()
     paper: str = ""
     license: str = "unknown"
     note: str = ""
@@ -81,6 +88,7 @@ class Suite:
     unscored_source: str = ""
     files: tuple[str, ...] = ()
     originals: tuple[tuple[str, ...], ...] = ()
+    where: str = ""
     hub: str = ""
     hub_split: str = ""
     hub_config: str = ""
@@ -90,8 +98,9 @@ class Suite:
     source: dict[str, Any] = field(default_factory=dict)
 
     def subset(self, name: str) -> Subset | None:
-        """The declared subset of that name."""
-        return next((subset for subset in self.subsets if subset.name == name), None)
+        """The declared subset of that name, else the first whose pattern it fits."""
+        exact = next((subset for subset in self.subsets if subset.name == name), None)
+        return exact or next((subset for subset in self.subsets if fnmatchcase(name, subset.name)), None)
 
     def rule_of(self, subset: str) -> str:
         """The scoring rule of a subset."""
@@ -173,7 +182,14 @@ def _check(suite: Suite, *, where: str) -> None:
     chance = getattr(_plugin("rules", suite.rule, where=where), "chance", None)
     if "chance" in (suite.unscored, suite.judge_unscored) and chance is None:
         raise ConfigError(f"{where}: unscored = 'chance' needs candidates to draw from; rule {suite.rule!r} has none")
-    _plugin("forms", suite.form, where=where)
+    for importer in suite.importers:
+        _plugin("sources", importer, where=where)
+    if not suite.importers:
+        _plugin("forms", suite.form, where=where)
+    elif suite.form not in UNIT_FORMS:
+        raise ConfigError(
+            f"{where}: form of a suite with importers: one of {', '.join(UNIT_FORMS)}; got {suite.form!r}"
+        )
     if not suite.measures:
         raise ConfigError(f"{where}: no [[measure]]; add one, e.g. name = 'overall', pool = ['*']")
     if not suite.open and not suite.subsets:

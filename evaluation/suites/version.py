@@ -75,9 +75,9 @@ def version_items(suite: Suite, data: str) -> VersionItems:
     if not Path(name).expanduser().exists():
         name = identity["ref"] or name  # the version that a bare name or a branch stands for today
     match suite.form:
-        case "pairs":
+        case "pairs" | "first_best":
             items, skipped = _pairs(examples)
-        case "nway":
+        case "nway" | "values":
             items, skipped = _lists(examples)
         case "steps":
             items, skipped = _steps(examples)

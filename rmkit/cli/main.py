@@ -76,6 +76,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "eval": Command(
             "evaluation.suites.command:main", "models on a dataset or a benchmark: intervals, calibration, length"
         ),
+        "suites": Command("evaluation.suites.listing:main", "benchmarks: what each is, its rule, where its data lies"),
         "compare": Command(
             "evaluation.suites.compare_command:main", "models on the same benchmark items, tests corrected"
         ),
