@@ -48,9 +48,11 @@ def read_units(
             for unit in source.units(row):
                 order, gold = read(unit)
                 item = _item(unit, order, gold, row_id=str(unit["source_row"] or number), subset=subset)
-                key = {"votes": _same_pair, "step_labels": lambda one: one.id}.get(form, lambda _: str(len(items)))(
-                    item
-                )
+                key = str(len(items))
+                if form == "votes":
+                    key = _same_pair(item)
+                elif form == "step_labels":
+                    key = item.id
                 if key not in items:
                     items[key] = item
                 elif form == "votes":

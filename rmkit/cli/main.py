@@ -68,6 +68,9 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "calibrate": Command("rmkit.scoring.calibrate:main", "probabilities for a model's margins, on held-out pairs"),
         "normalize": Command("rmkit.scoring.calibrate:normalize_main", "a common scale for a model's scores"),
         "models": Command("evaluation.registry.command:main", "list, promote behind a gate, roll back, model card"),
+        "push": Command(
+            "evaluation.registry.push:main", "a model or a dataset version to the Hugging Face Hub, private"
+        ),
         "judge": Command("rmkit.judge.command:main", "judge a dataset version with a language model, within a budget"),
         "judge-data": Command(
             "data_pipelines.judge.data.command:main", "training data for a judge, every drop with a reason"
@@ -91,7 +94,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
 
 # The extra that brings most of what a command needs; `data` for the others.
 EXTRAS = {"bench": "dev", "denoise": "train", "drift": "report", "judge": "judge", "judge-data": "judge", "label": "ui"}
-EXTRAS |= {"report": "report", "rubrics": "judge", "serve": "serve", "train": "train"}
+EXTRAS |= {"push": "train", "report": "report", "rubrics": "judge", "serve": "serve", "train": "train"}
 
 
 def commands() -> dict[str, Command]:

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmkit.cli.display import markdown
+from warehouse.out.licenses import hub_license
 
+TASKS = ("text-ranking", "text-generation")  # task categories of the Hub, where nobody names others
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -24,6 +26,8 @@ def card(manifest: Mapping[str, Any]) -> str:
 
 def _front_matter(manifest: Mapping[str, Any]) -> str:
     lines = ["---", f"pretty_name: {_quoted(manifest['dataset'])}", *_license_lines(manifest["licenses"])]
+    lines += ["task_categories:", *(f"- {task}" for task in manifest.get("tasks") or TASKS)]
+    lines += ["language:", *(f"- {_quoted(one)}" for one in manifest["languages"])] if manifest.get("languages") else []
     lines += ["size_categories:", f"- {size_category(manifest['n_rows'])}", "tags:", "- preference", "- reward-model"]
     lines += ["configs:", "- config_name: default", "  data_files:"] if manifest["splits"] else []
     for split, facts in manifest["splits"].items():
@@ -33,8 +37,10 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
 
 def _license_lines(licenses: Mapping[str, int]) -> list[str]:
     if len(licenses) == 1 and "unknown" not in licenses:
-        return [f"license: {next(iter(licenses)).lower()}"]
-    return ["license: other", f"license_name: {_quoted(' AND '.join(licenses) or 'none')}"]
+        name, other = hub_license(next(iter(licenses)))
+    else:
+        name, other = "other", " AND ".join(licenses) or "none"
+    return [f"license: {name}", *([f"license_name: {_quoted(other)}"] if other else [])]
 
 
 def _quoted(text: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,14 @@ def export_version(
     release: bool = False,
     allow_licenses: Collection[str] = (),
     allow_benchmark: bool = False,
+    languages: Sequence[str] = (),
+    tasks: Sequence[str] = (),
 ) -> Path:
     """Write a version (or one split) and give back its folder (default: under $RMKIT_HOME/exports).
 
     An identical export that is already there is left untouched. Reads only; `record_export` notes it in the warehouse.
+    `languages` (ISO codes) and `tasks` (the Hub's task categories, else those of preference data) go into manifest and
+    card.
 
     Raises VersionError for an unknown version, UsageError for a split without rows, DataError where a release holds
     blocked or unknown licenses or benchmark rows, StoreError where the folder holds something else.
@@ -69,6 +73,8 @@ def export_version(
     if release:
         _check_release(manifest, allow_licenses, allow_benchmark)
     folder = folder or home() / "exports" / _default_name(manifest, split)
+    manifest |= {"languages": list(languages)} if languages else {}
+    manifest |= {"tasks": list(tasks)} if tasks else {}
     manifest["complete"] = split is None and not manifest["erased_rows"]
     with draft_folder(folder) as draft:
         _write(draft, table, manifest)
@@ -209,6 +215,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--release", action="store_true", help="refuse blocked and unknown licenses and benchmarks")
     parser.add_argument("--allow-license", action="append", default=[], metavar="ID", help="let this one pass")
     parser.add_argument("--allow-benchmark", action="store_true", help="let benchmark rows pass")
+    parser.add_argument("--language", action="append", default=[], metavar="CODE", help="for the card: en, de ...")
+    parser.add_argument(
+        "--task", action="append", default=[], metavar="CATEGORY", help="for the card: text-ranking ..."
+    )
     parser.add_argument("--verify", type=Path, metavar="FOLDER", help="check files and digests of an export instead")
     options = parser.parse_args(argv)
     if (options.ref is None) == (options.verify is None):
@@ -224,6 +234,8 @@ def main(argv: list[str]) -> int:
             release=options.release,
             allow_licenses=options.allow_license,
             allow_benchmark=options.allow_benchmark,
+            languages=options.language,
+            tasks=options.task,
         )
         manifest = read_manifest(folder)
     result = _result(folder, manifest)

@@ -17,6 +17,7 @@ from typing import Any
 
 from rmkit import config
 from rmkit.errors import ConfigError, ModelError
+from rmkit.hub import fault
 from rmkit.ids import digest, file_sha256
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?:@[\w./-]+)?")
@@ -142,12 +143,7 @@ def _card(folder: Path) -> dict[str, Any]:
 
 def _downloaded(hub: str, revision: str) -> Source:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     at = f"{hub}@{revision}" if revision else hub
     try:
@@ -155,24 +151,12 @@ def _downloaded(hub: str, revision: str) -> Source:
             revision if _COMMIT.fullmatch(revision) else str(HfApi().model_info(hub, revision=revision or None).sha)
         )
         folder = Path(snapshot_download(hub, revision=commit, ignore_patterns=_NOT_NEEDED))
-    except GatedRepoError as error:
-        raise ModelError(
-            f"{at} is gated: accept its terms on the Hub, then log in with `hf auth login` or set HF_TOKEN"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise ModelError(f"{hub} has no revision {revision!r}") from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(
-            f"no model {at}: not a folder, not a stored name, and the Hub has none of that name that this token may "
-            "see (HF_TOKEN, `hf auth login`)"
-        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:  # a gated one is the first of them
+        raise ModelError(f"no model {at}: not a folder, not a stored name; {fault(error, at)}") from error
     except Exception as error:  # of whatever client it has: no connection, a proxy, a full disk
         refused = isinstance(error, HfHubHTTPError) and error.response.status_code == 401
         if refused and not _COMMIT.fullmatch(revision):
-            raise ModelError(
-                f"{at} cannot be downloaded: the Hub refuses the token (401); log in anew with `hf auth login`, or "
-                "mend or unset HF_TOKEN"
-            ) from error
+            raise ModelError(fault(error, at)) from error
         return _cached(hub, revision, error)
     return Source(folder, hub, commit, _card(folder))
 
@@ -184,9 +168,8 @@ def _cached(hub: str, revision: str, error: Exception) -> Source:
     try:
         folder = Path(snapshot_download(hub, revision=revision or None, local_files_only=True))
     except (OSError, ValueError):
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"no model {hub}: no folder and no stored name, and as a Hub id it is not in the cache and cannot be "
-            f"downloaded: {why}"
+            f"downloaded: {fault(error, hub)}"
         ) from error
     return Source(folder, hub, folder.name, _card(folder))

@@ -21,23 +21,28 @@ CARD, EVALUATION, CALIBRATION, README = "reward_model.json", "evaluation.json", 
 Facts = Mapping[str, Any]
 
 
-def write_card(folder: Path) -> None:
-    """Write README.md from what lies in the folder."""
+def write_card(folder: Path, *, published: Facts | None = None) -> None:
+    """Write README.md from what lies in the folder. `published` are more fields of the metadata (license, base_model,
+    datasets, language) and, as `origins`, lines of a section on licenses and origins."""
     card = read_object(folder / CARD, raises=ModelError, hint="train the model again")
     results = _stored(folder / EVALUATION).get("results", [])
     calibration = _stored(folder / CALIBRATION)
-    write_text(folder / README, front_matter(card, results) + _body(card, results, calibration))
+    more = {key: value for key, value in (published or {}).items() if key != "origins"}
+    origins = ["## Licenses and origins", "", *(published or {})["origins"], ""] if published else []
+    body = "\n".join([_body(card, results, calibration), *origins])
+    write_text(folder / README, front_matter(card, results, more) + body)
 
 
 def _stored(path: Path) -> dict[str, Any]:
     return read_object(path, raises=ModelError, hint="delete it and write it again") if path.is_file() else {}
 
 
-def front_matter(card: Facts, results: Sequence[Facts]) -> str:
-    """YAML between two lines of dashes; `results` are entries of model-index, each with task, dataset and metrics."""
+def front_matter(card: Facts, results: Sequence[Facts], more: Facts | None = None) -> str:
+    """YAML between two lines of dashes; `results` are entries of model-index, each with task, dataset and metrics,
+    `more` further fields."""
     transformer = "model.safetensors" in card["files"]
     listed = [*_validation_entry(card), *results]
-    fields = {
+    fields = dict(more or {}) | {
         "library_name": "transformers" if transformer else "rmkit",
         "pipeline_tag": "text-classification",
         "tags": ["reward-model", "rmkit", card["kind"]],

@@ -157,7 +157,9 @@ class Handler(BaseHTTPRequestHandler):
             name = f"{asked.get('type', 'model')}s/{asked['organization']}/{asked['name']}"
             if name in hub.repositories:
                 return self.send(409, {"error": "You already created this repo", "url": f"{hub.url}/{name}"})
-            hub.repositories[name] = Repository(private=asked.get("visibility") == "private" or asked.get("private"))
+            hub.repositories[name] = Repository(
+                private=asked.get("visibility") == "private" or bool(asked.get("private"))
+            )
             return self.send(200, {"url": f"{hub.url}/{name.removeprefix('models/')}"})
         if path.endswith(".git/info/lfs/objects/batch"):
             objects = [

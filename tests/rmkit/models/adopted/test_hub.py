@@ -45,7 +45,7 @@ def test_an_id_is_resolved_downloaded_and_adopted_once(
     assert find_model(f"lab/rm@{COMMIT}") == folder
     for name, what in {
         "lab/gated": "is gated: accept its terms",
-        "lab/none": "no model lab/none: not a folder, not a stored name, and the Hub has none",
+        "lab/none": "no model lab/none: not a folder, not a stored name; the Hub has no lab/none",
         "lab/rm@v7": "has no revision 'v7'",
     }.items():
         with pytest.raises(ModelError, match=what):
