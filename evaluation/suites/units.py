@@ -40,12 +40,8 @@ def read_units(
     read: Callable[[Unit], tuple[list[int], Gold]] = FORMS[form]
     items: dict[str, Item] = {}
     for number, row in enumerate(rows, start=1):
-        source = next((one for one in sources if isinstance(row, Mapping) and one.matches(row)), None)
-        if source is None:
-            fields = ", ".join(row) if isinstance(row, Mapping) else repr(row)[:80]
-            raise DataError(f"{where}, row {number}: no row of {' or '.join(importers)}; its fields: {fields}")
         try:
-            for unit in source.units(row):
+            for unit in _units(sources, row):
                 order, gold = read(unit)
                 item = _item(unit, order, gold, row_id=str(unit["source_row"] or number), subset=subset)
                 key = str(len(items))
@@ -58,8 +54,27 @@ def read_units(
                 elif form == "votes":
                     items[key] = _joined(items[key], item)
         except (UnusableRowError, KeyError, TypeError, ValueError, IndexError) as error:
-            raise DataError(f"{where}, row {number}: not usable as {form} ({error})") from error
+            fields = ", ".join(row) if isinstance(row, Mapping) else repr(row)[:80]
+            raise DataError(
+                f"{where}, row {number}: no row of {' or '.join(importers)} that is usable as {form} ({error}); its "
+                f"fields: {fields}"
+            ) from error
     return list(items.values())
+
+
+def _units(sources: Sequence[Source], row: Any) -> list[Unit]:
+    """The units of the first importer that knows the row by its columns; where none does, of the first that can read
+    it, since the suite says what the file is and detection among all files asks for more columns than a reading."""
+    if not isinstance(row, Mapping):
+        raise TypeError("not an object")
+    known = [one for one in sources if one.matches(row)]
+    for at, source in enumerate(known or sources, start=1):
+        try:
+            return list(source.units(row))
+        except UnusableRowError:
+            if at == len(known or sources):
+                raise
+    return []
 
 
 def _item(unit: Unit, order: Sequence[int], gold: Gold, *, row_id: str, subset: str) -> Item:

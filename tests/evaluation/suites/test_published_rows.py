@@ -175,7 +175,7 @@ def test_arena_votes_with_ties_and_without(home: Path, tmp_path: Path, capsys: p
     values = percents("arena", write(tmp_path / "votes.jsonl", rows), capsys)
     assert values["with ties"] == pytest.approx(100 * 4 / 6)
     assert values["decided"] == 75
-    with pytest.raises(DataError, match=r"row 2: no row of lmarena or .*its fields: a, b"):
+    with pytest.raises(DataError, match=r"row 2: no row of lmarena or .* usable as votes .*its fields: a, b"):
         load_items(load_suite("arena"), str(write(tmp_path / "other.jsonl", [rows[0], {"a": 1, "b": 2}])))
     with pytest.raises(UsageError, match="pass --data FILE or FOLDER: a file of arena votes"):
         call("eval", ["length", "--suite", "arena"])
