@@ -52,7 +52,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "readers": {
         name: f"rmkit.models.adopted.{name}:open_model"
-        for name in ("column", "mixture", "token", "ratio", "pair", "remote")
+        for name in ("column", "mixture", "token", "ratio", "pair", "judge", "remote")
     },
     "objectives": {
         "bradley_terry": "rmkit.training.objectives.bradley_terry:BradleyTerry",

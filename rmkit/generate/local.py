@@ -19,6 +19,7 @@ from rmkit.generate.batches import Batches, Outcome
 from rmkit.generate.request import KEPT_LOGPROBS, Prices, Refused, Request, Sample, TokenLogprobs
 from rmkit.ids import content_hash, messages_json, model_digest
 from rmkit.models.transformer.pretrained import load_pretrained, load_tokenizer
+from rmkit.types import Conversation
 
 
 class LocalGenerator:
@@ -120,6 +121,21 @@ class LocalGenerator:
         ).past_key_values
         cache.batch_select_indices(torch.tensor([place[row] for row in rows], device=ids.device))
         return cache
+
+    @torch.inference_mode()
+    def log_probability(self, prompt: Conversation, reply: str) -> float:
+        """The mean log-probability of a token of `reply` as the answer to `prompt`, in nats.
+
+        Raises Refused where both do not fit the model.
+        """
+        ids = self._prompt_ids(Request(prompt=prompt))
+        said = self._tokenizer(reply, add_special_tokens=False)["input_ids"]
+        room = getattr(self._model.config, "max_position_embeddings", None) or 10**9
+        if len(ids) + len(said) > room:
+            raise Refused(f"{len(ids)} prompt tokens and {len(said)} of reply exceed the model's {room}")
+        logits = self._model(torch.tensor([[*ids, *said]], device=self._model.device)).logits[0, len(ids) - 1 : -1]
+        chosen = torch.log_softmax(logits.float(), dim=-1)[torch.arange(len(said)), torch.tensor(said)]
+        return float(chosen.mean())
 
     def _eos(self) -> list[int]:
         """Both what the generation config stops at and what the tokenizer calls end: chat models often differ."""

@@ -12,6 +12,7 @@ from rmkit.config import build, read_toml
 from rmkit.errors import ConfigError
 from rmkit.generate.config import GeneratorConfig
 from rmkit.judge.profile import Profile, open_profile
+from rmkit.types import Scale
 
 THIRD_TABLES = ("writer", "rubric")  # each makes another model of the judge
 
@@ -56,6 +57,17 @@ class JudgeConfig:
         if not 0 <= self.top_logprobs <= 20:
             raise ConfigError(f"judge: top_logprobs must be 0 to 20, got {self.top_logprobs}")
 
+    @property
+    def scale(self) -> Scale:
+        """What a score of such a judge means."""
+        scales: dict[str, Scale] = {"yes_no": "probability", "pairwise": "win_logit"}
+        return scales.get(self.form, "rating")
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether each response is judged alone."""
+        return self.form in ("scale", "yes_no")
+
 
 def judge_config(values: Mapping[str, Any], *, where: str, folder: Path = Path()) -> tuple[JudgeConfig, Profile | None]:
     """The settings of a judge, and its profile where they name one, whose own settings stand behind these.
@@ -65,14 +77,17 @@ def judge_config(values: Mapping[str, Any], *, where: str, folder: Path = Path()
     if not values.get("profile"):
         return build(JudgeConfig, values, where=where), None
     profile = open_profile(str(values["profile"]), folder=folder)
+    return under_profile(values, profile, where=where), profile
+
+
+def under_profile(values: Mapping[str, Any], profile: Profile, *, where: str) -> JudgeConfig:
+    """The settings of a judge with those of a profile behind them. Raises ConfigError as `judge_config`."""
     if values.get("prompt") or values.get("form", profile.form) != profile.form:
         raise ConfigError(
             f"{where}: profile {profile.name} brings its own prompt, of the form {profile.form}; leave out prompt and "
             "form"
         )
-    return build(
-        JudgeConfig, {"verdict": "parse", **profile.settings, **values, "form": profile.form}, where=where
-    ), profile
+    return build(JudgeConfig, {"verdict": "parse", **profile.settings, **values, "form": profile.form}, where=where)
 
 
 def for_profile(generator: GeneratorConfig, profile: Profile | None) -> GeneratorConfig:

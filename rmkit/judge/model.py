@@ -33,7 +33,7 @@ from rmkit.judge.tally import JudgeTally
 from rmkit.judge.verdict import ParsedVerdict, read_pair, read_ranking, read_scale, read_yes_no
 from rmkit.ledger import Ledger, open_ledger
 from rmkit.plugins import upper
-from rmkit.types import Candidates, Comparison, ModelInfo, Scale, Score, score_by_comparison, sigmoid
+from rmkit.types import Candidates, Comparison, ModelInfo, Score, score_by_comparison, sigmoid
 
 LONGEST_LIST = 26  # letters
 
@@ -70,8 +70,7 @@ class Judge:
         identity = {key: value for key, value in asdict(config).items() if key not in ("name", "prompt", "profile")}
         identity |= {"read": asdict(profile.read)} if profile else {}
         fingerprint = content_hash(canonical_json([engine.generator.name, self.prompt.hash, identity]))
-        alone = config.form in ("scale", "yes_no")
-        self.info = ModelInfo(config.name, "generative", _scale(config), alone, fingerprint)
+        self.info = ModelInfo(config.name, "generative", config.scale, config.pointwise, fingerprint)
 
     def score(self, batch: Sequence[Candidates]) -> list[list[Score]]:
         """See `RewardModel`. A pairwise judge asks all pairs: win_logit scores that hold within their list only."""
@@ -196,11 +195,6 @@ class Judge:
                 return read_scale(sample, lowest=config.lowest, highest=config.highest, use_logprobs=use_logprobs)
             case "listwise":
                 return read_ranking(sample, n=n)
-
-
-def _scale(config: JudgeConfig) -> Scale:
-    scales: dict[str, Scale] = {"scale": "rating", "yes_no": "probability", "pairwise": "win_logit"}
-    return scales.get(config.form, "rating")
 
 
 def _logit(p: float) -> float:

@@ -18,6 +18,7 @@ from rmkit.chat.template import PINNED_DATE
 from rmkit.errors import one_line
 from rmkit.models.adopted import profile as profiles
 from rmkit.models.adopted.detect import Detected, detect
+from rmkit.models.adopted.judge_profile import with_judge
 from rmkit.models.adopted.model import WEIGHTS, at_places, linked_sources, meaning, open_model
 from rmkit.models.adopted.profile import Profile, merged, places, profile_of
 from rmkit.models.adopted.self_check import SelfCheck, self_check
@@ -67,7 +68,7 @@ def adopt(
     source = open_source(model or str(tables.get("model", {}).get("source", "")), revision=_revision(tables))
     target = output or paths.home() / "models" / source.name
     detected = resolved(source, tables, family=family, trust_remote_code=trust_remote_code)
-    profile = detected.profile
+    profile = with_judge(detected.profile)
     if trust_remote_code and profile.read.kind == "remote":
         profile = replace(profile, model=replace(profile.model, remote_code=f"sha256:{source.code_sha256()}"))
     linked = linked_sources(source, profile)
@@ -208,6 +209,8 @@ def _warnings(model: Any, profile: Profile, check: SelfCheck | None) -> list[str
     warnings = check.sentences() if check else []
     if profile.note:
         warnings.append(f"family {profile.family}: {profile.note}")
+    if note := profile.read.judge.get("note"):
+        warnings.append(f"judge profile {profile.read.profile}: {note}")
     texts = [(str(prompt), str(response), float(score)) for prompt, response, score in profile.expect.texts]
     scores = model.score([golden.probe_item(prompt, response) for prompt, response, _ in texts]) if texts else []
     for (_, response, expected), [score] in zip(texts, scores, strict=True):

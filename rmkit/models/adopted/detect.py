@@ -1,8 +1,8 @@
 """Which profile a folder has, from what its files say.
 
 In this order: an adapter, a value head in a file of its own, OpenRLHF's `value_head_prefix`, a shipped family, a class
-of transformers with one label, custom code. Whatever leaves open which number is the reward is refused with the names
-and shapes that are there and what to say.
+of transformers with one label, a language model that a judge's profile is for, custom code. Whatever leaves open which
+number is the reward is refused with the names and shapes that are there and what to say.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rmkit.errors import ModelError
+from rmkit.judge.profile import detected as judge_detected
 from rmkit.models.adopted.network import SEQUENCE, TOKENS, class_names, head_labels
-from rmkit.models.adopted.profile import MatchTable, Profile, families, family
+from rmkit.models.adopted.profile import MatchTable, Profile, ReadTable, families, family
 from rmkit.models.adopted.source import Source
 from rmkit.models.transformer.checkpoint import Checkpoint
 
@@ -92,10 +93,13 @@ def _by_class(source: Source, raw: Mapping[str, Any], checkpoint: Checkpoint, se
         and labels is None
         and _plain(checkpoint)
     ):
+        if known := judge_detected(hub=source.hub, folder=source.folder):
+            profile = Profile(read=ReadTable(kind="judge", profile=known.name))
+            return Detected(profile, f"a language model that judges: profile {known.name}")
         raise ModelError(
             f"{source.folder} is a language model without a reward head; measure it against its start (--set "
             "read.kind=ratio --set model.reference=MODEL), read its tokens (read.kind=token), or ask it as a judge "
-            "(judge:FOLDER?prompt=pairwise)"
+            "(--set read.kind=judge --set read.profile=pairwise; in one line judge:FOLDER?prompt=pairwise)"
         )
     if raw.get("auto_map"):
         raise ModelError(

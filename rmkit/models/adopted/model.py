@@ -19,6 +19,7 @@ from rmkit import plugins
 from rmkit.errors import ModelError
 from rmkit.ids import file_sha256
 from rmkit.models.adopted.headed import Opening
+from rmkit.models.adopted.judge_profile import judge_settings
 from rmkit.models.adopted.profile import Profile, profile_of
 from rmkit.models.adopted.source import Source, beside, is_adapter, open_source
 from rmkit.models.artifact import golden
@@ -124,6 +125,9 @@ def check_files(source: Source, files: Mapping[str, Mapping[str, Any]], *, where
 
 def meaning(profile: Profile) -> tuple[ModelKind, Scale, bool]:
     """Kind, scale and whether a score stands for itself, of the models that a profile describes."""
+    if profile.read.kind == "judge":
+        config = judge_settings(profile, "judge")
+        return "generative", config.scale, config.pointwise
     kind: ModelKind = "process" if profile.in_steps else "explicit"
     match profile.read.kind:
         case "ratio":

@@ -3,7 +3,7 @@
     [model]    source, revision, license, base, dtype, reference, remote_code ("sha256:..." of its Python files)
     [text]     what the tokenizer gets: template, system turn, special tokens, steps, length
     [head]     the tensors behind the trunk, by name
-    [read]     which reader, at which tokens, which of the numbers
+    [read]     which reader, at which tokens, which of the numbers; of a judge its profile
     [scale]    sign, mean, std, a sigmoid, and how the steps of a solution become one number
     [expect]   texts with scores that the model's card prints
 
@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 from rmkit import config
 from rmkit.errors import ConfigError, unknown
 
-READERS = ("column", "mixture", "token", "ratio", "pair", "remote")
+READERS = ("column", "mixture", "token", "ratio", "pair", "judge", "remote")
 RULES = ("last", "not-pad", "before-first-pad", "step-end")
 _PLACES = ("source", "revision", "license", "base", "reference")  # where things lie is no part of what they are
 ACTIVATIONS = ("relu", "tanh", "selu", "gelu", "silu", "sigmoid")
@@ -120,7 +120,7 @@ class HeadTable:
 class ReadTable:
     """Which of the numbers is the reward."""
 
-    kind: Annotated[Literal["column", "mixture", "token", "ratio", "pair", "remote"], "the reader"]
+    kind: Annotated[Literal["column", "mixture", "token", "ratio", "pair", "judge", "remote"], "the reader"]
     at: Annotated[
         Any, "last, not-pad, before-first-pad, step-end, {last=ID}, {each=ID}, {before=ID}, {match=[IDS]}"
     ] = "last"
@@ -130,6 +130,9 @@ class ReadTable:
         None
     )
     logit: Annotated[int | None, "token: the id whose raw logit counts"] = None
+    profile: Annotated[str, "judge: a name of `rmkit judge profiles`, a TOML of yours, or pairwise, scale ..."] = ""
+    settings: Annotated[dict[str, Any], "judge: keys of a judge's TOML, rubric or votes"] = field(default_factory=dict)
+    judge: Annotated[dict[str, Any], "judge: the profile's table, as adopting records it"] = field(default_factory=dict)
     field: Annotated[str, "remote: the output's name"] = "logits"
     beta: Annotated[float, "ratio: factor of the log-ratio"] = 1.0
     cumulative: Annotated[bool, "ratio: steps get the sum up to their end"] = False
