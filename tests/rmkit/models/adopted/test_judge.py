@@ -15,6 +15,7 @@ pytest.importorskip("aiohttp")
 import rmkit  # noqa: E402
 from rmkit.cli.main import call  # noqa: E402
 from rmkit.errors import ConfigError, ModelError  # noqa: E402
+from rmkit.judge import Context  # noqa: E402
 from rmkit.models import load_model  # noqa: E402
 from rmkit.models.adopted.adopt import adopt  # noqa: E402
 from tests.exports import row, write_export  # noqa: E402
@@ -101,7 +102,7 @@ def test_a_judge_rates_and_keeps_its_calls(folder: Path, home: Path, tmp_path: P
     assert (report["paid_calls"], report["found_in_ledger"], report["parse_rate"]) == (2, 2, 1.0)
     # Golden scores by the plainest code: one forward pass over prompt and reply.
     [[golden]] = model.golden_scores([item("the sky is", "blue yes")])
-    request = model.judge.requests(item("the sky is", "blue yes"))[0][1]
+    request = model.judge.requests(item("the sky is", "blue yes"), Context(rubric="Is the response helpful?"))[0][1]
     assert golden.value == pytest.approx(likelihood(folder, request.prompt[-1].content, request.prompt[0].content))
     model.close()
 
@@ -127,7 +128,7 @@ def test_a_judge_rates_and_keeps_its_calls(folder: Path, home: Path, tmp_path: P
     assert (first["value"], second["value"]) == (5.0, 2.0)
     (tmp_path / "answers.jsonl").write_text(json.dumps({"prompt": "the sky is", "response": "no dog"}) + "\n")
     output("score", name, str(tmp_path / "answers.jsonl"), "-o", str(tmp_path / "scores.jsonl"))
-    assert json.loads((tmp_path / "scores.jsonl").read_text())["scores"] == [2.0]
+    assert json.loads((tmp_path / "scores.jsonl").read_text())["scores"][0]["value"] == 2.0
 
 
 def likelihood(folder: Path, user: str, system: str) -> float:
