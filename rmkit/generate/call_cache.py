@@ -16,6 +16,7 @@ from rmkit.generate.request import Sample, TokenLogprobs
 from rmkit.ledger import Ledger, Record
 
 KIND = "call"
+IN_BATCH = "call_in_batch"  # request key -> the folder of the submitted batch that will answer it, "" when it is over
 GATHER_S = 0.005  # how long an answer waits for others to share its commit: a model takes longer anyway
 
 
@@ -33,12 +34,15 @@ class CallCache:
         record = self._ledger.record(KIND, key)
         return None if record is None else _decoded(record.value)
 
+    def batch_of(self, key: str) -> str:
+        """The folder of the submitted batch that is to answer this request, "" where there is none."""
+        record = self._ledger.record(IN_BATCH, key)
+        return "" if record is None else str(record.value["folder"])
+
     async def put(self, key: str, sample: Sample, *, generator: str) -> None:
         """Returns when the answer is on disk. Errors as `Ledger.put`."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        value = _encoded(sample) | {"generator": generator, "purpose": self._purpose, "time": now}
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((Record(key, value, 0), stored))
+        self._waiting.append((call_record(key, sample, generator=generator, purpose=self._purpose), stored))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write())
         await stored
@@ -55,6 +59,12 @@ class CallCache:
             for _, stored in group:
                 if not stored.done():  # its caller may have been cancelled meanwhile
                     stored.set_exception(error) if error else stored.set_result(None)
+
+
+def call_record(key: str, sample: Sample, *, generator: str, purpose: str) -> Record:
+    """What the ledger keeps of an answered request."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Record(key, _encoded(sample) | {"generator": generator, "purpose": purpose, "time": now}, 0)
 
 
 def bill(ledger: Ledger) -> list[dict[str, Any]]:

@@ -80,7 +80,7 @@ def open_generator(config: GeneratorConfig, *, environment: Mapping[str, str] | 
             return EndpointGenerator(
                 base_url=config.base_url,
                 model=config.model,
-                key=_key(config.key_env, os.environ if environment is None else environment),
+                key=key_of(config, os.environ if environment is None else environment),
                 prices=config.prices,
                 timeout_s=config.timeout_s,
                 extra=config.extra,
@@ -88,7 +88,9 @@ def open_generator(config: GeneratorConfig, *, environment: Mapping[str, str] | 
             )
 
 
-def _key(name: str | None, environment: Mapping[str, str]) -> str | None:
+def key_of(config: GeneratorConfig, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The key that the config names, None where it names none. Raises ConfigError where it is not set."""
+    name = config.key_env
     if name is None:
         return None
     if not environment.get(name):

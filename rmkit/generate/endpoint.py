@@ -66,7 +66,7 @@ class EndpointGenerator:
         for field, value in self._optional(request).items():
             if await self._takes(field):
                 body |= value
-        return self._read(await self._post(body), request)
+        return self.read(await self._post(body), request)
 
     async def takes(self, field: str) -> bool:
         """Whether the server honours `logprobs`, `schema` or `seed`; asked once."""
@@ -86,6 +86,11 @@ class EndpointGenerator:
         body |= {"top_p": request.top_p} if request.top_p < 1 else {}
         body |= {"stop": list(request.stop)} if request.stop else {}
         return {key: value for key, value in (body | self._extra).items() if key not in self._omit}
+
+    def whole_body(self, request: Request) -> dict[str, Any]:
+        """The JSON of a request with all it asks for, where no probe can tell what the server takes: but for `omit`."""
+        optional = {key: value for field in self._optional(request).values() for key, value in field.items()}
+        return self._body(request) | {key: value for key, value in optional.items() if key not in self._omit}
 
     def _optional(self, request: Request) -> dict[str, dict[str, Any]]:
         by_key: dict[str, dict[str, Any]] = {}
@@ -123,7 +128,7 @@ class EndpointGenerator:
             schema=PROBE_SCHEMA if field == "schema" else None,
         )
         try:
-            answer = self._read(await self._post(self._body(probe) | self._optional(probe)[field]), probe)
+            answer = self.read(await self._post(self._body(probe) | self._optional(probe)[field]), probe)
         except Refused:
             return False
         match field:
@@ -215,7 +220,7 @@ class EndpointGenerator:
             text = text.replace(self._key, "***")
         return " ".join(_storable(text).split())[:200]
 
-    def _read(self, answer: Mapping[str, Any], request: Request) -> Sample:
+    def read(self, answer: Mapping[str, Any], request: Request) -> Sample:
         """Whatever stands in the answer, it was paid for: what is no reply in text becomes a malformed sample."""
         choice = answer["choices"][0]
         text, finish = _text(choice["message"]), _finish(choice.get("finish_reason"))

@@ -141,6 +141,8 @@ class Engine:
             return self._seen(await asyncio.shield(same))
         if self._cache and (result := self._cache.get(key)):
             return self._seen(result)
+        if self._cache and (folder := self._cache.batch_of(key)):
+            return self._failed(f"waits in a batch: collect it first, rmkit judge batch collect {folder}")
         answer: asyncio.Future[Sample] = self._loop.create_future()
         self._under_way[key] = answer
         try:

@@ -135,8 +135,8 @@ def judge(
         opened = model if isinstance(model, Judge) else _open(Path(model), ledger, max_usd, max_tokens)
         try:
             folder = export_folder(data)
-            examples = _examples(folder, split, limit)
-            queries = [(example.candidates, _context(example, opened)) for example in examples]
+            examples = judged_examples(folder, split, limit)
+            queries = [(example.candidates, row_context(example, opened)) for example in examples]
             result = JudgeResult(
                 judge=opened.info.name,
                 fingerprint=opened.info.fingerprint,
@@ -199,7 +199,7 @@ def _profiles(argv: list[str]) -> int:
     return 0
 
 
-def _examples(folder: Path, split: str, limit: int | None) -> list[Example]:
+def judged_examples(folder: Path, split: str, limit: int | None) -> list[Example]:
     if limit is not None and limit < 1:
         raise UsageError(f"--limit must be at least 1, got {limit}")
     result = [example for example in examples_of(folder, split) if example.row["responses"]]
@@ -208,7 +208,7 @@ def _examples(folder: Path, split: str, limit: int | None) -> list[Example]:
     return result[:limit]
 
 
-def _context(example: Example, judge: Judge) -> Context:
+def row_context(example: Example, judge: Judge) -> Context:
     """The row's own rubric and reference answer."""
     result: Context = upper("row_context")(example.row, rubric=judge.config.rubric)
     return result
@@ -285,6 +285,7 @@ main = Verbs(
     "Judge a dataset version with a language model, and see what all calls have cost.",
     {
         "run": Command(_run, "judge a dataset version, within a budget"),
+        "batch": Command("rmkit.judge.batch_command:main", "the same by a provider's batch files, at half the price"),
         "profiles": Command(_profiles, "judge families of others, as they are asked and read"),
         "bill": Command(_bill, "what all calls in the ledger cost, dearest first"),
     },
