@@ -24,7 +24,7 @@ class IngestResult:
     reasons: Mapping[str, int]
     facts: Mapping[str, Any] = field(repr=False)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """What `rmkit ingest --json` prints of a file."""
         return dict(self.facts)
 
@@ -40,7 +40,7 @@ class RecipeResult:
     steps: tuple[Mapping[str, Any], ...] = field(repr=False)
     facts: Mapping[str, Any] = field(repr=False)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """What `rmkit run --json` prints."""
         return dict(self.facts)
 

@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def inject(data: str, settings: dict[str, Any], *, out: str | None = None) -> dict[str, Any]:
+def inject(data: str, settings: dict[str, Any], *, out: str | None = None) -> dict[str, object]:
     """The noisy version and the step's facts; `settings` are those of the step. Raises ConfigError, DataError."""
     config = configure("noise", settings, where="rmkit noise")
     name = f"noise-{config.kind}-{config.rate:g}-seed{config.seed}"
@@ -60,7 +60,7 @@ def inject(data: str, settings: dict[str, Any], *, out: str | None = None) -> di
     return {**{key: result[key] for key in ("data", "version", "digest", "run", "changed")}, **facts}
 
 
-def judge(ref: str) -> dict[str, Any]:
+def judge(ref: str) -> dict[str, object]:
     """Rows, flips, precision and recall of what later steps dropped. Raises DataError where no noise is known."""
     with open_warehouse(read_only=True) as connection:
         by_key: dict[str, Any] | None = reliability_audit.judge(connection, resolve(connection, ref))

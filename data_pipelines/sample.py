@@ -183,7 +183,7 @@ def tasks(rng: random.Random, topics: list[str], count: int) -> list[Task]:
     return list(by_key.values())
 
 
-def row(rng: random.Random, name: str, task: Task) -> dict[str, Any]:
+def row(rng: random.Random, name: str, task: Task) -> dict[str, object]:
     """A task in the annotators form: responses in random order, three votes, the truth in meta."""
     truth, false = ("a", "b") if rng.random() < 0.5 else ("b", "a")
     responses = {truth: task.good, false: task.bad}
@@ -201,14 +201,14 @@ def row(rng: random.Random, name: str, task: Task) -> dict[str, Any]:
     }
 
 
-def near_duplicate(original: dict[str, Any], name: str) -> dict[str, Any]:
+def near_duplicate(original: dict[str, Any], name: str) -> dict[str, object]:
     """The same row with a word added to prompt and responses, as re-posted data has it."""
     prompt = [{"role": "user", "content": original["prompt"][0]["content"] + " Thanks!"}]
     edited = {key: original[key].replace("The ", "Now the ", 1) for key in ("response_a", "response_b")}
     return original | edited | {"id": name, "prompt": prompt}
 
 
-def benchmark_row(name: str, task: Task) -> dict[str, Any]:
+def benchmark_row(name: str, task: Task) -> dict[str, object]:
     """A task in the pairs form, labeled by the rule itself."""
     return {
         "id": name,
@@ -253,7 +253,7 @@ def lines(config: SampleConfig) -> tuple[list[bytes], list[bytes]]:
 
 def _planted(
     rng: random.Random, config: SampleConfig, rows: list[dict[str, Any]], bench: list[Task]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, object]]:
     for number, original in enumerate(rng.sample(rows, config.exact_duplicates)):
         yield original | {"id": f"sample-again-{number:03d}"}
     for number, original in enumerate(rng.sample(rows, config.near_duplicates)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import get_args
 
 from labeling_ui.projects.definition import Strategy, read_definition, shipped
@@ -11,6 +10,7 @@ from labeling_ui.projects.project import add_queued, create_project, open_projec
 from rmkit.cli import arguments, display
 from rmkit.cli.verbs import Command, Verbs
 from rmkit.ledger import open_ledger
+from rmkit.user import user_name
 
 
 def _demo(argv: list[str]) -> int:
@@ -39,7 +39,7 @@ def _serve(argv: list[str]) -> int:
 
     with open_ledger() as ledger:
         if not any(True for _ in people(ledger)):
-            token = add_person(ledger, getpass.getuser(), role="admin")
+            token = add_person(ledger, user_name(), role="admin")
             print(f"open http://{options.host}:{options.port}/enter?token={token}  (you are its admin)", flush=True)
         else:
             print(f"serving http://{options.host}:{options.port}", flush=True)
@@ -114,7 +114,7 @@ def _commit(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     from labeling_ui.projects.labels import commit_labels
 
-    lead = Person(getpass.getuser(), "lead")  # whoever can open the warehouse's file may write to it
+    lead = Person(user_name(), "lead")  # whoever can open the warehouse's file may write to it
     with open_ledger() as ledger:
         project = open_project(ledger, options.name)
         version = commit_labels(ledger, project, lead, dataset=options.dataset, merge=options.merge).version

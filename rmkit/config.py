@@ -92,8 +92,9 @@ def build(cls: type[Config], values: Mapping[str, Any], *, where: str) -> Config
     hints = typing.get_type_hints(cls)  # of Annotated[type, "help"] the type
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     checked = {key: _checked(value, hints[key], where=f"{where}: {key}") for key, value in values.items()}
-    if isinstance(checked.get("seed"), int) and checked["seed"] < 0:  # no generator takes one
-        raise ConfigError(f"{where}: seed: expected at least 0, got {checked['seed']}")
+    seed = checked.get("seed")
+    if isinstance(seed, int) and seed < 0:  # no generator takes one
+        raise ConfigError(f"{where}: seed: expected at least 0, got {seed}")
     missing = [name for name, field in fields.items() if _required(field) and name not in checked]
     if missing:
         raise ConfigError(f"{where}: missing {', '.join(missing)}")
@@ -116,7 +117,7 @@ def current_names(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {current(key): value for key, value in values.items()}
 
 
-def split(values: Mapping[str, Any], *classes: type[Any], where: str) -> list[dict[str, Any]]:
+def split(values: Mapping[str, Any], *classes: type[Any], where: str) -> list[dict[str, object]]:
     """The values of each class, by the names of its fields; a key that none of them has is refused by name."""
     names = [[field.name for field in dataclasses.fields(cls) if field.init] for cls in classes]
     known = [name for of in names for name in of]
@@ -126,7 +127,7 @@ def split(values: Mapping[str, Any], *classes: type[Any], where: str) -> list[di
     return [{name: values[name] for name in of if name in values} for of in names]
 
 
-def assignments(inputs: Iterable[str]) -> dict[str, Any]:
+def assignments(inputs: Iterable[str]) -> dict[str, object]:
     """KEY=VALUE of the command line as values; a VALUE that is no TOML is a plain string, so words need no quotes."""
     values = {}
     for one in inputs:
@@ -207,7 +208,7 @@ def _finite(value: float, *, where: str) -> float:
     return number
 
 
-def _checked(value: Any, hint: Any, *, where: str) -> Any:
+def _checked(value: Any, hint: Any, *, where: str) -> object:
     """The value as the hint wants it: int for float, list for tuple, table for config; ConfigError otherwise."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):

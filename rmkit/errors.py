@@ -19,6 +19,7 @@ that line and exits 2; `--debug` shows the traceback.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Collection
 
 from rmkit.extras import extra_of, install_line
@@ -70,6 +71,13 @@ class MissingExtraError(RmkitError):
     def __init__(self, package: str, extra: str | None) -> None:
         command = f"pip install {package}" if extra is None else install_line(extra)
         super().__init__(f"{package} is not installed; run: {command}")
+
+
+def require(*modules: str, extra: str) -> None:
+    """Raises MissingExtraError for the first of these modules that is not installed; none of them is imported."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(module.replace("_", "-"), extra)
 
 
 def missing_extra(error: ImportError, *, prefer: str = "") -> MissingExtraError | None:

@@ -47,7 +47,7 @@ def messages_json(conversation: Iterable[Message]) -> str:
     return canonical_json([message_mapping(message) for message in conversation])
 
 
-def message_mapping(message: Message) -> dict[str, Any]:
+def message_mapping(message: Message) -> dict[str, object]:
     """All that a message holds, JSON-ready; absent fields are left out."""
     optional = {
         "name": message.name,

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rmkit.config import build, read_toml
 from rmkit.errors import DataError
@@ -94,7 +94,7 @@ class ClauseRewardModel(RuleRewardModel):
         fingerprint = content_hash(" ".join([judge.info.fingerprint, rubric.hash if rubric else "of the item", rule]))
         self.info = replace(judge.info, scale="rating", pointwise=True, fingerprint=fingerprint)
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> dict[str, object]:
         """As `Judge.report`."""
         return self._judge.report()
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmkit.atomic import draft_folder, put
 from rmkit.cli import arguments, display
@@ -37,6 +37,9 @@ from rubrics.rubric_file import read_rubric, use
 from rubrics.rubric_rm import WRITER_PROMPT, open_writer
 from rubrics.rule_text import checked
 from rubrics.training_sets import balanced, judge_rows, writer_rows
+
+if TYPE_CHECKING:
+    from rmkit.judge.judged import Judged
 
 
 def _parser(verb: str, summary: str, example: str) -> arguments.Parser:
@@ -73,7 +76,7 @@ def _check_main(argv: list[str]) -> int:
     return 0
 
 
-def _generate(options: argparse.Namespace) -> dict[str, Any]:
+def _generate(options: argparse.Namespace) -> dict[str, object]:
     if options.output.exists():
         raise StoreError(f"{options.output} exists already; name a new folder")
     folder = export_folder(options.data)
@@ -98,7 +101,7 @@ def _generate(options: argparse.Namespace) -> dict[str, Any]:
 
 def _estimated(
     writer: Engine, judge: Judge, instances: Sequence[Instance], config: ContrastConfig, ledger: Ledger
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What writer and judge would cost; the judge as if every rubric were valid and as long as allowed."""
     longest = Context(rubric="?" * CHARACTERS_PER_TOKEN * config.max_tokens)
     pairs = (
@@ -113,7 +116,7 @@ def _estimated(
     }
 
 
-def _counted(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _counted(outcomes: Sequence[Outcome]) -> dict[str, object]:
     accepted = [outcome for outcome in outcomes if outcome.dropped is None]
     judged = [outcome.accuracy for outcome in outcomes if outcome.accuracy is not None]
     return {
@@ -144,7 +147,7 @@ def instances_of(examples: Sequence[Example]) -> list[Instance]:
     return results
 
 
-def _outermost(judge: Judge, outcomes: Iterable[Outcome]) -> Iterable[tuple[str, Any, str]]:
+def _outermost(judge: Judge, outcomes: Iterable[Outcome]) -> Iterable[tuple[str, Judged, str]]:
     """Best against worst under every kept rubric, as judged: found in the ledger, so it costs nothing again."""
     accepted = [outcome for outcome in outcomes if outcome.dropped is None]
     pairs = [
@@ -170,7 +173,7 @@ def _write(folder: Path, outcomes: Sequence[Outcome], teacher: Sequence[Mapping[
         put(draft, folder)
 
 
-def _rubric_row(outcome: Outcome, names: Mapping[str, str]) -> dict[str, Any]:
+def _rubric_row(outcome: Outcome, names: Mapping[str, str]) -> dict[str, object]:
     """A kept rubric in the form that `rmkit ingest` reads."""
     prompt = [message_mapping(message) for message in outcome.instance.candidates.prompt]
     meta = {"instance": outcome.instance.id, "accuracy": outcome.accuracy, **names}
@@ -178,7 +181,7 @@ def _rubric_row(outcome: Outcome, names: Mapping[str, str]) -> dict[str, Any]:
     return {"id": outcome.instance.id, "source": "rmkit rubrics", "prompt": prompt, "rubric": rubric, "meta": meta}
 
 
-def _outcome_row(outcome: Outcome) -> dict[str, Any]:
+def _outcome_row(outcome: Outcome) -> dict[str, object]:
     return {
         "id": outcome.instance.id,
         "rubric": [criterion_object(criterion) for criterion in outcome.criteria],
@@ -208,7 +211,7 @@ def _generated_text(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(judging_lines(result) if "parse_rate" in result["judging"] else [])])
 
 
-def _check(options: argparse.Namespace) -> dict[str, Any]:
+def _check(options: argparse.Namespace) -> dict[str, object]:
     rubric = read_rubric(options.rubric)
     rules = [criterion for criterion in rubric.criteria if criterion.check]
     if not rules:

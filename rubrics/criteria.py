@@ -78,7 +78,7 @@ def _levels(value: Any) -> dict[int, str]:
         raise DataError("a level of a criterion is not a whole number") from None
 
 
-def criterion_object(criterion: Criterion) -> dict[str, Any]:
+def criterion_object(criterion: Criterion) -> dict[str, object]:
     """The JSON object of a criterion; what is at its default is left out, level scores become texts."""
     optional = {
         "levels": {str(score): text for score, text in criterion.levels.items()},

@@ -42,7 +42,7 @@ def import_rubric(row: Row, *, form: Form | None = None) -> tuple[Conversation, 
         case "healthbench":
             return _healthbench(row)
         case _:
-            return _house(row)
+            return read_conversation(_list(row, "prompt"), role="user"), house_criteria(row)
 
 
 def form_of(row: Row) -> Form:
@@ -114,11 +114,6 @@ def _healthbench(row: Row) -> tuple[Conversation, tuple[Criterion, ...]]:
     return prompt, tuple(criteria)
 
 
-def _house(row: Row) -> tuple[Conversation, tuple[Criterion, ...]]:
-    prompt = read_conversation(_list(row, "prompt"), role="user")
-    return prompt, house_criteria(row)
-
-
 def house_criteria(row: Row) -> tuple[Criterion, ...]:
     """The criteria under `rubric`, each weight times its `dimension_weight`. Raises DataError."""
     criteria = []
@@ -154,7 +149,7 @@ def _mapping(row: Row, name: str) -> Row:
     return value
 
 
-def _list(row: Row, name: str) -> list[Any]:
+def _list(row: Row, name: str) -> list[Mapping[str, Any]]:
     value = row.get(name)
     if not isinstance(value, list) or not value or not all(isinstance(item, Mapping) for item in value):
         raise DataError(f"{name} must be a list of objects, got {type(value).__name__}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rmkit.errors import ConfigError
 from rmkit.generate import Budget, Engine, Request, Sample
@@ -43,7 +42,7 @@ class RubricRewardModel:
         self._writer.close()
         self._judge.close()
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> dict[str, object]:
         """As `Judge.report`; calls, tokens and cost are those of writer and judge together."""
         return self._judge.tally.report() | spent([self._writer.tally, self._judge.engine.tally])
 

@@ -102,7 +102,7 @@ def described(check: Mapping[str, Any]) -> str:
             return f"The response {_DESCRIBED[name]}."
 
 
-def understood(sentence: str) -> dict[str, Any] | None:
+def understood(sentence: str) -> Mapping[str, object] | None:
     """The check that a sentence asks for, None where it is not one that code can run for certain."""
     text = " ".join(sentence.lower().split())
     for bound, words in _BOUNDS.items():
@@ -132,7 +132,7 @@ def with_check(criterion: Criterion) -> Criterion:
     return Criterion(criterion=criterion.criterion, tag=HARD_RULE, weight=criterion.weight, check=result)
 
 
-def _about_quoted(text: str, quoted: list[str]) -> dict[str, Any] | None:
+def _about_quoted(text: str, quoted: list[str]) -> Mapping[str, object] | None:
     if match := re.search(r"\bat least (\d{1,4}) sections headed\b", text):
         return {"rule": "sections", "value": quoted[0], "min": int(match[1])}
     if match := re.search(r"\bparagraph (\d{1,4}) .*\bfirst word\b", text):

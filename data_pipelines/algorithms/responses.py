@@ -43,14 +43,14 @@ def narrowed(row: Mapping[str, Any], positions: Sequence[int], **label: Any) -> 
     return result | UNLABELED | label
 
 
-def as_pair(row: Mapping[str, Any], better: int, worse: int, rewards: Sequence[float]) -> dict[str, Any]:
+def as_pair(row: Mapping[str, Any], better: int, worse: int, rewards: Sequence[float]) -> dict[str, object]:
     """The row with these two responses, the first of them preferred; the margin is the difference of their rewards."""
     first = better < worse
     label = {"p": [float(first), float(not first)], "ranks": [int(not first), int(first)]}
     return narrowed(row, [better, worse], **label, margin=rewards[better] - rewards[worse])
 
 
-def widened(row: Mapping[str, Any], texts: Sequence[str], *, author: str, keep_given: bool) -> dict[str, Any]:
+def widened(row: Mapping[str, Any], texts: Sequence[str], *, author: str, keep_given: bool) -> dict[str, object]:
     """The row with new responses (message lists as JSON) behind those it had, or in place of them, and no label."""
     inputs = list(row["responses"] or []) if keep_given else []
     known = set(inputs)
@@ -85,7 +85,7 @@ def by_scores(row: Mapping[str, Any], aspect: str) -> bool:
     return bool(aspect) or not row["ranks"]
 
 
-def scored_label(row: Mapping[str, Any], aspect: str) -> dict[str, Any]:
+def scored_label(row: Mapping[str, Any], aspect: str) -> dict[str, object]:
     """How a label made of `rewards_of` came about."""
     return {"method": SCORED, "n_votes": 0} if by_scores(row, aspect) else {}
 

@@ -144,7 +144,7 @@ def agreement_with(gold: pl.DataFrame, frame: pl.DataFrame, ids: Sequence[str]) 
     return np.array([known[pair] == winner for pair, winner in ours.items() if pair in known], dtype=bool)
 
 
-def noise_facts(prior: NoisePrior) -> dict[str, Any]:
+def noise_facts(prior: NoisePrior) -> dict[str, object]:
     """What the report says about the share of wrong labels."""
     return {"noise": asdict(prior), "note": f"wrong labels: {prior}"}
 
@@ -178,7 +178,7 @@ def audited(result: StepResult, verdicts: LabelWeights) -> StepResult:
     )
 
 
-def _summary(verdicts: LabelWeights) -> dict[str, Any]:
+def _summary(verdicts: LabelWeights) -> dict[str, object]:
     return {
         "method": verdicts.method,
         "judged": len(verdicts.ids),
@@ -229,7 +229,7 @@ def _evidence(verdicts: LabelWeights) -> list[str]:
     ]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> object:
     if isinstance(value, np.ndarray):
         return [_plain(one) for one in value]
     if isinstance(value, np.floating | float):

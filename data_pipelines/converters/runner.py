@@ -44,7 +44,7 @@ class Conversion:
     n_united: int
 
 
-def convert(name: str, data: str, out: str, config: Any) -> dict[str, Any]:
+def convert(name: str, data: str, out: str, config: Any) -> dict[str, object]:
     """The units that a converter gives for the examples of NAME@REF, as a version of dataset `out`; what the command
     prints. Raises VersionError for unknown data, DataError where no example gives a unit."""
     start = time.monotonic()
@@ -110,7 +110,7 @@ def _row(example: Example, unit: Derived, *, method: str) -> dict[str, Any]:
     order = sorted(range(n), key=lambda at: content_hash(unit.responses[at]))
     place = {old: new for new, old in enumerate(order)}
 
-    def sorted_(values: Sequence[Any] | None) -> list[Any] | None:
+    def sorted_(values: Sequence[Any] | None) -> list[object] | None:
         return None if values is None else [values[at] for at in order]
 
     known = example["generators"]
@@ -148,7 +148,7 @@ def _meta(own: str | None, more: Mapping[str, Any]) -> str | None:
     return own if not more else json.dumps({**json.loads(own or "{}"), **more}, ensure_ascii=False)
 
 
-def _united(first: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def _united(first: dict[str, Any], other: Mapping[str, Any]) -> dict[str, object]:
     """One row for two of the same unit: votes add up, labels are averaged by them, and both parents are named."""
     votes = [first["n_votes"], other["n_votes"]]
     parents = [*first["other_parents"], other["unit"]]
@@ -163,7 +163,7 @@ def _united(first: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     return first | label
 
 
-def _mean_scores(scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _mean_scores(scores: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     total: Counter[tuple[int, str]] = Counter()
     many: Counter[tuple[int, str]] = Counter()
     for one in scores:

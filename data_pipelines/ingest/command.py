@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import getpass
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +20,7 @@ from data_pipelines.sources.scales import scales_of
 from rmkit import config
 from rmkit.cli import arguments, display
 from rmkit.errors import DataError, UsageError
+from rmkit.user import user_name
 from warehouse.store import open_warehouse
 from warehouse.write.load import LoadReport, SourceInfo, find_load, load_units
 
@@ -101,7 +100,7 @@ def load(
             rejects=stream.rejects,
             n_lines=lambda: stream.n_lines,
             dataset=dataset,
-            author=author or _author(),
+            author=author or user_name(),
         )
     if unusable:
         raise DataError(f"{unusable[0]}; no row was stored; each with its reason: rmkit ingest --rejects {dataset}")
@@ -166,12 +165,6 @@ def slug(name: str) -> str:
         name.lower(),
     )
     return re.sub(r"[^a-z0-9.]+", "-", stem).strip("-.") or "data"
-
-
-def _author() -> str:
-    with contextlib.suppress(OSError, KeyError):
-        return getpass.getuser()
-    return "unknown"
 
 
 def main(argv: list[str]) -> int:

@@ -88,7 +88,7 @@ def run_loop(
     estimate: Estimator,
     ledger: Ledger,
     config: LoopConfig | None = None,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """The facts of every round, finished ones read from the folder. The last policy is in its last round's folder.
 
     Round t takes every `iterations`-th prompt. Raises ConfigError where the folder holds a loop with other settings,

@@ -43,7 +43,7 @@ class Recipe:
     description: str
     steps: tuple[tuple[str, Any], ...]
 
-    def resolved(self) -> dict[str, Any]:
+    def resolved(self) -> dict[str, object]:
         """The recipe with every default spelled out, JSON-ready."""
         steps = [{"use": name, **asdict(config)} for name, config in self.steps]
         return {"recipe": {"name": self.name, "description": self.description}, "step": steps}
@@ -124,7 +124,7 @@ def run_recipe(recipe: Recipe, data: str, *, out: str | None = None) -> dict[str
     if not len(frame):
         raise DataError(f"{version.ref} has no rows to run {recipe.name} on")
     forget(recorded - {config})
-    cleaned, done = run_steps(frame, recipe.steps, context=context, given=version.digest, run=config)
+    cleaned, done = run_steps(frame, recipe.steps, context=context, input_digest=version.digest, run=config)
     if not len(cleaned):
         raise DataError(f"recipe {recipe.name} dropped all {len(frame)} rows ({_worst(done)}); no version was made")
     result = record(recipe.name, recipe.resolved(), frame, cleaned, done=done, version_id=version_id, out=out)

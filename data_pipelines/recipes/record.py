@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import getpass
 import json
 import uuid
 from collections.abc import Sequence
@@ -17,6 +15,7 @@ from data_pipelines.recipes.runner import StepRun
 from rmkit.data.example import EXAMPLE_SCHEMA
 from rmkit.errors import DataError
 from rmkit.types import DatasetVersion
+from rmkit.user import user_name
 from warehouse.lineage import reliability_audit
 from warehouse.lineage.runs import finish_run, start_run
 from warehouse.sql import run
@@ -36,7 +35,7 @@ def record(
     version_id: int,
     out: str | None,
     kind: str = "recipe",
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Commit the kept rows and the run's records; what the command prints.
 
     `cleaned` names by `id` the row of `inputs` that each comes from. Where the same recipe led from the same version
@@ -52,7 +51,7 @@ def record(
             out or source.name,
             rows,
             message=f"{kind} {name} on {source.ref}",
-            author=_author(),
+            author=user_name(),
             parents=[version_id],
             recipe=json.dumps(recipe, sort_keys=True),
             stats=json.dumps(_stats(cleaned, done)),
@@ -137,12 +136,12 @@ def _earlier(connection: duckdb.DuckDBPyConnection, run_id: uuid.UUID, result: i
     return rows[0][0] if rows else None
 
 
-def _stats(cleaned: pl.DataFrame, done: Sequence[StepRun]) -> dict[str, Any]:
+def _stats(cleaned: pl.DataFrame, done: Sequence[StepRun]) -> dict[str, object]:
     splits = cleaned.group_by("split").len().sort("split").iter_rows()
     return {"rows_by_split": {str(split): n for split, n in splits}, "dropped": {s.name: len(s.dropped) for s in done}}
 
 
-def _result(name: str, source: DatasetVersion, version: DatasetVersion, done: Sequence[StepRun]) -> dict[str, Any]:
+def _result(name: str, source: DatasetVersion, version: DatasetVersion, done: Sequence[StepRun]) -> dict[str, object]:
     steps = [
         {
             "step": step.name,
@@ -167,9 +166,3 @@ def _result(name: str, source: DatasetVersion, version: DatasetVersion, done: Se
         "rows_out": version.n_rows,
         "steps": steps,
     }
-
-
-def _author() -> str:
-    with contextlib.suppress(OSError, KeyError):
-        return getpass.getuser()
-    return "unknown"

@@ -57,13 +57,13 @@ class StepRun:
 
 
 def run_steps(
-    frame: pl.DataFrame, steps: Sequence[tuple[str, Any]], *, context: Context, given: str, run: str
+    frame: pl.DataFrame, steps: Sequence[tuple[str, Any]], *, context: Context, input_digest: str, run: str
 ) -> tuple[pl.DataFrame, list[StepRun]]:
     """The frame after all steps, and what each did.
 
-    `given` is the digest of the version the frame comes from; `run` is its config as the warehouse records it.
+    `input_digest` is the digest of the version the frame comes from; `run` is its config as the warehouse records it.
     """
-    keys = _keys(frame, steps, context, given)
+    keys = _keys(frame, steps, context, input_digest)
     cleaned, done = _finished(frame, keys)
     with display.progress("steps", total=len(steps)) as advance:
         advance(len(done))
@@ -181,11 +181,11 @@ def _content(frame: pl.DataFrame) -> str:
     return hashlib.sha256(frame.hash_rows().to_numpy().tobytes()).hexdigest()
 
 
-def _jsonable(values: dict[str, Any]) -> dict[str, Any]:
+def _jsonable(values: dict[str, Any]) -> dict[str, object]:
     """The same values as they come back from a stored report: lists for tuples, plain numbers."""
     document: dict[str, Any] = json.loads(json.dumps(values, default=_plain))
     return document
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> object:
     return value.item() if hasattr(value, "item") else str(value)

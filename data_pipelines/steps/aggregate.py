@@ -15,7 +15,7 @@ p is rounded to six digits, so that a processor's last bit makes no new version.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -131,7 +131,7 @@ def _changed(before: pl.DataFrame, after: pl.DataFrame) -> int:
     return int((side(before) * side(after) < 0).sum())
 
 
-def _skills(shared: Votes, skill: NDArray[np.float64]) -> list[dict[str, Any]]:
+def _skills(shared: Votes, skill: NDArray[np.float64]) -> list[dict[str, object]]:
     """Per rater with shared rows: skill, preference for the response shown first (0 is none), number of votes."""
     n = np.bincount(shared.rater, minlength=len(shared.raters))
     bias = _first_shown_bias(shared)

@@ -74,7 +74,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     return partition(frame, summary["reason"], evidence=summary["evidence"], facts=facts)
 
 
-def _in_columns(frame: pl.DataFrame, config: Config) -> dict[str, Any] | None:
+def _in_columns(frame: pl.DataFrame, config: Config) -> dict[str, object] | None:
     """Alpha of the votes whose file has an order of columns, in that order; None where no row has two of them."""
     counts = pair_votes(frame, in_columns=True).counts()
     units = int((counts.sum(1) >= 2).sum())
@@ -138,7 +138,7 @@ def _alpha(o: NDArray[np.float64], level: Level) -> NDArray[np.float64]:
     return np.asarray(1 - ratio)
 
 
-def against_rest(votes: Votes, counts: NDArray[np.int64]) -> list[dict[str, Any]]:
+def against_rest(votes: Votes, counts: NDArray[np.int64]) -> list[dict[str, object]]:
     """Per rater, how often the vote equals the majority of the others on that row; rows where they tie do not count."""
     others = counts[votes.row]
     others[np.arange(len(votes.row)), votes.verdict] -= 1

@@ -30,7 +30,7 @@ class Config:
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """Rows with at most `keep` responses."""
 
-    def best(row: dict[str, Any], rewards: list[float]) -> dict[str, Any]:
+    def best(row: dict[str, Any], rewards: list[float]) -> dict[str, object]:
         places = sorted(np.argsort(np.negative(rewards), kind="stable")[: config.keep].tolist())
         if len(places) == len(rewards):
             return row

@@ -35,7 +35,7 @@ class Config:
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """Rows of two responses with a clear winner."""
 
-    def pair(row: dict[str, Any], rewards: list[float]) -> dict[str, Any] | str:
+    def pair(row: dict[str, Any], rewards: list[float]) -> dict[str, object] | str:
         if len(rewards) < 2 or min(rewards) == max(rewards):
             return "no two responses with different scores"
         better, worse = _drawn(rewards, row["unit"], config)

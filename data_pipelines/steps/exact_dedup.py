@@ -57,7 +57,7 @@ def replace_rows(frame: pl.DataFrame, rows: Sequence[dict[str, Any]]) -> pl.Data
     return parts.join(order, on="id").sort("_at").drop("_at")
 
 
-def _merge(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _merge(rows: Sequence[dict[str, Any]]) -> dict[str, object]:
     """The first row with the votes and the label of all."""
     first = rows[0]
     votes = list({json.dumps(vote): vote for row in rows for vote in row["votes"] or []}.values())

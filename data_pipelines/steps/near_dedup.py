@@ -15,7 +15,7 @@ of sixty give 0.73, while 0.8 (Lee et al., 2022) would let a re-posted row with 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -102,7 +102,7 @@ def weakest_part(rows: pl.DataFrame, pairs: pl.DataFrame) -> pl.Series:
     return numbered.join(weakest, on="pair", how="left", maintain_order="left")["jaccard"] * same
 
 
-def _facts(result: pl.DataFrame, config: Config) -> dict[str, Any]:
+def _facts(result: pl.DataFrame, config: Config) -> dict[str, object]:
     share, _ = np.histogram(result["jaccard"].to_numpy(), bins=[0, 0.7, 0.8, 0.9, 0.9999, 1.1])
     named = dict(zip(("below 0.7", "0.7-0.8", "0.8-0.9", "0.9-1", "equal words"), share.tolist(), strict=True))
     return {"engine": config.engine, "threshold": config.threshold, "dropped_by_jaccard": named}

@@ -123,14 +123,14 @@ def _rewrite(row: dict[str, Any], texts: Mapping[str, tuple[str, set[str]]]) -> 
     return reordered(row | new, order) | {"parent_order": [before[at] for at in order], "_rules": rules}
 
 
-def reordered(row: dict[str, Any], order: Sequence[int]) -> dict[str, Any]:
+def reordered(row: dict[str, Any], order: Sequence[int]) -> dict[str, object]:
     """Label and votes of a row whose responses now stand in `order` (new position k holds old position order[k])."""
     place = {old: new for new, old in enumerate(order)}
 
-    def permuted(values: Sequence[Any] | None) -> list[Any] | None:
+    def permuted(values: Sequence[Any] | None) -> list[object] | None:
         return None if values is None or len(values) != len(order) else [values[old] for old in order]
 
-    def moved(scores: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    def moved(scores: Sequence[dict[str, Any]] | None) -> list[dict[str, object]] | None:
         return None if scores is None else [s | {"response": place.get(s["response"], s["response"])} for s in scores]
 
     votes = [

@@ -70,7 +70,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     return weighed(frame, verdicts, action=config.action, facts=_coverage(rows, config))
 
 
-def _coverage(rows: list[dict[str, Any]], config: Config) -> dict[str, Any]:
+def _coverage(rows: list[dict[str, Any]], config: Config) -> dict[str, object]:
     """Share of the policy's responses with a reward near the best of all, where rewards are named."""
     scored = [(row, rewards) for row in rows if config.aspect and (rewards := rewards_of(row, config.aspect))]
     if not scored:

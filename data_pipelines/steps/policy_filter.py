@@ -107,7 +107,7 @@ def _padded(rows: Sequence[Mapping[str, Any]], aspect: str) -> NDArray[np.float6
     return result
 
 
-def _narrowed(row: Mapping[str, Any], weights: NDArray[np.float64], aspect: str) -> dict[str, Any]:
+def _narrowed(row: Mapping[str, Any], weights: NDArray[np.float64], aspect: str) -> dict[str, object]:
     """The row with the responses that weigh something, ranked by reward, their weights among the scores."""
     places = np.flatnonzero(weights > 0).tolist()
     rewards = rewards_of(row, aspect) or []

@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 
 def kill_and_resume(
@@ -19,7 +18,7 @@ def kill_and_resume(
     kills: int,
     longest_s: float = 0.4,
     environment: Mapping[str, str] | None = None,
-) -> tuple[dict[str, Any], str]:
+) -> tuple[dict[str, int], str]:
     """Counts of calls, and what the last run printed.
 
     `requests` is how often the endpoint was asked for each thing so far, `stored` gives the things whose answers are in

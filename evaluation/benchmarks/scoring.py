@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def run(options: Any) -> dict[str, Any]:
+def run(options: Any) -> dict[str, object]:
     """Per case the completions per second of both ways, the median ratio and the largest score difference."""
     import torch
 
@@ -113,7 +113,7 @@ def limit(rows: Sequence[Row]) -> float:
 
 def _case(
     shared: Any, plain: Any, rows: Sequence[Row], options: Any, advance: Callable[[float], None]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     times: dict[str, list[float]] = {"shared": [], "plain": []}
     scores = {}
     for repeat in range(options.repeats + 1):  # the first is the warm-up

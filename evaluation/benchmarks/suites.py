@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluation.suites.evaluator import run, select
 from evaluation.suites.items import Answer, Item
@@ -31,6 +31,12 @@ from evaluation.suites.results import evaluated
 from evaluation.suites.suite import Suite, load_suite
 from rmkit.cli import arguments, display
 from rmkit.types import Candidates, Comparison, Completion, Conversation, ModelInfo, Score, compare_by_score
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from rmkit.chat.encode import Chat
+    from rmkit.models.transformer.explicit import ExplicitRewardModel
 
 CHATML = (
     "{%- for message in messages -%}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>{{ '\\n' }}"
@@ -90,7 +96,9 @@ class Timed:
         return compare_by_score(self.score, batch)
 
 
-def _measure(kind: str, suite: Suite, items: Sequence[Item], *, rounds: int, batch: int, plain: bool) -> dict[str, Any]:
+def _measure(
+    kind: str, suite: Suite, items: Sequence[Item], *, rounds: int, batch: int, plain: bool
+) -> dict[str, object]:
     chat, classifier, model = _models(kind, items)
     loops: dict[str, list[Seconds]] = {"rows": [], "replies": []} if plain else {}
     ours, difference = [], 0.0
@@ -191,7 +199,7 @@ def _largest_difference(items: Sequence[Item], answers: dict[str, Answer], plain
     return max(abs(answers[items[number].id].scores[reply] - score) for (number, reply), score in pairs)
 
 
-def _models(kind: str, items: Sequence[Item]) -> tuple[Any, Any, Any]:
+def _models(kind: str, items: Sequence[Item]) -> tuple[Chat, PreTrainedModel, ExplicitRewardModel]:
     """Chat, the bare classifier, and rmkit's model around the same weights."""
     import torch
     import transformers as hf
@@ -222,7 +230,7 @@ def _models(kind: str, items: Sequence[Item]) -> tuple[Any, Any, Any]:
     return chat, classifier, ExplicitRewardModel(module, chat, info)
 
 
-def _tokenizer(items: Sequence[Item]) -> Any:
+def _tokenizer(items: Sequence[Item]) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of the benchmark's own texts, so that token counts are like a real one's."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

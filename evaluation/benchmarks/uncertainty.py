@@ -18,11 +18,14 @@ import shlex
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmkit.cli import arguments, display
 from rmkit.errors import MissingExtraError, ModelError
 from rmkit.revision import versions
+
+if TYPE_CHECKING:
+    from rmkit.models.transformer.explicit import ExplicitRewardModel
 
 VOCABULARY = 8000
 LIMIT = 1.3
@@ -44,16 +47,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--size", choices=tuple(SHAPES), default="small", help="of the transformer")
     parser.add_argument("--threads", type=int, help="threads of torch (default: all)")
-    parser.add_output("also write the results page, Markdown")
+    parser.add_page()
     options = parser.parse_args(argv)
     summary = run(options) | {"command": f"rmkit bench uncertainty {shlex.join(argv)}".strip()}
-    if options.output:
-        options.output.write_text(page(summary))
+    if options.page:
+        options.page.write_text(page(summary))
     display.emit(summary, as_json=options.json, text=_text(summary))
     return 0
 
 
-def run(options: Any) -> dict[str, Any]:
+def run(options: Any) -> dict[str, object]:
     """Per case the seconds of both ways and the median ratio. Raises ModelError where head dropout moved a score."""
     import torch
 
@@ -93,7 +96,7 @@ def _explicit_cases(options: Any) -> dict[str, tuple[Way, Way]]:
     def with_std() -> list[float]:
         return [read.score(output).value for row in _outputs(thinned, rows) for [output] in row]
 
-    def passes() -> Any:
+    def passes() -> list[object]:
         whole.module.train()
         return [_outputs(whole, rows) for _ in range(options.passes)]
 
@@ -110,7 +113,7 @@ def _outputs(model: Any, rows: Any) -> Any:
     return model.module.outputs(rows, max_batch_tokens=model.max_batch_tokens)
 
 
-def _engine(size: str) -> Any:
+def _engine(size: str) -> ExplicitRewardModel:
     import torch
     from transformers import AutoModelForSequenceClassification, Qwen3Config
 
@@ -168,12 +171,12 @@ def _frozen_cases(options: Any) -> dict[str, tuple[Way, Way]]:
     one = {"out": torch.randn(3 * features.shape[1], generator=torch.Generator().manual_seed(0))}
     many = {"out": thinned(one["out"], rate=options.rate, passes=options.passes)}
 
-    def scored(vectors: Any, weights: Any) -> Any:
+    def scored(vectors: Any, weights: Any) -> object:
         prompt, response = vectors.chunk(2)
         with torch.no_grad():
             return head_scores(Features(prompt, response, torch.zeros(len(prompt))), weights).tolist()
 
-    def encoded(weights: Any) -> Any:
+    def encoded(weights: Any) -> object:
         return scored(torch.from_numpy(encoder.encode(texts)), weights)
 
     stored = features.repeat(64, 1)  # more rows, so that a head's time can be told from the clock's noise
@@ -183,7 +186,7 @@ def _frozen_cases(options: Any) -> dict[str, tuple[Way, Way]]:
     }
 
 
-def _timed(plain: Way, spread: Way, repeats: int) -> dict[str, Any]:
+def _timed(plain: Way, spread: Way, repeats: int) -> dict[str, object]:
     times: dict[str, list[float]] = {"plain": [], "spread": []}
     plain()
     start = time.perf_counter()

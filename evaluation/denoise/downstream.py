@@ -123,7 +123,7 @@ def _comparisons(item: Item, family: int) -> list[Pair]:
     ]
 
 
-def compared(suite: Suite, results: Sequence[Result], items: Sequence[Item]) -> list[dict[str, Any]]:
+def compared(suite: Suite, results: Sequence[Result], items: Sequence[Item]) -> list[dict[str, object]]:
     """One line per rate, method and domain: percent, and the difference to standard training with its tests."""
     mean: dict[tuple[float, str], np.ndarray[Any, Any]] = {}
     cells: dict[tuple[float, str], list[Cell]] = {}

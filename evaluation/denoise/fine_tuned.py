@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _one(options: Any, seed: int) -> dict[str, Any]:
+def _one(options: Any, seed: int) -> dict[str, object]:
     """Both arms with one seed: accuracies in percent and the audit's epochs, the truth added."""
     with tempfile.TemporaryDirectory() as folder:
         right = planted(Path(folder) / "data", pairs=options.pairs, rate=options.rate, seed=seed)
@@ -113,7 +113,7 @@ def _one(options: Any, seed: int) -> dict[str, Any]:
     }
 
 
-def _with_truth(arm: PeersResult, right: Mapping[str, bool]) -> list[dict[str, Any]]:
+def _with_truth(arm: PeersResult, right: Mapping[str, bool]) -> list[dict[str, object]]:
     """The epochs of the audit with AUC and kept precision of both models."""
     import pyarrow.parquet as pq
 

@@ -23,7 +23,7 @@ SELECTION = ("kept", "kept, right", "wrong, found", "AUC")
 SHOWN_EPOCHS = (1, 2, 4, 10)
 
 
-def result_of(data: BenchData, results: Sequence[Result], *, command: str) -> dict[str, Any]:
+def result_of(data: BenchData, results: Sequence[Result], *, command: str) -> dict[str, object]:
     """Everything that was measured, JSON-ready: `lines`, `advice`, `histograms` by noise and method, and the data."""
     lines = summarize(results, data.test_family)
     return {
@@ -39,7 +39,7 @@ def result_of(data: BenchData, results: Sequence[Result], *, command: str) -> di
     }
 
 
-def _histograms(results: Sequence[Result]) -> list[dict[str, Any]]:
+def _histograms(results: Sequence[Result]) -> list[dict[str, object]]:
     """Counts summed over seeds, for every noisy cell and method that tells its epochs."""
     summed: dict[tuple[str, float, str], Any] = {}
     for result in results:

@@ -122,7 +122,7 @@ def resampled(value_Sn: NDArray[np.float64], family: NDArray[np.int64], *, seed:
     return np.concatenate(results)
 
 
-def advice(lines: Sequence[Line]) -> dict[str, Any]:
+def advice(lines: Sequence[Line]) -> dict[str, object]:
     """`recommend` (a method or None), whether it is a `filter`, `reason` in a sentence, and `cautions`: what hurts."""
     noisy = [line for line in lines if line.rate > 0]
     separation = _mean(line.auc for line in noisy if line.method == FLOOR)

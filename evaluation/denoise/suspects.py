@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -38,6 +38,9 @@ from rmkit.metrics.calibration import sigmoid
 from rmkit.reliability.cross_fit import cross_fitted_margins
 from warehouse.lineage import reliability_audit
 from warehouse.store import open_warehouse
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SEEDS = 5
 FINDER = "denoise suspects"
@@ -67,7 +70,7 @@ def _suspect(row: Mapping[str, Any], margin: float) -> Suspect:
     return Suspect(row["id"], row["unit"], margin, row["p"][0] > row["p"][1], row["n_votes"] or 0)
 
 
-def _cross_fitted(frame: pl.DataFrame, config: MarginConfig) -> tuple[tuple[str, ...], Any]:
+def _cross_fitted(frame: pl.DataFrame, config: MarginConfig) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     pairs = feature_pairs(frame, config)
     head = HeadConfig(epochs=config.epochs, hidden=config.hidden, lr=config.lr)
     return pairs.ids, cross_fitted_margins(pairs, head=head, groups=family_of(frame, pairs), seed=config.seed)
@@ -119,7 +122,7 @@ def adjudicated(
     out: str | None = None,
     encoder: EncoderConfig | None = None,
     head: HeadConfig | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The version with people's answers as labels, and the accuracy before and after on the same test pairs.
 
     Raises DataError where nothing was queued, or no answer has come back yet.
@@ -149,7 +152,7 @@ def _p_first(inputs: Sequence[tuple[int, int]]) -> float:
     return float(np.mean([0.5 if first == second else float(first < second) for first, second in inputs]))
 
 
-def _effect(before: str, after: str, encoder: EncoderConfig | None, head: HeadConfig) -> dict[str, Any]:
+def _effect(before: str, after: str, encoder: EncoderConfig | None, head: HeadConfig) -> dict[str, object]:
     """Accuracy in percent on the test split of the new version, heads trained on either train split, five seeds."""
     old, new = (version_data(ref, encoder=encoder) for ref in (before, after))
     credit = []

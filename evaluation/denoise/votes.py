@@ -96,7 +96,7 @@ def recover(
     head: HeadConfig | None = None,
     encoder: EncoderConfig | None = None,
     workers: int | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """One line per method, JSON-ready. Raises DataError where too few pairs have three votes, or no family is left."""
     frame, name, version_digest = version_frame(ref)
     frame = _voted(frame, max_pairs)
@@ -208,7 +208,7 @@ def _labeled(frame: pl.DataFrame, mask: NDArray[np.bool_], winner: NDArray[np.in
 
 def _lines(
     results: Sequence[Result], methods: Sequence[str], owners: Sequence[NDArray[np.int64]], family: NDArray[np.int64]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     by = {method: [result for result in results if result.method == method] for method in methods}
     floor = np.stack([result.credit for result in by[FLOOR]]).astype(np.float64)
     lines = []
@@ -223,7 +223,7 @@ def _lines(
     return lines
 
 
-def _recovered(results: Sequence[Result], owners: Sequence[NDArray[np.int64]]) -> dict[str, Any]:
+def _recovered(results: Sequence[Result], owners: Sequence[NDArray[np.int64]]) -> dict[str, object]:
     """Labels after turning what was dropped around, against the votes as they were."""
     right = np.concatenate([result.right for result in results]).astype(np.float64)
     selected = np.concatenate([result.kept for result in results])

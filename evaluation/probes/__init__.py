@@ -23,7 +23,7 @@ from rmkit.types import LOGIT_SCALES, ModelInfo
 EXCERPT = 400
 
 
-def probes(suite: Suite, items: Sequence[Item], answers: Mapping[str, Answer], info: ModelInfo) -> dict[str, Any]:
+def probes(suite: Suite, items: Sequence[Item], answers: Mapping[str, Answer], info: ModelInfo) -> dict[str, object]:
     """Every probe that applies, JSON-ready (null for NaN)."""
     compared = comparisons(suite, items, answers)
     inputs = [answers[item.id] for item in items if item.id in answers]
@@ -41,7 +41,9 @@ def probes(suite: Suite, items: Sequence[Item], answers: Mapping[str, Answer], i
     return by_key
 
 
-def _calibration(compared: Sequence[Compared], info: ModelInfo, answers: Mapping[str, Answer]) -> dict[str, Any] | None:
+def _calibration(
+    compared: Sequence[Compared], info: ModelInfo, answers: Mapping[str, Answer]
+) -> dict[str, object] | None:
     """Predictions against labels. A dataset's pairs are looked at as their row has them, by content hash; all others
     from both sides, since the benchmark names the better reply first. Stored results may hold verdicts for some items
     and scores for others."""
@@ -62,7 +64,7 @@ def _calibration(compared: Sequence[Compared], info: ModelInfo, answers: Mapping
     return asdict(sides) | {"n": int((~np.isnan(q)).sum())}
 
 
-def mistakes(compared: Sequence[Compared], *, most: int = 10) -> list[dict[str, Any]]:
+def mistakes(compared: Sequence[Compared], *, most: int = 10) -> list[dict[str, object]]:
     """The comparisons that the model got most confidently wrong, at most one an item, with excerpts."""
     worst: dict[str, Compared] = {}
     for one in compared:
@@ -72,7 +74,7 @@ def mistakes(compared: Sequence[Compared], *, most: int = 10) -> list[dict[str, 
     return [_mistake(one) for one in sorted(worst.values(), key=lambda one: one.margin)[:most]]
 
 
-def _mistake(one: Compared) -> dict[str, Any]:
+def _mistake(one: Compared) -> dict[str, object]:
     assert one.texts is not None
     assert one.item.candidates is not None
     prompt = one.item.candidates.prompt[-1].content if one.item.candidates.prompt else ""

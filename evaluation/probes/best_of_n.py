@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,7 +41,7 @@ def kl(n: int) -> float:
     return math.log(n) - (n - 1) / n
 
 
-def best_of_n_probe(items: Sequence[Item], answers: Sequence[Answer]) -> dict[str, Any] | None:
+def best_of_n_probe(items: Sequence[Item], answers: Sequence[Answer]) -> dict[str, object] | None:
     """The curve over n from 1 to the smallest K that prompts have (at least 3), proxy in units of its own within-prompt
     deviation; prompts without gold values or with a lost score are left out and counted. None without such prompts."""
     by_item = {answer.item: answer for answer in answers}

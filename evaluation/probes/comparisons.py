@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from evaluation.scoring.rule import rule_of
 from evaluation.suites.items import Answer, Item
@@ -51,7 +50,7 @@ def comparisons(suite: Suite, items: Sequence[Item], answers: Mapping[str, Answe
     return results
 
 
-def in_percent(accuracy: PairAccuracy) -> dict[str, Any]:
+def in_percent(accuracy: PairAccuracy) -> dict[str, object]:
     """The accuracy as percent, numerator and denominator, with its interval in percent."""
     interval = accuracy.interval
     return {

@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def cycles(pools: Mapping[str, Candidates], model: RewardModel) -> dict[str, Any]:
+def cycles(pools: Mapping[str, Candidates], model: RewardModel) -> dict[str, object]:
     """Every pool's game, and all of them together. Pools with an unscored comparison are counted and left out."""
     games: dict[str, Game] = {}
     with display.progress(f"asking {model.info.name}", len(pools)) as advance:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations, permutations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,7 +111,7 @@ def three_cycles(preference: Matrix) -> list[tuple[int, int, int]]:
     return results
 
 
-def solution(preference: Matrix) -> dict[str, Any]:
+def solution(preference: Matrix) -> dict[str, object]:
     """Cycles, Nash weights, and how exploitable they and Bradley-Terry's best response are, JSON-ready."""
     weights = nash_weights(preference)
     scores = bradley_terry_scores(np.clip(preference, 1e-6, 1 - 1e-6))

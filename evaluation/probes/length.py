@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from evaluation.probes.comparisons import Compared, in_percent
 from rmkit.metrics import length_bias
 
 
-def length_probe(compared: Sequence[Compared]) -> dict[str, Any] | None:
+def length_probe(compared: Sequence[Compared]) -> dict[str, object] | None:
     """Correlations of margin and length difference, how often the longer reply is the better one (what a length rule
     would score on replies of unequal length), accuracy by which reply is longer; None without texts."""
     known = [(one, texts) for one in compared if (texts := one.texts) is not None]

@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -61,7 +60,7 @@ PERTURBATIONS: Mapping[str, tuple[str, Callable[[str], str]]] = {
 
 def perturb_probe(
     model: RewardModel, items: Sequence[Item], *, advance: Callable[[float], None] = lambda amount: None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The table above over the first (best) candidate of every item, one reply a prompt.
 
     Raises ModelError for a model whose scores hold within a group only: there is nothing to standardize them by.
@@ -108,7 +107,7 @@ def _sensitivity(
     scores: Sequence[Sequence[float]],
     clusters: Sequence[str],
     spread: float,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     result = [
         (row[1 + names.index(name)] - row[0], cluster)
         for (_, names), row, cluster in zip(groups, scores, clusters, strict=True)

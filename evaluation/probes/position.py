@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from evaluation.suites.items import Answer
 
 
-def position_probe(answers: Sequence[Answer]) -> dict[str, Any] | None:
+def position_probe(answers: Sequence[Answer]) -> dict[str, object] | None:
     """Counts and shares; None where no pair was asked in both orders."""
     requests = [answer for answer in answers if len(answer.p) == 2]
     both = [answer for answer in requests if not any(map(math.isnan, answer.p))]

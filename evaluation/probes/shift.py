@@ -81,7 +81,7 @@ def _gain(cell: Cell, *, ties: TiePolicy, tie_width: float) -> Array:
     return gain
 
 
-def _cell_facts(cell: Cell, inside: set[str], *, ties: TiePolicy, tie_width: float) -> dict[str, Any]:
+def _cell_facts(cell: Cell, inside: set[str], *, ties: TiePolicy, tie_width: float) -> dict[str, object]:
     scored, clusters = cell.scored, np.array(cell.clusters)
     difference = paired_difference(_gain(cell, ties=ties, tie_width=tie_width), np.zeros(len(clusters)), clusters)
     by_key: dict[str, Any] = {
@@ -107,7 +107,7 @@ def _cell_facts(cell: Cell, inside: set[str], *, ties: TiePolicy, tie_width: flo
     return by_key
 
 
-def _accuracy(margin: Array, clusters: NDArray[Any], *, ties: TiePolicy, tie_width: float) -> dict[str, Any]:
+def _accuracy(margin: Array, clusters: NDArray[Any], *, ties: TiePolicy, tie_width: float) -> dict[str, object]:
     return in_percent(pair_accuracy(margin, np.ones(len(margin)), clusters=clusters, ties=ties, tie_width=tie_width))
 
 
@@ -122,7 +122,7 @@ def _reasons(cell: Cell) -> dict[str, int]:
     return dict(result.most_common())
 
 
-def _together(cells: Sequence[Cell], gains: Sequence[Array], *, resamples: int = 2000) -> dict[str, Any] | None:
+def _together(cells: Sequence[Cell], gains: Sequence[Array], *, resamples: int = 2000) -> dict[str, object] | None:
     """Mean and largest of the cells' differences in percent points; None without a shifted cell."""
     if not cells:
         return None

@@ -87,7 +87,7 @@ def shift(
     ties: TiePolicy = "half",
     tie_width: float = 0.0,
     command: str = "",
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The probe's result, JSON-ready, with what each cell's numbers are numbers of."""
     if tie_width < 0:
         raise UsageError(f"--tie-width must be 0 or more, got {tie_width}")
@@ -197,7 +197,7 @@ COLUMNS = ["cell", "prompts", "pairs", "dropped", "first", "second", "points"]
 COLUMNS += ["95% interval", "per token", "longer", "length corr.", "in id"]
 
 
-def _row(name: str, one: Mapping[str, Any]) -> list[Any]:
+def _row(name: str, one: Mapping[str, Any]) -> list[object]:
     def points(side: str, key: str = "percent") -> str:
         return display.number(one[side].get(key), ".1f")
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,7 @@ def marks(text: str) -> int:
     return len(MARKS.findall(text))
 
 
-def style_probe(compared: Sequence[Compared]) -> dict[str, Any] | None:
+def style_probe(compared: Sequence[Compared]) -> dict[str, object] | None:
     """The three facts above; None without texts."""
     known = [(one, texts) for one in compared if (texts := one.texts) is not None]
     if not known:

@@ -149,7 +149,7 @@ class PromoteResult:
     before: str | None
     evidence: Evidence
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """What `rmkit models promote --json` prints."""
         return {name: getattr(self, name) for name in self.__slots__} | {"evidence": self.evidence.as_json()}
 
@@ -261,7 +261,7 @@ def _card(argv: list[str]) -> int:
     return 0
 
 
-def evaluations(folder: Path) -> list[dict[str, Any]]:
+def evaluations(folder: Path) -> list[dict[str, object]]:
     """Entries of model-index: the finished suite results of the model in this folder."""
     from evaluation.registry.model_index import model_index
 
@@ -272,7 +272,7 @@ def evaluations(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _with_data(entry: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+def _with_data(entry: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, object]:
     """Suites over anyone's data are told apart by the data's name."""
     dataset = entry["dataset"]
     return {**entry, "dataset": {**dataset, "name": f"{dataset['name']} ({Path(result['data']).name})"}}

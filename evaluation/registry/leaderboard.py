@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def leaderboards(folder: Path, *, suite: str | None = None) -> list[dict[str, Any]]:
+def leaderboards(folder: Path, *, suite: str | None = None) -> list[dict[str, object]]:
     """One JSON-ready table per suite hash, largest first. Raises DataError where there is no result at all."""
     own = load_suite(suite) if suite is not None and suite.endswith(".toml") else None
     suite = own.name if own else suite
@@ -66,7 +66,7 @@ def leaderboards(folder: Path, *, suite: str | None = None) -> list[dict[str, An
     return [_board(group, own or _suite(name)) for (name, _), group in ordered]
 
 
-def _board(group: Sequence[tuple[Path, dict[str, Any]]], suite: Suite | None) -> dict[str, Any]:
+def _board(group: Sequence[tuple[Path, dict[str, Any]]], suite: Suite | None) -> dict[str, object]:
     facts = group[0][1]
     ordered = sorted(group, key=lambda entry: -_value(entry[1]["models"][0]["measures"][facts["headline"]]))
     credits = [read_credits(folder) for folder, _ in ordered]
@@ -113,12 +113,14 @@ def _value(measure: Mapping[str, Any]) -> float:
     return float("-inf") if percent is None else float(percent)
 
 
-def _row(model: Mapping[str, Any], command: str) -> dict[str, Any]:
+def _row(model: Mapping[str, Any], command: str) -> dict[str, object]:
     keys = ("name", "kind", "fingerprint", "items", "measures", "unscored", "wall_s")
     return {key: model.get(key) for key in keys} | {"command": command}
 
 
-def _level(facts: Mapping[str, Any], suite: Suite | None, credits: Sequence[Sequence[Credit]]) -> list[dict[str, Any]]:
+def _level(
+    facts: Mapping[str, Any], suite: Suite | None, credits: Sequence[Sequence[Credit]]
+) -> list[dict[str, object]]:
     """Of every model: the corrected p against the best one, and whether it is level with it."""
     if suite is None or len(credits) < 2:
         return [{"p_holm": None, "level_with_best": index == 0} for index in range(len(credits))]
@@ -126,9 +128,8 @@ def _level(facts: Mapping[str, Any], suite: Suite | None, credits: Sequence[Sequ
     first, *others = map(of_all, credits)
     result = [differences(relaxed, first, other, measures=target, resamples=1)[0].p for other in others]
     adjusted = holm([1.0 if math.isnan(p) else p for p in result])
-    return [{"p_holm": None, "level_with_best": True}] + [
-        {"p_holm": round(p, 6), "level_with_best": p >= LEVEL_P} for p in adjusted
-    ]
+    behind: list[dict[str, object]] = [{"p_holm": round(p, 6), "level_with_best": p >= LEVEL_P} for p in adjusted]
+    return [{"p_holm": None, "level_with_best": True}, *behind]
 
 
 def present_only(suite: Suite, missing: Sequence[str]) -> Suite:

@@ -15,7 +15,7 @@ def model_index(result: Mapping[str, Any]) -> dict[str, Any]:
     return {"model-index": [_entry(result, model) for model in result["models"]]}
 
 
-def _entry(result: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+def _entry(result: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, object]:
     dataset = {
         "type": result["suite"],
         "name": result["title"],
@@ -31,7 +31,7 @@ def _entry(result: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any
     return {"name": model["name"], "results": [results]}
 
 
-def _metric(measure: Mapping[str, Any]) -> dict[str, Any]:
+def _metric(measure: Mapping[str, Any]) -> dict[str, object]:
     keys = ("numerator", "denominator", "low", "high", "n", "ties", "unscored", "clusters", "of_all")
     return {
         "type": "accuracy",

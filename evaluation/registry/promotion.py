@@ -61,7 +61,7 @@ class SuiteComparison:
     whole: Difference
     scored: Difference
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """The numbers over all items, and under `scored` those on what both scored."""
         facts = {"suite": self.suite, "suite_hash": self.suite_hash, "data": self.data}
         return {**facts, **self.whole.as_json(), "scored": self.scored.as_json()}
@@ -79,7 +79,7 @@ class Evidence:
     margin: float | None = None
     forced: str | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """As it is kept in the ledger."""
         compared = {} if self.against is None else {"against": self.against, "margin": self.margin}
         forced = {} if self.forced is None else {"forced": self.forced}

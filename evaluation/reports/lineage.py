@@ -51,7 +51,7 @@ def _sources(connection: duckdb.DuckDBPyConnection, version_id: int) -> list[dic
     )
 
 
-def _rejects(connection: duckdb.DuckDBPyConnection, source_ids: list[int]) -> list[dict[str, Any]]:
+def _rejects(connection: duckdb.DuckDBPyConnection, source_ids: list[int]) -> list[dict[str, object]]:
     """Rejected rows by reason, commonest first, each with its first line and how that begins."""
     return _rows(
         connection,
@@ -61,7 +61,7 @@ def _rejects(connection: duckdb.DuckDBPyConnection, source_ids: list[int]) -> li
     )
 
 
-def _steps(connection: duckdb.DuckDBPyConnection, run_id: Any) -> list[dict[str, Any]]:
+def _steps(connection: duckdb.DuckDBPyConnection, run_id: Any) -> list[dict[str, object]]:
     reasons = _rows(
         connection,
         "SELECT step_no, reason, count(*) AS n FROM step_drop WHERE run_id = ? GROUP BY ALL ORDER BY n DESC, reason",
@@ -78,7 +78,7 @@ def _steps(connection: duckdb.DuckDBPyConnection, run_id: Any) -> list[dict[str,
     ]
 
 
-def _splits(connection: duckdb.DuckDBPyConnection, version_id: int) -> list[dict[str, Any]]:
+def _splits(connection: duckdb.DuckDBPyConnection, version_id: int) -> list[dict[str, object]]:
     return _rows(
         connection,
         f"""SELECT coalesce(m.split, 'none') AS split, count(*) AS n, count(DISTINCT p.family_id) AS families

@@ -93,7 +93,7 @@ def _facts(steps: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
     return next((step["facts"] for step in steps if step["step"] == name), {})
 
 
-def _agreement(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def _agreement(steps: Sequence[Mapping[str, Any]]) -> dict[str, object] | None:
     facts = _facts(steps, "agreement")
     if not facts.get("votes"):
         return None

@@ -125,7 +125,7 @@ def page(template: str, **values: Any) -> str:
     return environment.get_template(template).render(version=__version__, **values)
 
 
-def context(result: Mapping[str, Any]) -> dict[str, Any]:
+def context(result: Mapping[str, Any]) -> dict[str, object]:
     """What `evaluation.html.j2` says of one result: charts as SVG, numbers as texts."""
     from evaluation.reports import charts
 

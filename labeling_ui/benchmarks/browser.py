@@ -6,9 +6,12 @@ import contextlib
 import shutil
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmkit.errors import MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Page
 
 WIDE = {"width": 1400, "height": 900}
 
@@ -21,7 +24,7 @@ _CHANGED = "before => document.querySelector('[data-testid=stMain]').innerText !
 
 
 @contextlib.asynccontextmanager
-async def chromium() -> AsyncIterator[Any]:
+async def chromium() -> AsyncIterator[Browser]:
     """A running browser. Raises MissingExtraError without Playwright, UsageError without Chromium."""
     try:
         from playwright.async_api import async_playwright
@@ -38,10 +41,10 @@ async def chromium() -> AsyncIterator[Any]:
             await browser.close()
 
 
-async def signed_in(browser: Any, url: str, token: str) -> Any:
+async def signed_in(browser: Any, url: str, token: str) -> Page:
     """A page of a context of its own, signed in, with its first content on the screen."""
     context = await browser.new_context(viewport=WIDE)
-    page = await context.new_page()
+    page: Page = await context.new_page()
     await page.goto(f"{url}/enter?token={token}")
     await page.get_by_role("button", name="Enter").click()
     await ready(page)

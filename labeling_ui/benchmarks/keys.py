@@ -65,7 +65,7 @@ class KeysConfig:
     seed: int = 0
 
 
-def run(home: Path, config: KeysConfig) -> dict[str, Any]:
+def run(home: Path, config: KeysConfig) -> dict[str, object]:
     """The figures of one run in an empty `home`."""
     tokens = filled_project(home, ScaleConfig(items=config.items, answers=config.answers, seed=config.seed))
     server = Server(home)
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--answers", type=int, default=plain.answers, help="answers given before (default: 500)")
     parser.add_argument("--keys", type=int, default=plain.keys, help="keys timed on each page (default: 60)")
     parser.add_seed(plain.seed)
-    parser.add_argument("--page", type=Path, help="write the section of the results page there")
+    parser.add_page(help="write its section of the results page there")
     return parser
 
 

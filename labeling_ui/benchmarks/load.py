@@ -55,7 +55,7 @@ class LoadConfig:
             raise ConfigError(f"at least one person, got {self.annotators} over HTTP and {self.browsers} in browsers")
 
 
-def run(home: Path, config: LoadConfig) -> dict[str, Any]:
+def run(home: Path, config: LoadConfig) -> dict[str, object]:
     """The figures of one run in an empty `home`."""
     from labeling_ui.projects.people import add_person
     from rmkit.ledger import open_ledger
@@ -128,7 +128,7 @@ def _disturb(
 
 def _figures(
     home: Path, config: LoadConfig, tally: Tally, seen: Seen, *, server: Server, wall: float, memory: list[float]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     events = _judgments(home)
     stored = Counter(str(event.id) for event in events)
     of_item = Counter(extra["item"] for extra in map(_extra, events) if extra["slot"].isdigit())
@@ -200,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kills", type=int, default=plain.kills)
     parser.add_argument("--pause-s", type=float, default=plain.pause_s, help="mean time a person thinks")
     parser.add_seed(plain.seed)
-    parser.add_argument("--page", type=Path, help="write the section of the results page there")
+    parser.add_page(help="write its section of the results page there")
     return parser
 
 

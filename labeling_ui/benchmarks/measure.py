@@ -24,7 +24,7 @@ def measure(
     name: str,
     about: str,
     text: Callable[[Mapping[str, Any]], str],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The figures of `run` in an empty home, printed; `options` hold every field of `config`, `json` and `page`."""
     chosen = config(**{field: getattr(options, field) for field in config.__dataclass_fields__})  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory(prefix="rmkit-studio-") as folder:

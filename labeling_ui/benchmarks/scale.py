@@ -48,7 +48,7 @@ class ScaleConfig:
     seed: int = 0
 
 
-def run(home: Path, config: ScaleConfig) -> dict[str, Any]:
+def run(home: Path, config: ScaleConfig) -> dict[str, object]:
     """The figures of one run in an empty `home`."""
     began = time.monotonic()
     tokens = filled_project(home, config)
@@ -107,7 +107,7 @@ def filled_project(home: Path, config: ScaleConfig) -> dict[str, str]:
     return tokens
 
 
-def _merge(home: Path) -> dict[str, Any]:
+def _merge(home: Path) -> dict[str, object]:
     """Time and memory of the merge that the studio does in the background, of all answers and of nothing new."""
     from rmkit.ledger import open_ledger
     from warehouse.events.sync import sync
@@ -176,7 +176,7 @@ def _answer(client: httpx.Client, token: str, rng: random.Random) -> None:
     client.post(f"/answers/{held['key']}", json=body, headers=headers).raise_for_status()
 
 
-def _memory(memory: list[float]) -> dict[str, Any]:
+def _memory(memory: list[float]) -> dict[str, object]:
     """Medians of the thirds and the slope of the second half, in MB and kilobytes an action."""
     thirds = [round(float(np.median(third)), 1) for third in np.array_split(np.array(memory), 3)]
     half = np.array(memory[len(memory) // 2 :])
@@ -198,7 +198,7 @@ def main(argv: list[str]) -> int:
     )
     for name, value in ScaleConfig.__dataclass_fields__.items():
         parser.add_argument(f"--{name}", type=int, default=value.default, help=f"default: {value.default}")
-    parser.add_argument("--page", type=Path, help="write the section of the results page there")
+    parser.add_page(help="write its section of the results page there")
     options = parser.parse_args(argv)
     measure(argv, options, ScaleConfig, run, name="studio-scale", about=ABOUT, text=_text)
     return 0

@@ -91,7 +91,7 @@ def says(task: TaskDefinition, item: Item, shown_order: Sequence[int], answer: A
     return summary | ({"rationale": answer.rationale} if answer.rationale else {})
 
 
-def _payload(task: TaskDefinition, item: Item, shown: Sequence[int], answer: Answer) -> dict[str, Any]:
+def _payload(task: TaskDefinition, item: Item, shown: Sequence[int], answer: Answer) -> dict[str, object]:
     match task.kind:
         case "pairwise" | "adjudication":
             return _pairwise(task, shown, answer)
@@ -118,7 +118,7 @@ def _stored(shown: Sequence[int], place: int) -> int:
     return shown[place]
 
 
-def _pairwise(task: TaskDefinition, shown: Sequence[int], answer: Answer) -> dict[str, Any]:
+def _pairwise(task: TaskDefinition, shown: Sequence[int], answer: Answer) -> dict[str, object]:
     if answer.better is None:
         if not task.allow_tie:
             raise DataError("answer: this task has no tie; choose one response")
@@ -144,7 +144,7 @@ def _ranks(task: TaskDefinition, shown: Sequence[int], answer: Answer) -> list[i
     return ranks
 
 
-def _scores(task: TaskDefinition, shown: Sequence[int], answer: Answer) -> list[dict[str, Any]]:
+def _scores(task: TaskDefinition, shown: Sequence[int], answer: Answer) -> list[dict[str, object]]:
     aspects = {aspect.name: aspect for aspect in task.aspects}
     scores = []
     for name, values in (answer.ratings or {}).items():
@@ -176,7 +176,7 @@ def _step_labels(n_steps: int, answer: Answer) -> list[float | None]:
     return [1.0] * right + [0.0] + [None] * (n_steps - right - 1)
 
 
-def _edited(response: Conversation, answer: Answer) -> list[dict[str, Any]]:
+def _edited(response: Conversation, answer: Answer) -> list[dict[str, object]]:
     """The response with its last assistant turn replaced."""
     last = max(number for number, message in enumerate(response) if message.role == "assistant")
     if not answer.edit or answer.edit.strip() == response[last].content.strip():
@@ -186,14 +186,14 @@ def _edited(response: Conversation, answer: Answer) -> list[dict[str, Any]]:
     return turns
 
 
-def _reaction(task: TaskDefinition, answer: Answer) -> dict[str, Any]:
+def _reaction(task: TaskDefinition, answer: Answer) -> dict[str, object]:
     """Reactions are spread evenly over [-1, 1]: thumbs are -1 and 1, three faces -1, 0 and 1."""
     if answer.reaction is None or answer.reaction >= len(task.reactions):
         raise DataError(f"answer: reaction must be one of 0 to {len(task.reactions) - 1}")
     return {"value": 2 * answer.reaction / (len(task.reactions) - 1) - 1}
 
 
-def _spans(task: TaskDefinition, item: Item, shown: Sequence[int], answer: Answer) -> list[dict[str, Any]]:
+def _spans(task: TaskDefinition, item: Item, shown: Sequence[int], answer: Answer) -> list[dict[str, object]]:
     results = []
     for span in answer.spans or []:
         if span.label not in task.span_labels:
@@ -208,7 +208,7 @@ def _spans(task: TaskDefinition, item: Item, shown: Sequence[int], answer: Answe
     return results or [{"label": "none"}]
 
 
-def _criteria(answer: Answer) -> list[dict[str, Any]]:
+def _criteria(answer: Answer) -> list[dict[str, object]]:
     if not answer.criteria:
         raise DataError("answer: review at least one criterion")
     if any(one.decision == "edit" and not (one.text or "").strip() for one in answer.criteria):

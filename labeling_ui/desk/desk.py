@@ -160,7 +160,7 @@ class Desk:
             if hold.event is None and renewed - hold.until > self.task.lease_s / 2:
                 self._holds.store(replace(hold, until=renewed))
 
-    def draft(self, person: Person, key: str) -> dict[str, Any]:
+    def draft(self, person: Person, key: str) -> dict[str, object]:
         """What was kept for this item, empty where nothing was."""
         record = self._ledger.record(DRAFT, self._draft_key(self._held(person, key)))
         return dict(record.value) if record else {}
@@ -370,7 +370,7 @@ class Desk:
             return None
         return _undo_id(str(self._event_id(replace(hold, revision=hold.revision - 1))))
 
-    def _extra(self, hold: Lease) -> dict[str, Any]:
+    def _extra(self, hold: Lease) -> dict[str, object]:
         return {"project": self.project, "task": self.task.id, "item": hold.item, "slot": hold.slot}
 
     def _draft_key(self, hold: Lease) -> str:
@@ -381,5 +381,5 @@ def _undo_id(event: str) -> uuid.UUID:
     return uuid.uuid5(_EVENTS, f"undo {event}")
 
 
-def _content(event: Event) -> dict[str, Any]:
+def _content(event: Event) -> dict[str, object]:
     return {name: value for name, value in event.payload.items() if name not in ("active_ms", "wall_ms")}

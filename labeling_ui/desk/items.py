@@ -98,7 +98,7 @@ class Items:
         responses = self._cell(number, "responses") or ()
         return [sum(len(turn["content"]) for turn in json.loads(text)) for text in responses]
 
-    def gold(self, number: int) -> Mapping[str, Any] | None:
+    def gold(self, number: int) -> Mapping[str, object] | None:
         """The known answer alone."""
         summary = self._cell(number, "gold")
         return json.loads(summary) if summary else None

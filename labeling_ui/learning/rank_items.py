@@ -7,7 +7,6 @@ turns them into scores and those into drawing weights (see `strategies`), with p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,7 @@ BATCH = (
 )
 
 
-def prioritize(ledger: Ledger, project: Project, strategy: Strategy, *, models: Sequence[str]) -> dict[str, Any]:
+def prioritize(ledger: Ledger, project: Project, strategy: Strategy, *, models: Sequence[str]) -> dict[str, object]:
     """Order the project's pairs; what was done, also kept in the ledger.
 
     Raises UsageError where the strategy needs models (disagreement: two), or the project has no pairs.

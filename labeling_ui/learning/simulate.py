@@ -103,7 +103,7 @@ def _accuracy(margin: Floats, p: Floats) -> float:
     return float(right[decided].mean())
 
 
-def summary(values: Mapping[str, Floats], settings: SimulationConfig) -> list[dict[str, Any]]:
+def summary(values: Mapping[str, Floats], settings: SimulationConfig) -> list[dict[str, object]]:
     """Per strategy: final accuracy, its paired difference to random, and the labels to reach random's final accuracy.
 
     The labels are read off the mean curve (None where it never gets there); their share is of random's. Intervals are

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -117,7 +116,9 @@ def _commit_edits(
     return report.version
 
 
-def _edit_pair(line: int, event: uuid.UUID, rater: str, prompt: str, before: str, after: str, why: str | None) -> Any:
+def _edit_pair(
+    line: int, event: uuid.UUID, rater: str, prompt: str, before: str, after: str, why: str | None
+) -> dict[str, object]:
     blank = {field.name: None for field in JUDGMENT_STRUCT}
     judged = blank | {"rater": rater, "rater_kind": "human", "ranks": [1, 0], "rationale": why}
     responses = [{"messages": text, "generator": None, "step_ends": None} for text in (before, after)]

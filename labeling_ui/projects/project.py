@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labeling_ui.desk.desk import Desk
 from labeling_ui.desk.item_weights import read_weights
@@ -20,10 +19,14 @@ from rmkit.errors import ConflictError, DataError, UsageError
 from rmkit.ids import parse_messages
 from rmkit.ledger import Ledger
 from rmkit.ledger.annotation_queue import KIND as QUEUE_ITEM
+from rmkit.user import user_name
 from warehouse.store import open_warehouse
 from warehouse.versions.checkout import checkout
 from warehouse.versions.versions import get, resolve
 from warehouse.write.identity import unit_hash
+
+if TYPE_CHECKING:
+    from rmkit.types import Conversation
 
 KIND = "project"
 COLUMNS = ("unit", "kind", "prompt", "responses", "step_ends", "rubric", "p", "ranks", "step_labels", "n_votes")
@@ -75,7 +78,7 @@ def create_project(ledger: Ledger, name: str, *, task: TaskDefinition, data: str
     if not items:
         reasons = "; ".join(f"{count} rows: {reason}" for reason, count in skipped.items())
         raise DataError(f"no row of {ref} fits a {task.kind} task: {reasons or 'it is empty'}")
-    project = Project(name, task, ref, digest, gold, dict(skipped), getpass.getuser())
+    project = Project(name, task, ref, digest, gold, dict(skipped), user_name())
     add_part(project.folder, items)
     stored = {**asdict(project), "task": asdict(task)}
     del stored["name"]
@@ -126,7 +129,7 @@ def _rows(ref: str) -> tuple[list[dict[str, Any]], str, str]:
         return checkout(connection, version_id, columns=COLUMNS).to_pylist(), version.digest, version.ref
 
 
-def _gold(ref: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+def _gold(ref: str) -> dict[str, tuple[dict[str, object], dict[str, object]]]:
     """Rows with a known answer, by unit."""
     rows, _, _ = _rows(ref)
     answers = {row["unit"]: (row, {name: row[name] for name in ("ranks", "step_labels") if row[name]}) for row in rows}
@@ -152,11 +155,11 @@ def _unfit(row: Mapping[str, Any], task: TaskDefinition) -> str | None:
     return None
 
 
-def _first_response(row: Mapping[str, Any]) -> Any:
+def _first_response(row: Mapping[str, Any]) -> Conversation:
     return parse_messages(row["responses"][0]) if row["responses"] else ()
 
 
-def _item(row: Mapping[str, Any], answer: Mapping[str, Any] | None) -> dict[str, Any]:
+def _item(row: Mapping[str, Any], answer: Mapping[str, Any] | None) -> dict[str, object]:
     names = ("unit", "kind", "prompt", "responses", "rubric")
     ends = row["step_ends"][0] if row["step_ends"] and len(row["responses"]) == 1 else None
     return {name: row[name] for name in names} | {"step_ends": ends, "gold": json.dumps(answer) if answer else None}

@@ -69,7 +69,7 @@ class Work:
             self._recent = []
 
 
-def _row(event: Event, extra: Mapping[str, Any], items: Items) -> dict[str, Any]:
+def _row(event: Event, extra: Mapping[str, Any], items: Items) -> dict[str, object]:
     summary = event.payload
     ranks, shown = summary.get("ranks"), summary.get("shown_order")
     better = _better(ranks)

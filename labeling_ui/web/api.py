@@ -100,7 +100,7 @@ def _error(status: int, text: str) -> Response:
     return JSONResponse({"error": text}, status)
 
 
-def _projects(request: Request, person: Person, values: dict[str, Any]) -> Any:
+def _projects(request: Request, person: Person, values: dict[str, Any]) -> object:
     here = studio.current()
     return [
         {"name": project.name, "title": project.task.title, "kind": project.task.kind, "data": project.data}
@@ -109,13 +109,13 @@ def _projects(request: Request, person: Person, values: dict[str, Any]) -> Any:
     ]
 
 
-def _next(request: Request, person: Person, values: dict[str, Any]) -> Any:
+def _next(request: Request, person: Person, values: dict[str, Any]) -> object:
     desk = studio.current().desk(request.path_params["project"])
     ahead = _whole(request.query_params.get("ahead", "1"), "ahead", most=MAX_AHEAD)
     return [studio.visible(desk, hold, person) for hold in desk.open(person, ahead=ahead)]
 
 
-def _answer(request: Request, person: Person, values: dict[str, Any]) -> Any:
+def _answer(request: Request, person: Person, values: dict[str, Any]) -> object:
     desk = studio.current().desk(request.path_params["project"])
     times = {name: values.pop(name, None) for name in ("active_ms", "wall_ms")}
     for name, value in times.items():
@@ -125,17 +125,17 @@ def _answer(request: Request, person: Person, values: dict[str, Any]) -> Any:
     return {"event": str(desk.submit(person, _key(request), answer, **times))}
 
 
-def _undo(request: Request, person: Person, values: dict[str, Any]) -> Any:
+def _undo(request: Request, person: Person, values: dict[str, Any]) -> object:
     desk = studio.current().desk(request.path_params["project"])
     return studio.visible(desk, desk.undo(person, _key(request)), person)
 
 
-def _release(request: Request, person: Person, values: dict[str, Any]) -> Any:
+def _release(request: Request, person: Person, values: dict[str, Any]) -> object:
     studio.current().desk(request.path_params["project"]).release(person, _key(request))
     return {}
 
 
-def _draft(request: Request, person: Person, values: dict[str, Any]) -> Any:
+def _draft(request: Request, person: Person, values: dict[str, Any]) -> object:
     studio.current().desk(request.path_params["project"]).keep_draft(person, _key(request), values)
     return {}
 

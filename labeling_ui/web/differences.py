@@ -38,7 +38,7 @@ def differences(first: str, second: str) -> Differences:
     blocks = _matching(bare[0], bare[1])
     same = 2 * sum(size for _, _, size in blocks) / max(len(words[0]) + len(words[1]), 1)
     summary = [
-        _told(side, [(block[place], block[2]) for block in blocks], color)
+        _words_text(side, [(block[place], block[2]) for block in blocks], color)
         for place, (side, color) in enumerate(zip(words, COLORS, strict=True))
     ]
     return Differences(summary[0], summary[1], same if any(words) else 1.0)
@@ -55,7 +55,7 @@ def _matching(first: list[str], second: list[str]) -> list[tuple[int, int, int]]
     ]
 
 
-def _told(words: list[str], same: list[tuple[int, int]], color: str) -> str:
+def _words_text(words: list[str], same: list[tuple[int, int]], color: str) -> str:
     """The words as Markdown; `same` holds (start, length) of the stretches that stand in the other text too."""
     parts, at = [], 0
     for start, length in [*same, (len(words), 0)]:

@@ -9,7 +9,7 @@ import pkgutil
 import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from labeling_ui.projects.project import projects
 from labeling_ui.web import pages, studio
@@ -20,6 +20,9 @@ from rmkit.ledger import Ledger
 from warehouse.events.sync import sync
 from warehouse.store import open_warehouse
 
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
 log = logging.getLogger(__name__)
 
 SCRIPT = Path(pages.__file__).with_name("app.py")  # no folder `pages` beside it: Streamlit would take that for its own
@@ -27,7 +30,7 @@ MERGE_EVERY_S = 20.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def application(ledger: Ledger, *, hosts: Collection[str] | None = None) -> Any:
+def application(ledger: Ledger, *, hosts: Collection[str] | None = None) -> ASGIApp:
     """The ASGI application over this ledger; `hosts` as in `Guard`. Raises MissingExtraError without Streamlit."""
     try:
         from streamlit.starlette import App

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 from labeling_ui.desk.desk import Desk
 from labeling_ui.desk.leases import Lease
@@ -70,7 +69,7 @@ def use(studio: Studio | None) -> None:
         _current = studio
 
 
-def visible(desk: Desk, hold: Lease, person: Person) -> Mapping[str, Any]:
+def visible(desk: Desk, hold: Lease, person: Person) -> Mapping[str, object]:
     """All that an annotator may see of an item, JSON-ready: no author, no known answer, no evidence, no other votes."""
     item = desk.items[hold.item]
     return {
@@ -85,5 +84,5 @@ def visible(desk: Desk, hold: Lease, person: Person) -> Mapping[str, Any]:
     }
 
 
-def _turns(conversation: Conversation) -> list[dict[str, Any]]:
+def _turns(conversation: Conversation) -> list[dict[str, object]]:
     return [{name: value for name, value in asdict(turn).items() if value} for turn in conversation]

@@ -13,10 +13,13 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmkit.errors import DataError
 from rmkit.types import Message
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 _SALT = secrets.token_hex(8)  # marks occur in no text; which ones they are changes no id
 
@@ -86,7 +89,7 @@ class LiteralTokenizer:
         return {"input_ids": [control.get(one, one) for one in result.ids], "offset_mapping": result.offsets}
 
     @cached_property
-    def _backend(self) -> tuple[Any, dict[int, int]]:
+    def _backend(self) -> tuple[Tokenizer, dict[int, int]]:
         """The copy that splits control tokens, and the ids of control tokens by those of their marks."""
         from tokenizers import AddedToken, Tokenizer
 
@@ -106,7 +109,7 @@ class LiteralTokenizer:
     def _swapped(self, text: str) -> str:
         return self._either.sub(lambda result: self._other[result[0]], text)
 
-    def _within(self, value: Any) -> Any:
+    def _within(self, value: Any) -> object:
         """The value with every text in it swapped."""
         match value:
             case str():

@@ -351,7 +351,7 @@ class Chat:
         return Encoded(tuple(ids), prompt_tokens, tuple(steps), **flags)
 
 
-def _renamed(call: Mapping[str, Any]) -> dict[str, Any]:
+def _renamed(call: Mapping[str, Any]) -> dict[str, object]:
     """The tool call with a probe in front of its name."""
     if not isinstance(call.get("function"), Mapping):
         return {**call, "name": f"{_PROBE}{call.get('name', '')}"}

@@ -180,7 +180,7 @@ def _own_turns(completion: Completion, prompt: Conversation, prefill: Message | 
     return Completion(turns, completion.source, ends)
 
 
-def _key(turn: Message) -> tuple[Any, ...]:
+def _key(turn: Message) -> tuple[object, ...]:
     """What makes two readings of one turn the same."""
     return turn.role, turn.content.strip(), turn.tool_calls
 
@@ -229,7 +229,7 @@ def _turns(value: Any) -> Iterable[Message]:
     )
 
 
-def _role_of(value: Mapping[str, Any]) -> Any:
+def _role_of(value: Mapping[str, Any]) -> object:
     return value.get("role") or value.get("from")
 
 

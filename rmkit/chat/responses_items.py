@@ -10,7 +10,7 @@ from rmkit.errors import DataError
 ITEM_FIELDS = ("arguments", "call_id", "output", "summary")
 
 
-def with_items_as_turns(values: Iterable[Any]) -> Iterator[Any]:
+def with_items_as_turns(values: Iterable[Any]) -> Iterator[object]:
     """The turns, with neighboring items of one assistant turn put together; turns of other forms come out as they are.
 
     Raises DataError for items of other kinds (searches, images, calls of computers).

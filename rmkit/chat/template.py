@@ -81,7 +81,7 @@ def with_system(messages: Iterable[Message], system: str | None) -> tuple[Messag
     return (Message("system", system), *turns)
 
 
-def as_template_dict(message: Message, *, arguments: Form = "text", reasoning: bool = False) -> dict[str, Any]:
+def as_template_dict(message: Message, *, arguments: Form = "text", reasoning: bool = False) -> dict[str, object]:
     """The turn as templates and OpenAI's interface take it: tool-call arguments as JSON text, or decoded where they are
     an object; `reasoning` adds it under each name that templates know."""
     by_key: dict[str, Any] = {"role": message.role, "content": message.content}
@@ -96,7 +96,7 @@ def as_template_dict(message: Message, *, arguments: Form = "text", reasoning: b
     return by_key
 
 
-def _as_template_call(call: Mapping[str, Any], form: Form) -> dict[str, Any]:
+def _as_template_call(call: Mapping[str, Any], form: Form) -> dict[str, object]:
     function = call.get("function")
     if not isinstance(function, Mapping):
         return dict(call)

@@ -18,7 +18,7 @@ HALF_PAIR = "a turn holds half of a surrogate pair, which is no text"
 _KEY_ORDER = ("type", "function", "name", "description", "parameters", "properties", "required", "strict")
 
 
-def read_tools(value: Any) -> tuple[Mapping[str, Any], ...]:
+def read_tools(value: Any) -> tuple[Mapping[str, object], ...]:
     """Tool schemas (a list, or its JSON text) in OpenAI's form {"type": "function", "function": {...}}.
 
     Keys come in one order, whatever order they came in: those of `_KEY_ORDER` in that order, others sorted behind them.
@@ -33,7 +33,7 @@ def read_tools(value: Any) -> tuple[Mapping[str, Any], ...]:
     return tools
 
 
-def read_tool_calls(calls: Any) -> Iterable[dict[str, Any]]:
+def read_tool_calls(calls: Any) -> Iterable[dict[str, object]]:
     """Tool calls (a list, its JSON text, or None) in OpenAI's form, keys in one order, arguments as JSON text.
 
     Raises DataError for what is no list of objects with a name.
@@ -63,7 +63,7 @@ def _arguments(value: Any) -> str:
     return json_text(arguments) if isinstance(arguments, dict) else value
 
 
-def _tool(tool: Any) -> dict[str, Any]:
+def _tool(tool: Any) -> dict[str, object]:
     if not isinstance(tool, Mapping):
         raise DataError("tools must be a list of objects")
     if "function" not in tool and "name" in tool:
@@ -85,7 +85,7 @@ def _in_order(value: Any, keys: tuple[str, ...] = _KEY_ORDER) -> Any:
     return [_in_order(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def parsed(text: str) -> Any:
+def parsed(text: str) -> object:
     """What a JSON text says; the text itself where it is none."""
     try:
         return json.loads(text)

@@ -73,6 +73,9 @@ class Parser(argparse.ArgumentParser):
     def add_output(self, help: str, **options: Any) -> None:
         self.add_argument("-o", "--output", type=Path, metavar="PATH", help=help, **options)
 
+    def add_page(self, *, help: str = "write the results page (Markdown)") -> None:
+        self.add_argument("--page", type=Path, metavar="PATH", help=help)
+
     def add_seed(self, default: int | None = 0, *, help: str = "of everything random") -> None:
         self.add_argument("--seed", type=int, default=default, metavar="N", help=help)
 
@@ -106,10 +109,11 @@ class Parser(argparse.ArgumentParser):
         title = "settings, as --set KEY=VALUE or as KEY = VALUE in the file of --config"
         self.epilog = f"{title}:\n{settings_text(*classes, hidden=hidden)}\n\n{self.epilog or ''}"
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
         """The options. Raises UsageError: an unknown option gets the nearest one."""
         if (collect := _COLLECT.get()) is not None:
             collect(self)
+        options: argparse.Namespace
         options, rest = self.parse_known_args(args, namespace)
         if rest:
             self.error(self._unexpected(rest[0]))
@@ -178,7 +182,7 @@ def parser(name: str, summary: str, *, examples: Sequence[str]) -> Parser:
     return result
 
 
-def set_values(options: Any) -> dict[str, Any]:
+def set_values(options: Any) -> dict[str, object]:
     """What --config and --set say, the latter above the former."""
     return (config.read_toml(options.config) if options.config else {}) | config.assignments(options.set)
 

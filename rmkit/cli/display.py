@@ -98,7 +98,7 @@ def printable(text: str, *, lines: bool = True) -> str:
     return _UNSEEN.sub(lambda result: plain.get(result[0]) or _escape(result), text)
 
 
-def shown(value: Any) -> Any:
+def shown(value: Any) -> object:
     """The same for the values of an HTML template (Jinja's `finalize`), whatever they are."""
     return type(value)(printable(value)) if isinstance(value, str) else value
 
@@ -121,7 +121,7 @@ class LineFormatter(logging.Formatter):
         return printable(super().formatException(ei))
 
 
-def _jsonable(value: Any) -> Any:
+def _jsonable(value: Any) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return value.as_json() if hasattr(value, "as_json") else dataclasses.asdict(value)
     if isinstance(value, Path):

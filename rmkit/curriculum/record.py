@@ -124,14 +124,14 @@ class PromptRecord:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> PromptRecord:
         """The record behind `as_json`."""
-        given = dict(values)
+        arguments = dict(values)
         for key, kind in (("belief", Beta), ("average", DriftAverage)):
-            if key in given:
-                given[key] = kind(*given[key])
-        if "recent" in given:
-            given["recent"] = tuple(given["recent"])
-        given["wins"] = tuple(replay.Win(*win) for win in given.get("wins", ()))
-        return cls(**given)
+            if key in arguments:
+                arguments[key] = kind(*arguments[key])
+        if "recent" in arguments:
+            arguments["recent"] = tuple(arguments["recent"])
+        arguments["wins"] = tuple(replay.Win(*win) for win in arguments.get("wins", ()))
+        return cls(**arguments)
 
 
 def success(reward: float, settings: BookSettings) -> float:

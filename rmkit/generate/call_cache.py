@@ -67,7 +67,7 @@ def call_record(key: str, sample: Sample, *, generator: str, purpose: str) -> Re
     return Record(key, _encoded(sample) | {"generator": generator, "purpose": purpose, "time": now}, 0)
 
 
-def bill(ledger: Ledger) -> list[dict[str, Any]]:
+def bill(ledger: Ledger) -> list[dict[str, object]]:
     """What was ever paid: one row per generator and purpose with calls, tokens and dollars, dearest first."""
     rows: dict[tuple[str, str], dict[str, Any]] = defaultdict(
         lambda: {"calls": 0, "prompt_tokens": 0, "completion_tokens": 0, "usd": 0.0}
@@ -81,7 +81,7 @@ def bill(ledger: Ledger) -> list[dict[str, Any]]:
     return sorted(listed, key=lambda row: (-row["usd"], row["generator"], row["purpose"]))
 
 
-def _encoded(sample: Sample) -> dict[str, Any]:
+def _encoded(sample: Sample) -> dict[str, object]:
     return {
         "text": sample.text,
         "finish": sample.finish,

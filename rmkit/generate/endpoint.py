@@ -14,13 +14,16 @@ import asyncio
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rmkit.chat.template import as_template_dict
 from rmkit.errors import EndpointError, MissingExtraError, UsageError
 from rmkit.generate.request import KEPT_LOGPROBS, Finish, Prices, Refused, Request, Sample, TokenLogprobs, Transient
 from rmkit.types import Message
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 LEAST_LOGPROB = -1e4  # for -inf, which JSON has not
 PROBE_SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
@@ -76,7 +79,7 @@ class EndpointGenerator:
         if self._session is not None:
             await self._session.close()
 
-    def _body(self, request: Request) -> dict[str, Any]:
+    def _body(self, request: Request) -> dict[str, object]:
         body: dict[str, Any] = {
             "model": self._model,
             "messages": [as_template_dict(message) for message in request.prompt],
@@ -87,12 +90,12 @@ class EndpointGenerator:
         body |= {"stop": list(request.stop)} if request.stop else {}
         return {key: value for key, value in (body | self._extra).items() if key not in self._omit}
 
-    def whole_body(self, request: Request) -> dict[str, Any]:
+    def whole_body(self, request: Request) -> dict[str, object]:
         """The JSON of a request with all it asks for, where no probe can tell what the server takes: but for `omit`."""
         optional = {key: value for field in self._optional(request).values() for key, value in field.items()}
         return self._body(request) | {key: value for key, value in optional.items() if key not in self._omit}
 
-    def _optional(self, request: Request) -> dict[str, dict[str, Any]]:
+    def _optional(self, request: Request) -> dict[str, dict[str, object]]:
         by_key: dict[str, dict[str, Any]] = {}
         if request.top_logprobs:
             by_key["logprobs"] = {"logprobs": True, "top_logprobs": request.top_logprobs}
@@ -139,7 +142,7 @@ class EndpointGenerator:
             case _:
                 return True
 
-    async def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def _post(self, body: Mapping[str, Any]) -> dict[str, object]:
         aiohttp = _aiohttp()
         try:
             async with self._opened().post(self._url, data=json.dumps(body), allow_redirects=False) as response:
@@ -155,7 +158,7 @@ class EndpointGenerator:
             raise self._refusal(status, headers, raw)
         return self._completion(headers, raw)
 
-    def _completion(self, headers: Mapping[str, str], raw: bytes) -> dict[str, Any]:
+    def _completion(self, headers: Mapping[str, str], raw: bytes) -> dict[str, object]:
         """The answer with its first choice's message in place. Some gateways report errors under status 200."""
         try:
             answer = json.loads(raw)
@@ -318,7 +321,7 @@ def _seconds(retry_after: str) -> float:
         return 0.0
 
 
-def _aiohttp() -> Any:
+def _aiohttp() -> ModuleType:
     try:
         import aiohttp
     except ImportError as error:

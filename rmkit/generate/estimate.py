@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from rmkit.generate.call_cache import KIND
 from rmkit.generate.request import Generator, Request
@@ -12,7 +11,7 @@ from rmkit.ledger import Ledger
 CHARACTERS_PER_TOKEN = 4
 
 
-def estimate(requests: Iterable[Request], generator: Generator, ledger: Ledger) -> dict[str, Any]:
+def estimate(requests: Iterable[Request], generator: Generator, ledger: Ledger) -> dict[str, object]:
     """JSON-ready: calls, how many of them are paid already, and what the others take: prompt tokens about (4 characters
     a token), completion tokens and dollars at most (every reply as long as allowed).
     """

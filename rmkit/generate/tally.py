@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from rmkit.generate.budget import BUDGET_OF
 
@@ -28,7 +27,7 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
-def spent(tallies: Iterable[Tally]) -> dict[str, Any]:
+def spent(tallies: Iterable[Tally]) -> dict[str, object]:
     """JSON-ready: calls, tokens and dollars of this run, and what was found in the ledger as paid before."""
     result = list(tallies)
     return {

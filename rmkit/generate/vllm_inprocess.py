@@ -63,7 +63,7 @@ class VllmGenerator:
                 return [Refused(" ".join(str(error).split())[:200])]
             return [outcome for request in requests for outcome in self._answers([request])]
 
-    def _parameters(self, request: Request) -> Any:
+    def _parameters(self, request: Request) -> object:
         schema = {}
         if request.schema:
             schema["structured_outputs"] = self._vllm.sampling_params.StructuredOutputsParams(json=dict(request.schema))

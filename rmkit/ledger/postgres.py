@@ -12,24 +12,22 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC
-from typing import Any, Self
+from typing import Any
 
 from rmkit.errors import StoreError
 from rmkit.ledger.postgres_session import Session, ask, without_secrets
-from rmkit.ledger.queue import Request, WriterQueue, divided, united
+from rmkit.ledger.queue import QueuedWrites, Request, WriterQueue, divided, united
 from rmkit.ledger.records import (
     Put,
     Record,
     StoredRecord,
-    encode_put,
     end_of_prefix,
     plan_puts,
     records_in_pages,
 )
-from rmkit.ledger.rows import Outcome, Recorded, Row, decode, encode, in_pages, plan
-from rmkit.types import Event
+from rmkit.ledger.rows import Outcome, Recorded, Row, decode, in_pages, plan
 
 COLUMNS = 'seq, id::text, kind, actor, "time", payload, supersedes::text'
 BY_ID = (
@@ -84,14 +82,13 @@ MIGRATIONS = (
 )
 
 
-class PostgresLedger:
+class PostgresLedger(QueuedWrites):
     """See `rmkit.ledger.Ledger`."""
 
     def __init__(self, url: str, *, wait_s: float, read_only: bool = False) -> None:
         self.where = without_secrets(url)
         self._reader = Session(url, self.where, wait_s=wait_s, read_only=read_only)
         self._writer = Session(url, self.where, wait_s=wait_s)
-        self._writing: WriterQueue | None = None
         self._is_absent = False  # read only, and nobody has written yet
         try:
             if read_only:
@@ -102,12 +99,6 @@ class PostgresLedger:
             self._reader.close()
             raise
         self._writing = WriterQueue(self._commit, self._writer.close)
-
-    def append(self, event: Event) -> int:
-        return self.append_many([event])[0]
-
-    def append_many(self, events: Sequence[Event]) -> list[int]:
-        return self._queue.submit([encode(event) for event in events])
 
     def events(
         self, after_seq: int = 0, *, kinds: Iterable[str] | None = None, limit: int | None = None
@@ -157,28 +148,10 @@ class PostgresLedger:
     def record_kinds(self) -> list[str]:
         return [kind for (kind,) in self._read("SELECT DISTINCT kind FROM rmkit.record ORDER BY kind", ())]
 
-    def put(self, kind: str, key: str, value: Mapping[str, Any], *, expect: int | None = None) -> int:
-        return self._queue.submit(encode_put(kind, key, value, expect=expect))[0]
-
-    def put_many(self, kind: str, records: Iterable[Record]) -> None:
-        self._queue.submit_all([encode_put(kind, r.key, r.value, version=r.version or None) for r in records])
-
     def close(self) -> None:
         if self._writing is not None:
             self._writing.close()
         self._reader.close()
-
-    @property
-    def _queue(self) -> WriterQueue:
-        if self._writing is None:
-            raise StoreError(f"the ledger {self.where} was opened to be read only")
-        return self._writing
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _read(self, sql: str, parameters: tuple[object, ...]) -> list[tuple[Any, ...]]:
         return [] if self._is_absent else self._reader.run(lambda cursor: ask(cursor, sql, parameters))

@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from rmkit.errors import BusyError, MissingExtraError, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from adbc_driver_postgresql.dbapi import Connection
 
 # Acknowledged means on disk, whatever the database's default; stricter settings than `on` stay.
 SYNC = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
@@ -65,7 +70,7 @@ class Session:
             raise
         return answer
 
-    def _connect(self) -> Any:
+    def _connect(self) -> Connection:
         connection = _driver().connect(self._url)
         settings = {
             "lock_timeout": f"{int(self._wait_s * 1000)}ms",
@@ -97,12 +102,13 @@ class Session:
         return StoreError(f"the ledger {self._where} failed: {reason}; check the server and RMKIT_LEDGER, then repeat")
 
 
-def _driver() -> Any:
+def _driver() -> ModuleType:
     try:
         from adbc_driver_postgresql import dbapi
     except ImportError as error:
         raise MissingExtraError("adbc-driver-postgresql", "postgres") from error
-    return dbapi
+    driver: ModuleType = dbapi
+    return driver
 
 
 def _is_lost(error: Any) -> bool:

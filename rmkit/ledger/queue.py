@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
+from typing import Any, Self
 
 from rmkit.errors import StoreError
-from rmkit.ledger.records import Put
-from rmkit.ledger.rows import Outcome, Row
+from rmkit.ledger.records import Put, Record, encode_put
+from rmkit.ledger.rows import Outcome, Row, encode
+from rmkit.types import Event
 
 Request = Sequence[Row] | Put  # events to append together, or one record to put
 
@@ -99,3 +101,37 @@ class WriterQueue:
                 return group, True
             request = self._waiting.get()
         return group, False
+
+
+class QueuedWrites:
+    """The writes of both back ends: all go through one queue, which a ledger that only reads does not have."""
+
+    where: str
+    _writing: WriterQueue | None = None
+
+    def append(self, event: Event) -> int:
+        return self.append_many([event])[0]
+
+    def append_many(self, events: Sequence[Event]) -> list[int]:
+        return self._queue.submit([encode(event) for event in events])
+
+    def put(self, kind: str, key: str, value: Mapping[str, Any], *, expect: int | None = None) -> int:
+        return self._queue.submit(encode_put(kind, key, value, expect=expect))[0]
+
+    def put_many(self, kind: str, records: Iterable[Record]) -> None:
+        self._queue.submit_all([encode_put(kind, r.key, r.value, version=r.version or None) for r in records])
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def _queue(self) -> WriterQueue:
+        if self._writing is None:
+            raise StoreError(f"the ledger {self.where} was opened to be read only")
+        return self._writing
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from rmkit.errors import ConflictError, DataError
 from rmkit.ids import canonical_json
-from rmkit.ledger.rows import Outcome
+from rmkit.ledger.rows import Outcome, paged
 
 PAGE = 1000  # records per read: a cached answer may hold many kilobytes
 LAST_CHARACTER = 0x10FFFF
@@ -92,15 +93,7 @@ def _conflict(put: Put, version: int) -> ConflictError:
 
 def records_in_pages(read: Callable[[str, int], list[Record]], after: str, limit: int | None) -> Iterator[Record]:
     """At most `limit` records behind the key `after`, asked of `read(after, size)` a page at a time."""
-    left = limit
-    while left is None or left > 0:
-        size = PAGE if left is None else min(PAGE, left)
-        page = read(after, size)
-        yield from page
-        if len(page) < size:
-            return
-        after = page[-1].key
-        left = None if left is None else left - len(page)
+    return paged(read, after, limit, place=attrgetter("key"), most=PAGE)
 
 
 def end_of_prefix(prefix: str) -> str | None:

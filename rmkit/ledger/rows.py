@@ -10,7 +10,8 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from operator import attrgetter
+from typing import NamedTuple, TypeVar
 
 from rmkit.errors import DataError
 from rmkit.ids import canonical_json
@@ -37,17 +38,32 @@ Outcome = list[int] | Exception
 
 PAGE = 5000  # events per read
 
+Entry = TypeVar("Entry")
+Place = TypeVar("Place", int, str)
+
 
 def in_pages(read: Callable[[int, int], list[Recorded]], after_seq: int, limit: int | None) -> Iterator[Recorded]:
     """At most `limit` events behind `after_seq`, asked of `read(after_seq, size)` a page at a time."""
+    return paged(read, after_seq, limit, place=attrgetter("seq"), most=PAGE)
+
+
+def paged(
+    read: Callable[[Place, int], list[Entry]],
+    after: Place,
+    limit: int | None,
+    *,
+    place: Callable[[Entry], Place],
+    most: int,
+) -> Iterator[Entry]:
+    """At most `limit` entries behind `after`, `most` of them at a time; `place` says where one stands in the order."""
     left = limit
     while left is None or left > 0:
-        size = PAGE if left is None else min(PAGE, left)
-        page = read(after_seq, size)
+        size = most if left is None else min(most, left)
+        page = read(after, size)
         yield from page
         if len(page) < size:
             return
-        after_seq = page[-1].seq
+        after = place(page[-1])
         left = None if left is None else left - len(page)
 
 

@@ -17,24 +17,22 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from rmkit.errors import BusyError, StoreError
-from rmkit.ledger.queue import Request, WriterQueue, divided, united
+from rmkit.ledger.queue import QueuedWrites, Request, WriterQueue, divided, united
 from rmkit.ledger.records import (
     Put,
     Record,
     StoredRecord,
-    encode_put,
     end_of_prefix,
     plan_puts,
     records_in_pages,
 )
-from rmkit.ledger.rows import Outcome, Recorded, Row, decode, encode, in_pages, plan
+from rmkit.ledger.rows import Outcome, Recorded, Row, decode, in_pages, plan
 from rmkit.ledger.sqlite_reader import undisturbed
-from rmkit.types import Event
 
 APPLICATION_ID = 0x726D6B6C  # "rmkl"
 ASK_S = (0.0002, 0.002)
@@ -79,7 +77,7 @@ MIGRATIONS = (
 )
 
 
-class SqliteLedger:
+class SqliteLedger(QueuedWrites):
     """See `rmkit.ledger.Ledger`."""
 
     def __init__(self, path: Path, *, wait_s: float, read_only: bool = False) -> None:
@@ -90,7 +88,6 @@ class SqliteLedger:
         self._writer: sqlite3.Connection | None = None
         self._reading = threading.Lock()
         self._reader: sqlite3.Connection | None = None
-        self._writing: WriterQueue | None = None
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise StoreError(f"cannot open the ledger: {path} is not a file; move it away or set RMKIT_HOME")
         if read_only:
@@ -100,12 +97,6 @@ class SqliteLedger:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._reader = self._connect()
         self._writing = WriterQueue(self._commit, self._drop_writer)
-
-    def append(self, event: Event) -> int:
-        return self.append_many([event])[0]
-
-    def append_many(self, events: Sequence[Event]) -> list[int]:
-        return self._queue.submit([encode(event) for event in events])
 
     def events(
         self, after_seq: int = 0, *, kinds: Iterable[str] | None = None, limit: int | None = None
@@ -150,30 +141,12 @@ class SqliteLedger:
     def record_kinds(self) -> list[str]:
         return [kind for (kind,) in self._read("SELECT DISTINCT kind FROM record ORDER BY kind", ())]
 
-    def put(self, kind: str, key: str, value: Mapping[str, Any], *, expect: int | None = None) -> int:
-        return self._queue.submit(encode_put(kind, key, value, expect=expect))[0]
-
-    def put_many(self, kind: str, records: Iterable[Record]) -> None:
-        self._queue.submit_all([encode_put(kind, r.key, r.value, version=r.version or None) for r in records])
-
     def close(self) -> None:
         if self._writing is not None:
             self._writing.close()
         if self._reader is not None:
             with self._reading:
                 self._reader.close()
-
-    @property
-    def _queue(self) -> WriterQueue:
-        if self._writing is None:
-            raise StoreError(f"the ledger {self.where} was opened to be read only")
-        return self._writing
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _read(self, sql: str, parameters: tuple[object, ...]) -> list[tuple[Any, ...]]:
         """The rows; none where the ledger is read only and absent or empty."""

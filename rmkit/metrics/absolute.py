@@ -41,10 +41,10 @@ def average_precision(score: ArrayLike, good: ArrayLike, weight_Rn: ArrayLike) -
     """[R] average precision of the scores for finding the good items."""
     scores, goods, weights = _arrays(score, good, weight_Rn)
     order, starts = _groups(-scores)
-    found = np.add.reduceat(weights[:, order] * goods[order], starts, axis=1)
+    good_weight = np.add.reduceat(weights[:, order] * goods[order], starts, axis=1)
     everything = np.add.reduceat(weights[:, order], starts, axis=1)
-    precision = _ratio(np.cumsum(found, axis=1), np.cumsum(everything, axis=1))
-    return _ratio(np.nansum(found * precision, axis=1), found.sum(axis=1))
+    precision = _ratio(np.cumsum(good_weight, axis=1), np.cumsum(everything, axis=1))
+    return _ratio(np.nansum(good_weight * precision, axis=1), good_weight.sum(axis=1))
 
 
 def quadratic_kappa(predicted: ArrayLike, label: ArrayLike, weight_Rn: ArrayLike) -> Array:

@@ -9,13 +9,12 @@ Northcutt et al., arXiv:1911.00068. cleanlab is optional (extra `denoise`).
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmkit.errors import MissingExtraError
+from rmkit.errors import require
 from rmkit.metrics.calibration import sigmoid
 from rmkit.reliability.label_weights import LabelWeights, check_both_classes, check_enough, check_ids, reasons
 
@@ -27,8 +26,7 @@ def confident_filter(ids: Sequence[str], margin: ArrayLike, *, first_preferred: 
     which side the label prefers in the stored order. NaN margins are dropped. Raises DataError below 50 margins or
     where all labels prefer one side, MissingExtraError without cleanlab.
     """
-    if importlib.util.find_spec("cleanlab") is None:
-        raise MissingExtraError("cleanlab", "denoise")
+    require("cleanlab", extra="denoise")
     from cleanlab.filter import find_label_issues
 
     checked = check_ids(ids)

@@ -81,7 +81,7 @@ class ReviewAudit:
             }
         )
 
-    def facts(self) -> list[dict[str, Any]]:
+    def facts(self) -> list[dict[str, object]]:
         """The epochs, JSON-ready."""
         return [asdict(epoch) for epoch in self.epochs]
 

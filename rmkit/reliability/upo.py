@@ -70,7 +70,7 @@ def select_certain(
     agrees = uncertainty.vote >= 0.5 if config.agreement else np.ones(len(known), dtype=bool)
     there = known & agrees
     weight = sampling_weights(uncertainty.bald, config.mu)
-    certain = _kept(there, uncertainty, margin_n, weight, tie_order(checked), config, seed)
+    certain = _selection(there, uncertainty, margin_n, weight, tie_order(checked), config, seed)
     alpha = smoothing(uncertainty, config.alpha)
     why = f"not among the {config.keep_share:.0%} {_LIKED[config.selector]}"
     summary = {"margin or uncertainty missing": ~known, "the estimator's majority contradicts the order": ~agrees}
@@ -98,7 +98,7 @@ _LIKED = {
 }
 
 
-def _kept(
+def _selection(
     there: Flags,
     uncertainty: Uncertainty,
     margin_n: Floats,

@@ -95,7 +95,7 @@ def _run(
 
 def calibrate(
     folder: Path, model: RewardModel, data: str, *, split: str, method: str = "best", command: str = ""
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Fit, judge and store the link. Raises DataError where the split has too few pairs."""
     stored = read_calibration(folder, model.info.fingerprint)
     if method == "none":
@@ -124,7 +124,7 @@ def calibrate(
     return {"path": str(folder), "fingerprint": model.info.fingerprint, **result, **facts}
 
 
-def _held_out(data: str, split: str, command: str) -> tuple[list[Pair], dict[str, Any]]:
+def _held_out(data: str, split: str, command: str) -> tuple[list[Pair], dict[str, object]]:
     """The pairs to fit on, and what is to be told of them."""
     source = export_folder(data)
     pairs, skipped = split_pairs(source, split, at_least=MIN_PAIRS)
@@ -170,7 +170,7 @@ def _folds(pairs: Sequence[Pair]) -> NDArray[np.int64]:
     return order[index]
 
 
-def _quality(q: Numbers, own: Numbers, pairs: Sequence[Pair]) -> dict[str, Any]:
+def _quality(q: Numbers, own: Numbers, pairs: Sequence[Pair]) -> dict[str, object]:
     p, share, family = (column(pairs, name) for name in ("p", "share", "family"))
     loss, before = _losses(q, p), _losses(own, p)
     known = ~np.isnan(loss)
@@ -195,7 +195,9 @@ def _interval(value: Numbers, share: Numbers, family: NDArray[Any]) -> dict[str,
     return {"low": None, "high": None} if result is None else {"low": result.low, "high": result.high}
 
 
-def _ece_interval(q: Numbers, p: Numbers, share: Numbers, family: NDArray[Any], *, resamples: int = 500) -> Any:
+def _ece_interval(
+    q: Numbers, p: Numbers, share: Numbers, family: NDArray[Any], *, resamples: int = 500
+) -> dict[str, float]:
     """Percentile interval over resampled families, shifted by its bias: resampling inflates a calibration error."""
     families, index = np.unique(family, return_inverse=True)
     generator = np.random.default_rng(0)
@@ -210,7 +212,7 @@ def _ece_interval(q: Numbers, p: Numbers, share: Numbers, family: NDArray[Any], 
 
 def normalize(
     folder: Path, model: RewardModel, data: str, *, split: str, clip: float | None = None, command: str = ""
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Measure and store mean and scale over all responses of the split."""
     if clip is not None and not clip > 0:
         raise UsageError(f"--clip takes a positive number, got {clip}")

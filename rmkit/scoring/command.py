@@ -78,7 +78,7 @@ def _model(options: Any) -> RewardModel:
     return with_dropout(model, rate=options.dropout, passes=options.passes, where=options.dropout_in)
 
 
-def _header(model: RewardModel, source: Source, options: Any, *, command: str) -> dict[str, Any]:
+def _header(model: RewardModel, source: Source, options: Any, *, command: str) -> dict[str, object]:
     """What the numbers are numbers of; `made_from` is what an interrupted run must share to be continued."""
     info = model.info
     return {
@@ -135,7 +135,7 @@ def _score_window(model: RewardModel, requests: list[ScoreRow], file: ScoreFile)
     file.append([line_of(one.id, [] if one.candidates is None else next(remaining), one.fault) for one in requests])
 
 
-def _result(done: ScoreRun, header: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _result(done: ScoreRun, header: Mapping[str, Any], path: Path) -> dict[str, object]:
     tally = done.tally
     return {
         "path": str(path),

@@ -164,7 +164,7 @@ def candidates_of(row: Mapping[str, Any]) -> Candidates:
     return replace(read_candidates(row["prompt"], _responses(row)), **facts)
 
 
-def _responses(row: Mapping[str, Any]) -> list[Any]:
+def _responses(row: Mapping[str, Any]) -> list[object]:
     for name in ("responses", "completions"):
         if row.get(name):
             if not isinstance(row[name], list):

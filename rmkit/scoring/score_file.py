@@ -80,12 +80,12 @@ class ScoreFile:
         os.replace(_beside(self.path, PART), self.path)
 
 
-def line_of(name: str, scores: Sequence[Score], fault: str | None = None) -> dict[str, Any]:
+def line_of(name: str, scores: Sequence[Score], fault: str | None = None) -> dict[str, object]:
     """The JSON-ready line of one item."""
     return {"id": name, "unscored": fault, "scores": [_score(score) for score in scores]}
 
 
-def _score(score: Score) -> dict[str, Any]:
+def _score(score: Score) -> dict[str, object]:
     def known(value: float | None) -> float | None:
         return None if value is None or not math.isfinite(value) else value
 

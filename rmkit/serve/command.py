@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rmkit.cli import arguments
-from rmkit.errors import MissingExtraError, UsageError
+from rmkit.errors import UsageError, require
 from rmkit.paths import home
 from rmkit.serve.settings import ServeSettings
 
@@ -24,8 +24,7 @@ HOST, PORT = "127.0.0.1", 8383
 def main(argv: list[str]) -> int:
     """Serves until it is told to stop (SIGTERM or Ctrl-C: what waits is answered first). 0 after a clean end."""
     options = _options(argv)
-    for package in ("fastapi", "uvicorn", "prometheus_client"):
-        _require(package)
+    require("fastapi", "uvicorn", "prometheus_client", extra="serve")
     from rmkit.serve import server
 
     plan = _plan(options)
@@ -99,19 +98,19 @@ def _options(argv: list[str]) -> Namespace:
 
 def _plan(options: Namespace) -> ServePlan:
     from rmkit.ledger import open_ledger
-    from rmkit.serve.auth.tokens import given
+    from rmkit.serve.auth.tokens import operator_token
     from rmkit.serve.plan import ServePlan, named_models, needs_tokens
 
     named = {name: getattr(options, name) for name in _SETTINGS}
     settings = arguments.settings(ServeSettings, options, where="serve", named=named)
     if options.backend and (options.backend[0] != "vllm-http" or len(options.models) != 1):
         raise UsageError("--backend takes the kind vllm-http, its URL, and one model whose template and limits apply")
-    tokens = [given(_token(options.token_file))] if options.token_file else []
+    tokens = [operator_token(_token(options.token_file))] if options.token_file else []
     plan = ServePlan(
         models=named_models(options.models),
         settings=settings,
         workers=options.workers,
-        given=tuple(asdict(one) for one in tokens),
+        operator_tokens=tuple(asdict(one) for one in tokens),
         log=not options.no_log,
         precision=options.precision,
         backend=options.backend[1] if options.backend else None,
@@ -133,10 +132,3 @@ def _token(path: Path) -> str:
     if len(token) < 16:
         raise UsageError(f"the token in {path} has {len(token)} characters; at least 16 are needed")
     return token
-
-
-def _require(package: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec(package) is None:
-        raise MissingExtraError(package, "serve")

@@ -39,13 +39,13 @@ def serve_app(
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve") from error
     from rmkit.ledger import open_ledger
-    from rmkit.serve.auth.tokens import Keyring, given
+    from rmkit.serve.auth.tokens import Keyring, operator_token
     from rmkit.serve.settings import ServeSettings
 
     return create_app(
         _loaded(models),
         build(ServeSettings, settings, where="serve_app"),
-        keyring=None if token is None else Keyring(lambda: [given(token)]),
+        keyring=None if token is None else Keyring(lambda: [operator_token(token)]),
         ledger=open_ledger() if log else None,
         signals=_signals(signal),
     )

@@ -24,7 +24,7 @@ VARIABLE = "RMKIT_SERVE_PLAN"
 
 @dataclass(frozen=True, kw_only=True)
 class ServePlan:
-    """`models` maps served names to what `load_model` takes. `given` are tokens (hashed) from a file.
+    """`models` maps served names to what `load_model` takes. `operator_tokens` are tokens (hashed) from a file.
 
     `auth` says whether tokens are asked for; `precision` goes to models that take one. `backend` is the URL of a
     vLLM-like server that holds the weights of the (single) model. `swap_roots` are the folders under which a model must
@@ -35,7 +35,7 @@ class ServePlan:
     settings: ServeSettings = field(default_factory=ServeSettings)
     workers: int = 1
     auth: bool = False
-    given: tuple[dict[str, Any], ...] = ()
+    operator_tokens: tuple[dict[str, Any], ...] = ()
     log: bool = True
     precision: str | None = None
     backend: str | None = None
@@ -79,12 +79,12 @@ class ServePlan:
     def from_environment() -> ServePlan:
         values = json.loads(os.environ[VARIABLE])
         settings = build(ServeSettings, values.pop("settings"), where=VARIABLE)
-        lists = {name: tuple(values[name]) for name in ("given", "swap_roots", "signals")}
+        lists = {name: tuple(values[name]) for name in ("operator_tokens", "swap_roots", "signals")}
         return ServePlan(settings=settings, **{**values, **lists})
 
     def principals(self, ledger: Ledger) -> list[ApiToken]:
         """All tokens that count: those of the file and those of the ledger, read anew."""
-        inputs = [ApiToken(**{**one, "scopes": tuple(one["scopes"])}) for one in self.given]
+        inputs = [ApiToken(**{**one, "scopes": tuple(one["scopes"])}) for one in self.operator_tokens]
         return inputs + stored(ledger)
 
 

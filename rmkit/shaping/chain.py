@@ -58,9 +58,9 @@ class Chain:
             try:
                 for name, kind in link.transform.needs.items():
                     if kind != "key":
-                        found = group.number(name).kind
-                        if kind != "number" and found != kind:
-                            raise DataError(f"column {name!r} is a {found}, expected a {kind}")
+                        actual = group.number(name).kind
+                        if kind != "number" and actual != kind:
+                            raise DataError(f"column {name!r} is a {actual}, expected a {kind}")
                     else:
                         group.column(name)
                 group = link.transform.apply(group)

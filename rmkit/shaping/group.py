@@ -198,8 +198,8 @@ def _column(name: str, values: Iterable[Any]) -> Column:
     if any(issubclass(kind, str | tuple) for kind in kinds):
         return _labels(rows)
     try:
-        given = [math.nan if row is None else row for row in rows] if type(None) in kinds else rows
-        return numbers(np.array(given, np.float64))
+        filled = [math.nan if row is None else row for row in rows] if type(None) in kinds else rows
+        return numbers(np.array(filled, np.float64))
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"column {name!r} holds what is neither number nor label: {error}") from error
 

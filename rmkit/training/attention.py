@@ -7,7 +7,7 @@ by row elsewhere). The others know nothing of packed rows: they run padded, each
 from __future__ import annotations
 
 import importlib.util
-from typing import Any, Literal
+from typing import Literal
 
 from rmkit.errors import ConfigError
 
@@ -20,7 +20,7 @@ FLASH = {
 ON_GPUS = (*FLASH, "flex_attention")
 
 
-def loading_options(attention: Attention) -> dict[str, Any]:
+def loading_options(attention: Attention) -> dict[str, object]:
     """Options of `from_pretrained`. Raises ConfigError for what is not installed or does not train here."""
     if attention == "auto":
         return {}

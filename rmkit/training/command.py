@@ -110,7 +110,7 @@ def train(
     allow_benchmark: bool = False,
     denoise: str = "",
     noise: float | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Train, store and reload a `lexical`, `frozen` or `pairwise` model; its path, facts and validation numbers.
 
     `denoise` weighs the train pairs of a frozen model first (rmkit.training.denoised).
@@ -189,7 +189,7 @@ def _encoded(train: Sequence[Pair], validation: Sequence[Pair], settings: Any, s
 
 def _denoised(
     pairs: Sequence[Pair], values: Mapping[str, Any], *, method: str, noise: float | None, seed: int
-) -> tuple[list[Pair], Mapping[str, Any]]:
+) -> tuple[list[Pair], Mapping[str, object]]:
     from rmkit.models.small import frozen
     from rmkit.training.denoised import denoised
 
@@ -197,7 +197,7 @@ def _denoised(
     return denoised(pairs, method=method, noise=noise, encoder=encoder, seed=seed)
 
 
-def validation_facts(margin: NDArray[np.float64], pairs: Sequence[Pair]) -> dict[str, Any]:
+def validation_facts(margin: NDArray[np.float64], pairs: Sequence[Pair]) -> dict[str, object]:
     """Accuracy with a family-clustered interval, log loss and calibration error of calibrated margins, JSON-ready."""
     p, share, family = column(pairs, "p"), column(pairs, "share"), column(pairs, "family")
     calibrated = calibration(sigmoid(margin), p, weight=share)

@@ -83,7 +83,7 @@ class TrainingConfig:
         """The factor between log-ratios and implicit rewards."""
         return 1.0
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """All options as flat keys, the objective by its name: what `training_config` takes."""
         own = {one.name: getattr(self, one.name) for one in fields(self)}
         return {**own, "objective": self.objective.name(), **asdict(self.objective)}
@@ -148,9 +148,9 @@ class ProcessConfig(TrainingConfig):
             raise ConfigError("step_separator must not be empty")
         if self.objective.contributes != (self.reduction == "sum"):
             adds = self.objective.contributes
-            what, wanted = ("contributions, which add up", "") if adds else ("probabilities of steps", "not ")
+            what, negation = ("contributions, which add up", "") if adds else ("probabilities of steps", "not ")
             raise ConfigError(
-                f"{self.objective.name()} teaches {what}: reduction must {wanted}be sum, got {self.reduction!r}"
+                f"{self.objective.name()} teaches {what}: reduction must {negation}be sum, got {self.reduction!r}"
             )
 
 
@@ -197,6 +197,13 @@ def objectives(kind: str) -> list[str]:
     return [name for name in BUILT_IN["objectives"] if kind in resolve("objectives", name).trains]
 
 
+def default_objective(kind: str) -> type[Objective]:
+    """What a kind of model learns by where nothing else is named."""
+    (objective,) = (one.default_factory for one in fields(CONFIGS[kind]) if one.name == "objective")
+    assert isinstance(objective, type)
+    return objective
+
+
 def training_config(kind: str, /, **values: Any) -> TrainingConfig:
     """The config of a kind of model from flat keys; `objective` is a name, "module:object", or the object itself.
 
@@ -205,7 +212,7 @@ def training_config(kind: str, /, **values: Any) -> TrainingConfig:
     where, cls = f"train {kind}", CONFIGS[kind]
     if isinstance(values.get("objective"), Objective):
         return config.build(cls, values, where=where)
-    objective = values.pop("objective", next(one.default_factory for one in fields(cls) if one.name == "objective"))
+    objective = values.pop("objective", default_objective(kind))
     if isinstance(objective, str):
         objective = resolve("objectives", objective, trusted=True)
     if not isinstance(objective, type) or not issubclass(objective, Objective):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from rmkit.data.pairs import Pair
 from rmkit.errors import ConfigError
@@ -38,7 +38,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 def denoised(
     pairs: Sequence[Pair], *, method: str, noise: float | None, encoder: EncoderConfig, seed: int
-) -> tuple[list[Pair], Mapping[str, Any]]:
+) -> tuple[list[Pair], Mapping[str, object]]:
     """The pairs with their new weights or soft labels, and facts to tell.
 
     `noise` None: estimated by cross-fitting, with its interval; peer review alone needs it. Raises ConfigError for an

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from rmkit.models.wrappers.ensemble import EnsembleConfig, EnsembleSettings, com
 from rmkit.training.command import MIN_VALIDATION, validation_facts
 from rmkit.training.summary import summary_text
 from rmkit.types import RewardModel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def main(argv: list[str]) -> int:
@@ -46,7 +49,7 @@ def train(
     *,
     values: Mapping[str, Any] | None = None,
     output: Path | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Store and reload the ensemble: its path, fingerprint and validation numbers. `values` are settings by name.
 
     Raises UsageError for fewer than two or repeated members or ones of several scales, DataError for a validation split
@@ -107,7 +110,7 @@ def _check(members: Sequence[RewardModel], names: Sequence[str]) -> None:
         raise UsageError(f"{', '.join(relative)} cannot score one response by itself, so it has no scale of its own")
 
 
-def _reference(members: Sequence[RewardModel], pairs: Sequence[Pair]) -> np.ndarray[Any, Any]:
+def _reference(members: Sequence[RewardModel], pairs: Sequence[Pair]) -> NDArray[np.float64]:
     """[K, pairs, 2] raw scores, NaN where unscored."""
     batch = [pair.candidates for pair in pairs]
     results = []
@@ -118,7 +121,7 @@ def _reference(members: Sequence[RewardModel], pairs: Sequence[Pair]) -> np.ndar
     return np.array(results)
 
 
-def _margins(values: np.ndarray[Any, Any], config: EnsembleConfig) -> np.ndarray[Any, Any]:
+def _margins(values: np.ndarray[Any, Any], config: EnsembleConfig) -> NDArray[np.float64]:
     """[pairs] margins of the rule before the temperature; NaN where a member could not score."""
     z = (values - np.array(config.means)[:, None, None]) / np.array(config.scales)[:, None, None]
 

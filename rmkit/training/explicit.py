@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmkit.cli import arguments as cli
 from rmkit.cli import display
@@ -22,11 +22,14 @@ from rmkit.data.export_folder import Data, export_folder, model_folder, trainabl
 from rmkit.errors import MissingExtraError, UsageError
 from rmkit.plugins import resolve
 from rmkit.revision import git_sha
-from rmkit.training.config import CONFIGS, TrainingConfig, objectives
+from rmkit.training.config import CONFIGS, TrainingConfig, default_objective, objectives
 from rmkit.training.kinds import kind_of
 from rmkit.training.run import arguments, is_main_process, prepare_run_dir, run_folder, steps
 from rmkit.training.settings import read_settings
 from rmkit.training.splits import examples, read_splits
+
+if TYPE_CHECKING:
+    from rmkit.training.trainer import RewardTrainer
 
 PACKAGES = ("rmkit", "torch", "transformers", "tokenizers", "accelerate")  # whose versions an artifact records
 SUMMARIES = {
@@ -90,8 +93,9 @@ def _objectives_text(kind: str) -> str:
         cls = resolve("objectives", name)
         if fields(cls):
             names_of.setdefault(settings_text(cls), []).append(name)
-    title = f"objectives, as --set objective=NAME or MODULE:OBJECT:\n  {', '.join(objectives(kind))}"
-    return "\n".join([title, *(f"settings of {', '.join(names)}:\n{text}" for text, names in names_of.items())])
+    title = f"objectives, as --set objective=NAME or MODULE:OBJECT (default {default_objective(kind).name()})"
+    known = f"{title}:\n  {', '.join(objectives(kind))}"
+    return "\n".join([known, *(f"settings of {', '.join(names)}:\n{text}" for text, names in names_of.items())])
 
 
 def train(
@@ -174,7 +178,7 @@ def train(
 
 def _trained(
     module: Any, rows: Mapping[str, Any], settings: TrainingConfig, *, head: Any, run: Path, checkpoint: str | None
-) -> tuple[Any, float]:
+) -> tuple[RewardTrainer, float]:
     """The trainer after its last step, and the mean loss."""
     from rmkit.training.trainer import RewardTrainer
 
@@ -192,7 +196,7 @@ def _trained(
     return trainer, outcome.training_loss
 
 
-def training_stats(trainer: Any) -> dict[str, Any]:
+def training_stats(trainer: Any) -> dict[str, object]:
     """How a run went: its processes, steps, losses, and the token budget that memory left."""
     return {
         "processes": trainer.args.world_size,

@@ -24,7 +24,7 @@ class TrainResult:
     facts: Mapping[str, Any] = field(repr=False)
 
     @property
-    def validation(self) -> Mapping[str, Any]:
+    def validation(self) -> Mapping[str, object]:
         """The numbers on the validation split."""
         result: Mapping[str, Any] = self.facts["validation"]
         return result
@@ -33,7 +33,7 @@ class TrainResult:
         """The model, verified."""
         return load_model(self.path)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """What `rmkit train KIND --json` prints."""
         return {"path": str(self.path), "fingerprint": self.fingerprint, **self.facts}
 
@@ -84,4 +84,4 @@ def train(
                 f"rmkit.train knows {', '.join(KINDS)}, got {kind!r}; the other kinds start from other data than "
                 "preferences: rmkit train --help"
             )
-    return TrainResult(Path(facts.pop("path")), facts.pop("fingerprint"), facts)
+    return TrainResult(Path(str(facts.pop("path"))), str(facts.pop("fingerprint")), facts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
 
@@ -12,6 +12,9 @@ from rmkit.models.transformer.pretrained import Pretrained, load_pretrained, loa
 from rmkit.models.transformer.reward_module import RewardModule
 from rmkit.training.attention import loading_options
 from rmkit.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Checkpoint(NamedTuple):
@@ -46,7 +49,7 @@ def trainable(model: Any, config: TrainingConfig, *, peft_task: str, train_heads
     return model
 
 
-def _weights(config: TrainingConfig) -> dict[str, Any]:
+def _weights(config: TrainingConfig) -> dict[str, object]:
     if config.quantization == "none":
         return {"dtype": "float32"}
     from rmkit.training import quantization
@@ -92,7 +95,7 @@ def storable(module: RewardModule, config: TrainingConfig, checkpoint: Checkpoin
     return RewardModule(merged.to(module.classifier.device), packed=packed, share=config.share_prompts)
 
 
-def plain(module: RewardModule) -> Any:
+def plain(module: RewardModule) -> PreTrainedModel:
     """The trained classifier without adapters (merged into the weights) and with its trained head."""
     model = module.model
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
@@ -107,7 +110,7 @@ def switch_dropout_off(model: nn.Module) -> None:
                 setattr(part, name, 0.0)
 
 
-def with_lora(model: Any, config: TrainingConfig, *, peft_task: str, train_heads: bool = True) -> Any:
+def with_lora(model: Any, config: TrainingConfig, *, peft_task: str, train_heads: bool = True) -> nn.Module:
     """The model behind adapters; `train_heads` trains its own heads beside them."""
     try:
         from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training

@@ -174,14 +174,14 @@ class PeerTrainer(RewardTrainer):
         """Gradients of both models from their kept rows of the step; the mean of their losses."""
         model.train()
         at = self.state.global_step % self.steps_per_epoch
-        learned = self._kept([parts[at] for parts in self.parts])
+        learned = self._selection([parts[at] for parts in self.parts])
         losses = [
             self._learn(module, [self.rows[row] for row in mine])
             for module, mine in zip(self.model.both, learned, strict=True)
         ]
         return torch.stack(losses).mean()
 
-    def _kept(self, batches: Sequence[NDArray[np.int64]]) -> Sequence[NDArray[np.int64]]:
+    def _selection(self, batches: Sequence[NDArray[np.int64]]) -> Sequence[NDArray[np.int64]]:
         """What each model learns from of its own batch in this step."""
         done = self.state.global_step / self.steps_per_epoch
         if self.review.scope == "global" or self.selection.selected_by[0] == "all":

@@ -24,6 +24,8 @@ from rmkit.training.config import TrainingConfig, training_config
 from rmkit.training.kinds import kind_of
 
 if TYPE_CHECKING:
+    from rmkit.chat.encode import Chat
+    from rmkit.models.transformer.reward_module import RewardModule
     from rmkit.reliability.review_audit import EpochFacts
 
 AUDIT = "audit.parquet"
@@ -184,7 +186,7 @@ def train_peers(
     )
 
 
-def build_peers(settings: TrainingConfig) -> tuple[Any, Any, Any]:
+def build_peers(settings: TrainingConfig) -> tuple[RewardModule, RewardModule, Chat]:
     """Models A and B, which differ in their seed, and their chat."""
     kind = kind_of(settings)
     first, chat = kind.build(settings)

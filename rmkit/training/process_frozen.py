@@ -137,7 +137,7 @@ def _solution(example: Example, separator: str) -> Solution | str:
 
 def _fitted(
     rows: Mapping[str, Rows], encoder: Encoder, settings: FrozenProcessConfig, *, seed: int
-) -> tuple[StepHead, dict[str, Any]]:
+) -> tuple[StepHead, dict[str, object]]:
     """The best head, and what it does on the validation solutions."""
     tables = []
     for split in ("train", "validation"):

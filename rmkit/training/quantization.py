@@ -10,22 +10,23 @@ Needs bitsandbytes and a CUDA GPU.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rmkit.errors import ConfigError, MissingExtraError
+from rmkit.errors import ConfigError, require
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
-def loading_options() -> dict[str, Any]:
+def loading_options() -> dict[str, object]:
     """Options of `from_pretrained` for a 4-bit trunk; the score head stays as it is.
 
     Raises MissingExtraError without bitsandbytes, ConfigError without a CUDA GPU.
     """
     import torch
 
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise MissingExtraError("bitsandbytes", "gpu")
+    require("bitsandbytes", extra="gpu")
     if not torch.cuda.is_available():
         raise ConfigError("quantize = 'nf4' needs a CUDA GPU and none is visible; leave it at 'none' to train here")
     from transformers import BitsAndBytesConfig
@@ -40,7 +41,7 @@ def loading_options() -> dict[str, Any]:
     return {"quantization_config": four_bits, "device_map": {"": torch.cuda.current_device()}}
 
 
-def merged_into(base: Any, trained: Any, *, wrap: Callable[[Any], Any]) -> Any:
+def merged_into(base: Any, trained: Any, *, wrap: Callable[[Any], Any]) -> PreTrainedModel:
     """`base` (the original weights, unquantized) with the trained adapters merged in and the trained head.
 
     `wrap` puts untrained adapters of the same shape around a model.

@@ -9,13 +9,16 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmkit import paths
 from rmkit.atomic import write_text
 from rmkit.config import read_object
 from rmkit.errors import ConfigError, UsageError
 from rmkit.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 
 def is_main_process() -> bool:
@@ -66,7 +69,7 @@ def steps(settings: TrainingConfig, n_rows: int) -> int:
     return math.ceil(math.ceil(n_rows / settings.global_batch_size) * settings.num_train_epochs)
 
 
-def arguments(settings: TrainingConfig, *, n_rows: int, run: Path) -> Any:
+def arguments(settings: TrainingConfig, *, n_rows: int, run: Path) -> TrainingArguments:
     """The Trainer's own arguments: one batch is one step, checkpoints where validation is."""
     import torch
     from transformers import TrainingArguments

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmkit.data.example import Example
 from rmkit.data.export_folder import SPLIT_NAMES, examples_of
@@ -13,19 +13,23 @@ from rmkit.data.reasons import check_enough
 from rmkit.errors import DataError
 from rmkit.training.objectives.objective import Objective
 
+if TYPE_CHECKING:
+    from rmkit.training.rows import TrainingRow
+
 MIN_TRAIN, MIN_VALIDATION = 20, 5
 
 
 def read_splits(
     folder: Path, chat: Any, objective: Objective, head: Any = None
-) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
+) -> tuple[dict[str, Sequence[TrainingRow]], dict[str, dict[str, int]]]:
     """Usable rows of the train and validation splits, and how many were skipped by split and reason.
 
     Raises DataError where too few are left.
     """
     from rmkit.training.data import read_rows
 
-    rows, skipped = {}, {}
+    rows: dict[str, Sequence[TrainingRow]] = {}
+    skipped: dict[str, dict[str, int]] = {}
     for split, least in (("train", MIN_TRAIN), ("validation", MIN_VALIDATION)):
         usable, reasons = read_rows(
             examples(folder, split), chat, objective=objective, head=head, validation=split == "validation"

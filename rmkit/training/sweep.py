@@ -70,7 +70,7 @@ def sweep(
     output: Path | None = None,
     restart: bool = False,
     train: Train,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """All runs with their validation numbers, and per learning rate mean and interval over the seeds.
 
     `train` is `rmkit.training.explicit.train` or something like it. Raises ConfigError where an artifact of that name
@@ -134,7 +134,7 @@ def numbers(validation: Mapping[str, Any]) -> dict[str, float]:
     return by_key
 
 
-def summary(runs: Sequence[Mapping[str, Any]], *, by: str) -> dict[str, Any]:
+def summary(runs: Sequence[Mapping[str, Any]], *, by: str) -> dict[str, object]:
     """Mean, interval and seeds of every number per learning rate; `best` is the rate with the lowest mean `by`."""
     rates: dict[float, list[Mapping[str, float]]] = {}
     for run in runs:

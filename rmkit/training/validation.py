@@ -81,7 +81,7 @@ def preferences(outputs: Outputs, rows: Sequence[TrainingRow], *, value: Callabl
     return Validation(margin, p, _without_nan(_facts(margin, p, [(row, one) for _, row, one in flat])))
 
 
-def _facts(margin: Array, p: Array, flat: Sequence[tuple[TrainingRow, Any]]) -> dict[str, Any]:
+def _facts(margin: Array, p: Array, flat: Sequence[tuple[TrainingRow, Any]]) -> dict[str, object]:
     share = np.array([one.share for _, one in flat])
     family = np.array([row.family for row, _ in flat])
     accuracy = pair_accuracy(margin, p, clusters=family, weight=share)
@@ -110,7 +110,7 @@ def with_facts(compared: Validation, facts: Mapping[str, Any]) -> Validation:
     )
 
 
-def aspect_facts(predicted: Array, rating: Array, family: NDArray[Any]) -> dict[str, Any]:
+def aspect_facts(predicted: Array, rating: Array, family: NDArray[Any]) -> dict[str, object]:
     """Correlations and errors of one aspect on the responses that were rated on it."""
     rated = ~np.isnan(rating)
     x, y = predicted[rated], rating[rated]
@@ -129,7 +129,7 @@ def aspect_facts(predicted: Array, rating: Array, family: NDArray[Any]) -> dict[
     }
 
 
-def reaction_facts(logit: Array, liked: Array, family: NDArray[Any]) -> dict[str, Any]:
+def reaction_facts(logit: Array, liked: Array, family: NDArray[Any]) -> dict[str, object]:
     """What logits of reactions are worth beside always saying the base rate."""
     calibrated = calibration(sigmoid(logit), liked)
     return {
@@ -143,7 +143,7 @@ def reaction_facts(logit: Array, liked: Array, family: NDArray[Any]) -> dict[str
     }
 
 
-def step_facts(logits: Sequence[Array], labels: Sequence[Array], families: Sequence[int]) -> dict[str, Any]:
+def step_facts(logits: Sequence[Array], labels: Sequence[Array], families: Sequence[int]) -> dict[str, object]:
     """What the logits of the steps of solutions are worth beside their labels (NaN: none), JSON-ready."""
     logit, label = np.concatenate(logits), np.concatenate(labels)
     known = ~np.isnan(label)

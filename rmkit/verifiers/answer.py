@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar
 
-from rmkit.errors import ConfigError, DataError, MissingExtraError
+from rmkit.errors import ConfigError, DataError, require
 from rmkit.types import Candidates, Score
 from rmkit.verifiers.answer_text import final_answer, marked_answer, normal, number_in, same_answer
 from rmkit.verifiers.process_pool import Outcome, shared_pool
@@ -38,8 +37,7 @@ class Answer:
     def __post_init__(self) -> None:
         if not self.timeout_s > 0 or self.digits < 0:
             raise ConfigError(f"timeout_s must be positive and digits at least 0, got {self.timeout_s}, {self.digits}")
-        if find_spec("math_verify") is None:
-            raise MissingExtraError("math-verify", "verifiers")
+        require("math_verify", extra="verifiers")
 
     def verify(self, items: Sequence[Candidates]) -> list[list[Score]]:
         results: list[list[Score]] = []
@@ -110,14 +108,14 @@ def compared(reference: str, answer: str, digits: int) -> bool | None:
 
 
 @cache
-def _parsed_reference(reference: str) -> list[Any]:
+def _parsed_reference(reference: str) -> list[object]:
     if not _MATHEMATICAL.search(reference):
         return []
     readings = (_parsed(f"${reference}$"), _parsed(reference))
     return next((one for one in readings if any(not isinstance(part, str) for part in one)), [])
 
 
-def _parsed(text: str) -> list[Any]:
+def _parsed(text: str) -> list[object]:
     from math_verify import parse
 
     parsed: list[Any] = parse(text, parsing_timeout=None)

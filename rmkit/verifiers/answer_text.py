@@ -44,6 +44,13 @@ def marked_answer(text: str) -> str | None:
     return final_answer(text) if marked else None
 
 
+def last_block(text: str, fence: re.Pattern[str]) -> str:
+    """The last code block behind the thinking, as the one group of `fence` finds it; all behind it without a block."""
+    answer = text.rpartition(_THOUGHT)[2]
+    blocks = fence.findall(answer)
+    return str(blocks[-1]) if blocks else answer
+
+
 def last_boxed(text: str) -> str | None:
     r"""What the last \boxed{...} or \fbox{...} holds, braces balanced to any depth; None where there is none."""
     start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))

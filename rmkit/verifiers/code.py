@@ -27,6 +27,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from rmkit.errors import ConfigError, DataError
 from rmkit.types import Candidates, Score
 from rmkit.verifiers import sandbox
+from rmkit.verifiers.answer_text import last_block
 from rmkit.verifiers.sandbox import Limits
 from rmkit.verifiers.verifier import gold
 
@@ -103,7 +104,7 @@ class Code:
 
     def _score(self, item: Candidates, text: str) -> Score:
         try:
-            tests, program = _tests(gold(item)), _program(text)
+            tests, program = _tests(gold(item)), last_block(text, _FENCE)
             result = self._printed(program, tests) if tests.cases else self._asserted(program, tests)
         except DataError as error:
             return Score.failed(str(error))
@@ -136,11 +137,11 @@ class Code:
 
     def _printed(self, program: str, tests: Tests) -> Result:
         passed, first = 0, None
-        for given, target in tests.cases:
+        for stdin, target in tests.cases:
             ended = sandbox.run(
                 [sandbox.python(), "-I", "/code/program.py"],
                 files={"program.py": program.encode(errors="replace")},
-                stdin=given.encode(errors="replace"),
+                stdin=stdin.encode(errors="replace"),
                 limits=self._limits,
             )
             errors = ended.errors.decode(errors="replace").strip()
@@ -164,12 +165,6 @@ def _lines(text: str) -> list[str]:
     return [line.rstrip() for line in text.rstrip().splitlines()]
 
 
-def _program(text: str) -> str:
-    answer = text.rpartition("</think>")[2]
-    blocks = _FENCE.findall(answer)
-    return str(blocks[-1]) if blocks else answer
-
-
 def _tests(reference: str) -> Tests:
     """What a reference asks for. Raises DataError for JSON of another form."""
     try:
@@ -181,7 +176,7 @@ def _tests(reference: str) -> Tests:
     if isinstance(document, dict):
         inputs, outputs = document.get("inputs"), document.get("outputs")
         if isinstance(inputs, list) and isinstance(outputs, list) and len(inputs) == len(outputs) > 0:
-            return Tests(cases=tuple((str(given), str(target)) for given, target in zip(inputs, outputs, strict=True)))
+            return Tests(cases=tuple((str(stdin), str(target)) for stdin, target in zip(inputs, outputs, strict=True)))
         if isinstance(test := document.get("test"), str):
             name = document.get("entry_point")
             return Tests((f"{test}\ncheck({name})" if isinstance(name, str) and name.isidentifier() else test,))

@@ -43,16 +43,16 @@ class Constraints:
         if not checks:
             raise DataError("there are no rules to check")
         texts = list(_loosened(text)) if self.loose else [text]
-        results = {name: _kept(check, texts) for name, check in checks}
-        told = [result for result in results.values() if result is not None]
-        if not told or (self.score == "all" and len(told) < len(results) and all(told)):
+        results = {name: _holds(check, texts) for name, check in checks}
+        definite = [result for result in results.values() if result is not None]
+        if not definite or (self.score == "all" and len(definite) < len(results) and all(definite)):
             raise DataError(f"it cannot be told whether {next(n for n, r in results.items() if r is None)} is kept")
-        value = sum(told) / len(told) if self.score == "share" else float(all(told))
+        value = sum(definite) / len(definite) if self.score == "share" else float(all(definite))
         broken = [name for name, result in results.items() if result is False]
         return Score(value, rationale=f"broken: {', '.join(broken)}" if broken else None)
 
 
-def _kept(check: Check, texts: Sequence[str]) -> bool | None:
+def _holds(check: Check, texts: Sequence[str]) -> bool | None:
     results = [check(text) for text in texts]
     return True if any(results) else None if None in results else False
 

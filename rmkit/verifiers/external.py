@@ -61,7 +61,7 @@ class External:
             for completion in item.completions
         ]
         try:
-            answers = self._asked(rows) if rows else []
+            answers = self._answers(rows) if rows else []
             if len(answers) != len(rows):
                 raise ValueError(f"{len(answers)} answers to {len(rows)} completions")
             scores = iter([_score(answer) for answer in answers])
@@ -70,7 +70,7 @@ class External:
             return [[Score.failed(f"the external verifier failed: {why}")] * len(item.completions) for item in items]
         return [[next(scores) for _ in item.completions] for item in items]
 
-    def _asked(self, rows: Sequence[dict[str, Any]]) -> list[Any]:
+    def _answers(self, rows: Sequence[dict[str, Any]]) -> list[object]:
         if self.url is not None:
             with httpx.Client(timeout=self.timeout_s, trust_env=False) as client:
                 answer = client.post(self.url, json=rows).raise_for_status()

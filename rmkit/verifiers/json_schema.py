@@ -12,11 +12,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NoReturn
 
-from rmkit.errors import ConfigError, DataError, MissingExtraError
+from rmkit.errors import ConfigError, DataError, require
 from rmkit.types import Candidates, Score
+from rmkit.verifiers.answer_text import last_block
 from rmkit.verifiers.verifier import each, gold
 
 _FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n[ \t]*```", re.DOTALL)
@@ -32,8 +32,7 @@ class JsonSchema:
     revision: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if find_spec("jsonschema_rs") is None:
-            raise MissingExtraError("jsonschema-rs", "verifiers")
+        require("jsonschema_rs", extra="verifiers")
         if self.schema is not None:
             try:
                 _validator(self.schema)
@@ -53,11 +52,10 @@ class JsonSchema:
         return Score(1.0) if fault is None else Score(0.0, rationale=str(fault.message)[:300])
 
 
-def read_json(text: str) -> Any:
+def read_json(text: str) -> object:
     """The JSON of a text: the last code block, else all of it. Raises ValueError."""
-    blocks = _FENCE.findall(text.rpartition("</think>")[2])
     try:
-        return json.loads(blocks[-1] if blocks else text.rpartition("</think>")[2])
+        return json.loads(last_block(text, _FENCE))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
@@ -66,7 +64,7 @@ def read_json(text: str) -> Any:
 def _validator(schema: str) -> Any:
     import jsonschema_rs
 
-    def refuse(uri: str) -> Any:
+    def refuse(uri: str) -> NoReturn:
         raise ValueError(f"other documents are not fetched ({uri})")
 
     try:

@@ -10,10 +10,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar
 
-from rmkit.errors import ConfigError, DataError, MissingExtraError
+from rmkit.errors import ConfigError, DataError, require
 from rmkit.types import Candidates, Score
 from rmkit.verifiers.answer_text import final_answer
 from rmkit.verifiers.process_pool import Outcome, shared_pool
@@ -31,21 +30,20 @@ class Puzzle:
     def __post_init__(self) -> None:
         if not self.timeout_s > 0:
             raise ConfigError(f"timeout_s must be positive, got {self.timeout_s}")
-        if find_spec("reasoning_gym") is None:
-            raise MissingExtraError("reasoning-gym", "verifiers")
+        require("reasoning_gym", extra="verifiers")
 
     def verify(self, items: Sequence[Candidates]) -> list[list[Score]]:
-        asked: list[tuple[str, str]] = []
+        requests: list[tuple[str, str]] = []
         failures: list[str | None] = []
         for item in items:
             try:
                 _entry(gold(item))
                 failures.append(None)
-                asked += [(gold(item), final_answer(one.text)) for one in item.completions]
+                requests += [(gold(item), final_answer(one.text)) for one in item.completions]
             except DataError as error:
                 failures.append(str(error))
         outcomes = iter(
-            shared_pool("rmkit.verifiers.puzzle:scored").map(asked, timeout_s=self.timeout_s) if asked else []
+            shared_pool("rmkit.verifiers.puzzle:scored").map(requests, timeout_s=self.timeout_s) if requests else []
         )
         return [
             [_score(next(outcomes)) if failure is None else Score.failed(failure) for _ in item.completions]
@@ -59,7 +57,7 @@ def _score(outcome: Outcome) -> Score:
     return Score(float(outcome.value))
 
 
-def _entry(reference: str) -> tuple[str, dict[str, Any]]:
+def _entry(reference: str) -> tuple[str, dict[str, object]]:
     try:
         entry = json.loads(reference)
         return str(entry["metadata"]["source_dataset"]), entry

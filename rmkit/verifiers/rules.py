@@ -113,7 +113,7 @@ def compiled(check: Mapping[str, Any]) -> Check:
     raise DataError(unknown("rule", name, NAMES))
 
 
-def from_ifeval(instruction: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def from_ifeval(instruction: str, values: Mapping[str, Any]) -> dict[str, object]:
     """The rule of an IFEval instruction ("keywords:existence") and its keyword arguments.
 
     "less than n" is at most n - 1. Raises DataError for an instruction that IFEval does not have. Sentences are told
@@ -182,7 +182,7 @@ _IFEVAL_FORMS = {
 }
 
 
-def _bounded(name: str, relation: str, bound: Any, instruction: str) -> dict[str, Any]:
+def _bounded(name: str, relation: str, bound: Any, instruction: str) -> dict[str, object]:
     if isinstance(bound, bool) or not isinstance(bound, int):
         raise DataError(f"{instruction} has no whole number to count to")
     if relation == "less than":

@@ -8,16 +8,19 @@ harmonic      sum_k w_k / sum_k (w_k / s_k), 0 where any s_k <= 0: all of them m
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
 from rmkit.errors import DataError
 from rmkit.types import Candidates, Score
 from rmkit.verifiers.verifier import gold
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +82,7 @@ def _references(reference: str) -> list[tuple[str, float]]:
 
 
 @cache
-def _encoder(name: str) -> Any:
+def _encoder(name: str) -> Callable[..., NDArray[np.float32]]:
     from rmkit.features.encoder import Encoder, EncoderConfig
 
     return Encoder(EncoderConfig(encoder=name)).encode

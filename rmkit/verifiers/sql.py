@@ -16,11 +16,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal
 
-from rmkit.errors import ConfigError, DataError, MissingExtraError
+from rmkit.errors import ConfigError, DataError, require
 from rmkit.types import Candidates, Score
+from rmkit.verifiers.answer_text import last_block
 from rmkit.verifiers.verifier import each, gold
 
 MAX_ROWS = 100_000
@@ -46,8 +46,8 @@ class Sql:
     def __post_init__(self) -> None:
         if not self.timeout_s > 0 or self.memory_mb < 1:
             raise ConfigError(f"timeout_s and memory_mb must be positive, got {self.timeout_s}, {self.memory_mb}")
-        if self.engine == "duckdb" and find_spec("duckdb") is None:
-            raise MissingExtraError("duckdb", "data")
+        if self.engine == "duckdb":
+            require("duckdb", extra="data")
 
     def verify(self, items: Sequence[Candidates]) -> list[list[Score]]:
         return each(items, self._check)
@@ -61,7 +61,7 @@ class Sql:
         except Exception as error:  # two engines, each with its own errors
             raise DataError(f"the reference query cannot be run: {type(error).__name__}") from error
         try:
-            got = run(_query(text))
+            got = run(last_block(text, _FENCE).strip().rstrip(";"))
         except Exception as error:
             return Score(0.0, rationale=f"the query fails: {str(error).splitlines()[0][:200] or type(error).__name__}")
         return Score(float(_same(target, got, ordered=bool(_ORDER.search(query)))))
@@ -75,12 +75,6 @@ def _reference(reference: str) -> tuple[str, str]:
         return str(document["query"]), str(document.get("setup", ""))
     except (ValueError, KeyError, RecursionError) as error:
         raise DataError('the reference is a query, or JSON {"query", "setup"}') from error
-
-
-def _query(text: str) -> str:
-    answer = text.rpartition("</think>")[2]
-    blocks = _FENCE.findall(answer)
-    return (str(blocks[-1]) if blocks else answer).strip().rstrip(";")
 
 
 def _sqlite(setup: str, timeout_s: float, _: int) -> Callable[[str], Rows]:
@@ -136,7 +130,7 @@ def _same(target: Rows, got: Rows, *, ordered: bool) -> bool:
     return first == second if ordered else Counter(first) == Counter(second)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> str | float | None:
     """Numbers alike whatever their type: 2, 2.0 and Decimal('2.00')."""
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         return str(value) if value is not None else None

@@ -6,7 +6,7 @@ Rows travel to DuckDB as Arrow tables, a batch at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -105,7 +105,7 @@ def _units(connection: duckdb.DuckDBPyConnection, hashes: set[str]) -> dict[str,
 
 def _row(
     record: Recorded, payload: JudgmentPayload, units: dict[str, _Unit], kinds: dict[str, str]
-) -> dict[str, Any] | str:
+) -> dict[str, object] | str:
     """The judgment's row, or why there is none. `kinds` learns the raters seen for the first time."""
     event = record.event
     unit = units.get(payload.unit)

@@ -108,7 +108,7 @@ class JudgmentPayload(_Judged):
             return f"step_labels has {len(self.step_labels)} entries, the unit has {n_steps} steps"
         return None
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> dict[str, object]:
         """The values of the table's columns, but for ids and time."""
         values = self.model_dump(exclude={"unit", "rater", "rater_kind", "spans", "edit", "extra"})
         return values | {

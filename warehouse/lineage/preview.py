@@ -42,11 +42,11 @@ def transcript(messages: str | None) -> str:
         return ERASED
     turns: list[dict[str, Any]] = json.loads(messages)
     if len(turns) == 1 and turns[0]["role"] in ("user", "assistant"):
-        return _said(turns[0])
-    return "\n".join(f"{turn['role']}: {_said(turn)}" for turn in turns)
+        return _turn_text(turns[0])
+    return "\n".join(f"{turn['role']}: {_turn_text(turn)}" for turn in turns)
 
 
-def _said(turn: Mapping[str, Any]) -> str:
+def _turn_text(turn: Mapping[str, Any]) -> str:
     """What a turn thinks, says and calls."""
     functions = [call.get("function") or call for call in turn.get("tool_calls", ())]
     calls = [f"(calls {one.get('name')} {one.get('arguments')})" for one in functions]

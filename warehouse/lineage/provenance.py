@@ -17,7 +17,7 @@ from warehouse.sql import run
 _HEX = "replace({}::VARCHAR, '-', '')"
 
 
-def row_facts(connection: duckdb.DuckDBPyConnection, unit_id: int) -> dict[str, Any]:
+def row_facts(connection: duckdb.DuckDBPyConnection, unit_id: int) -> dict[str, object]:
     """Everything about the row that a unit belongs to, with all units it was rewritten from and into.
 
     `units` holds texts, writers, judgments and labels of each, the ingested one first; sources, runs, versions,
@@ -82,7 +82,7 @@ def _rows(
 
 def _responses(
     connection: duckdb.DuckDBPyConnection, resp_ids: Sequence[int], sources: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     rows = _rows(
         connection,
         f"SELECT resp_id, {_HEX.format('h')} AS id, messages FROM response WHERE list_contains(?, resp_id)",
@@ -98,7 +98,7 @@ def _responses(
     return results
 
 
-def _sources(connection: duckdb.DuckDBPyConnection, unit_ids: Sequence[int]) -> list[dict[str, Any]]:
+def _sources(connection: duckdb.DuckDBPyConnection, unit_ids: Sequence[int]) -> list[dict[str, object]]:
     return _rows(
         connection,
         "SELECT s.name AS source, us.line, us.source_row AS row, us.subset, us.split, "
@@ -111,7 +111,7 @@ def _sources(connection: duckdb.DuckDBPyConnection, unit_ids: Sequence[int]) -> 
     )
 
 
-def _judgments(connection: duckdb.DuckDBPyConnection, unit_id: int) -> list[dict[str, Any]]:
+def _judgments(connection: duckdb.DuckDBPyConnection, unit_id: int) -> list[dict[str, object]]:
     """Oldest first; each names the event that replaced it, wherever that stands."""
     return _rows(
         connection,
@@ -130,7 +130,7 @@ def _judgments(connection: duckdb.DuckDBPyConnection, unit_id: int) -> list[dict
     )
 
 
-def _labels(connection: duckdb.DuckDBPyConnection, unit_id: int) -> list[dict[str, Any]]:
+def _labels(connection: duckdb.DuckDBPyConnection, unit_id: int) -> list[dict[str, object]]:
     return _rows(
         connection,
         f"SELECT example_id, {_HEX.format('h')} AS id, method, p, ranks, margin, scores, step_labels, n_votes "
@@ -139,7 +139,7 @@ def _labels(connection: duckdb.DuckDBPyConnection, unit_id: int) -> list[dict[st
     )
 
 
-def memberships(connection: duckdb.DuckDBPyConnection, example_ids: Collection[int]) -> list[dict[str, Any]]:
+def memberships(connection: duckdb.DuckDBPyConnection, example_ids: Collection[int]) -> list[dict[str, object]]:
     """The versions that hold any of the examples: ref, digest, example hash, split, weight, branches and tags there."""
     words = run(
         connection,
@@ -175,7 +175,7 @@ def memberships(connection: duckdb.DuckDBPyConnection, example_ids: Collection[i
 
 def _runs(
     connection: duckdb.DuckDBPyConnection, example_ids: Collection[int], versions: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Runs that dropped one of the examples, or made a version that holds one; each step with what it did."""
     drops = _rows(
         connection,
@@ -208,12 +208,12 @@ def _runs(
     return runs
 
 
-def _step(step: dict[str, Any], drops: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _step(step: dict[str, Any], drops: Sequence[dict[str, Any]]) -> dict[str, object]:
     dropped = [{key: drop[key] for key in ("example", "reason", "evidence")} for drop in drops]
     return {"step_no": step["step_no"], "step": step["step"], "config": json.loads(step["config"]), "dropped": dropped}
 
 
-def _tombstones(connection: duckdb.DuckDBPyConnection, hashes: Sequence[str]) -> list[dict[str, Any]]:
+def _tombstones(connection: duckdb.DuckDBPyConnection, hashes: Sequence[str]) -> list[dict[str, object]]:
     return _rows(
         connection,
         f'SELECT {_HEX.format("h")} AS id, part, reason, actor, "time" FROM tombstone WHERE list_contains(?, h) '
@@ -222,7 +222,7 @@ def _tombstones(connection: duckdb.DuckDBPyConnection, hashes: Sequence[str]) ->
     )
 
 
-def _scores(connection: duckdb.DuckDBPyConnection, unit_ids: Sequence[int]) -> list[dict[str, Any]]:
+def _scores(connection: duckdb.DuckDBPyConnection, unit_ids: Sequence[int]) -> list[dict[str, object]]:
     return _rows(
         connection,
         f"SELECT {_HEX.format('u.h')} AS unit, list_position(u.resp_ids, s.resp_id) AS response, s.fingerprint, "
@@ -236,7 +236,7 @@ def _scores(connection: duckdb.DuckDBPyConnection, unit_ids: Sequence[int]) -> l
 _DATASET_ITEM = "([0-9a-f]{32})(?::[0-9]+:[0-9]+)?$"  # SUBSET/EXAMPLE, with positions where the row is a list
 
 
-def _benchmark_items(connection: duckdb.DuckDBPyConnection, items: Sequence[str]) -> list[dict[str, Any]]:
+def _benchmark_items(connection: duckdb.DuckDBPyConnection, items: Sequence[str]) -> list[dict[str, object]]:
     return _rows(
         connection,
         "SELECT suite, item, fingerprint, scores, p_first, unscored, run_id FROM eval_item "

@@ -10,7 +10,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -107,7 +106,7 @@ def data_line(connection: duckdb.DuckDBPyConnection, version_id: int) -> list[tu
     return line
 
 
-def judge(connection: duckdb.DuckDBPyConnection, version_id: int) -> dict[str, Any] | None:
+def judge(connection: duckdb.DuckDBPyConnection, version_id: int) -> dict[str, object] | None:
     """How well the steps after the last noise injection told flipped rows from right ones; None where there was none.
 
     `rows` and `flipped` are of the noisy version. `kept_precision` is the share of right rows among the kept,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 import duckdb
 
@@ -19,7 +18,7 @@ MIN_DIGITS = 6
 MAX_MATCHES = 20
 
 
-def why(connection: duckdb.DuckDBPyConnection, row: str) -> dict[str, Any]:
+def why(connection: duckdb.DuckDBPyConnection, row: str) -> dict[str, object]:
     """Everything known about a row, or {"matches": [...]} where the name fits several.
 
     `row` is a source's own row id, or the hex id (or 6 digits or more of it) of an example, a unit, a prompt or a
@@ -72,7 +71,7 @@ def find(connection: duckdb.DuckDBPyConnection, row: str) -> list[tuple[str, str
 
 def _describe(
     connection: duckdb.DuckDBPyConnection, results: list[tuple[str, str, int | None]]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     about = {
         unit_id: (unit, shorten(transcript(messages), 60))
         for unit_id, unit, messages in run(

@@ -171,7 +171,7 @@ def _is_there(folder: Path, draft: Path, manifest: dict[str, Any]) -> bool:
     return _identical(folder, draft)
 
 
-def _manifest_of(folder: Path) -> dict[str, Any] | None:
+def _manifest_of(folder: Path) -> dict[str, object] | None:
     try:
         return read_object(folder / MANIFEST, raises=DataError, hint="export again")
     except DataError:
@@ -255,7 +255,7 @@ def export_folder(ref: str, folder: Path | None = None, *, form: Form = "native"
     return folder
 
 
-def _result(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def _result(folder: Path, manifest: dict[str, Any]) -> dict[str, object]:
     keys = ("ref", "digest", "rows_digest", "form", "n_rows", "erased_rows", "left_out", "benchmark_rows", "licenses")
     splits = {split: facts["rows"] for split, facts in manifest["splits"].items()}
     return {"path": folder} | {key: manifest[key] for key in keys} | {"splits": splits}

@@ -88,7 +88,7 @@ def _trl_schema(table: pa.Table) -> pa.Schema:
     return pa.schema(columns)
 
 
-def _trl_rows(rows: Sequence[Mapping[str, Any]], left_out: Counter[str]) -> Iterator[dict[str, Any]]:
+def _trl_rows(rows: Sequence[Mapping[str, Any]], left_out: Counter[str]) -> Iterator[dict[str, object]]:
     for row in rows:
         pairs = ordered_pairs(row["ranks"], row["p"])
         if not pairs:
@@ -140,7 +140,7 @@ def best_response(row: Mapping[str, Any]) -> int | str:
     return worth.index(max(known)) if known.count(max(known)) == 1 else "several responses share the first place"
 
 
-def _plain(messages: str) -> list[dict[str, Any]]:
+def _plain(messages: str) -> list[dict[str, object]]:
     """The turns under TRL's names, a call's arguments as JSON text: Arrow has no objects without a schema."""
     turns: list[dict[str, Any]] = json.loads(messages)
     for turn in turns:
@@ -159,21 +159,21 @@ def json_lines(table: pa.Table, form: Form = "jsonl") -> Iterator[str]:
             yield canonical_json(shape(row)) + "\n"
 
 
-def _unpacked(row: Mapping[str, Any]) -> dict[str, Any]:
+def _unpacked(row: Mapping[str, Any]) -> dict[str, object]:
     """Prompt, responses, rubric and meta as objects."""
     unpacked = {name: json.loads(row[name]) for name in ("prompt", "rubric", "meta") if row.get(name)}
     unpacked["responses"] = [json.loads(text) for text in row["responses"] or ()]
     return {**row, **unpacked}
 
 
-def _sft(row: Mapping[str, Any]) -> dict[str, Any]:
+def _sft(row: Mapping[str, Any]) -> dict[str, object]:
     place = best_response(row)
     texts = {"prompt": row["prompt"], "completion": row["responses"][place], "tools": row["tools"]}
     unpacked = {name: json.loads(text) for name, text in texts.items() if text}
     return unpacked | {name: row[name] for name in ("id", "split", "weight")}
 
 
-def _argilla(row: Mapping[str, Any]) -> dict[str, Any]:
+def _argilla(row: Mapping[str, Any]) -> dict[str, object]:
     ranks = _all_ranks(row)
     summary = [{"value": f"response_{at + 1}", "rank": rank + 1} for at, rank in enumerate(ranks)]
     answer = {"preference": [{"value": summary, "user_id": "rmkit", "status": "submitted"}]} if summary else {}
@@ -181,7 +181,7 @@ def _argilla(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": row["id"], "fields": _fields(row), "metadata": meta, "responses": answer}
 
 
-def _label_studio(row: Mapping[str, Any]) -> dict[str, Any]:
+def _label_studio(row: Mapping[str, Any]) -> dict[str, object]:
     ranks = _all_ranks(row)
     meta = {name: row[name] for name in ("id", "unit", "split", "n_votes")} | ({"ranks": ranks} if ranks else {})
     annotations = []

@@ -33,7 +33,9 @@ PARQUET = {"compression": "zstd", "compression_level": 3, "row_group_size": 1638
 _TOP_REASONS = 20
 
 
-def describe(connection: duckdb.DuckDBPyConnection, version_id: int, table: pa.Table, *, form: str) -> dict[str, Any]:
+def describe(
+    connection: duckdb.DuckDBPyConnection, version_id: int, table: pa.Table, *, form: str
+) -> dict[str, object]:
     """The manifest of a native `table` checked out from a version, before its files are written."""
     version = get(connection, version_id)
     return _origins(connection, version_id, table) | {
@@ -62,14 +64,14 @@ def license_counts(table: pa.Table) -> dict[str, int]:
     return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _parsed(recipe: str | None) -> Any:
+def _parsed(recipe: str | None) -> object:
     try:
         return None if recipe is None else json.loads(recipe)
     except json.JSONDecodeError:
         return recipe
 
 
-def _origins(connection: duckdb.DuckDBPyConnection, version_id: int, table: pa.Table) -> dict[str, Any]:
+def _origins(connection: duckdb.DuckDBPyConnection, version_id: int, table: pa.Table) -> dict[str, object]:
     """Sources of the exported rows in this dataset; every license that any source of a row states, and the rows that
     any source marks as benchmark: for these it does not matter into which dataset the text came.
 
@@ -102,7 +104,7 @@ def _origins(connection: duckdb.DuckDBPyConnection, version_id: int, table: pa.T
     }
 
 
-def _scales(connection: duckdb.DuckDBPyConnection, version_id: int) -> list[dict[str, Any]]:
+def _scales(connection: duckdb.DuckDBPyConnection, version_id: int) -> list[dict[str, object]]:
     """What the numbers of the dataset's sources mean, by aspect; the aspect None is that of strengths."""
     names = ("aspect", "name", "low", "high", "levels", "higher_is_better")
     rows = run(
@@ -113,7 +115,7 @@ def _scales(connection: duckdb.DuckDBPyConnection, version_id: int) -> list[dict
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _steps(connection: duckdb.DuckDBPyConnection, version_id: int) -> list[dict[str, Any]]:
+def _steps(connection: duckdb.DuckDBPyConnection, version_id: int) -> list[dict[str, object]]:
     """The steps of the run that made the version: rows in, kept, dropped and the most frequent reasons."""
     steps = run(
         connection,
@@ -159,7 +161,7 @@ def _total(mask: pa.ChunkedArray) -> int:
     return pc.sum(mask).as_py() or 0
 
 
-def verify_export(folder: Path) -> dict[str, Any]:
+def verify_export(folder: Path) -> dict[str, object]:
     """The manifest of an export folder whose files and digests have been recomputed (needs no warehouse).
 
     Raises DataError naming the first file that is missing or differs, or the digest that does not match.

@@ -40,7 +40,7 @@ LEDGER = "ledger.sqlite"
 WAREHOUSE = "warehouse.duckdb"
 
 
-def backup(destination: Path) -> dict[str, Any]:
+def backup(destination: Path) -> dict[str, object]:
     """Copy the home's ledger and warehouse to the new folder `destination`; its manifest.
 
     Raises StoreError where that exists already, where there is nothing to copy or it cannot be written, BusyError where
@@ -65,7 +65,7 @@ def backup(destination: Path) -> dict[str, Any]:
     return manifest
 
 
-def _copy_warehouse(source: Path, target: Path) -> dict[str, Any]:
+def _copy_warehouse(source: Path, target: Path) -> dict[str, object]:
     # A reader's lock keeps every writer out. Closing any descriptor of a file drops this process's locks on it (POSIX),
     # so all of them stay open until the last byte is copied.
     with contextlib.ExitStack() as files, open_warehouse(source, read_only=True):
@@ -97,7 +97,7 @@ def _tables(path: Path) -> dict[str, int]:
         return {name: run(copy, f'SELECT count(*) FROM "{name}"')[0][0] for name in names}
 
 
-def _copy_ledger(url: str, target: Path) -> dict[str, Any]:
+def _copy_ledger(url: str, target: Path) -> dict[str, object]:
     with open_ledger(url) as ledger:
         snapshot(ledger, target)
     with contextlib.closing(sqlite3.connect(target)) as copy:
@@ -106,7 +106,7 @@ def _copy_ledger(url: str, target: Path) -> dict[str, Any]:
     return described(target) | {"n_events": n_events, "last_seq": last_seq, "schema": schema}
 
 
-def described(path: Path) -> dict[str, Any]:
+def described(path: Path) -> dict[str, object]:
     """Size and hash of a file."""
     with path.open("rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

@@ -10,7 +10,6 @@ files, and copies the file system keeps of replaced files.
 
 from __future__ import annotations
 
-import getpass
 import uuid
 from typing import Any
 
@@ -19,6 +18,7 @@ import duckdb
 from rmkit.cli import arguments, display
 from rmkit.errors import StoreError, UsageError
 from rmkit.paths import warehouse_path
+from rmkit.user import user_name
 from warehouse.lineage.runs import recorded_run
 from warehouse.safety.compact import rewrite_file
 from warehouse.sql import run
@@ -53,7 +53,7 @@ FROM linked l JOIN unit s ON s.unit_id = l.start_id WHERE NOT list_contains(l.re
 """
 
 
-def erase(connection: duckdb.DuckDBPyConnection, row: str, *, reason: str, actor: str) -> dict[str, Any]:
+def erase(connection: duckdb.DuckDBPyConnection, row: str, *, reason: str, actor: str) -> dict[str, object]:
     """Erase the text behind a hex id (or an unambiguous prefix of 8 digits or more), in one transaction.
 
     Returns counts by part, the examples that lost text and the dataset versions that hold them. Raises UsageError for
@@ -122,7 +122,7 @@ def _bury(connection: duckdb.DuckDBPyConnection, table: str, *, reason: str, act
     return int(run(connection, sql)[0][0])
 
 
-def _affected(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def _affected(connection: duckdb.DuckDBPyConnection) -> dict[str, object]:
     """Units that use erased text (temp table hit), their examples, and the versions these are in."""
     run(
         connection,
@@ -195,7 +195,7 @@ def main(argv: list[str]) -> int:
     if not path.exists():
         raise StoreError(f"no warehouse at {path}: nothing to erase (set RMKIT_HOME to where the data is)")
     with open_warehouse(path) as connection:
-        result = erase(connection, args.row, reason=args.reason, actor=args.actor or getpass.getuser())
+        result = erase(connection, args.row, reason=args.reason, actor=args.actor or user_name())
         if not args.keep_file:
             rewrite_file(connection, path)
     result |= {"file_rewritten": not args.keep_file, "remains": list(REMAINS)}

@@ -35,7 +35,7 @@ from warehouse.store import open_warehouse
 RELEASE_WAIT_S = 10.0
 
 
-def restore(source: Path, *, force: bool = False) -> dict[str, Any]:
+def restore(source: Path, *, force: bool = False) -> dict[str, object]:
     """Put the backup's ledger and warehouse where this home has (or would have) its own.
 
     Gives {"restored": paths, "set_aside": paths, "ledger_filled": bool, "manifest", "principals": keys of accounts and
@@ -155,7 +155,7 @@ def _require_closed_warehouse(path: Path) -> None:
         pass  # damaged, or from another rmkit: it is kept as it is
 
 
-def verified(source: Path) -> dict[str, Any]:
+def verified(source: Path) -> dict[str, object]:
     """The manifest of a whole, undamaged backup. Raises DataError otherwise."""
     hint = f"{source} is no complete backup; take another one"
     keys: dict[str, type | tuple[type, ...]] = {

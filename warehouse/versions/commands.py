@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import duckdb
 
 from rmkit.cli import arguments, display
 from rmkit.errors import UsageError
+from rmkit.user import user_name
 from warehouse.lineage.preview import excerpts
 from warehouse.store import open_warehouse
 from warehouse.versions import branches, history
@@ -61,7 +61,7 @@ def diff(argv: list[str]) -> int:
     return 0
 
 
-def _diff_rows(connection: duckdb.DuckDBPyConnection, old: int, new: int, n: int) -> list[dict[str, Any]]:
+def _diff_rows(connection: duckdb.DuckDBPyConnection, old: int, new: int, n: int) -> list[dict[str, object]]:
     """Up to `n` rows of each kind of change, with ids, labels and the beginning of the prompt."""
     changes = diff_rows(connection, old, new, limit_per_kind=n).to_pylist()
     ids = [change[side] for change in changes for side in ("old_id", "new_id") if change[side] is not None]
@@ -109,11 +109,11 @@ def tag(argv: list[str]) -> int:
     with open_warehouse() as connection:
         if options.remove:
             name = options.ref.partition("@")[0]
-            branches.remove_tag(connection, dataset_id(connection, name), options.tag, actor=user())
+            branches.remove_tag(connection, dataset_id(connection, name), options.tag, actor=user_name())
             result: dict[str, Any] = {"dataset": name, "tag": options.tag, "version": None}
         else:
             version_id = resolve(connection, options.ref)
-            branches.set_tag(connection, version_id, options.tag, actor=user(), move=options.move)
+            branches.set_tag(connection, version_id, options.tag, actor=user_name(), move=options.move)
             version = get(connection, version_id)
             result = {"dataset": version.name, "tag": options.tag, "version": version.ref}
     stands = f"is {result['version']}" if result["version"] else "removed"
@@ -165,7 +165,9 @@ def merge(argv: list[str]) -> int:
     with open_warehouse() as connection:
         before = branch_head(connection, dataset_id(connection, into[0]), into[1])
         theirs = resolve(connection, options.ref)
-        version = merging.merge(connection, theirs, into=into, author=user(), message=options.message, prefer=prefer)
+        version = merging.merge(
+            connection, theirs, into=into, author=user_name(), message=options.message, prefer=prefer
+        )
         head = resolve(connection, version.ref)
         how = "unchanged" if head == before else "fast-forward" if head == theirs else "merged"
         counts = None if before is None else compare(connection, before, head)
@@ -180,11 +182,3 @@ def _branch_ref(ref: str) -> tuple[str, str]:
     if not name:
         raise UsageError(f"{ref!r} names no branch; expected NAME@BRANCH")
     return name, branch_name or MAIN
-
-
-def user() -> str:
-    """The login name, for authors and actors; 'unknown' where the system has none."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return "unknown"

@@ -120,7 +120,7 @@ def load_dataset(data: str | Path, *, split: str | None = None) -> Dataset:
     return whole if split is None else whole.split(split)
 
 
-def _messages(text: str | None) -> Sequence[Mapping[str, Any]] | None:
+def _messages(text: str | None) -> Sequence[Mapping[str, object]] | None:
     if text is None:
         return None
     messages: list[dict[str, Any]] = json.loads(text)

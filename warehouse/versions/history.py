@@ -63,7 +63,7 @@ def _pointers(connection: duckdb.DuckDBPyConnection, table: str, target: int) ->
     )
 
 
-def _tag_history(connection: duckdb.DuckDBPyConnection, target: int) -> list[dict[str, Any]]:
+def _tag_history(connection: duckdb.DuckDBPyConnection, target: int) -> list[dict[str, object]]:
     rows = run(
         connection,
         'SELECT h.name, v.number, h.actor, h."time" FROM tag_history h LEFT JOIN version v USING (version_id) '

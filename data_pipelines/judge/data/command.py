@@ -164,7 +164,7 @@ def _judges(options: argparse.Namespace, ledger: Ledger) -> Iterator[list[Judge]
 
 def _estimated(
     options: argparse.Namespace, judge: Judge, examples: Sequence[Example], ledger: Ledger
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What the stage would ask and cost."""
     items, _ = read_items(examples)
     if options.stage == "dpo":

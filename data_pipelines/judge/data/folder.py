@@ -62,7 +62,7 @@ def prompt_path(judge: Path) -> Path:
 
 def write_folder(
     target: Path, built: Built, *, judge: Path, prompt: Path | None = None, **facts: Any
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Write the folder whole or not at all; its manifest. StoreError where `target` exists, DataError for no rows.
 
     `prompt` is that of a model which is no judge; then the manifest names none.
@@ -107,7 +107,7 @@ def read_folder(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[dict[str, object]]:
     """The JSON objects of a file, one a line."""
     with path.open() as file:
         return [json.loads(line) for line in file]

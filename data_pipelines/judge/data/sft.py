@@ -11,7 +11,7 @@ length_gap, source. Dropped: id, reason, what the teacher said in each order.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from data_pipelines.judge.data.folder import Built, Dropped, Row
 from data_pipelines.judge.data.items import Item, asking, prompts_of, reply, right, unanswered
@@ -58,7 +58,7 @@ def refusal(item: Item, judged: Judged) -> str | None:
     return ONE_ORDER if any(result) else WRONG
 
 
-def _vote_row(item: Item, vote: Vote) -> dict[str, Any]:
+def _vote_row(item: Item, vote: Vote) -> dict[str, object]:
     return {"order": list(vote.shown), "right": right(item, vote), "unread": vote.reading.unread}
 
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_pipelines.judge.data.folder import PROMPT, ROWS, Row, read_folder, read_lines
 from data_pipelines.judge.training.config import JudgeTrainingConfig, Stage
@@ -30,6 +30,9 @@ from rmkit.cli import arguments, display
 from rmkit.errors import ModelError, UsageError
 from rmkit.ids import digest, file_sha256
 from rmkit.judge import read_judge
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 FACTS, JUDGE = "judge_training.json", "judge.toml"
 
@@ -101,7 +104,7 @@ def train(stage: Stage, data: Path, *, base: str, output: Path, settings: JudgeT
     return {"path": str(output), "judge": judge, "sha256": weights_sha256(output), **facts}
 
 
-def _trained(stage: Stage, model: Any, tokenizer: Any, rows: Sequence[Row], settings: JudgeTrainingConfig) -> Any:
+def _trained(stage: Stage, model: Any, tokenizer: Any, rows: Sequence[Row], settings: JudgeTrainingConfig) -> Trainer:
     from data_pipelines.judge.training.trainers import trainer_of
 
     with tempfile.TemporaryDirectory() as run, _quiet():

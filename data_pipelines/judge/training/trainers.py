@@ -8,21 +8,25 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_pipelines.judge.data.folder import Row
 from data_pipelines.judge.training.config import EPOCHS, LEARNING_RATE, JudgeTrainingConfig, Stage
 from data_pipelines.judge.training.reward import BothOrders
 from rmkit.errors import DataError, MissingExtraError, ModelError
 
-KEPT = {
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+
+COLUMNS = {
     "sft": ("prompt", "completion"),
     "dpo": ("prompt", "chosen", "rejected"),
     "grpo": ("prompt", "id", "order", "verdict"),
 }
 
 
-def load_base(base: str) -> tuple[Any, Any]:
+def load_base(base: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Causal model (fp32) and tokenizer of a folder or hub name. Raises ModelError where there is none, or no
     chat template.
     """
@@ -44,7 +48,7 @@ def usable(
     dropped: Counter[str] = Counter()
     rows_in_reach = []
     for row in rows:
-        missing = [key for key in KEPT[stage] if row.get(key) is None]
+        missing = [key for key in COLUMNS[stage] if row.get(key) is None]
         if missing:
             dropped[f"no {' and '.join(missing)}"] += 1
         elif _tokens(row, stage, tokenizer, config) > config.max_length:
@@ -68,7 +72,7 @@ def _tokens(row: Row, stage: Stage, tokenizer: Any, config: JudgeTrainingConfig)
 
 def trainer_of(
     stage: Stage, model: Any, tokenizer: Any, rows: Sequence[Row], *, config: JudgeTrainingConfig, run: Path
-) -> Any:
+) -> Trainer:
     """TRL's trainer, ready to train; its output folder is `run`. Raises MissingExtraError without trl."""
     try:
         trl: Any = importlib.import_module("trl")
@@ -77,7 +81,7 @@ def trainer_of(
         raise MissingExtraError("trl", "train") from error
     common = _common(stage, config, len(rows), run) | {"max_length": config.max_length}
     columns = {"model": model, "processing_class": tokenizer, "peft_config": _adapters(config)}
-    data = Dataset.from_list([{key: row[key] for key in KEPT[stage]} for row in rows])
+    data = Dataset.from_list([{key: row[key] for key in COLUMNS[stage]} for row in rows])
     match stage:
         case "sft":
             result = trl.SFTConfig(completion_only_loss=True, **common)
@@ -92,7 +96,9 @@ def trainer_of(
             return _grpo(trl, columns, rows, config, {k: v for k, v in common.items() if k != "max_length"})
 
 
-def _grpo(trl: Any, columns: Mapping[str, Any], rows: Sequence[Row], config: JudgeTrainingConfig, common: Any) -> Any:
+def _grpo(
+    trl: Any, columns: Mapping[str, Any], rows: Sequence[Row], config: JudgeTrainingConfig, common: Any
+) -> Trainer:
     from datasets import Dataset
 
     result = trl.GRPOConfig(
@@ -117,7 +123,7 @@ def together(rows: Sequence[Row], *, epochs: float, seed: int) -> list[Row]:
     """
     items: dict[str, list[Row]] = {}
     for row in rows:
-        items.setdefault(row["id"], []).append({key: row[key] for key in KEPT["grpo"]})
+        items.setdefault(row["id"], []).append({key: row[key] for key in COLUMNS["grpo"]})
     draw = random.Random(seed)
     results: list[Row] = []
     for _ in range(math.ceil(epochs)):
@@ -130,7 +136,7 @@ def together(rows: Sequence[Row], *, epochs: float, seed: int) -> list[Row]:
     return results[: round(len(results) * epochs / math.ceil(epochs)) // 2 * 2]
 
 
-def _common(stage: Stage, config: JudgeTrainingConfig, n_rows: int, run: Path) -> dict[str, Any]:
+def _common(stage: Stage, config: JudgeTrainingConfig, n_rows: int, run: Path) -> dict[str, object]:
     """Arguments that every Hugging Face trainer takes."""
     import torch
 
@@ -160,7 +166,7 @@ def _common(stage: Stage, config: JudgeTrainingConfig, n_rows: int, run: Path) -
     }
 
 
-def _adapters(config: JudgeTrainingConfig) -> Any:
+def _adapters(config: JudgeTrainingConfig) -> LoraConfig | None:
     if not config.lora_rank:
         return None
     from peft import LoraConfig

@@ -20,7 +20,7 @@ SHOWN = {
 }
 
 
-def setting() -> dict[str, Any]:
+def setting() -> dict[str, object]:
     """The versions that the numbers depend on."""
     return {"python": platform.python_version(), "versions": versions("torch", "transformers", "numpy")}
 

@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> Any:
+def _parser() -> arguments.Parser:
     parser = arguments.parser(
         "bench crossval",
         "Frozen encoder and head on human preferences, cross-validated by prompt family, beside length and people.",
@@ -77,11 +77,11 @@ def _parser() -> Any:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_seed(help="of folds and heads")
     parser.add_argument("--plot", type=Path, help="write the accuracies as a chart (SVG or PNG)")
-    parser.add_argument("--page", type=Path, help="write the results page (Markdown)")
+    parser.add_page()
     return parser
 
 
-def measure(files: Sequence[Path], *, encoder: str = "minilm", folds: int = 5, seed: int = 0) -> dict[str, Any]:
+def measure(files: Sequence[Path], *, encoder: str = "minilm", folds: int = 5, seed: int = 0) -> dict[str, object]:
     """Accuracies, their difference and the human ceiling of one set, JSON-ready."""
     from rmkit.features.encoder import Encoder
     from rmkit.models.small.frozen import FrozenConfig
@@ -127,7 +127,7 @@ def _draw(family: int, seed: int) -> str:
 
 def out_of_fold(
     pairs: Sequence[Pair], config: FrozenConfig, *, folds: int, seed: int
-) -> tuple[dict[str, Margins], list[dict[str, Any]]]:
+) -> tuple[dict[str, Margins], list[dict[str, object]]]:
     """[n] margins of each arm, by heads that saw neither the row nor its family; and what each fold chose."""
     from rmkit.features.encoder import Encoder
     from rmkit.models.small.frozen import fit, pair_features
@@ -171,7 +171,7 @@ def length_margins(pairs: Sequence[Pair]) -> Margins:
     return np.array([first.value - second.value for first, second in scores])
 
 
-def compared(margins: Mapping[str, Margins], pairs: Sequence[Pair]) -> dict[str, Any]:
+def compared(margins: Mapping[str, Margins], pairs: Sequence[Pair]) -> dict[str, object]:
     """Accuracies on the decided rows (ties earn nothing, and are counted), and the heads' paired gain over length."""
     p, family = column(pairs, "p"), column(pairs, "family")
     credit = {name: pair_credit(margin, p) for name, margin in margins.items()}
@@ -182,17 +182,17 @@ def compared(margins: Mapping[str, Margins], pairs: Sequence[Pair]) -> dict[str,
     return {"accuracy": accuracy, "gain": gain}
 
 
-def _parts(margins: Mapping[str, Margins], pairs: Sequence[Pair]) -> dict[str, Any]:
+def _parts(margins: Mapping[str, Margins], pairs: Sequence[Pair]) -> dict[str, object]:
     """The same per file of a pooled set."""
     subset = np.array([pair.subset for pair in pairs])
-    parts = {}
+    parts: dict[str, object] = {}
     for name in dict.fromkeys(subset.tolist()):
         at = np.flatnonzero(subset == name).tolist()
         parts[str(name)] = compared({key: values[at] for key, values in margins.items()}, [pairs[row] for row in at])
     return parts
 
 
-def ceiling(rows: Sequence[VotedPair], margins: Mapping[str, Margins]) -> dict[str, Any] | None:
+def ceiling(rows: Sequence[VotedPair], margins: Mapping[str, Margins]) -> dict[str, object] | None:
     """Held-out votes and the models against most of the other votes; None without three votes a row."""
     requests = [row for row in range(len(rows)) if held_out(rows[row].votes, 1.0) is not None]
     if not requests:
@@ -211,7 +211,7 @@ def ceiling(rows: Sequence[VotedPair], margins: Mapping[str, Margins]) -> dict[s
     return {"rows": len(requests), "accuracy": accuracy, "people_minus": gap}
 
 
-def _interval(values: NDArray[np.float64], family: NDArray[np.int64]) -> Mapping[str, Any] | None:
+def _interval(values: NDArray[np.float64], family: NDArray[np.int64]) -> Mapping[str, object] | None:
     result = clustered_interval(values, family)
     return asdict(result) if result else None
 

@@ -22,11 +22,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evaluation.benchmarks.memory import peak_bytes
 from rmkit.cli import arguments, display
 from rmkit.errors import RmkitError, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 BLOCK = 50_000
 PHRASES = {"prompt": 9, "chosen": 17, "rejected": 17}  # of 24 characters on average: about 1 KB a pair
@@ -58,7 +61,7 @@ def _phrase(rng: Any) -> str:
     return bytes(letters.tolist()).decode()
 
 
-def _texts(phrases: Any, rng: Any, k: int, n: int) -> Any:
+def _texts(phrases: Any, rng: Any, k: int, n: int) -> pa.Array:
     """n texts of k phrases each; 15 bits a phrase, so no two are the same by chance."""
     import pyarrow as pa
 
@@ -66,11 +69,11 @@ def _texts(phrases: Any, rng: Any, k: int, n: int) -> Any:
     return pa.compute.binary_join_element_wise(*columns, ". ")
 
 
-def _spoil(table: Any, row: Any) -> Any:
+def _spoil(table: Any, row: Any) -> pa.Table:
     """One row in a hundred made unusable: blank prompt, no rejected response, rejected the same as chosen."""
     import pyarrow as pa
 
-    def where(fault: int) -> Any:
+    def where(fault: int) -> pa.Array:
         return pa.array((row % 100 == 37) & (row // 100 % 3 == fault))
 
     choose = pa.compute.if_else
@@ -79,7 +82,7 @@ def _spoil(table: Any, row: Any) -> Any:
     return pa.table([prompt, table["chosen"], rejected], schema=table.schema)
 
 
-def rmkit_load(path: Path, out: Path) -> dict[str, Any]:
+def rmkit_load(path: Path, out: Path) -> dict[str, object]:
     """The real path of `rmkit ingest`, with the time of each part of it."""
     os.environ["RMKIT_HOME"] = str(out)
     from data_pipelines.ingest.command import ingest
@@ -104,8 +107,8 @@ def rmkit_load(path: Path, out: Path) -> dict[str, Any]:
     }
 
 
-def _timed(function: Callable[..., Any], name: str, phases: dict[str, float]) -> Any:
-    def call(*args: Any, **kwargs: Any) -> Any:
+def _timed(function: Callable[..., Any], name: str, phases: dict[str, float]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> object:
         start = time.perf_counter()
         try:
             return function(*args, **kwargs)
@@ -115,9 +118,11 @@ def _timed(function: Callable[..., Any], name: str, phases: dict[str, float]) ->
     return call
 
 
-def _timed_entry(manager: Callable[..., Any], name: str, phases: dict[str, float]) -> Any:
+def _timed_entry(
+    manager: Callable[..., Any], name: str, phases: dict[str, float]
+) -> Callable[..., contextlib.AbstractContextManager[object]]:
     @contextlib.contextmanager
-    def call(*args: Any, **kwargs: Any) -> Iterator[Any]:
+    def call(*args: Any, **kwargs: Any) -> Iterator[object]:
         start = time.perf_counter()
         with manager(*args, **kwargs) as entered:
             phases[name] = round(phases.get(name, 0.0) + time.perf_counter() - start, 3)
@@ -126,7 +131,7 @@ def _timed_entry(manager: Callable[..., Any], name: str, phases: dict[str, float
     return call
 
 
-def duckdb_load(path: Path, out: Path) -> dict[str, Any]:
+def duckdb_load(path: Path, out: Path) -> dict[str, object]:
     """DuckDB's bare load, through its checkpoint."""
     import duckdb
 
@@ -136,7 +141,7 @@ def duckdb_load(path: Path, out: Path) -> dict[str, Any]:
     return {"bytes": file.stat().st_size}
 
 
-def polars_copy(path: Path, out: Path) -> dict[str, Any]:
+def polars_copy(path: Path, out: Path) -> dict[str, object]:
     """polars' bare read and write."""
     import polars as pl
 
@@ -152,7 +157,7 @@ CHILDREN: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
 }
 
 
-def measure(name: str, path: Path, out: Path) -> dict[str, Any]:
+def measure(name: str, path: Path, out: Path) -> dict[str, object]:
     """Run one child and return its result with wall_s, cpu_s and peak_rss_gb. Raises RmkitError where it fails."""
     out.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", __name__, name, str(path), str(out)]
@@ -199,7 +204,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def run(out: Path, n: int, *, seed: int) -> dict[str, Any]:
+def run(out: Path, n: int, *, seed: int) -> dict[str, object]:
     """Generate, measure all three, and check what was found."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"pairs-{n}.parquet"

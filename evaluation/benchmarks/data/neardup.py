@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def neardup(n: int, threshold: float, *, seed: int = 0) -> dict[str, Any]:
+def neardup(n: int, threshold: float, *, seed: int = 0) -> dict[str, object]:
     """What each installed engine needs and finds; `engines` maps polars and rensa to their numbers."""
     texts, planted = planted_texts(n, seed=seed)
     sets = _Shingles(texts)
@@ -100,7 +100,7 @@ def _measured(
     *,
     threshold: float,
     engine: Engine,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     start = time.perf_counter()
     pairs = near_pairs(texts, threshold, engine=engine)
     seconds = time.perf_counter() - start

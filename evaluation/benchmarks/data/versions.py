@@ -95,7 +95,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def measure(path: Path, *, rows: int, repeats: int) -> dict[str, Any]:
+def measure(path: Path, *, rows: int, repeats: int) -> dict[str, object]:
     """Build the warehouse at `path` and measure; times in seconds or milliseconds as the keys say."""
     with open_warehouse(path) as connection:
         fill_pairs(connection, rows)
@@ -191,7 +191,7 @@ def _file_bytes(connection: duckdb.DuckDBPyConnection) -> int:
     return int(block_size) * int(used)
 
 
-def _measure_history(connection: duckdb.DuckDBPyConnection, first: int, path: Path) -> dict[str, Any]:
+def _measure_history(connection: duckdb.DuckDBPyConnection, first: int, path: Path) -> dict[str, object]:
     query = "SELECT count(*), count(DISTINCT example_id) FROM delta WHERE version_id > ?"
     ops, rows = connection.execute(query, [first]).fetchall()[0]
     return {"history_mb": _history_bytes(connection, first, path) / 2**20, "ops": ops, "rows_with_ops": rows}
@@ -211,14 +211,14 @@ def _history_bytes(connection: duckdb.DuckDBPyConnection, first: int, path: Path
     return n_bytes / _COPIES
 
 
-def _measure_diff(connection: duckdb.DuckDBPyConnection, first: int, repeats: int) -> dict[str, Any]:
+def _measure_diff(connection: duckdb.DuckDBPyConnection, first: int, repeats: int) -> dict[str, object]:
     pairs = {"diff_v3_v9": (first + 2, first + 8), "diff_first_last": (first, first + N_VERSIONS)}
     works = [lambda old=old, new=new: diff(connection, old, new) for old, new in pairs.values()]
     times = _times_s(works, repeats)
     return {f"{name}_ms": _spread(taken, 1000) for name, taken in zip(pairs, times, strict=True)}
 
 
-def _measure_checkout(connection: duckdb.DuckDBPyConnection, repeats: int) -> dict[str, Any]:
+def _measure_checkout(connection: duckdb.DuckDBPyConnection, repeats: int) -> dict[str, object]:
     version_id = resolve(connection, "bench")
     small = "(SELECT example_id, 'train' AS split, 1.0 AS weight FROM example WHERE hash(example_id) % 1000 = 0)"
     commit(connection, "small", small, message="a thousandth", author="bench")

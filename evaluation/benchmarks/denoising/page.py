@@ -34,7 +34,7 @@ RULES = {
 }
 
 
-def setting() -> dict[str, Any]:
+def setting() -> dict[str, object]:
     """Machine and versions that the numbers depend on."""
     import torch
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from evaluation.denoise import tasks as noise_tasks
 from evaluation.denoise.grid import BenchData, Cell, Result, run_grid
 from rmkit.cli import arguments, display
 from rmkit.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 METHODS = (
     "clean",
@@ -91,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--speed", action="store_true", help="measure speed, too")
     parser.add_argument("--speed-pairs", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=3, help="repeats of the speed measurement")
-    parser.add_argument("--page", type=Path, help="write the results page there")
+    parser.add_page()
     return parser
 
 
@@ -112,7 +115,7 @@ def _tasks(options: argparse.Namespace) -> list[BenchData]:
     return result
 
 
-def quality(tasks: Sequence[BenchData], *, seeds: int, workers: int | None = None) -> dict[str, Any]:
+def quality(tasks: Sequence[BenchData], *, seeds: int, workers: int | None = None) -> dict[str, object]:
     """Per task its facts and per noise and method accuracy, kept precision and AUC, as mean and standard error."""
     by_key: dict[str, Any] = {}
     for data in tasks:
@@ -122,7 +125,7 @@ def quality(tasks: Sequence[BenchData], *, seeds: int, workers: int | None = Non
     return by_key
 
 
-def _by_noise(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
+def _by_noise(results: Sequence[Result]) -> dict[str, dict[str, object]]:
     grouped: dict[str, dict[str, list[Result]]] = {}
     for result in results:
         noise = f"{result.cell.kind} {result.cell.rate:.0%}"
@@ -130,7 +133,7 @@ def _by_noise(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
     return {noise: _methods(methods) for noise, methods in grouped.items()}
 
 
-def _methods(methods: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
+def _methods(methods: Mapping[str, Sequence[Result]]) -> dict[str, object]:
     accuracy = {name: np.array([100 * one.credit.mean() for one in values]) for name, values in methods.items()}
     return {
         name: {
@@ -143,7 +146,7 @@ def _methods(methods: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
     }
 
 
-def _known(results: Sequence[Result], fact: str) -> Any:
+def _known(results: Sequence[Result], fact: str) -> NDArray[np.float64]:
     return np.array([value for one in results if (value := one.facts.get(fact)) is not None])
 
 
@@ -155,7 +158,7 @@ def spread(values: Any) -> dict[str, float] | None:
     return {"mean": float(values.mean()), **error}
 
 
-def acceptance(quality: Mapping[str, Any]) -> dict[str, Any] | None:
+def acceptance(quality: Mapping[str, Any]) -> dict[str, object] | None:
     """Gain and kept precision of peer review on relevance at 40% flips; None where that was not measured."""
     peer = quality.get("relevance", {}).get("noises", {}).get("symmetric 40%", {}).get("peer")
     if peer is None:

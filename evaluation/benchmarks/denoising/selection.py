@@ -23,7 +23,7 @@ LABELED = 400
 SELECTORS: tuple[Selector, ...] = ("drawn", "bald", "mean_p", "margin")
 
 
-def selection(tasks: Sequence[BenchData], *, seeds: int, spread: Callable[[Any], Any]) -> dict[str, Any]:
+def selection(tasks: Sequence[BenchData], *, seeds: int, spread: Callable[[Any], Any]) -> dict[str, object]:
     """Per task and rule the percentage of wrong labels, summarized over seeds by `spread`."""
     by_key: dict[str, Any] = {}
     with display.progress("selections", len(tasks) * seeds) as advance, single_threaded():

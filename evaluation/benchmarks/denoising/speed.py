@@ -19,15 +19,15 @@ WIDTH, BATCH, NOISE, PASSES = 384, 512, 0.4, 10
 TRUNK_TEXTS = 1200
 
 
-def measure(*, pairs: int, repeats: int, texts: Path | None, encoder: str) -> dict[str, Any]:
+def measure(*, pairs: int, repeats: int, texts: Path | None, encoder: str) -> dict[str, object]:
     """Seconds and ratios; the trunk part only where texts are given."""
-    result = {"peer_review": peer_review(pairs, repeats)}
+    result: dict[str, object] = {"peer_review": peer_review(pairs, repeats)}
     if texts is not None:
         result["dropout"] = dropout_passes(texts, encoder, repeats)
     return result
 
 
-def peer_review(n: int, repeats: int) -> dict[str, Any]:
+def peer_review(n: int, repeats: int) -> dict[str, object]:
     """Ten epochs of peer review and of one standard head on n made-up pairs, 40% of them turned around."""
     noisy = made_up(n)
     head = HeadConfig(batch_pairs=BATCH)
@@ -54,7 +54,7 @@ def _unit(vectors: Any) -> Any:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def dropout_passes(path: Path, encoder_name: str, repeats: int) -> dict[str, Any]:
+def dropout_passes(path: Path, encoder_name: str, repeats: int) -> dict[str, object]:
     """Encoding pairs past the cache and asking the estimator once, or with T dropout passes."""
     from evaluation.denoise.tasks import encoder_of, read_talks, texts_of
     from rmkit.heads.pair_estimator import EstimatorConfig, PairEstimator
@@ -91,7 +91,7 @@ def _in_turn(ways: dict[str, Callable[[], Any]], repeats: int, *, label: str) ->
     return times
 
 
-def _timings(times: dict[str, list[float]], ours: str, other: str) -> dict[str, Any]:
+def _timings(times: dict[str, list[float]], ours: str, other: str) -> dict[str, object]:
     ratios = [a / b for a, b in zip(times[ours], times[other], strict=True)]
     return {
         f"{ours}_s": statistics.median(times[ours]),

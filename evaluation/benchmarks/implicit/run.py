@@ -21,7 +21,7 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -45,6 +45,9 @@ from rmkit.models.transformer.policy import PolicyModule
 from rmkit.models.transformer.reward_module import RewardModule
 from rmkit.training.kinds.implicit import ImplicitModule
 
+if TYPE_CHECKING:
+    from rmkit.models.transformer.packing import Ids
+
 TIE = 1e-4
 PROMPT_TOKENS = 4  # of the analytic case
 RATES, BETAS = (2e-3, 5e-3), (0.1, 0.5)
@@ -56,13 +59,13 @@ def main(argv: list[str]) -> int:
     parser = arguments.parser(
         "bench implicit",
         "Explicit against implicit rewards on an analytic case and on a toy language whose wording shifts.",
-        examples=["bench implicit", "bench implicit --seeds 8 -o implicit.md"],
+        examples=["bench implicit", "bench implicit --seeds 8 --page implicit.md"],
     )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=300, help="training pairs")
     parser.add_argument("--steps", type=int, default=60, help=f"training steps of {BATCH} pairs")
     parser.add_argument("--language-steps", type=int, default=300, help="steps of the language model")
-    parser.add_output("also write the page as Markdown")
+    parser.add_page()
     inputs = parser.parse_args(argv)
     if inputs.seeds < 2:
         raise UsageError(f"an interval over seeds takes 2 or more, got {inputs.seeds}")
@@ -81,8 +84,8 @@ def main(argv: list[str]) -> int:
     }
     shifted = [[run["cells"][cell]["difference"] for run in runs] for cell in WORDINGS_OF if cell != "id"]
     result["out_of_distribution"] = interval([fmean(of) for of in zip(*shifted, strict=True)])
-    if inputs.output:
-        inputs.output.write_text(page(result))
+    if inputs.page:
+        inputs.page.write_text(page(result))
     display.emit(result, as_json=inputs.json, text=page(result))
     return 0
 
@@ -103,7 +106,7 @@ def one_seed(seed: int, *, pairs: int, steps: int, language_steps: int, n_test: 
     return {"seed": seed, "language_loss": result.language_loss, "chosen": settings, "cells": cells}
 
 
-def reference_of(result: SyntheticTask, *, seed: int) -> dict[Any, tuple[int, float]]:
+def reference_of(result: SyntheticTask, *, seed: int) -> dict[Ids, tuple[int, float]]:
     """Where each response begins and its log-probability under the language model."""
     ids = list(dict.fromkeys(ids for pairs in result.pairs.values() for pair in pairs for ids in pair))
     policy = PolicyModule(causal_model(result.weights, seed=seed)).eval()
@@ -176,7 +179,7 @@ def _cell(pairs: Sequence[Pair], cell: str, chosen: dict[str, tuple[dict[str, fl
     }
 
 
-def together(cells: Sequence[dict[str, float]]) -> dict[str, Any]:
+def together(cells: Sequence[dict[str, float]]) -> dict[str, object]:
     """Means over the seeds; of the difference also the interval."""
     means = {name: fmean(cell[name] for cell in cells) for name in cells[0]}
     return means | {"difference": interval([cell["difference"] for cell in cells])}
@@ -190,7 +193,9 @@ def interval(values: Sequence[float]) -> dict[str, float]:
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
-def analytic(seed: int, *, tokens: int = 80, unseen: int = 24, n_pairs: int = 600, steps: int = 200) -> dict[str, Any]:
+def analytic(
+    seed: int, *, tokens: int = 80, unseen: int = 24, n_pairs: int = 600, steps: int = 200
+) -> dict[str, object]:
     """One-token responses: margins of DPO on unseen tokens by optimizer, and accuracies of both kinds there."""
     draw = np.random.default_rng(seed)
     model = causal_model(None, seed=seed, vocab_size=tokens, pad_token_id=0)
@@ -246,7 +251,7 @@ def _one_token_pairs(
     return results
 
 
-def _one_token_reference(policy: PolicyModule, pairs: Sequence[Pair]) -> dict[Any, tuple[int, float]]:
+def _one_token_reference(policy: PolicyModule, pairs: Sequence[Pair]) -> dict[Ids, tuple[int, float]]:
     ids = list(dict.fromkeys(one for pair in pairs for one in pair))
     result = policy.token_log_probs([[one] for one in ids], [[len(one) - 1] for one in ids], max_batch_tokens=8192)
     return {one: (len(one) - 1, tokens[0][0]) for one, tokens in zip(ids, result, strict=True)}

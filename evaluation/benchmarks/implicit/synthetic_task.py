@@ -14,13 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from rmkit.models.transformer.packing import Ids
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
 CONCEPTS, WORDINGS, PROMPT = 24, 8, 5
 BEGIN, END = 0, 1
@@ -116,7 +119,7 @@ def preferences(
     return results
 
 
-def causal_model(weights: dict[str, torch.Tensor] | None, *, seed: int, **more: Any) -> Any:
+def causal_model(weights: dict[str, torch.Tensor] | None, *, seed: int, **more: Any) -> LlamaForCausalLM:
     """The language model with these weights, or with fresh ones."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -127,7 +130,7 @@ def causal_model(weights: dict[str, torch.Tensor] | None, *, seed: int, **more: 
     return model
 
 
-def classifier_of(model: Any, *, seed: int) -> Any:
+def classifier_of(model: Any, *, seed: int) -> LlamaForSequenceClassification:
     """A classifier with one label on a copy of the language model's trunk, its head fresh."""
     from transformers import LlamaForSequenceClassification
 

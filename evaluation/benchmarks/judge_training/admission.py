@@ -33,12 +33,12 @@ EXPECTED: dict[tuple[str, str], float] = {
 }
 
 
-def run(n: int, *, seed: int = 0) -> list[dict[str, Any]]:
+def run(n: int, *, seed: int = 0) -> list[dict[str, object]]:
     """One row per teacher and orders asked: admitted, lucky share, expected share, standard errors between them."""
     return [measured(n, guess, orders, seed=seed) for guess, orders in EXPECTED]
 
 
-def measured(n: int, guess: str, orders: Any, *, seed: int = 0) -> dict[str, Any]:
+def measured(n: int, guess: str, orders: Any, *, seed: int = 0) -> dict[str, object]:
     """The lucky share of what is admitted of n items."""
     draw = random.Random(f"{seed} {guess} {orders}")
     items = [_item(at, draw) for at in range(n)]

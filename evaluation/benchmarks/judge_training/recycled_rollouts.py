@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
 from data_pipelines.judge.data.folder import write_folder
 from data_pipelines.judge.data.recycled_rollouts import Group, recycled
@@ -33,7 +33,7 @@ GROUPS, ROLLOUTS = 400, 4
 PROMPT = (Message("user", "which"),)
 
 
-def one_seed(folder: Path, seed: int, *, settings: JudgeTrainingConfig) -> dict[str, Any]:
+def one_seed(folder: Path, seed: int, *, settings: JudgeTrainingConfig) -> dict[str, object]:
     """Shares right on rollouts that no group held, and what the judge was trained on. `folder` is empty."""
     draw = random.Random(f"spark {seed}")
     texts = [

@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--admission-items", type=int, default=10000)
     parser.add_argument("--items", type=int, default=400, help="training items of the world")
-    parser.add_argument("--page", type=Path, help="write the results page, with a plot beside it")
+    parser.add_page(help="write the results page, with a plot beside it")
     options = parser.parse_args(argv)
     if options.seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {options.seeds}")
@@ -87,7 +87,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def run(seeds: int, *, items: int = 400, admission_items: int = 10000) -> dict[str, Any]:
+def run(seeds: int, *, items: int = 400, admission_items: int = 10000) -> dict[str, object]:
     """Admission table and one entry per seed and arm."""
     from transformers.utils import logging
 
@@ -107,7 +107,9 @@ def run(seeds: int, *, items: int = 400, admission_items: int = 10000) -> dict[s
     return by_key
 
 
-def one_seed(folder: Path, seed: int, *, items: int = 400, permuted: bool = False, grpo: bool = True) -> dict[str, Any]:
+def one_seed(
+    folder: Path, seed: int, *, items: int = 400, permuted: bool = False, grpo: bool = True
+) -> dict[str, object]:
     """SFT, DPO and (for true labels) GRPO in an empty folder: accuracies, counts and seconds of each stage."""
     start = time.perf_counter()
     world = made_world(seed, train=items, permuted=permuted)
@@ -161,7 +163,9 @@ def taught(toml: Path, world: SyntheticTask) -> Built:
         return judge_data_sft.admitted(judge, world.train, skipped={})
 
 
-def _stage(folder: Path, stage: Any, world: SyntheticTask, *, base: Path, seed: int, settings: Any) -> dict[str, Any]:
+def _stage(
+    folder: Path, stage: Any, world: SyntheticTask, *, base: Path, seed: int, settings: Any
+) -> dict[str, object]:
     settings = replace(settings, seed=seed)
     result = train(stage, folder / f"{stage}-data", base=str(base), output=folder / stage, settings=settings)
     log = result["log"]
@@ -178,7 +182,7 @@ def _stage(folder: Path, stage: Any, world: SyntheticTask, *, base: Path, seed: 
     return results
 
 
-def accuracy(toml: Path, world: SyntheticTask) -> dict[str, Any]:
+def accuracy(toml: Path, world: SyntheticTask) -> dict[str, object]:
     """On the held-out pairs: parse rate, and per group of words the share right in both orders and per call."""
     with tempfile.TemporaryDirectory() as folder, open_ledger(Path(folder) / "ledger.sqlite") as ledger:
         judge = load_judge(toml, ledger=ledger)

@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--latency-ms", type=float, default=50.0)
     parser.add_argument("--kills", type=int, default=10, help="(default 10)")
     parser.add_argument("--kill-calls", type=int, default=2000, help="calls of the run that is killed")
-    parser.add_argument("--page", type=Path, help="write the section of the results page there")
+    parser.add_page(help="write its section of the results page there")
     parser.add_argument("--worker", nargs=3, metavar=("URL", "LEDGER", "CALLS"), help="used by the command itself")
     options = parser.parse_args(argv)
     if options.worker:
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def run(options: Any) -> dict[str, Any]:
+def run(options: Any) -> dict[str, object]:
     """Calls a second against the ceiling, resident megabytes, and what kills cost."""
     runs = []
     with endpoint_process(options.latency_ms) as url, display.progress("runs", options.repeats + 1) as advance:
@@ -168,7 +168,7 @@ def _resident_mb() -> float:
     return int(line.split()[1]) / 1024
 
 
-def _kills(options: Any) -> dict[str, Any]:
+def _kills(options: Any) -> dict[str, object]:
     """Kill and resume until a run ends; what was asked more often than once, and whether its answer had been stored."""
     requests: Counter[str] = Counter()
 

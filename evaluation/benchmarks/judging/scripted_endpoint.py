@@ -40,7 +40,7 @@ class Reply:
         lines = [f"HTTP/1.1 {self.status} X", *(f"{name}: {value}" for name, value in head.items())]
         return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
-    def _completion(self) -> dict[str, Any]:
+    def _completion(self) -> dict[str, object]:
         if self.status != 200:
             return {"error": {"message": self.text}}
         message = {"role": "assistant", "content": self.text} | ({"refusal": self.refusal} if self.refusal else {})
@@ -51,7 +51,7 @@ class Reply:
         return {"object": "chat.completion", "choices": [choice], "usage": usage}
 
 
-def _token(token: str, logprob: float, top: Mapping[str, float]) -> dict[str, Any]:
+def _token(token: str, logprob: float, top: Mapping[str, float]) -> dict[str, object]:
     others = [{"token": name, "logprob": value} for name, value in top.items()]
     return {"token": token, "logprob": logprob, "top_logprobs": others}
 

@@ -115,7 +115,7 @@ class Result:
     held_out: Gain
     mixed_groups: Gain
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         return asdict(self)
 
 

@@ -116,7 +116,7 @@ def accuracy(model: Any, words: Any, sums: Sequence[Sum]) -> float:
     texts = words.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
     golds = [str(a + b) for a, b in sums for _ in range(SAMPLES)]
     right = [text.split()[-1:] == [gold] for text, gold in zip(texts, golds, strict=True)]
-    return sum(right) / len(right)
+    return float(sum(right) / len(right))
 
 
 def _prompt(words: Any, one: Sum) -> list[int]:

@@ -11,9 +11,12 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmkit.types import sigmoid
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 COURTEOUS = ("please", "thanks", "gladly", "certainly", "kindly", "welcome", "happy", "sure")
 RUDE = ("whatever", "nonsense", "stupid", "boring", "silly", "useless", "never", "hardly")
@@ -54,12 +57,12 @@ def write_pairs(path: Path, count: int, *, seed: int) -> None:
             file.write(json.dumps(row) + "\n")
 
 
-def tokenizer() -> Any:
+def tokenizer() -> PreTrainedTokenizerFast:
     """One token a word of the world."""
     return word_tokenizer((*_PROMPT, *_WORDS))
 
 
-def word_tokenizer(words: Sequence[str]) -> Any:
+def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     """One token for each of these words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -79,7 +82,7 @@ def word_tokenizer(words: Sequence[str]) -> Any:
     )
 
 
-def policy(words: Any, *, seed: int) -> Any:
+def policy(words: Any, *, seed: int) -> LlamaForCausalLM:
     """A Llama of 64 dimensions and two layers with random weights."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -31,7 +31,7 @@ class Arm:
     predicted: Sequence[int]
 
 
-def measures(arm: Arm, labels: Sequence[Floats], problem: NDArray[np.int64]) -> dict[str, Any]:
+def measures(arm: Arm, labels: Sequence[Floats], problem: NDArray[np.int64]) -> dict[str, object]:
     """Per measure its value and interval; for F1 also the two accuracies."""
     table = _Table(arm, labels, problem)
     spread = table.resampled()
@@ -42,7 +42,7 @@ def measures(arm: Arm, labels: Sequence[Floats], problem: NDArray[np.int64]) -> 
     return by_key | {name: float(value) for name, value in accuracies.items()}
 
 
-def compare(first: Arm, second: Arm, labels: Sequence[Floats], problem: NDArray[np.int64]) -> dict[str, Any]:
+def compare(first: Arm, second: Arm, labels: Sequence[Floats], problem: NDArray[np.int64]) -> dict[str, object]:
     """First minus second per measure, paired: both arms are read on the same resampled problems."""
     tables = [_Table(arm, labels, problem) for arm in (first, second)]
     one = np.ones((1, tables[0].clusters))
@@ -53,7 +53,7 @@ def compare(first: Arm, second: Arm, labels: Sequence[Floats], problem: NDArray[
     }
 
 
-def _with_interval(value: float, spread: Floats) -> dict[str, Any]:
+def _with_interval(value: float, spread: Floats) -> dict[str, object]:
     known = spread[~np.isnan(spread)]
     low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
     return {"value": value, "low": float(low), "high": float(high)}

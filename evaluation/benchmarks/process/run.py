@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
         "A process model beside constant, length and lexical baselines, cross-validated by problem.",
         examples=[
             "bench process --data steps_processbench_gsm8k_math.jsonl.gz steps_prmbench.jsonl.gz",
-            "bench process --data steps.jsonl --folds 3 --limit 200 -o process.md",
+            "bench process --data steps.jsonl --folds 3 --limit 200 --page process.md",
         ],
     )
     parser.add_argument("--data", required=True, nargs="+", type=Path, help="JSON lines (.gz): prompt, steps, labels")
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
     parser.add_seed()
     parser.add_encoder()
     parser.add_limit(help="only the first N rows of each file, for a quick look")
-    parser.add_output("also write the page as Markdown")
+    parser.add_page()
     inputs = parser.parse_args(argv)
     if inputs.folds < 3:
         raise DataError(f"three folds are needed to train, choose and test, got {inputs.folds}")
@@ -83,13 +83,15 @@ def main(argv: list[str]) -> int:
     }
     result = {"command": f"rmkit bench process {shlex.join(argv)}", "seed": inputs.seed, "folds": inputs.folds}
     result |= {"encoder": inputs.encoder, "files": files}
-    if inputs.output:
-        inputs.output.write_text(page(result))
+    if inputs.page:
+        inputs.page.write_text(page(result))
     display.emit(result, as_json=inputs.json, text=page(result))
     return 0
 
 
-def run(path: Path, config: FrozenProcessConfig, *, folds: int, seed: int, limit: int | None = None) -> dict[str, Any]:
+def run(
+    path: Path, config: FrozenProcessConfig, *, folds: int, seed: int, limit: int | None = None
+) -> dict[str, object]:
     """Measures of every arm on one file, and the differences from the model `frozen`."""
     start = time.perf_counter()
     rows = read(path, limit=limit)

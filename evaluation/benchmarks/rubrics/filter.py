@@ -21,7 +21,6 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -83,7 +82,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--cases", default="2:0.5,4:0.5,4:0.75", help="responses:tau")
     parser.add_argument("--orders", choices=("both", "given"), default="both", help="of the judge")
     parser.add_argument("--rewrites", type=int, default=0)
-    parser.add_argument("--page", type=Path, help="write the section of the results page there")
+    parser.add_page(help="write its section of the results page there")
     options = parser.parse_args(argv)
     summary = run(options)
     if options.page:
@@ -92,7 +91,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def run(options: Any) -> dict[str, Any]:
+def run(options: Any) -> dict[str, object]:
     """Per case means over seeds with 95% intervals of the differences."""
     cases = [(int(n), float(tau)) for n, tau in (case.split(":") for case in options.cases.split(","))]
     by_key: dict[str, Any] = {"noise": options.noise, "seeds": options.seeds, "orders": options.orders, "cases": {}}
@@ -106,7 +105,7 @@ def run(options: Any) -> dict[str, Any]:
     return by_key
 
 
-def _case(worlds: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def _case(worlds: Sequence[Mapping[str, float]]) -> dict[str, object]:
     means: dict[str, Any] = {name: fmean(world[name] for world in worlds) for name in worlds[0]}
     for name in ("precision", "accuracy"):
         means[f"{name}_gain"] = interval([world[f"{name}_after"] - world[f"{name}_before"] for world in worlds])

@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--responses", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--data", type=Path, help="a .jsonl(.gz) of lists or pairs")
-    parser.add_argument("--page", type=Path, help="write the section of the results page there")
+    parser.add_page(help="write its section of the results page there")
     options = parser.parse_args(argv)
     summary = run(options)
     if options.page:
@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def run(options: Any) -> dict[str, Any]:
+def run(options: Any) -> dict[str, object]:
     """Median responses a second with the slowest and fastest repeat, and the share of rules kept."""
     texts = list(islice(cycle(_texts(options.data)), options.responses))
     criteria = [Criterion(criterion=described(rule), tag="hard_rule", check=rule) for rule in RULES]

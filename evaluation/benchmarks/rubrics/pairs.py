@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     parser.add_limit(1000, help="pairs")
     parser.add_argument("--noise", type=float, default=0.3, help="share of rubrics that say the opposite")
     parser.add_argument("--kills", type=int, default=5, help="(default 5)")
-    parser.add_argument("--page", type=Path, help="write the section of the results page there")
+    parser.add_page(help="write its section of the results page there")
     options = parser.parse_args(argv)
     result = run(options.pairs, limit=options.limit, noise=options.noise, kills=options.kills)
     if options.page:
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def run(pairs: Path, *, limit: int, noise: float, kills: int) -> dict[str, Any]:
+def run(pairs: Path, *, limit: int, noise: float, kills: int) -> dict[str, object]:
     """What the commands reported, how the filter did against what was planted, and what the kills cost."""
     requests: Counter[str] = Counter()
 

@@ -117,7 +117,7 @@ async def recovery(load: Load, requests: Prepared) -> float:
     return GIVE_UP_S
 
 
-def main(options: dict[str, Any]) -> dict[str, Any]:
+def main(options: dict[str, Any]) -> dict[str, object]:
     lines = Path(options["requests"]).read_text().splitlines()
     requests = [prepare(line, options["style"]) for line in lines]
     before, started = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()

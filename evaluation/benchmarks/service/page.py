@@ -15,7 +15,7 @@ from rmkit.revision import versions_text
 Result = Mapping[str, Any]
 
 
-def summary(result: Result) -> dict[str, Any]:
+def summary(result: Result) -> dict[str, object]:
     """The result without the long series."""
     facts = {key: value for key, value in result.items() if key != "memory_mb"}
     if "overload" in facts:

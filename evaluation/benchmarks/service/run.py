@@ -13,6 +13,7 @@ a service that may queue two seconds of work.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _options(argv: list[str]) -> Any:
+def _options(argv: list[str]) -> argparse.Namespace:
     parser = arguments.parser(
         "bench service",
         "The reward service under load, beside the bare engine and beside a plain reward server.",
@@ -71,11 +72,11 @@ def _options(argv: list[str]) -> Any:
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--hidden", type=int, default=320)
     parser.add_argument("--plot", type=Path, help="write the chart (SVG or PNG)")
-    parser.add_argument("--page", type=Path, help="write the results page (Markdown)")
+    parser.add_page()
     return parser.parse_args(argv)
 
 
-def run(options: Any, folder: Path) -> dict[str, Any]:
+def run(options: Any, folder: Path) -> dict[str, object]:
     """All rounds and the overload; every number that the page shows."""
     from rmkit.models import load_model
 
@@ -187,7 +188,7 @@ def bare_rate(model: Any, items: Sequence[Any], *, seconds: float, burn: float) 
         burner.wait()
 
 
-def summarize(rounds: Sequence[Mapping[str, Any]], stretch: float, short: float) -> dict[str, Any]:
+def summarize(rounds: Sequence[Mapping[str, Any]], stretch: float, short: float) -> dict[str, object]:
     """Rates and ratios per round, latencies over all rounds, and what went wrong."""
     rates = {
         "service": [rate(one["service"], stretch) for one in rounds],
@@ -239,7 +240,7 @@ def _counts(loads: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return {**{name: sum(one["counts"].get(name, 0) for one in loads) for name in names}, **statuses}
 
 
-def overload(folder: Path, options: Any) -> dict[str, Any]:
+def overload(folder: Path, options: Any) -> dict[str, object]:
     """Ten times the clients on a service that may queue OVERLOAD_WAIT_S of work; then how soon one is answered."""
     settings = folder / "overload.toml"
     settings.write_text(f"max_wait_s = {OVERLOAD_WAIT_S}\n")
@@ -270,7 +271,7 @@ def overload(folder: Path, options: Any) -> dict[str, Any]:
     }
 
 
-def _facts(options: Any) -> dict[str, Any]:
+def _facts(options: Any) -> dict[str, object]:
     import torch
 
     return {

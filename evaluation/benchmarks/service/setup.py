@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmkit.types import Candidates, Completion, Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 N = 8  # completions of a prompt, as a GRPO group has
 PROMPT_TOKENS, COMPLETION_TOKENS, SIGMA = 160, 80, 0.6  # log-normal: mean tokens and sigma
@@ -24,7 +27,7 @@ def words(seed: int = 0) -> list[str]:
     return sorted({"".join(draw.choices(parts, k=draw.choice((2, 3)))) for _ in range(2 * WORDS)})[:WORDS]
 
 
-def make_items(prompts: int, *, seed: int = 0) -> list[dict[str, Any]]:
+def make_items(prompts: int, *, seed: int = 0) -> list[dict[str, object]]:
     """Prompts with N completions each, as JSON of the native route; lengths are log-normal."""
     draw, vocabulary = random.Random(seed), words()
 
@@ -74,7 +77,7 @@ def write_model(folder: Path, *, layers: int, hidden: int) -> Path:
     return folder
 
 
-def _tokenizer() -> Any:
+def _tokenizer() -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def run(groups: int, size: int, repeats: int) -> dict[str, Any]:
+def run(groups: int, size: int, repeats: int) -> dict[str, object]:
     """Milliseconds: median, fastest and slowest of the repeats; beside them the processor's own time."""
     draw = random.Random(0)
     n = groups * size

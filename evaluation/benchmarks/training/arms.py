@@ -26,7 +26,7 @@ PRELOADED = (
 )
 
 
-def measure(spec: Mapping[str, Any]) -> dict[str, Any]:
+def measure(spec: Mapping[str, Any]) -> dict[str, object]:
     """What arm `spec["arm"]` took: seconds, CPU seconds, memory, tokens and the loss of every step."""
     import torch
     from transformers.utils import logging
@@ -57,7 +57,7 @@ class _Meter:
         while not self._stop.wait(0.02):
             self.peak = max(self.peak, _resident())
 
-    def result(self, trainer: Any, *, n: int, tokens: int, train_s: float) -> dict[str, Any]:
+    def result(self, trainer: Any, *, n: int, tokens: int, train_s: float) -> dict[str, object]:
         seconds = time.perf_counter() - self.start
         self._stop.set()
         self._watch.join()
@@ -78,7 +78,7 @@ def _resident() -> int:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-def _common(spec: Mapping[str, Any]) -> dict[str, Any]:
+def _common(spec: Mapping[str, Any]) -> dict[str, object]:
     import torch
 
     return {
@@ -99,7 +99,7 @@ def _common(spec: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _trl(spec: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _trl(spec: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> dict[str, object]:
     trl: Any = importlib.import_module("trl")
     trainer_class = trl.RewardTrainer  # imported here, not on the clock
     from datasets import Dataset, disable_progress_bars
@@ -151,7 +151,7 @@ def _give_lengths(trainer: Any) -> None:
     trainer.args.length_column_name = "length"
 
 
-def _rmkit(spec: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _rmkit(spec: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> dict[str, object]:
     from transformers import TrainingArguments
 
     from rmkit.data.example import Example
@@ -214,7 +214,7 @@ def _as_arm(module: Any, arm: str, *, micro_batch: int) -> None:
     module.plan = plan
 
 
-def _example(number: int, pair: Mapping[str, Any]) -> dict[str, Any]:
+def _example(number: int, pair: Mapping[str, Any]) -> dict[str, object]:
     from rmkit.data.example import EXAMPLE_SCHEMA
     from rmkit.ids import assistant_message, canonical_json
 

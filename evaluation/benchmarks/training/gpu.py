@@ -25,12 +25,15 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from evaluation.benchmarks.training.run import SIZES, model_config
 from rmkit.cli import arguments, display
 from rmkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Row = list[tuple[int, ...]]
 
@@ -48,7 +51,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> Any:
+def _parser() -> arguments.Parser:
     parser = arguments.parser(
         "bench gpu-training",
         "Forward and backward of a training step: packed with shared prompts beside padded.",
@@ -66,7 +69,7 @@ def _parser() -> Any:
     return parser
 
 
-def run(options: Any) -> dict[str, Any]:
+def run(options: Any) -> dict[str, object]:
     """Per arm the seconds of a step, pairs per second, memory and use of the matrix peak; ratios to `padded`."""
     import torch
 
@@ -151,10 +154,10 @@ def _arms(options: Any, device: Any, dtype: Any) -> dict[str, _Arm]:
     if options.checkpointing:
         model.gradient_checkpointing_enable()
 
-    def padded(rows: Sequence[Row]) -> Iterator[tuple[Any, int]]:
+    def padded(rows: Sequence[Row]) -> Iterator[tuple[Tensor, int]]:
         return _padded(model, plain_head, rows, micro_batch=options.micro_batch)
 
-    def packed(rows: Sequence[Row]) -> Iterator[tuple[Any, int]]:
+    def packed(rows: Sequence[Row]) -> Iterator[tuple[Tensor, int]]:
         return _packed(module, rows, max_batch_tokens=options.max_batch_tokens)
 
     result = {"padded": _Arm(model, padded, lambda: _attention(model, "sdpa"))}
@@ -182,7 +185,7 @@ def _shared(model: Any, *, flex: bool) -> Iterator[None]:
         yield
 
 
-def _padded(model: Any, head: Any, rows: Sequence[Row], *, micro_batch: int) -> Iterator[tuple[Any, int]]:
+def _padded(model: Any, head: Any, rows: Sequence[Row], *, micro_batch: int) -> Iterator[tuple[Tensor, int]]:
     import torch
 
     from rmkit.models.transformer.packing import pad
@@ -199,7 +202,7 @@ def _padded(model: Any, head: Any, rows: Sequence[Row], *, micro_batch: int) -> 
         yield -torch.nn.functional.logsigmoid(chosen - rejected).sum(), batch.input_ids.numel()
 
 
-def _packed(module: Any, rows: Sequence[Row], *, max_batch_tokens: int) -> Iterator[tuple[Any, int]]:
+def _packed(module: Any, rows: Sequence[Row], *, max_batch_tokens: int) -> Iterator[tuple[Tensor, int]]:
     import torch
 
     for numbers in module.plan(rows, max_batch_tokens=max_batch_tokens):
@@ -231,7 +234,7 @@ def _wait(device: Any) -> None:
 
 def _summary(
     options: Any, measured: Mapping[str, list[dict[str, float]]], *, peak: float, parameters: int, device: Any
-) -> dict[str, Any]:
+) -> dict[str, object]:
     from evaluation.benchmarks.training.page import machine
 
     arms = {}

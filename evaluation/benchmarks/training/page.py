@@ -25,7 +25,7 @@ MEANING = {
 }
 
 
-def machine(threads: int | None) -> dict[str, Any]:
+def machine(threads: int | None) -> dict[str, object]:
     """Where and with what it was measured."""
     import torch
 

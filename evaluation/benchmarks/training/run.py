@@ -31,12 +31,15 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evaluation.benchmarks.training import page
 from evaluation.benchmarks.training.arms import OURS, PEERS, PRELOADED, measure
 from rmkit.cli import arguments, display
 from rmkit.errors import DataError, RmkitError, UsageError, unknown
+
+if TYPE_CHECKING:
+    from transformers import Qwen3Config
 
 SIZES = {  # hidden, layers, heads, key heads, head width, feed-forward
     "toy": (64, 2, 4, 2, 16, 128),
@@ -74,7 +77,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> Any:
+def _parser() -> arguments.Parser:
     parser = arguments.parser(
         "bench training",
         "Explicit reward training beside TRL's RewardTrainer: pairs per second, memory, loss curve.",
@@ -97,11 +100,11 @@ def _parser() -> Any:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--arms", default=",".join((*PEERS, *OURS)), help="comma-separated (default: all)")
     parser.add_argument("--plot", type=Path, help="write a bar chart (SVG or PNG)")
-    parser.add_argument("--page", type=Path, help="write the results page (Markdown)")
+    parser.add_page()
     return parser
 
 
-def _prepare(folder: Path, options: Any) -> dict[str, Any]:
+def _prepare(folder: Path, options: Any) -> dict[str, object]:
     """Pairs, tokenizer and initial weights on disk, the same for every arm."""
     pairs = _read_pairs(options.pairs, options.n)
     (folder / "pairs.json").write_text(json.dumps(pairs))
@@ -120,7 +123,7 @@ def _prepare(folder: Path, options: Any) -> dict[str, Any]:
     }
 
 
-def _read_pairs(files: Sequence[Path], n: int) -> list[dict[str, Any]]:
+def _read_pairs(files: Sequence[Path], n: int) -> list[dict[str, object]]:
     """n pairs spread evenly over the files' rows."""
     rows: list[dict[str, Any]] = []
     for path in files:
@@ -162,7 +165,7 @@ def _write_model(folder: Path, pairs: Sequence[Mapping[str, Any]], *, size: str)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
 
 
-def model_config(size: str, *, vocabulary: int, pad_id: int) -> Any:
+def model_config(size: str, *, vocabulary: int, pad_id: int) -> Qwen3Config:
     """A Qwen3-type config with one label."""
     from transformers import Qwen3Config
 
@@ -181,7 +184,7 @@ def model_config(size: str, *, vocabulary: int, pad_id: int) -> Any:
     )
 
 
-def _run(spec: Mapping[str, Any], arms: Sequence[str], *, repeats: int) -> list[dict[str, dict[str, Any]]]:
+def _run(spec: Mapping[str, Any], arms: Sequence[str], *, repeats: int) -> list[dict[str, dict[str, object]]]:
     """Per repeat and arm what the child measured; the order of arms turns from repeat to repeat."""
     results: list[dict[str, dict[str, Any]]] = []
     with display.progress("arms", repeats * len(arms)) as advance:
@@ -195,7 +198,7 @@ def _run(spec: Mapping[str, Any], arms: Sequence[str], *, repeats: int) -> list[
     return results
 
 
-def _run_arm(spec: Mapping[str, Any]) -> dict[str, Any]:
+def _run_arm(spec: Mapping[str, Any]) -> dict[str, object]:
     """Measured in a fresh process, forked from one that has imported the libraries and done nothing else."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
@@ -208,7 +211,7 @@ def _run_arm(spec: Mapping[str, Any]) -> dict[str, Any]:
             raise RmkitError(f"arm {spec['arm']} failed: {type(error).__name__}: {error}") from error
 
 
-def _summary(results: Sequence[Mapping[str, Mapping[str, Any]]], spec: Mapping[str, Any]) -> dict[str, Any]:
+def _summary(results: Sequence[Mapping[str, Mapping[str, Any]]], spec: Mapping[str, Any]) -> dict[str, object]:
     """Medians per arm, medians of ratios within repeats (wall clock and CPU), the largest step-wise loss difference."""
     arms = list(results[0])
     measures = ("pairs_per_s", "train_s", "cpu_s", "tokens", "peak_mb", "rise_mb")

@@ -5,7 +5,6 @@ What is named twice counts in this order: `--set`, the adoption file, the family
 
 from __future__ import annotations
 
-import getpass
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from rmkit.models.artifact.folder import CARD, building, open_artifact, sign
 from rmkit.models.transformer.artifact import golden_line
 from rmkit.models.transformer.process import probes
 from rmkit.revision import versions
+from rmkit.user import user_name
 
 Tables = Mapping[str, Any]
 
@@ -149,9 +149,7 @@ def _write(
         "family": profile.family,
         "because": detected.because,
         "architectures": source.config.get("architectures"),
-        "consent": {"by": getpass.getuser(), "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "code": code}
-        if code
-        else None,
+        "consent": {"by": user_name(), "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "code": code} if code else None,
         "versions": versions("transformers", "tokenizers", "torch"),
         "expect": {"rewardbench": profile.expect.rewardbench} if profile.expect.rewardbench else None,
     }

@@ -168,8 +168,8 @@ def _nearest(architecture: str, checkpoint: Checkpoint) -> str:
     import difflib
 
     def likeness(profile: Profile) -> float:
-        wanted = profile.match.tensors
-        share = sum(name in checkpoint.tensors for name in wanted) / len(wanted) if wanted else 0.0
+        expected = profile.match.tensors
+        share = sum(name in checkpoint.tensors for name in expected) / len(expected) if expected else 0.0
         names = max(
             (difflib.SequenceMatcher(None, architecture, one).ratio() for one in profile.match.architectures), default=0
         )

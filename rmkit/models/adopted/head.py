@@ -151,7 +151,7 @@ def _gate_chain(gate: GateTable, checkpoint: Checkpoint) -> list[str]:
     if gate.act not in ACTIVATIONS:
         raise ConfigError(f"head.gate.act: {unknown('activation', gate.act, ACTIVATIONS)}")
     pattern = re.compile(rf"{re.escape(gate.layers)}\.(\d+)\.weight$")
-    numbers = sorted(int(found[1]) for name in checkpoint.tensors if (found := pattern.match(name)))
+    numbers = sorted(int(match[1]) for name in checkpoint.tensors if (match := pattern.match(name)))
     if not numbers:
         raise ModelError(f"{checkpoint.folder} has no tensors {gate.layers}.N.weight, which the gate is made of")
     chain: list[str] = []

@@ -12,7 +12,6 @@ and an alias whose model is gone is an error, never another model.
 
 from __future__ import annotations
 
-import getpass
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,7 @@ from rmkit.errors import ModelError, UsageError
 from rmkit.ledger import Ledger, Recorded, open_ledger
 from rmkit.models.artifact.folder import CARD
 from rmkit.types import Event
+from rmkit.user import user_name
 
 KIND = "model_alias"
 _NAME = re.compile(r"[\w.-]+@[\w.-]+")
@@ -40,7 +40,7 @@ class Promotion:
     event: Event
 
     @property
-    def evidence(self) -> Mapping[str, Any]:
+    def evidence(self) -> Mapping[str, object]:
         """What the gate found; `forced` holds the reason where it was overruled."""
         result: Mapping[str, Any] = self.event.payload.get("evidence") or {}
         return result
@@ -89,7 +89,7 @@ def promote(
         "fingerprint": fingerprint,
         "evidence": dict(evidence or {}),
     }
-    event = Event(kind=KIND, actor=actor(), payload=payload)
+    event = Event(kind=KIND, actor=user_name(), payload=payload)
     ledger.append(event)
     return Promotion(alias, path, fingerprint, event)
 
@@ -105,7 +105,7 @@ def roll_back(ledger: Ledger, alias: str, *, reason: str = "") -> tuple[Promotio
     undone, again = stack[-1], stack[-2]
     locate(again)  # before anything is written
     payload = {"alias": alias, "action": "rollback", "fingerprint": again.fingerprint, "reason": reason}
-    ledger.append(Event(kind=KIND, actor=actor(), payload=payload, supersedes=undone.event.id))
+    ledger.append(Event(kind=KIND, actor=user_name(), payload=payload, supersedes=undone.event.id))
     return undone, again
 
 
@@ -144,14 +144,6 @@ def card_of(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return card if isinstance(card, dict) else {}
-
-
-def actor() -> str:
-    """Who runs this process."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no such user in a bare container
-        return "unknown"
 
 
 def _portable(folder: Path) -> str:

@@ -56,7 +56,7 @@ def _yaml(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _validation_entry(card: Facts) -> list[dict[str, Any]]:
+def _validation_entry(card: Facts) -> list[dict[str, object]]:
     """Validation accuracy as an entry of model-index; none where training told no accuracy."""
     accuracy = (card.get("validation") or {}).get("accuracy")
     if not accuracy:

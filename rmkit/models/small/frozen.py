@@ -188,7 +188,7 @@ class FrozenModel:
     def _values(self, items: list[Item]) -> NDArray[np.float64]:
         return self.rewards(self.features(items))
 
-    def _encode_exactly(self, texts: Sequence[Text]) -> NDArray[Any]:
+    def _encode_exactly(self, texts: Sequence[Text]) -> NDArray[np.float32]:
         return self._encoder.encode(texts, dtype="fp32")
 
 

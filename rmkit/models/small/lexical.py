@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from rmkit.models.artifact import golden
 from rmkit.models.artifact.folder import Artifact, open_artifact
 from rmkit.models.scoring import Item, prompt_text, score_each
 from rmkit.types import Candidates, Comparison, Score, compare_by_score
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 _WORD = re.compile(r"\w+")
 _SURFACE = 4
@@ -66,7 +69,7 @@ class Fit:
     validation_log_loss: dict[str, float]
 
 
-def featurize(items: Sequence[Item], config: LexicalConfig) -> Any:
+def featurize(items: Sequence[Item], config: LexicalConfig) -> csr_matrix:
     """[n, 2^hash_bits + 4] scipy CSR matrix of float32; the last four columns are the surface features."""
     from scipy.sparse import csr_matrix, hstack
     from sklearn.feature_extraction.text import HashingVectorizer
@@ -136,7 +139,7 @@ def _logistic(difference: Any, pairs: Sequence[Pair], *, c: float, max_iter: int
     return coefficients
 
 
-def _differences(pairs: Sequence[Pair], config: LexicalConfig) -> Any:
+def _differences(pairs: Sequence[Pair], config: LexicalConfig) -> csr_matrix:
     candidates = [pair.candidates for pair in pairs]
     first, second = ([(c.prompt, c.completions[side]) for c in candidates] for side in (0, 1))
     return featurize(first, config) - featurize(second, config)

@@ -100,7 +100,7 @@ def stored_chat(folder: Path, stored: Mapping[str, Any]) -> Chat:
     return Chat(load_tokenizer(folder), truncation, **settings)
 
 
-def golden_line(model: TransformerModel, prompt: str, response: str, *, trained_with: Chat) -> dict[str, Any] | None:
+def golden_line(model: TransformerModel, prompt: str, response: str, *, trained_with: Chat) -> dict[str, object] | None:
     """The golden line of a probe; None where the truncation policy refuses it."""
     item = golden.probe_item(prompt, response)
     [[score]], [[rough]] = model.golden_scores([item]), model.golden_scores([item], precision="bf16")

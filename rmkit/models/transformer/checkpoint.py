@@ -13,13 +13,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from rmkit.errors import ModelError
 from rmkit.models.transformer.pretrained import quiet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # An unused vocabulary head, and rotary frequencies that old versions stored though they follow from the config.
 HARMLESS = re.compile(r"(?:^|\.)lm_head\.|rotary_emb\.inv_freq$|(?:^|\.)attn\.(?:masked_)?bias$")
@@ -68,9 +71,9 @@ class Checkpoint:
                 raise ModelError(f"{self.folder} has no tensor {name}; it has {self.summary()}")
             by_file.setdefault(self.tensors[name].file, []).append(name)
         result: dict[str, Tensor] = {}
-        for path, wanted in by_file.items():
+        for path, own in by_file.items():
             opened = _opened(path)
-            result |= {name: opened(self.tensors[name].name) for name in wanted}
+            result |= {name: opened(self.tensors[name].name) for name in own}
         return result
 
     def summary(self, *, outside: str = "layers.") -> str:
@@ -97,7 +100,7 @@ def load_strictly(
     may_lack: Callable[[str], bool] = lambda name: False,
     may_hold: Callable[[str], bool] = lambda name: False,
     **options: Any,
-) -> tuple[Any, Loading]:
+) -> tuple[PreTrainedModel, Loading]:
     """What `loader.from_pretrained` makes of a folder, or of the tensors in `state`, with nothing random in it.
 
     `names` are the tensors that are offered. Raises ModelError where any weight of the network is missing or has

@@ -15,12 +15,15 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from rmkit.models.transformer.packing import Layout, Segment
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +75,7 @@ def _capped(softcap: float) -> Callable[..., Tensor]:
     return score_mod
 
 
-def _block_mask(layout: Layout, *, window: int | None, device: torch.device) -> Any:
+def _block_mask(layout: Layout, *, window: int | None, device: torch.device) -> BlockMask:
     from torch.nn.attention.flex_attention import create_block_mask
 
     row_T, tail_T, place_T = (x.to(device) for x in token_places(layout.segments))

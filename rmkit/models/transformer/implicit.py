@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rmkit.chat.encode import Chat, Encoded
 from rmkit.errors import DataError, ModelError
@@ -29,6 +29,9 @@ from rmkit.models.transformer.engine import TransformerModel
 from rmkit.models.transformer.policy import PolicyModule
 from rmkit.models.transformer.pretrained import complete
 from rmkit.types import Candidates, Completion, ModelInfo, Score
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 REFERENCE = "reference"
 
@@ -133,6 +136,6 @@ def load(folder: str | Path, *, check: bool = True, device: str | None = None, *
     return verified(opened, model, check=check)
 
 
-def causal(source: str | Path, *, device: str | None = "cpu", **options: Any) -> Any:
+def causal(source: str | Path, *, device: str | None = "cpu", **options: Any) -> PreTrainedModel:
     """`AutoModelForCausalLM` in fp32 and eval mode. Raises ModelError where it is none or lacks weights."""
     return complete("AutoModelForCausalLM", source, device=device, dtype="float32", **options)

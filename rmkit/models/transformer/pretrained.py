@@ -16,11 +16,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from rmkit.errors import MissingExtraError, ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ADAPTER = "adapter_config.json"
 _VALUE_HEADS = ("value_head.safetensors", "value_head.bin")
@@ -51,7 +54,7 @@ class Pretrained:
     unused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """What a model card says of it."""
         return {"head": self.head, "unused": list(self.unused), "notes": list(self.notes)}
 
@@ -94,7 +97,7 @@ def load_pretrained(auto: str, source: str | Path, *, new_head: bool = False, **
     return replace(result, new=report.missing, unused=report.unexpected)
 
 
-def complete(auto: str, source: str | Path, *, device: str | None = None, **options: Any) -> Any:
+def complete(auto: str, source: str | Path, *, device: str | None = None, **options: Any) -> PreTrainedModel:
     """The same model, with nothing new in it, in eval mode on `device` (None: a GPU where there is one).
 
     On a CPU it computes in fp32, whatever the weights are stored in: products in bf16 round to what else is in a batch.
@@ -105,7 +108,7 @@ def complete(auto: str, source: str | Path, *, device: str | None = None, **opti
     return load_pretrained(auto, source, **options).model.eval().to(device)
 
 
-def load_tokenizer(source: str | Path, **options: Any) -> Any:
+def load_tokenizer(source: str | Path, **options: Any) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or Hub id, of adapters without one that of their base. Raises ModelError."""
     from transformers import AutoTokenizer
 

@@ -68,7 +68,7 @@ class RatingHead:
         ratings = self.ratings(outputs)
         return Score(self.value(outputs), aspects=dict(zip(self.aspects, ratings, strict=True)))
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """What the artifact stores."""
         return asdict(self)
 

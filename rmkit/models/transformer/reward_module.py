@@ -18,7 +18,7 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -41,6 +41,9 @@ from rmkit.models.transformer.packing import (
 )
 from rmkit.models.transformer.rope import frequency_borders, fresh_frequencies
 from rmkit.models.transformer.shared_attention import unsupported, without_masks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +70,7 @@ class RewardModule(nn.Module):
         self.equal_lengths = self.padded_because is not None and self._reads_padding()
 
     @property
-    def classifier(self) -> Any:
+    def classifier(self) -> PreTrainedModel:
         """The sequence classifier under an eventual peft wrapper."""
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
 
@@ -230,5 +233,5 @@ def _fp32_forward(forward: Callable[..., Any], *inputs: Any, **named: Any) -> An
         return forward(*(_as_float(x) for x in inputs), **{key: _as_float(x) for key, x in named.items()})
 
 
-def _as_float(x: Any) -> Any:
+def _as_float(x: Any) -> object:
     return x.float() if isinstance(x, Tensor) and x.is_floating_point() else x

@@ -81,7 +81,7 @@ class Calibration:
         return content_hash(canonical_json({key: _json(value) for key, value in parts.items()}))
 
 
-def _json(value: Any) -> Any:
+def _json(value: Any) -> object:
     return value if value is None or isinstance(value, str) else json.loads(json.dumps(asdict(value)))
 
 

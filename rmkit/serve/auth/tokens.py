@@ -97,7 +97,7 @@ def stored(ledger: Ledger) -> list[ApiToken]:
     return [_principal(record.value) for record in ledger.records(KIND, prefix=PREFIX)]
 
 
-def given(token: str, *, name: str = "given") -> ApiToken:
+def operator_token(token: str, *, name: str = "given") -> ApiToken:
     """A principal with all scopes for a token that the operator hands in (a file, a Kubernetes secret)."""
     return ApiToken(name=name, sha256=sha256(token), scopes=SCOPES)
 

@@ -67,7 +67,7 @@ class RewardServiceEnvironment:
         return Sample(prompt=log[:-1], completion=log[-1:], row=row, group=None if group is None else str(group))
 
 
-def _noted(metadata: Any, reward: SampleReward) -> Any:
+def _noted(metadata: Any, reward: SampleReward) -> object:
     """The metadata with the reason beside it where a reply is unscored."""
     if reward.unscored is None:
         return metadata

@@ -22,7 +22,7 @@ from rmkit.serve.clients.service_http import Patience, RewardServiceError, Servi
 from rmkit.signal.columns import plain
 
 
-def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any]) -> dict[str, Any]:
+def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any]) -> dict[str, object]:
     """{"rewards", "scores", "extra_logs"}, each with one number per query. Raises RewardServiceError."""
     signal = os.environ.get("RMKIT_REWARD_SIGNAL")
     body = {"query": list(queries), "prompts": list(prompts), "labels": plain(list(labels))}

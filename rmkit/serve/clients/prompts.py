@@ -55,7 +55,7 @@ class PromptClient:
         body = {"book": self.book, "observations": list(observations), "request_id": request_id or uuid.uuid4().hex}
         return bool(self.service.ask("/rmkit/v1/prompts/observe", body)["stored"])
 
-    def propose(self, n: int, **options: Any) -> list[dict[str, Any]]:
+    def propose(self, n: int, **options: Any) -> list[dict[str, object]]:
         """At most n proposals, best first; `options` are utility, among, bandit, skip and seed of the route."""
         proposals: list[dict[str, Any]] = self.service.ask(
             "/rmkit/v1/prompts/propose", {"book": self.book, "n": n, **options}
@@ -151,7 +151,7 @@ def proposed_dataset(
 
 def proposed_rows(
     rows: Rows, client: PromptClient, *, prompt: str = "prompt_id", per_step: int, **options: Any
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, object]]:
     """The rows without end, `per_step` at a time, as the book proposes them; all are made known to the book first.
 
     `prompt` is the column of ids; `options` are those of `PromptClient.propose`. Raises DataError for an id that rows

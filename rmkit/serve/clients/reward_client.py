@@ -49,7 +49,7 @@ class RewardClient:
     def __repr__(self) -> str:
         return f"RewardClient({self.service.at.url!r}, model={self.service.at.model!r})"
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"service": self.service, "cache": (self._cache.size, self._cache.max_age_s)}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -190,7 +190,7 @@ def _chunks(items: Sequence[Candidates]) -> Iterator[list[Candidates]]:
         yield chunk
 
 
-def _written(item: Candidates) -> dict[str, Any]:
+def _written(item: Candidates) -> dict[str, object]:
     """The item as the native API reads it. Raises DataError for text that is no valid Unicode."""
     return {
         "prompt": json.loads(messages_json(item.prompt)),
@@ -198,7 +198,7 @@ def _written(item: Candidates) -> dict[str, Any]:
     } | _facts(item)
 
 
-def _written_completion(completion: Completion) -> dict[str, Any]:
+def _written_completion(completion: Completion) -> dict[str, object]:
     document: dict[str, Any] = {"messages": json.loads(messages_json(completion.messages))}
     if completion.source is not None:
         document["source"] = completion.source
@@ -216,7 +216,7 @@ def _key(item: Candidates, completion: Completion) -> str:
     return content_hash("\n".join(texts))
 
 
-def _facts(item: Candidates) -> dict[str, Any]:
+def _facts(item: Candidates) -> dict[str, object]:
     facts = {"tools": list(item.tools), "reference": item.reference, "rubric": list(item.rubric)}
     return {name: value for name, value in facts.items() if value}
 

@@ -72,7 +72,7 @@ class ServiceHttp:
         )
         self._lock = threading.Lock()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"at": self.at, "patience": self.patience}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -110,7 +110,7 @@ class ServiceHttp:
             "reraise": True,
         }
 
-    def _attempt(self, path: str, content: bytes | None, headers: Mapping[str, str]) -> Any:
+    def _attempt(self, path: str, content: bytes | None, headers: Mapping[str, str]) -> object:
         self._check_up()
         try:
             answer = self._client().request(
@@ -120,7 +120,7 @@ class ServiceHttp:
             raise self._unreachable(error) from error
         return self._read(path, answer)
 
-    async def _attempt_async(self, path: str, content: bytes | None, headers: Mapping[str, str]) -> Any:
+    async def _attempt_async(self, path: str, content: bytes | None, headers: Mapping[str, str]) -> object:
         self._check_up()
         try:
             answer = await self._async_client().request(
@@ -138,14 +138,14 @@ class ServiceHttp:
         self._breaker.failed()
         return UnavailableError(f"{self.at.url} cannot be reached: {type(error).__name__}: {error}")
 
-    def _read(self, path: str, answer: httpx.Response) -> Any:
+    def _read(self, path: str, answer: httpx.Response) -> object:
         if answer.status_code in MAY_PASS:
             if answer.status_code >= 500:  # who answers 429 is busy, not down
                 self._breaker.failed()
-            raise UnavailableError(_told(self.at, answer), answer.status_code, after_s=_retry_after_s(answer))
+            raise UnavailableError(_refusal(self.at, answer), answer.status_code, after_s=_retry_after_s(answer))
         self._breaker.succeeded()
         if answer.is_error or answer.is_redirect:
-            raise RewardServiceError(_told(self.at, answer), answer.status_code)
+            raise RewardServiceError(_refusal(self.at, answer), answer.status_code)
         try:
             return answer.json()
         except ValueError as error:
@@ -177,7 +177,7 @@ def _written(body: Mapping[str, Any] | None) -> tuple[bytes | None, dict[str, st
     return content, {"Idempotency-Key": uuid.uuid4().hex, "Content-Type": "application/json"}
 
 
-def _told(at: Address, answer: httpx.Response) -> str:
+def _refusal(at: Address, answer: httpx.Response) -> str:
     try:
         error = answer.json()["error"]
         message = error["message"] if isinstance(error, dict) else error

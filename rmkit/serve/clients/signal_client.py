@@ -147,7 +147,12 @@ class SignalClient:
     ) -> Exchange:
         """Yields request bodies, is sent the answers or RewardServiceErrors, gives the rewards."""
         rewards: list[SampleReward | None] = [None] * len(samples)
-        head = {"model": self.service.at.model, "step": step, "policy_version": policy_version, "spans": spans or None}
+        head: dict[str, object] = {
+            "model": self.service.at.model,
+            "step": step,
+            "policy_version": policy_version,
+            "spans": spans or None,
+        }
         head = {name: value for name, value in head.items() if value is not None} | self.fields
         refused: list[RewardServiceError] = []
         waiting = list(_chunks(_items(samples, rewards)))
@@ -175,7 +180,7 @@ class SignalClient:
             log.warning("%d of %d completions are unscored; the first: %s", len(failures), len(results), failures[0])
         return results
 
-    def _written(self, item: _Item) -> dict[str, Any]:
+    def _written(self, item: _Item) -> dict[str, object]:
         document: dict[str, Any] = {
             "prompt": json.loads(messages_json(item.candidates.prompt)),
             "completions": [json.loads(messages_json(one.messages)) for one in item.candidates.completions],
@@ -194,7 +199,7 @@ class SignalClient:
         return document
 
 
-def _fields(signal: SignalLike) -> dict[str, Any]:
+def _fields(signal: SignalLike) -> dict[str, object]:
     if signal is None:
         return {}
     if isinstance(signal, str) and not signal.endswith(".toml"):

@@ -76,7 +76,7 @@ class RewardFunction:
         rows = {name: values for name, values in columns.items() if name not in ("completion_ids", "environments")}
         return samples_of(prompts, completions, rows, lengths=lengths, group=self.group)
 
-    def _options(self, columns: dict[str, Any]) -> dict[str, Any]:
+    def _options(self, columns: dict[str, Any]) -> dict[str, object]:
         step = getattr(columns.get("trainer_state"), "global_step", None)
         return {"step": step, "policy_version": self.policy_version, "spans": self.spans}
 

@@ -26,7 +26,8 @@ from rmkit.signal.columns import plain
 async def shaped(task: Any, trace: Any) -> float:
     """The rollout's reward. Raises RewardServiceError, or DataError where it is unscored."""
     prompt, completion = split([_turn(message) for message in trace.messages])
-    [reward] = await _client().rewards_async([Sample(prompt=prompt, completion=completion, row=_row(task))])
+    row = plain(task if isinstance(task, Mapping) else _fields(task))
+    [reward] = await _client().rewards_async([Sample(prompt=prompt, completion=completion, row=row)])
     if reward.reward is None:
         raise DataError(f"the rollout cannot be scored: {reward.unscored}")
     if hasattr(trace, "record_metrics") and reward.components:
@@ -34,17 +35,12 @@ async def shaped(task: Any, trace: Any) -> float:
     return reward.reward
 
 
-def _turn(message: Any) -> dict[str, Any]:
+def _turn(message: Any) -> dict[str, object]:
     fields = message if isinstance(message, Mapping) else _fields(message)
     return {name: plain(value) for name, value in fields.items() if value is not None}
 
 
-def _row(task: Any) -> dict[str, Any]:
-    row: dict[str, Any] = plain(task if isinstance(task, Mapping) else _fields(task))
-    return row
-
-
-def _fields(value: Any) -> dict[str, Any]:
+def _fields(value: Any) -> dict[str, object]:
     """The fields of a pydantic model or of any other object."""
     if hasattr(value, "model_dump"):
         fields: dict[str, Any] = value.model_dump(mode="json")

@@ -97,7 +97,7 @@ def result(reward: SampleReward, unscored_reward: float | None) -> dict[str, flo
     }
 
 
-def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(options: Mapping[str, Any]) -> dict[str, object]:
     """What makes a client, as values that a cache can compare; verl adds keywords of its own."""
     signal = options.get("signal")
     whole = signal if signal is None or isinstance(signal, str) else json.dumps(plain(dict(signal)), sort_keys=True)

@@ -41,7 +41,7 @@ class RmkitRewardManager(RewardManagerBase):  # type: ignore[misc]
         self.unscored_reward = settings.pop("unscored_reward", None)
         self.client = SignalClient(**settings)
 
-    async def run_single(self, data: Any) -> dict[str, Any]:
+    async def run_single(self, data: Any) -> dict[str, object]:
         """{"reward_score", "reward_extra_info"} of the last sequence. Raises DataError where it is unscored."""
         sample, step = self._sample(data[-1:][0])
         [reward] = await self.client.rewards_async([sample], step=step)
@@ -88,7 +88,7 @@ def token_output(base: type[Any], spans: Sequence[Span], offsets: Sequence[tuple
     values = on_tokens(spans, offsets)
 
     class TokenRewards(base):  # type: ignore[misc]
-        def as_dict(self) -> dict[str, Any]:
+        def as_dict(self) -> dict[str, object]:
             whole: dict[str, Any] = super().as_dict()
             scores = torch.zeros_like(whole["responses"], dtype=torch.float32)
             scores.view(-1)[: len(values)] = torch.tensor(values, dtype=torch.float32)

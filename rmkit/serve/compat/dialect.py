@@ -186,8 +186,8 @@ async def score_each(
     ]
     rows: list[list[Reward]] = []
     if items:
-        asked = RewardRequest(items=items, signal=signal, model=model, by=read_for.model)
-        _, rows = await rewards(engine, request.app.state.gather, asked, call_of(request))
+        reward_request = RewardRequest(items=items, signal=signal, model=model, by=read_for.model)
+        _, rows = await rewards(engine, request.app.state.gather, reward_request, call_of(request))
     answers = iter(rows)
     return [
         Scored(next(answers)[0], about_tokens(one))
@@ -243,7 +243,7 @@ class DialectRoute(APIRoute):
     """Turns every refusal into the dialect's error form: subclasses override `problem`."""
 
     @staticmethod
-    def problem(status: int, message: str) -> Mapping[str, Any]:
+    def problem(status: int, message: str) -> Mapping[str, object]:
         """The error body."""
         return {"error": message}
 

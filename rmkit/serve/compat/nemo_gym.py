@@ -56,7 +56,7 @@ async def verify(request: Request, body: VerifyRequest) -> Response:
 
 
 @router.post("/seed_session", summary="Nothing to prepare")
-async def seed_session() -> dict[str, Any]:
+async def seed_session() -> dict[str, object]:
     return {}
 
 
@@ -72,7 +72,7 @@ async def aggregate_metrics(body: AggregateRequest) -> Response:
     return answer({"group_level_metrics": tasks, "agent_metrics": overall, "key_metrics": key})
 
 
-def _verdict(reward: Reward, signal: Signal | None) -> dict[str, Any]:
+def _verdict(reward: Reward, signal: Signal | None) -> dict[str, object]:
     if reward.reward is None:
         return {
             "reward": 0.0,

@@ -145,7 +145,7 @@ def template_at(path: Path) -> PolicyTemplate:
     return PolicyTemplate(name=path.name, source=source, bos=bos, eos=eos)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, object]:
     return read_object(path, raises=ConfigError, hint="name a tokenizer's folder") if path.is_file() else {}
 
 

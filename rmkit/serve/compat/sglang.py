@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,7 +21,7 @@ from rmkit.serve.http.problems import HttpError
 
 class SglangRoute(DialectRoute):
     @staticmethod
-    def problem(status: int, message: str) -> Mapping[str, Any]:
+    def problem(status: int, message: str) -> Mapping[str, object]:
         return {"error": {"message": message}}
 
 

@@ -42,7 +42,7 @@ _REFUSED = {
 
 class VllmRoute(DialectRoute):
     @staticmethod
-    def problem(status: int, message: str) -> Mapping[str, Any]:
+    def problem(status: int, message: str) -> Mapping[str, object]:
         kind = "NotFoundError" if status == 404 else "BadRequestError" if status < 500 else "InternalServerError"
         return {"error": {"message": message, "type": kind, "param": None, "code": status}}
 
@@ -50,7 +50,7 @@ class VllmRoute(DialectRoute):
 router = APIRouter(route_class=VllmRoute, tags=["vllm"])
 
 
-class _Asked(BaseModel):
+class _BaseRequest(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     model: str | None = None
@@ -63,7 +63,7 @@ class _Asked(BaseModel):
                 raise HttpError(400, f"{name} {why}")
 
 
-class ClassifyRequest(_Asked):
+class ClassifyRequest(_BaseRequest):
     """`input` (text, texts, token ids) or `messages`."""
 
     model_config = ConfigDict(
@@ -87,7 +87,7 @@ class PoolingRequest(ClassifyRequest):
     encoding_format: str = "float"
 
 
-class ScoreRequest(_Asked):
+class ScoreRequest(_BaseRequest):
     """`text_1` (or queries, data_1) is the prompt, `text_2` (or documents, items, data_2) the reply or replies."""
 
     text_1: str | list[str] | None = None
@@ -158,7 +158,7 @@ async def score(request: Request, body: ScoreRequest) -> Response:
     return _listed(request, body, "score", data, scored)
 
 
-def _activated(request: Request, body: _Asked, model: RewardModel, scored: Sequence[Scored]) -> list[float]:
+def _activated(request: Request, body: _BaseRequest, model: RewardModel, scored: Sequence[Scored]) -> list[float]:
     if body.use_activation is not None and body.activation not in (None, body.use_activation):
         raise HttpError(400, "use_activation and activation contradict each other")
     target = body.activation if body.use_activation is None else body.use_activation
@@ -193,7 +193,7 @@ def _base64(row: Sequence[Any]) -> str:
 
 
 def _listed(
-    request: Request, requests: _Asked, prefix: str, data: Sequence[Mapping[str, Any]], scored: Sequence[Scored]
+    request: Request, requests: _BaseRequest, prefix: str, data: Sequence[Mapping[str, Any]], scored: Sequence[Scored]
 ) -> Response:
     tokens = sum(one.tokens for one in scored)
     body = {

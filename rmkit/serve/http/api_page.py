@@ -52,7 +52,7 @@ async def docs(request: Request) -> Response:
     return HTMLResponse(_PAGE.render(**document["info"], routes=_routes(document), forms=forms), headers=HEADERS)
 
 
-def _routes(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _routes(document: dict[str, Any]) -> Iterator[dict[str, object]]:
     for path, methods in document["paths"].items():
         for method, route in methods.items():
             form = route.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})

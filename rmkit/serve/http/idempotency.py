@@ -70,16 +70,14 @@ class IdempotencyCache:
         try:
             response = await answer()
             if response.status_code == 200:
-                self._keep(key, _Answer(digest, time.monotonic(), bytes(response.body), response.media_type))
+                whole = _Answer(digest, time.monotonic(), bytes(response.body), response.media_type)
+                self._answers[key] = whole
+                self._bytes += whole.size
+                self._forget()
             return response
         finally:
             del self._running[key]
             request.done.set()
-
-    def _keep(self, key: Key, answer: _Answer) -> None:
-        self._answers[key] = answer
-        self._bytes += answer.size
-        self._forget()
 
     def _forget(self) -> None:
         """Drop what is too old, and the oldest while there is too much: each answer is looked at once and dropped."""

@@ -27,7 +27,7 @@ from rmkit.types import Candidates, Comparison, ModelInfo
 _STRICT = ConfigDict(extra="forbid")
 
 
-def _known_keys(value: Any) -> Any:
+def _known_keys(value: Any) -> object:
     """Turns or a completion as they came. Raises ValueError for a key that nothing reads: a misspelled one."""
     for one in value if isinstance(value, list) else [value]:
         if isinstance(one, dict) and (strange := sorted(key for key in one if one[key] and key not in _KEYS)):
@@ -109,7 +109,7 @@ class ItemIn(BaseModel):
         return self._candidates
 
 
-def _in_range(value: Any) -> Any:
+def _in_range(value: Any) -> object:
     """An integer beyond the largest float as the infinity that JSON's 1e400 is read as: it spoils its own item only."""
     if isinstance(value, int) and abs(value) > sys.float_info.max:
         return math.inf if value > 0 else -math.inf

@@ -295,7 +295,7 @@ def event_of(served: Served, *, sample: float, text: bool) -> Event:
     )
 
 
-def _context(served: Served) -> dict[str, Any]:
+def _context(served: Served) -> dict[str, object]:
     request = served.request
     if request is None:
         return {}
@@ -304,7 +304,7 @@ def _context(served: Served) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _item(item: Candidates, result: list[Score] | Comparison, source: str | None, *, text: bool) -> dict[str, Any]:
+def _item(item: Candidates, result: list[Score] | Comparison, source: str | None, *, text: bool) -> dict[str, object]:
     prompt = messages_json(item.prompt)
     replies = [messages_json(completion.messages) for completion in item.completions]
     lines: list[dict[str, Any]] = [
@@ -326,7 +326,7 @@ def _item(item: Candidates, result: list[Score] | Comparison, source: str | None
     return by_key
 
 
-def _of_row(served: Served, place: int, *, text: bool) -> dict[str, Any]:
+def _of_row(served: Served, place: int, *, text: bool) -> dict[str, object]:
     """What a trainer said of an item and what its signal made of each completion, in `rewards`."""
     if served.request is None:
         return {}
@@ -343,7 +343,7 @@ def _of_row(served: Served, place: int, *, text: bool) -> dict[str, Any]:
     return by_key
 
 
-def _columns(item: RewardItem, at: int, *, text: bool) -> dict[str, Any]:
+def _columns(item: RewardItem, at: int, *, text: bool) -> dict[str, object]:
     return {name: plain(column[at]) for name, column in item.columns.items() if text or _is_numeric(column[at])}
 
 

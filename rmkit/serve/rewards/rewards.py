@@ -115,23 +115,23 @@ async def _answer(
     signal: Signal | None,
 ) -> Answer[list[Score]]:
     """A model's or a verifier's scores; a verifier with a column of its own reads its reference there."""
-    asked = [item.candidates for item in items]
+    candidates = [item.candidates for item in items]
     spec = signal.verifiers.get(name) if signal else None
     if spec is not None and spec.column:
-        asked = [
+        candidates = [
             replace(one, reference=as_text(value_at(item.row, spec.column)))
-            for one, item in zip(asked, items, strict=True)
+            for one, item in zip(candidates, items, strict=True)
         ]
     if (by or engine.model(name)).info.pointwise:
-        return await engine.score_answer(name, asked, call=call, by=by)
+        return await engine.score_answer(name, candidates, call=call, by=by)
     whole = []
     for group, places in groups.items():
-        first = asked[places[0][0]]
-        if any(asked[number].prompt != first.prompt for number, _ in places):
+        first = candidates[places[0][0]]
+        if any(candidates[number].prompt != first.prompt for number, _ in places):
             raise HttpError(400, f"the completions of group {group!r} answer different prompts")
         if any((items[number].group_size or 0) > len(places) for number, _ in places):
             raise HttpError(400, f"this model scores a group as a whole; send all of group {group!r} in one request")
-        whole.append(first.of(*(asked[item].completions[one] for item, one in places)))
+        whole.append(first.of(*(candidates[item].completions[one] for item, one in places)))
     answer = await engine.score_answer(name, whole, call=call, by=by)
     result = {
         place: score

@@ -50,18 +50,18 @@ class Gate(Transform):
         shape = widest(group, [name for name, kind in self.needs.items() if kind != "key"] or [self.column], where)
         if self.equal and where.labels is not None:
             values = np.where(where.values < 0, np.nan, where.values)
-            wanted = [where.labels.index(one) for one in self.equal if one in where.labels]
-            given = np.repeat(values, shape.lengths) if not where.same_shape(shape) else values  # type: ignore[arg-type]
+            targets = [where.labels.index(one) for one in self.equal if one in where.labels]
+            observed = np.repeat(values, shape.lengths) if not where.same_shape(shape) else values  # type: ignore[arg-type]
         else:
-            given, wanted = group.aligned(self.where or self.column, shape), list(self.equal)
+            observed, targets = group.aligned(self.where or self.column, shape), list(self.equal)
         if self.equal:
-            holds = np.isin(given, wanted)
+            holds = np.isin(observed, targets)
         else:
             above, at_least, below, at_most = (operand(group, one, shape) for one in self._bounds)
-            holds = (given > above) | np.isneginf(above)
-            holds &= (given >= at_least) & (given <= at_most)
-            holds &= (given < below) | np.isposinf(below)
+            holds = (observed > above) | np.isneginf(above)
+            holds &= (observed >= at_least) & (observed <= at_most)
+            holds &= (observed < below) | np.isposinf(below)
         result = np.where(holds, operand(group, self.then or self.column, shape), operand(group, self.otherwise, shape))
         return Column(np.zeros(0), shape.lengths).over(
-            np.where(np.isnan(given), operand(group, self.unscored, shape), result)
+            np.where(np.isnan(observed), operand(group, self.unscored, shape), result)
         )

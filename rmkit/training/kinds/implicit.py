@@ -13,7 +13,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -35,6 +35,9 @@ from rmkit.training.model import chat_of, plain, trainable
 from rmkit.training.rows import (
     TrainingRow,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +195,7 @@ def _reference_log_probs(
 
 def _computed(
     reference: Any, todo: Sequence[Ids], start: Mapping[Ids, int], config: ImplicitConfig, cache: FeatureCache
-) -> dict[bytes, Any]:
+) -> dict[bytes, object]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     policy = PolicyModule(reference.to(device), share=config.share_prompts).eval()
     by_key: dict[bytes, Any] = {}
@@ -217,7 +220,7 @@ def _key(ids: Ids, start: int) -> bytes:
     return hashlib.sha256(struct.pack(f"<{len(ids) + 1}q", start, *ids)).digest()[:16]
 
 
-def reference_model(config: ImplicitConfig) -> Any:
+def reference_model(config: ImplicitConfig) -> PreTrainedModel:
     """The model that rewards are measured against, freshly loaded."""
     return _loaded(config.reference or config.model, config)[0].model
 

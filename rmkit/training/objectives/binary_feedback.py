@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from rmkit.errors import ConfigError, DataError
 from rmkit.models.transformer.rating_head import HeadKind, RatingHead
 from rmkit.training.objectives.objective import RunState
-from rmkit.training.objectives.ratings import RatingObjective, Values
+from rmkit.training.objectives.ratings import RatingObjective, Scales, Values
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ class Reaction(RatingObjective):
         if not 0 < self.negatives_kept <= 1:
             raise ConfigError(f"negatives_kept is a share in (0, 1], got {self.negatives_kept}")
 
-    def scales(self, values: Values) -> dict[str, Any]:
+    def scales(self, values: Values) -> Scales:
         if len(values) != 1:
             raise DataError(
                 f"a reaction is one aspect, the data has {', '.join(values)}; name one: --set aspects='[\"NAME\"]'"
@@ -56,7 +56,7 @@ class Reaction(RatingObjective):
         rating_KA: NDArray[np.float64],
         family_K: NDArray[Any],
         head: RatingHead,
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         from rmkit.training.validation import reaction_facts
 
         sampled_K = output_KA[:, 0] - math.log(self.negatives_kept)  # the split was sampled like the training data

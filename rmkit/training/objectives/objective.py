@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.plugins import BUILT_IN
@@ -86,6 +86,6 @@ class Objective:
         """What the artifact stores as the meaning of its outputs."""
         return state.head
 
-    def metadata(self, state: RunState) -> dict[str, Any]:
+    def metadata(self, state: RunState) -> dict[str, object]:
         """What the artifact tells of the numbers learned beside the model."""
         return {}

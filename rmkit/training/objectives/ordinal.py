@@ -10,12 +10,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rmkit.errors import DataError
 from rmkit.models.transformer.rating_head import HeadKind, RatingHead
 from rmkit.training.objectives.objective import RunState
-from rmkit.training.objectives.ratings import RatingObjective, Values
+from rmkit.training.objectives.ratings import RatingObjective, Scales, Values
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,7 +27,7 @@ MAX_LEVELS = 32
 class Ordinal(RatingObjective):
     head_kind: ClassVar[HeadKind] = "ordinal"
 
-    def scales(self, values: Values) -> dict[str, Any]:
+    def scales(self, values: Values) -> Scales:
         levels = {name: tuple(sorted(set(ratings))) for name, ratings in values.items()}
         for name, of in levels.items():
             if len(of) > MAX_LEVELS:

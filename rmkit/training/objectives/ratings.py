@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypedDict
 
 from rmkit.errors import ConfigError, DataError
 from rmkit.models.transformer.rating_head import HeadKind, RatingHead
@@ -35,6 +35,15 @@ MAX_SPAN_RATIO = 2.0
 Values = Mapping[str, Sequence[float]]
 
 
+class Scales(TypedDict, total=False):
+    """The fields of `RatingHead` that say how outputs become ratings; one entry per aspect."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    levels: tuple[tuple[float, ...], ...]
+    cuts: tuple[tuple[float, ...], ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RatingObjective(Objective):
     """One output an aspect; a row's loss is the mean over its responses."""
@@ -51,7 +60,7 @@ class RatingObjective(Objective):
         if self.aspect_weights and (min(self.aspect_weights) < 0 or sum(self.aspect_weights) <= 0):
             raise ConfigError(f"aspect_weights must not be negative, nor all zero, got {self.aspect_weights}")
 
-    def scales(self, values: Values) -> dict[str, Any]:
+    def scales(self, values: Values) -> Scales:
         """The fields of the head that say how outputs become ratings. Raises DataError where the ratings do not fit."""
         raise NotImplementedError
 
@@ -114,7 +123,7 @@ class RatingObjective(Objective):
         rating_KA: NDArray[np.float64],
         family_K: NDArray[Any],
         head: RatingHead,
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         """What the ratings of the responses are worth beside those in the data, JSON-ready but for NaN."""
         import numpy as np
 

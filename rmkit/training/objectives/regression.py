@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rmkit.models.transformer.rating_head import HeadKind
 from rmkit.training.objectives.objective import RunState
-from rmkit.training.objectives.ratings import RatingObjective, Values
+from rmkit.training.objectives.ratings import RatingObjective, Scales, Values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Regression(RatingObjective):
     head_kind: ClassVar[HeadKind] = "regression"
 
-    def scales(self, values: Values) -> dict[str, Any]:
+    def scales(self, values: Values) -> Scales:
         mean, std = zip(*map(_moments, values.values()), strict=True)
         return {"mean": mean, "std": std}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.training.objectives.objective import RunState
@@ -33,6 +33,6 @@ class Ties(PairObjective):
         outcome_Q3 = torch.stack([(2 * p_Q - 1).clamp(min=0), tied_Q, (1 - 2 * p_Q).clamp(min=0)], dim=-1)
         return davidson(pairs.first, pairs.second, outcome_B3=outcome_Q3, log_nu=state.learned["log_nu"])
 
-    def metadata(self, state: RunState) -> dict[str, Any]:
+    def metadata(self, state: RunState) -> dict[str, object]:
         assert state.learned is not None
         return {"log_nu": state.learned["log_nu"].item()}

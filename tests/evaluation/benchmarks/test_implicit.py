@@ -51,7 +51,7 @@ def test_accuracy_and_interval_by_hand() -> None:
 @pytest.mark.slow
 def test_the_command_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["implicit", "--seeds", "2", "--pairs", "40", "--steps", "3", "--language-steps", "3", "--json"]
-    assert main([*given, "-o", str(tmp_path / "page.md")]) == 0
+    assert main([*given, "--page", str(tmp_path / "page.md")]) == 0
     result = json.loads(capsys.readouterr().out)
     assert set(result["cells"]) == {"train", "id", "prompt", "response", "both"}
     assert "| both |" in (tmp_path / "page.md").read_text()

@@ -93,7 +93,7 @@ def test_measures_agree_with_scikit_learn_and_differences_are_paired() -> None:
 def test_a_run_finds_planted_errors(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, encoder = solutions(tmp_path / "steps.jsonl", 90), write_tiny_encoder(tmp_path / "encoder")
     output = tmp_path / "page.md"
-    given = ["process", "--data", str(data), "--encoder", str(encoder), "--folds", "3", "-o", str(output), "--json"]
+    given = ["process", "--data", str(data), "--encoder", str(encoder), "--folds", "3", "--page", str(output), "--json"]
     assert cli.call("bench", given) == 0
     found = json.loads(capsys.readouterr().out)["files"]["steps.jsonl"]
     assert found["rows"] == found["problems"] == 90

@@ -21,7 +21,7 @@ def test_it_runs_and_writes_its_page(
     monkeypatch.setattr(uncertainty, "LEAST_S", 0.0)
     monkeypatch.setattr(uncertainty, "_frozen_cases", lambda options: {})  # the encoder takes too long for a test
     argv = ["uncertainty", "--size", "tiny", "--items", "2", "--repeats", "1", "--passes", "3", "--threads", "1"]
-    assert main([*argv, "-o", str(tmp_path / "page.md"), "--json"]) == 0
+    assert main([*argv, "--page", str(tmp_path / "page.md"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert set(told["cases"]) == {"explicit, head dropout", "explicit, model dropout"}
     assert all(case["ratio_low"] <= case["ratio"] <= case["ratio_high"] for case in told["cases"].values())

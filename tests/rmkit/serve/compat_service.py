@@ -93,11 +93,11 @@ def running(app: Any, *, port: int | None = None) -> Iterator[Running]:
 @contextlib.contextmanager
 def reward_service(*models: Any, locked: bool = True, **mounted: Any) -> Iterator[Running]:
     """The reward service over `models` (a Witness without any), asking for TOKEN where `locked`."""
-    from rmkit.serve.auth.tokens import Keyring, given
+    from rmkit.serve.auth.tokens import Keyring, operator_token
     from rmkit.serve.http.app import create_app
     from rmkit.serve.settings import ServeSettings
 
-    keyring = Keyring(lambda: [given(TOKEN)]) if locked else None
+    keyring = Keyring(lambda: [operator_token(TOKEN)]) if locked else None
     named = {model.info.name: model for model in models or (Witness(),)}
     app = create_app(named, ServeSettings(**mounted), keyring=keyring)
     with running(app) as service:

@@ -22,7 +22,7 @@ import httpx
 
 from rmkit.errors import RmkitError
 from rmkit.models import load_model
-from rmkit.serve.auth.tokens import Keyring, given
+from rmkit.serve.auth.tokens import Keyring, operator_token
 from rmkit.serve.http.app import create_app
 from rmkit.serve.http.connections import MAX_HEAD_BYTES, Connection
 from rmkit.serve.plan import ServePlan
@@ -37,7 +37,13 @@ MB = 2**20
 
 
 def keyring() -> Keyring:
-    return Keyring(lambda: [given(ALICE, name="alice"), given(BEN, name="ben"), given(ADMIN, name="admin")])
+    return Keyring(
+        lambda: [
+            operator_token(ALICE, name="alice"),
+            operator_token(BEN, name="ben"),
+            operator_token(ADMIN, name="admin"),
+        ]
+    )
 
 
 def head(token: str, length: int, *, path: str = "/rmkit/v1/score") -> bytes:

@@ -21,7 +21,7 @@ from rmkit.cli.main import main as rmkit
 from rmkit.errors import UsageError
 from rmkit.ledger import Ledger, open_ledger
 from rmkit.serve.auth import tokens as principals
-from rmkit.serve.auth.tokens import Keyring, create, given, revoke, stored
+from rmkit.serve.auth.tokens import Keyring, create, operator_token, revoke, stored
 from rmkit.serve.http.app import create_app
 from rmkit.serve.plan import ServePlan, is_loopback, named_models, needs_tokens
 from tests.rmkit.serve.serving import Steered, client_of
@@ -208,7 +208,7 @@ def test_beyond_loopback_a_usable_token_is_needed(ledger: Ledger) -> None:
     none: list[Any] = []
     create(ledger, "metrics", scopes=["metrics"])
     create(ledger, "past", expires=datetime.now(UTC) - timedelta(hours=1))
-    useless, useful = stored(ledger), [given("x" * 20)]
+    useless, useful = stored(ledger), [operator_token("x" * 20)]
     assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "10.0.0.1", "host")] == [
         *[True] * 3,
         *[False] * 4,
@@ -237,10 +237,10 @@ def test_the_command_refuses_to_be_open_to_the_world(home: Path, capsys: pytest.
 
 def test_a_plan_goes_to_worker_processes_whole_and_without_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RMKIT_SERVE_PLAN", raising=False)
-    one = given("a very long secret")
+    one = operator_token("a very long secret")
     plan = ServePlan(
         models=named_models(["helpful=models/a", "models/b/"]),
-        given=({**{f: getattr(one, f) for f in one.__dataclass_fields__}, "scopes": list(one.scopes)},),
+        operator_tokens=({**{f: getattr(one, f) for f in one.__dataclass_fields__}, "scopes": list(one.scopes)},),
     )
     assert plan.models == {"helpful": "models/a", "b": "models/b/"}
     plan.to_environment()
