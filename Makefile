@@ -7,6 +7,9 @@ TORCH ?= torch==2.13.0
 PIP_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
 
+# The tests start many processes and rewrite thousands of assertions: each compiles all of it again where this is set.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: quickstart test lint check slow docs postgres clean
 
 quickstart: $(VENV)/.run-ready

@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from rmkit.cli.main import COMMANDS, call
 from rmkit.errors import UsageError
 
@@ -36,10 +34,10 @@ def texts_of(path: Path) -> Iterator[str]:
         return
     if not re.search(r"rmkit (?!import )[a-z\"']", text):
         return
-    tree = ast.parse(text)
-    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
-    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(ast.parse(text)))
+    inside = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+    prose = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
         if isinstance(node, ast.JoinedStr):
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else HOLE for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside | prose:
@@ -74,14 +72,14 @@ def help_of(name: str, *words: str) -> str:
     return "" if status else out.getvalue()
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_is_named_exists(path: Path) -> None:
-    for name, verb, *options in hints(path):
-        assert name in NAMES, f"rmkit {name}: no such command"
-        told = help_of(name, *filter(None, [verb]))
-        assert told, f"rmkit {name} {verb}: no such verb"
-        missing = {option for option in options if option not in told} - {"--json", "--help", "--debug"}
-        assert not missing, f"rmkit {name} {verb} has no {missing}"
+def test_what_is_named_exists() -> None:
+    for path in (*SOURCES, *PAGES):
+        for name, verb, *options in hints(path):
+            assert name in NAMES, f"{path}: rmkit {name}: no such command"
+            told = help_of(name, *filter(None, [verb]))
+            assert told, f"{path}: rmkit {name} {verb}: no such verb"
+            missing = {option for option in options if option not in told} - {"--json", "--help", "--debug"}
+            assert not missing, f"{path}: rmkit {name} {verb} has no {missing}"
 
 
 def test_a_hint_that_is_wrong_would_be_seen(tmp_path: Path) -> None:
