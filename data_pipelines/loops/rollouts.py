@@ -110,7 +110,7 @@ class _Prompt:
 
     async def _alive(self, steps: Sequence[str]) -> bool:
         """Whether a continuation of these steps came out right; they are continued where nobody did yet."""
-        prefix = "".join(steps).rstrip()
+        prefix = _bare("".join(steps), self._plan.separator)
         if prefix not in self._tried:
             self._tried[prefix] = asyncio.create_task(self._continue(prefix, steps))
         return await self._tried[prefix]
@@ -180,13 +180,23 @@ def joined(steps: Sequence[str], reply: str, *, separator: str) -> str | None:
 
     A reply that repeats the prefix and then goes on is cut; between prefix and reply stands the separator once.
     """
-    prefix = "".join(steps)
-    rest = reply.strip("\n")
-    if rest.startswith(prefix.strip()):
-        rest = rest[len(prefix.strip()) :].lstrip("\n")
-    elif rest.split(separator, 1)[0].strip() == steps[0].strip():
+    prefix, rest = _bare("".join(steps), separator), _bare(reply, separator)
+    if rest.startswith(prefix):
+        rest = _bare(rest[len(prefix) :], separator)
+    elif _bare(rest.split(separator, 1)[0], separator) == _bare(steps[0], separator):
         return None
-    return prefix.rstrip() + (separator + rest if rest.strip() else "")
+    return prefix + (separator + rest if rest.strip() else "")
+
+
+def _bare(text: str, separator: str) -> str:
+    """Without separators and line breaks at its ends, and without blanks behind."""
+    text = text.strip("\n").rstrip()
+    mark = separator.strip()
+    while mark and text.lstrip().startswith(mark):
+        text = text.lstrip()[len(mark) :].lstrip()
+    while mark and text.endswith(mark):
+        text = text.removesuffix(mark).rstrip()
+    return text
 
 
 def _completion(text: str, step_ends: tuple[int, ...] = ()) -> Completion:

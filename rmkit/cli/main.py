@@ -63,6 +63,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "rmkit.models.adopted.command:main", "a reward model of the Hub, or of another trainer's folder"
         ),
         "train": Command("rmkit.training.command:main", "train a reward model on a dataset version"),
+        "search": Command("rmkit.search.command:main", "answers by best-of-N, votes, beams and tree search"),
         "score": Command("rmkit.scoring.command:main", "score prompts with their responses, resumable"),
         "verify": Command("rmkit.scoring.verify:main", "is a model still the one that was saved"),
         "calibrate": Command("rmkit.scoring.calibrate:main", "probabilities for a model's margins, on held-out pairs"),

@@ -154,6 +154,9 @@ def test_what_cannot_be_verified_or_answered_is_counted(home: Path) -> None:
 )
 def test_a_continuation_goes_on_behind_its_prefix(steps: list[str], reply: str, text: str | None) -> None:
     assert joined(steps, reply, separator="\n") == text
+    marked = [step.replace("\n", " ;") for step in steps]
+    want = None if text is None else text.replace("\n", " ;")
+    assert joined(marked, reply.replace("\n", " ;"), separator=" ;") == want
 
 
 def bisected(n: int, known: int, right: int) -> tuple[int, int]:
