@@ -71,6 +71,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "listwise_policy": "rmkit.training.objectives.listwise_policy:ListwisePolicy",
         "process": "rmkit.training.objectives.process:Process",
         "sum_to_outcome": "rmkit.training.objectives.sum_to_outcome:SumToOutcome",
+        "step_value": "rmkit.training.objectives.step_value:StepValue",
+        "oreo": "rmkit.training.objectives.step_value:OREO",
         "dpo": "rmkit.training.objectives.bradley_terry:DPO",
         "cdpo": "rmkit.training.objectives.label_noise:ConservativeDPO",
         "rdpo": "rmkit.training.objectives.label_noise:RobustDPO",

@@ -16,7 +16,7 @@ from rmkit.errors import ConfigError
 from rmkit.plugins import BUILT_IN, resolve
 from rmkit.training.attention import FLASH, Attention
 from rmkit.training.objectives.bradley_terry import DPO, BradleyTerry
-from rmkit.training.objectives.objective import Objective
+from rmkit.training.objectives.objective import REDUCTION_OF, Objective
 from rmkit.training.objectives.process import Process
 
 OBJECTIVE = "what is learned: a name, or module:object of your own"
@@ -138,7 +138,7 @@ class ProcessConfig(TrainingConfig):
 
     objective: Annotated[Objective, OBJECTIVE] = field(default_factory=Process)
     reduction: Annotated[
-        Literal["min", "last", "product", "mean", "sum"], "what makes the value of a solution from its steps"
+        Literal["min", "last", "product", "mean", "sum", "value"], "what makes the value of a solution from its steps"
     ] = "min"
     step_separator: Annotated[str, "what ends a step of a response whose steps are not marked"] = "\n\n"
 
@@ -146,11 +146,16 @@ class ProcessConfig(TrainingConfig):
         TrainingConfig.__post_init__(self)
         if not self.step_separator:
             raise ConfigError("step_separator must not be empty")
-        if self.objective.contributes != (self.reduction == "sum"):
-            adds = self.objective.contributes
-            what, negation = ("contributions, which add up", "") if adds else ("probabilities of steps", "not ")
+        needed = REDUCTION_OF.get(self.objective.steps)
+        if needed is not None and self.reduction != needed:
             raise ConfigError(
-                f"{self.objective.name()} teaches {what}: reduction must {negation}be sum, got {self.reduction!r}"
+                f"{self.objective.name()} teaches {self.objective.steps}: reduction must be {needed}, got "
+                f"{self.reduction!r}"
+            )
+        if needed is None and self.reduction in REDUCTION_OF.values():
+            raise ConfigError(
+                f"{self.objective.name()} teaches probabilities of steps: reduction must not be {self.reduction}, got "
+                f"{self.reduction!r}"
             )
 
 

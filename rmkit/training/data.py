@@ -155,19 +155,22 @@ def _by_rating(ratings: Sequence[Sequence[float]], weights: Sequence[float]) -> 
     )
 
 
-def step_labels(example: Example) -> tuple[float, ...] | str:
-    """[S] labels of the steps of a row's one response, NaN where there is none; or why the row cannot be used."""
+def step_labels(example: Example, *, any_range: bool = False) -> tuple[float, ...] | str:
+    """[S] labels of the steps of a row's one response, NaN where there is none; or why the row cannot be used. Labels
+    lie between 0 and 1 but for `any_range`."""
     labels = example.row["step_labels"] or []
     if not any(label is not None for label in labels):
         return f"no step labels (kind {example.row['kind']})"
     if len(example.row["responses"] or []) != 1 or len(labels) != len(example.steps):
         return "not one response with one label a step"
+    if not any_range and not all(0 <= label <= 1 for label in labels if label is not None):
+        return "a step label is not between 0 and 1: the objective step_value takes any number"
     return tuple(math.nan if label is None else float(label) for label in labels)
 
 
-def stepped_row(example: Example, chat: Chat) -> TrainingRow | str:
+def stepped_row(example: Example, chat: Chat, *, any_range: bool = False) -> TrainingRow | str:
     """One response in steps; steps that truncation cut off lose their labels."""
-    labels = step_labels(example)
+    labels = step_labels(example, any_range=any_range)
     if isinstance(labels, str):
         return labels
     encoded = _encoded(example, chat)
@@ -182,8 +185,14 @@ def stepped_row(example: Example, chat: Chat) -> TrainingRow | str:
     return _training_row(example, [one], step_index=(one.step_index,), step_labels=(read_labels,))
 
 
-def outcome_row(example: Example, chat: Chat, *, aspect: str) -> TrainingRow | str:
-    """One response in steps with a rating of the whole; none where truncation cut steps off."""
+def outcome_row(
+    example: Example, chat: Chat, *, aspect: str, step_aspects: str = "", missing: float | None = None
+) -> TrainingRow | str:
+    """One response in steps with a rating of the whole; none where truncation cut steps off.
+
+    With `step_aspects` the ratings of that name and the numbers 1 ... S stand behind that of the whole, `missing` in
+    place of those that are not there.
+    """
     ((outcome, *_), *others) = ratings_of(example.row, (aspect,)) or [(math.nan,)]
     if others or math.isnan(outcome):
         return f"not one response with a rating of {aspect or 'no name'}"
@@ -196,7 +205,12 @@ def outcome_row(example: Example, chat: Chat, *, aspect: str) -> TrainingRow | s
     steps = len((example.row["step_ends"] or [()])[0])
     if not steps or len(one.step_index) < steps:
         return "steps beyond the token limit" if steps else "the response is not split into steps"
-    return _training_row(example, [one], ratings=((outcome,),), step_index=(one.step_index,))
+    names = [f"{step_aspects}{at}" for at in range(1, steps + 1)] if step_aspects else []
+    [own] = ratings_of(example.row, names) if names else [()]
+    if missing is None and any(map(math.isnan, own)):
+        return f"not every step has a rating {step_aspects}N"
+    filled = tuple(missing if missing is not None and math.isnan(value) else value for value in own)
+    return _training_row(example, [one], ratings=((outcome, *filled),), step_index=(one.step_index,))
 
 
 def _ranks(example: Example, numbers: Sequence[int]) -> tuple[int, ...]:

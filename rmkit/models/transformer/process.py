@@ -5,7 +5,8 @@ model's config says, and all four are kept in `Score.aspects`. Which token ends 
 completion's `step_ends`; a completion without them is split behind each `step_separator`. A causal model sees a step
 and what came before it; an encoder reads the whole solution, later steps included.
 
-With the reduction `sum` the steps are contributions instead, which add up to the value, a rating (`sum_to_outcome`).
+With the reduction `sum` the steps are contributions instead, which add up to the value, a rating (`sum_to_outcome`);
+with `value` they are values of the states behind them, in any range, and the last is the value (`step_value`, `oreo`).
 
 For independent events P(first right | exactly one is) has the odds ratio of the two values, which `compare` returns.
 
@@ -35,8 +36,8 @@ from rmkit.models.transformer.reward_module import RewardModule
 from rmkit.types import Candidates, Completion, ModelInfo, Score, bradley_terry, sigmoid
 
 REDUCTIONS: tuple[Reduction, ...] = ("min", "last", "product", "mean")
-SUM = "sum"  # of contributions, which are no probabilities
-StepReduction = Reduction | Literal["sum"]
+SUM, VALUE = "sum", "value"  # of contributions, of values of states: no probabilities
+StepReduction = Reduction | Literal["sum", "value"]
 CLASSIFIER = "AutoModelForTokenClassification"
 REWARD_INDEX = "the token with the last visible character of each step"
 
@@ -76,15 +77,15 @@ class ProcessRewardModel(TransformerModel):
         return step_score(output, reduction=self.reduction)
 
     def p_first(self, first: float, second: float) -> float:
-        return bradley_terry(first, second) if self.reduction == SUM else p_first_right(first, second)
+        return bradley_terry(first, second) if self.reduction in (SUM, VALUE) else p_first_right(first, second)
 
 
 def step_score(logits: Sequence[float], *, reduction: StepReduction) -> Score:
     """Step probabilities, their chosen reduction as value, all as aspects; or contributions and their sum."""
     if not all(map(math.isfinite, logits)):
         return Score.failed("the model gave a logit that is not finite")
-    if reduction == SUM:
-        return Score(math.fsum(logits), steps=tuple(logits))
+    if reduction in (SUM, VALUE):
+        return Score(math.fsum(logits) if reduction == SUM else logits[-1], steps=tuple(logits))
     logit_S = torch.tensor(logits, dtype=torch.float64)
     aspects: dict[str, float] = {how: float(reduce_steps(logit_S, how=how)) for how in REDUCTIONS}
     return Score(aspects[reduction], steps=tuple(sigmoid(logit) for logit in logits), aspects=aspects)
@@ -108,14 +109,14 @@ def save(
     folder: Path, *, model: Any, chat: Chat, facts: Mapping[str, Any], reduction: StepReduction, step_separator: str
 ) -> None:
     """Write a token classifier (not wrapped by peft) into an existing empty folder, with its golden scores."""
-    label = "contribution" if reduction == SUM else "right"
+    label = {SUM: "contribution", VALUE: "value"}.get(reduction, "right")
     model.config.id2label, model.config.label2id = {0: label}, {label: 0}
     store(
         folder,
         {"": model},
         chat,
         kind="process",
-        scale="rating" if reduction == SUM else "probability",
+        scale="rating" if reduction in (SUM, VALUE) else "probability",
         values={"reward_index": REWARD_INDEX, "reduction": reduction, "step_separator": step_separator},
         facts=facts,
         load=load,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.plugins import BUILT_IN
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
         TrainingRow,
         Validation,
     )
+
+
+# Logits of being right; parts that add up to the outcome; values of the states behind them.
+StepOutputs = Literal["logits", "contributions", "values"]
+REDUCTION_OF: dict[StepOutputs, str] = {"contributions": "sum", "values": "value"}  # the only one that they go with
 
 
 class Learned(Protocol):
@@ -48,7 +53,7 @@ class Objective:
     selects_by: ClassVar[str] = "log_loss"  # the fact of `validate` by which a checkpoint is chosen; lower is better
     level_is_free: ClassVar[bool] = False  # only differences of rewards count, so that they may be centered
     divides: ClassVar[bool] = False  # implicit rewards are means over tokens, not sums
-    contributes: ClassVar[bool] = False  # outputs of steps are parts of a sum, not logits of being right
+    steps: ClassVar[StepOutputs] = "logits"  # what outputs of steps are
     reviewable: ClassVar[bool] = False  # models that it trains may select pairs for each other (train peers)
 
     @classmethod

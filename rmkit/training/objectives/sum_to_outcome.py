@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from rmkit.models.transformer.rating_head import RatingHead
-from rmkit.training.objectives.objective import Objective, RunState
+from rmkit.training.objectives.objective import Objective, RunState, StepOutputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ class SumToOutcome(Objective):
 
     trains: ClassVar[tuple[str, ...]] = ("process",)
     selects_by: ClassVar[str] = "loss"
-    contributes: ClassVar[bool] = True
+    steps: ClassVar[StepOutputs] = "contributions"
 
     outcome: Annotated[str, "the rating (aspect) that is the outcome; one without a name by default"] = ""
 

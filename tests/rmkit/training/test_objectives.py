@@ -17,6 +17,7 @@ from rmkit.models import load_model  # noqa: E402
 from rmkit.plugins import BUILT_IN, resolve  # noqa: E402
 from rmkit.training import explicit  # noqa: E402
 from rmkit.training.config import CONFIGS, objectives, training_config  # noqa: E402
+from rmkit.training.objectives.objective import REDUCTION_OF  # noqa: E402
 from rmkit.training.rows import Preference  # noqa: E402
 from rmkit.training.trainer import row_losses  # noqa: E402
 from tests.rmkit.training.test_training import Make, base_model, data, row_of  # noqa: E402, F401
@@ -83,8 +84,8 @@ def test_flat_options_say_all_of_a_config() -> None:
     for kind in CONFIGS:
         for name in objectives(kind):
             own = {option.name: option.default for option in options(resolve("objectives", name))}
-            if name == "sum_to_outcome":  # contributions add up, and nothing else
-                own["reduction"] = "sum"
+            if (needed := REDUCTION_OF.get(resolve("objectives", name).steps)) is not None:
+                own["reduction"] = needed
             own |= {key: 0.3 for key in own if key in ("label_noise", "focal_gamma", "margin_scale", "negatives_kept")}
             config = training_config(kind, model="x", objective=name, seed=7, **own)
             flat = config.as_json()

@@ -6,20 +6,25 @@ import itertools
 import math
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from rmkit.data.example import Example  # noqa: E402
 from rmkit.errors import ConfigError  # noqa: E402
 from rmkit.losses.listwise_policy import expected_ndcg, listwise_policy  # noqa: E402
 from rmkit.losses.scaled_margin import scaled_margin  # noqa: E402
 from rmkit.losses.sum_to_outcome import sum_to_outcome  # noqa: E402
+from rmkit.losses.trajectory_value import step_regression, trajectory_targets  # noqa: E402
 from rmkit.models import load_model  # noqa: E402
 from rmkit.shaping.pairs import level_pairs  # noqa: E402
 from rmkit.training import explicit  # noqa: E402
 from rmkit.training.config import training_config  # noqa: E402
+from rmkit.training.data import step_labels  # noqa: E402
+from rmkit.training.objectives.step_value import OREO  # noqa: E402
 from rmkit.training.rows import Preference  # noqa: E402
 from rmkit.training.trainer import row_losses  # noqa: E402
 from rmkit.types import Candidates, Completion, Message  # noqa: E402
@@ -100,10 +105,43 @@ def test_descending_the_listwise_loss_ranks() -> None:
 
 def test_contributions_go_with_the_reduction_sum_only() -> None:
     training_config("process", model="x", objective="sum_to_outcome", reduction="sum")
-    with pytest.raises(ConfigError, match="contributions, which add up: reduction must be sum, got 'min'"):
+    with pytest.raises(ConfigError, match="contributions: reduction must be sum, got 'min'"):
         training_config("process", model="x", objective="sum_to_outcome")
     with pytest.raises(ConfigError, match="probabilities of steps: reduction must not be sum"):
         training_config("process", model="x", reduction="sum")
+    with pytest.raises(ConfigError, match="values: reduction must be value, got 'sum'"):
+        training_config("process", model="x", objective="oreo", reduction="sum")
+
+
+def test_trajectory_values_are_consistent_with_the_outcome() -> None:
+    # behind step 1 the ratios of steps 2 and 3 count, at the end none
+    ratio = torch.tensor([[0.5, 1.0, -3.0], [2.0, 0.0, 0.0]])
+    targets = trajectory_targets(torch.tensor([1.0, 0.0]), ratio, beta=0.1)
+    torch.testing.assert_close(targets, torch.tensor([[1.2, 1.3, 1.0], [0.0, 0.0, 0.0]]))
+    row = SimpleNamespace(ratings=((1.0, 0.5, 1.0, -3.0),))
+    assert OREO(beta=0.1).targets(row) == pytest.approx([1.2, 1.3, 1.0])  # type: ignore[arg-type]
+    # errors .2 and .5 of two known steps
+    value = torch.tensor([[1.0, 9.0, 0.5]])
+    loss = step_regression(value, target_BS=torch.tensor([[1.2, math.nan, 1.0]]))
+    assert loss.item() == pytest.approx((0.2**2 + 0.5**2) / 2)
+
+
+def test_values_of_a_tree_are_its_expected_outcomes_where_the_policy_is_the_reference() -> None:
+    """A tabular tree: one free number a state; whatever goes through a state, its value becomes the mean outcome."""
+    paths = [(0, 1), (0, 1), (0, 2), (3, 4)]  # states behind the two steps of four trajectories
+    outcome = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    value = torch.zeros(5, requires_grad=True)
+    optimizer = torch.optim.LBFGS([value], lr=0.5, max_iter=100)
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        targets = trajectory_targets(outcome, torch.zeros(4, 2), beta=0.01)
+        total = step_regression(value[torch.tensor(paths)], target_BS=targets).sum()
+        total.backward()
+        return total
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    assert value.tolist() == pytest.approx([2 / 3, 0.5, 1.0, 0.0, 0.0], abs=1e-4)
 
 
 WORTH = {"good": 0.5, "bad": -0.25, "idle": 0.0}
@@ -127,6 +165,32 @@ def trajectories(n: int) -> list[dict[str, object]]:
             )
         )
     return rows
+
+
+@pytest.mark.slow
+def test_values_of_any_range_are_learned_at_the_ends_of_steps(base_model: Make, home: Path, tmp_path: Path) -> None:  # noqa: F811
+    """The value behind each step is the worth of the steps so far, times ten: far outside of probabilities."""
+    rows = trajectories(300)
+    for one in rows:
+        words = [word for word in one["responses"][0].split() if word in WORTH]  # type: ignore[index]
+        one["step_labels"] = [10 * sum(WORTH[word] for word in words[: at + 1]) for at in range(len(words))]
+    config = training_config(
+        "process", model=base_model("llama"), objective="step_value", reduction="value",
+        learning_rate=3e-3, num_train_epochs=12.0, global_batch_size=16, max_length=200, response_reserve_tokens=150,
+    )  # fmt: skip
+    result = explicit.train(str(write_export(tmp_path / "data", rows)), config, output=tmp_path / "model")
+    assert result["validation"]["correlation"] > 0.95
+    text = "a good step.\n\na good step.\n\na bad step.\n\n"
+    completion = Completion((Message("assistant", text),), step_ends=(14, 28, 41))
+    [[score]] = load_model(tmp_path / "model").score([Candidates((Message("user", "task 3"),), (completion,))])
+    assert score.value == score.steps[-1]
+    assert score.steps == pytest.approx([5, 10, 7.5], abs=2.5)
+
+
+def test_probabilities_of_steps_are_not_learned_from_other_numbers() -> None:
+    row = Example(example_row("task", ["a b"], kind="steps", step_ends=[[1, 3]], step_labels=[0.5, -1.0]))
+    assert step_labels(row, any_range=True) == (0.5, -1.0)
+    assert "not between 0 and 1" in str(step_labels(row))
 
 
 @pytest.mark.slow
