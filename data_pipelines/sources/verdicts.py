@@ -120,8 +120,8 @@ class Values:
             return None
         for low, high, side in self.ranges:
             if low <= number <= high:
-                is_side = side in RANGED and self.middle is not None
-                return Verdict(side, abs(number - self.middle) if is_side else None)
+                middle = self.middle if side in RANGED else None
+                return Verdict(side, None if middle is None else abs(number - middle))
         if self.soft is not None and self.soft[0] <= number <= self.soft[1]:
             share = (number - self.soft[0]) / (self.soft[1] - self.soft[0])
             side = "tie" if share == 0.5 else "b" if share > 0.5 else "a"

@@ -200,8 +200,8 @@ def _of_data(ref: str) -> tuple[dict[str, int], tuple[str, ...]]:
         except (UsageError, StoreError, DataError):
             return {UNKNOWN: 0}, ()
         manifest = describe(connection, version, checkout(connection, version), form="native")
-    found = (_ON_HUB.match(str(one["url"] or one["name"])) for one in manifest["sources"])
-    return dict(manifest["stated_licenses"]), tuple(dict.fromkeys(match[1] for match in found if match))
+    matches = (_ON_HUB.match(str(one["url"] or one["name"])) for one in manifest["sources"])
+    return dict(manifest["stated_licenses"]), tuple(dict.fromkeys(match[1] for match in matches if match))
 
 
 def _check_licenses(name: str, counts: Mapping[str, int], allowed: Collection[str], *, base: str) -> None:

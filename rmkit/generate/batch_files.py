@@ -348,7 +348,8 @@ def _parsed(line: bytes) -> tuple[str, dict[str, Any] | None, str]:
     try:
         document = json.loads(line)
         key, response = str(document["custom_id"]), document.get("response") or {}
-        body, error = response.get("body"), document.get("error")
+        body: Any = response.get("body")
+        error = document.get("error")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "", None, "a line that cannot be read"
     try:

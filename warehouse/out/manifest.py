@@ -33,9 +33,7 @@ PARQUET = {"compression": "zstd", "compression_level": 3, "row_group_size": 1638
 _TOP_REASONS = 20
 
 
-def describe(
-    connection: duckdb.DuckDBPyConnection, version_id: int, table: pa.Table, *, form: str
-) -> dict[str, object]:
+def describe(connection: duckdb.DuckDBPyConnection, version_id: int, table: pa.Table, *, form: str) -> dict[str, Any]:
     """The manifest of a native `table` checked out from a version, before its files are written."""
     version = get(connection, version_id)
     return _origins(connection, version_id, table) | {

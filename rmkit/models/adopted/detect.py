@@ -93,9 +93,9 @@ def _by_class(source: Source, raw: Mapping[str, Any], checkpoint: Checkpoint, se
         and labels is None
         and _plain(checkpoint)
     ):
-        if known := judge_detected(hub=source.hub, folder=source.folder):
-            profile = Profile(read=ReadTable(kind="judge", profile=known.name))
-            return Detected(profile, f"a language model that judges: profile {known.name}")
+        if judge := judge_detected(hub=source.hub, folder=source.folder):
+            profile = Profile(read=ReadTable(kind="judge", profile=judge.name))
+            return Detected(profile, f"a language model that judges: profile {judge.name}")
         raise ModelError(
             f"{source.folder} is a language model without a reward head; measure it against its start (--set "
             "read.kind=ratio --set model.reference=MODEL), read its tokens (read.kind=token), or ask it as a judge "
