@@ -365,6 +365,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "item_context": "rubrics.row_context:item_context",
         "judge_writer": "rubrics.rubric_rm:load",
         "judge_rubric": "rubrics.clause_model:load",
+        "judge_jury": "rmkit.judge.jury:load",
         "bench_studio": "labeling_ui.benchmarks.load:main",
         "bench_studio_keys": "labeling_ui.benchmarks.keys:main",
         "bench_studio_scale": "labeling_ui.benchmarks.scale:main",

@@ -345,6 +345,7 @@ def _store(
 
 def _parsed(line: bytes) -> tuple[str, dict[str, Any] | None, str]:
     """A result's custom id, its chat completion, and why there is none."""
+    body: Any = None
     try:
         document = json.loads(line)
         key, response = str(document["custom_id"]), document.get("response") or {}

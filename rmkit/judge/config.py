@@ -14,7 +14,7 @@ from rmkit.generate.config import GeneratorConfig
 from rmkit.judge.profile import Profile, open_profile
 from rmkit.types import Scale
 
-THIRD_TABLES = ("writer", "rubric")  # each makes another model of the judge
+THIRD_TABLES = ("writer", "rubric", "jury")  # each makes another model of the judge, a jury stands alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

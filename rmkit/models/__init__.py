@@ -109,7 +109,7 @@ def _without_folder(name: str) -> Callable[..., RewardModel] | None:
 
 
 def _judge(path: Path) -> RewardModel:
-    """The judge of a TOML, or what its table [writer] or [rubric] makes of it."""
+    """The judge of a TOML, or what its table [writer], [rubric] or [jury] makes of it."""
     from rmkit.judge.config import third_table
     from rmkit.judge.model import load_judge
 
