@@ -174,7 +174,7 @@ def test_agreement_with_people_by_criterion(toml: Path, tmp_path: Path, capsys: 
     assert cli.call("eval", [str(toml), "--data", str(data), "--split", "test", "--json"]) == 0
     [model] = json.loads(capsys.readouterr().out)["models"]
     assert model["measures"]["overall"]["percent"] == 75.0
-    assert (model["judging"]["paid_calls"], model["judging"]["jury"][1]["unscored"]) == (0, 1)
+    assert (model["judging"]["paid_calls"], model["judging"]["jury"][1]["unscored"]) == (0, 2)  # in both orders
 
 
 @pytest.mark.parametrize(
