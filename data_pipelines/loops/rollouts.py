@@ -55,7 +55,7 @@ class Work:
 
     item: Candidates
     request: Request
-    given: tuple[Completion, ...] = ()
+    completions: tuple[Completion, ...] = ()
 
 
 async def sampled(engine: Engine, verifier: RewardModel, plan: Plan, work: Work) -> Samples:
@@ -73,8 +73,8 @@ class _Prompt:
         self._tried: dict[str, asyncio.Task[bool]] = {}  # prefixes that solutions share are continued once
 
     async def run(self) -> Samples:
-        texts = [(completion.text, -1) for completion in self._work.given]
-        if not self._work.given:
+        texts = [(completion.text, -1) for completion in self._work.completions]
+        if not self._work.completions:
             drawn = await asyncio.gather(*map(self._engine.sample, self._work.request.samples(self._plan.samples)))
             texts = [(sample.text, 0) for sample in drawn if self._is_reply(sample)]
         solutions = await self._add(texts)

@@ -81,7 +81,7 @@ def completions(payload: Mapping[str, Any], time: datetime) -> Iterator[Observed
         signal = item.get("rewards") or [{}] * len(item["completions"])
         # Steps repeat group ids; without an id the completions of an item are a group.
         group = f"{step}/{item['group']}" if "group" in item else f"{payload['request_id']}/{number}"
-        for one, made in zip(item["completions"], signal, strict=True):
+        for one, reward in zip(item["completions"], signal, strict=True):
             yield Observed(
                 value=one["value"],
                 chars=one["chars"],
@@ -92,10 +92,10 @@ def completions(payload: Mapping[str, Any], time: datetime) -> Iterator[Observed
                 unscored=one.get("unscored"),
                 prompt_text=item.get("prompt_text"),
                 text=one.get("text"),
-                raw=made.get("raw"),
-                reward=made.get("reward"),
-                components=made.get("components", {}),
-                columns=made.get("columns", {}),
+                raw=reward.get("raw"),
+                reward=reward.get("reward"),
+                components=reward.get("components", {}),
+                columns=reward.get("columns", {}),
                 group=group,
                 step=step,
                 policy_version=payload.get("policy_version"),

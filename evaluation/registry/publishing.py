@@ -105,7 +105,7 @@ def push_model(
     with tempfile.TemporaryDirectory() as draft:
         place = Path(draft) / "model"
         _copy_model(folder, card, place)
-        write_card(place, published=metadata | {"origins": _told(origins, chosen)})
+        write_card(place, published=metadata | {"origins": _origin_lines(origins, chosen)})
         result = _result("model", repository, place, public=public, dry_run=dry_run)
         result = replace(result, license=chosen, licenses=counts, metadata=metadata)
         return result if dry_run else _upload(result, place, message or f"{folder.name}, {card['fingerprint'][:12]}")
@@ -225,7 +225,7 @@ def _own(license: str, counts: Mapping[str, int], allowed: Collection[str]) -> s
     return spdx(license)
 
 
-def _told(origins: Origins, license: str) -> list[str]:
+def _origin_lines(origins: Origins, license: str) -> list[str]:
     lines = [f"Published under {license}, the most restrictive of:", ""]
     if origins.base:
         lines.append(f"- base model {origins.base}: {origins.base_license or UNKNOWN}")

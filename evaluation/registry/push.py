@@ -93,7 +93,7 @@ def _text(result: PushResult) -> str:
     lines = [
         f"{size} {verb} to {result.repository} ({result.kind}, {who})",
         f"  license    {result.license}; of {licenses}",
-        *(f"  {name:<10} {_short(value)}" for name, value in result.metadata.items() if name not in _SAID),
+        *(f"  {name:<10} {_short(value)}" for name, value in result.metadata.items() if name not in _SHOWN),
         f"  files      {', '.join(f'{name} {size}' for name, size in largest)}{more}",
     ]
     if result.url:
@@ -101,7 +101,7 @@ def _text(result: PushResult) -> str:
     return "\n".join(lines)
 
 
-_SAID = ("license", "license_name", "tags", "model-index", "pretty_name", "size_categories")
+_SHOWN = ("license", "license_name", "tags", "model-index", "pretty_name", "size_categories")
 
 
 def _short(value: object) -> str:

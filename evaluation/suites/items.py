@@ -52,10 +52,10 @@ class Item:
     def content(self) -> str:
         """Identity of what is asked and of the gold facts, whatever the item is called."""
         texts = []
-        if (asked := self.candidates) is not None:
-            texts = [messages_json(asked.prompt), *(messages_json(one.messages) for one in asked.completions)]
-            if asked.tools or asked.reference or asked.rubric:
-                texts.append(canonical_json([list(asked.tools), asked.reference, list(asked.rubric)]))
+        if (candidates := self.candidates) is not None:
+            texts = [messages_json(candidates.prompt), *(messages_json(one.messages) for one in candidates.completions)]
+            if candidates.tools or candidates.reference or candidates.rubric:
+                texts.append(canonical_json([list(candidates.tools), candidates.reference, list(candidates.rubric)]))
         return content_hash(canonical_json([texts, dict(self.gold)]))
 
 

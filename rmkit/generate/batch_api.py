@@ -98,8 +98,8 @@ class BatchApi:
                 if number == self._attempts:
                     raise EndpointError(self._given_up(error)) from None
                 self._sleep(number, error)
-                if made := self.find(sha256):
-                    return made
+                if batch := self.find(sha256):
+                    return batch
         raise AssertionError("attempts are at least 1")
 
     def find(self, sha256: str) -> Batch | None:

@@ -210,8 +210,8 @@ def submit(folder: Path, api: BatchApi, ledger: Ledger, *, window: str = "24h") 
                 continue
         if file_sha256(folder / file.name) != file.sha256:
             raise DataError(f"{folder / file.name} was changed since it was written; write the batch into a new folder")
-        if file.status == "creating" and (made := api.find(file.sha256)):
-            state = state.with_file(replace(file, status=made.status, batch_id=made.id))
+        if file.status == "creating" and (known_batch := api.find(file.sha256)):
+            state = state.with_file(replace(file, status=known_batch.status, batch_id=known_batch.id))
             state.save(folder)
             continue
         if file.status == "written":
@@ -235,10 +235,10 @@ def _without_paid(folder: Path, file: BatchFile, ledger: Ledger) -> BatchFile:
         return file
     if len(paid) == file.lines:
         return replace(file, status="collected")
-    with draft_file(path) as draft, draft.open("wb") as kept, path.open("rb") as lines:
+    with draft_file(path) as draft, draft.open("wb") as rest, path.open("rb") as lines:
         for line in lines:
             if json.loads(line)["custom_id"] not in paid:
-                kept.write(line)
+                rest.write(line)
     return replace(file, sha256=file_sha256(path), lines=file.lines - len(paid), bytes=path.stat().st_size)
 
 
@@ -359,6 +359,6 @@ def _parsed(line: bytes) -> tuple[str, dict[str, Any] | None, str]:
     except (KeyError, IndexError, TypeError):
         pass
     inner = error or (body.get("error") if isinstance(body, dict) else None)
-    said = inner.get("message") or inner.get("code") if isinstance(inner, dict) else inner
+    reason = inner.get("message") or inner.get("code") if isinstance(inner, dict) else inner
     status = response.get("status_code")
-    return key, None, " ".join(f"{f'HTTP {status}: ' if status else ''}{said or 'no chat completion'}".split())[:120]
+    return key, None, " ".join(f"{f'HTTP {status}: ' if status else ''}{reason or 'no chat completion'}".split())[:120]

@@ -129,12 +129,12 @@ class LocalGenerator:
         Raises Refused where both do not fit the model.
         """
         ids = self._prompt_ids(Request(prompt=prompt))
-        said = self._tokenizer(reply, add_special_tokens=False)["input_ids"]
+        reply_ids = self._tokenizer(reply, add_special_tokens=False)["input_ids"]
         room = getattr(self._model.config, "max_position_embeddings", None) or 10**9
-        if len(ids) + len(said) > room:
-            raise Refused(f"{len(ids)} prompt tokens and {len(said)} of reply exceed the model's {room}")
-        logits = self._model(torch.tensor([[*ids, *said]], device=self._model.device)).logits[0, len(ids) - 1 : -1]
-        chosen = torch.log_softmax(logits.float(), dim=-1)[torch.arange(len(said)), torch.tensor(said)]
+        if len(ids) + len(reply_ids) > room:
+            raise Refused(f"{len(ids)} prompt tokens and {len(reply_ids)} of reply exceed the model's {room}")
+        logits = self._model(torch.tensor([[*ids, *reply_ids]], device=self._model.device)).logits[0, len(ids) - 1 : -1]
+        chosen = torch.log_softmax(logits.float(), dim=-1)[torch.arange(len(reply_ids)), torch.tensor(reply_ids)]
         return float(chosen.mean())
 
     def _eos(self) -> list[int]:

@@ -97,10 +97,10 @@ class TurnPrompt:
 
     def render(self, conversation: Conversation, shown: Shown, *, settings: Mapping[str, Any]) -> Conversation:
         """The turns. Everything that others wrote has its control tokens broken up."""
-        asked = tuple(Message(one.role, harmless(in_content(one).content), name=one.name) for one in conversation)
+        turns = tuple(Message(one.role, harmless(in_content(one).content), name=one.name) for one in conversation)
         texts = (harmless(conversation_text(one.messages)) for one in shown.responses)
         rubric = (Message(self._rubric_role, shown.rubric),) if self._rubric_role and shown.rubric else ()
-        return (*asked, *map(Message, self._turns, texts), *rubric)
+        return (*turns, *map(Message, self._turns, texts), *rubric)
 
 
 @cache

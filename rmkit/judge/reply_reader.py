@@ -72,21 +72,21 @@ def read_reply(
     """The verdict on the `n` responses shown, as `rmkit.judge.verdict` gives it."""
     if why := sample.no_reply:
         return ParsedVerdict(unread=why)
-    said = sample.text[reasoning_length(sample.text) :][-LONGEST:]
-    if not said.strip():
+    reply = sample.text[reasoning_length(sample.text) :][-LONGEST:]
+    if not reply.strip():
         return ParsedVerdict(unread="nothing but thoughts")
     if read.kind == "json":
-        found = _last_object(said)
-        if found is None:
+        document = _last_object(reply)
+        if document is None:
             return ParsedVerdict(unread="no JSON object")
-        inner = found.get(read.under)
-        return _of_object(inner if isinstance(inner, Mapping) else found, read, form, default_range)
-    match = _match(said, read)
+        inner = document.get(read.under)
+        return _of_object(inner if isinstance(inner, Mapping) else document, read, form, default_range)
+    match = _match(reply, read)
     if match is None:
         return ParsedVerdict(unread="no verdict in the form of this judge")
     if read.kind == "numbers":
         return _of_numbers([float(one) for one in _NUMBER.findall(match[1])], read, form, n, default_range)
-    if use_logprobs and (entry := _token_at(sample, said[match.start(1) :])):
+    if use_logprobs and (entry := _token_at(sample, reply[match.start(1) :])):
         masses = label_masses(entry, list(read.labels))
         if masses is not None:
             total = math.fsum(masses.values())
@@ -127,18 +127,18 @@ def _of_numbers(
 
 
 def _of_object(
-    found: Mapping[str, Any], read: ReadTable, form: str, default_range: tuple[float, float]
+    document: Mapping[str, Any], read: ReadTable, form: str, default_range: tuple[float, float]
 ) -> ParsedVerdict:
     if read.key:
-        if read.key not in found:
+        if read.key not in document:
             return ParsedVerdict(unread=f"a JSON object without {read.key!r}")
-        return _of_label(str(found[read.key]), read, form)
-    numbers = [_number(found.get(key)) for key in read.keys]
+        return _of_label(str(document[read.key]), read, form)
+    numbers = [_number(document.get(key)) for key in read.keys]
     if None in numbers:
         missing = read.keys[numbers.index(None)]
         return ParsedVerdict(unread=f"a JSON object without a number {missing!r}")
     verdict = _of_numbers([one for one in numbers if one is not None], read, form, len(read.keys), default_range)
-    if verdict.values == (0.5, 0.5) and read.tie_break and (finer := _number(found.get(read.tie_break))) is not None:
+    if verdict.values == (0.5, 0.5) and read.tie_break and (finer := _number(document.get(read.tie_break))) is not None:
         first = (1 + (finer < read.tie_middle) - (finer > read.tie_middle)) / 2
         return ParsedVerdict((first, 1 - first))
     return verdict
@@ -153,17 +153,17 @@ def _number(value: Any) -> float | None:
 
 def _last_object(text: str) -> dict[str, Any] | None:
     """The last JSON object of a text that stands in no other one."""
-    found, at = None, 0
+    document, at = None, 0
     decoder = json.JSONDecoder()
     while (at := text.find("{", at)) >= 0:
         try:
             value, at = decoder.raw_decode(text, at)
-            found = value
+            document = value
         except ValueError:
             at += 1
         except RecursionError:  # a thousand levels are nobody's verdict
             return None
-    return found
+    return document
 
 
 def _token_at(sample: Sample, rest: str) -> TokenLogprobs | None:

@@ -121,9 +121,9 @@ def _work(row: dict[str, Any], config: Config) -> Work:
         top_p=config.top_p,
         seed=config.seed,
     )
-    given = () if config.samples else Example(row).candidates.completions
+    completions = () if config.samples else Example(row).candidates.completions
     nothing = Completion((Message("assistant", ""),))  # replaced by each sample in turn
-    return Work(Candidates(prompt, (nothing,), reference=row["reference"]), request, given)
+    return Work(Candidates(prompt, (nothing,), reference=row["reference"]), request, completions)
 
 
 def _sampled(work: Sequence[Work], config: Config) -> tuple[str, list[Samples], dict[str, Any]]:

@@ -25,8 +25,8 @@ def with_judge(profile: Profile) -> Profile:
             f"reader judge: {unknown('read.profile', '', [*FORMS, *profiles()])}, or a TOML file of yours"
         )
     table = asdict(open_profile(read.profile))
-    told = {key: value for key, value in table.items() if value not in ("", (), {}, None) and key != "match"}
-    return replace(profile, read=replace(read, profile=Path(read.profile).stem, judge=told))
+    judge = {key: value for key, value in table.items() if value not in ("", (), {}, None) and key != "match"}
+    return replace(profile, read=replace(read, profile=Path(read.profile).stem, judge=judge))
 
 
 def judge_profile(profile: Profile) -> JudgeProfile | None:
