@@ -169,7 +169,7 @@ def slug(name: str) -> str:
 
 def main(argv: list[str]) -> int:
     """Entry point of `rmkit ingest`."""
-    options = _parser().parse_args(argv)
+    options = _parser().parse_args(_with_signed_values(argv))
     if options.forms:
         return reports.show_forms(as_json=options.json)
     if options.rejects:
@@ -196,6 +196,17 @@ def main(argv: list[str]) -> int:
     text = reports.as_text(facts) + "\n" + reports.next_commands(facts)
     display.emit({"files": [facts]}, as_json=options.json, text=text)
     return 0
+
+
+def _with_signed_values(argv: list[str]) -> list[str]:
+    """The arguments with `--values -3..-1=a` in one piece: on its own, what begins with a minus reads as an option."""
+    result: list[str] = []
+    for one in argv:
+        if result and result[-1] == "--values" and one.startswith("-") and "=" in one:
+            result[-1] = f"--values={one}"
+        else:
+            result.append(one)
+    return result
 
 
 def _reading(options: Any) -> Reading:

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 SAMPLE_ROWS = 1_000
 SAMPLE_CELLS = 2_000_000
 MAX_COLUMNS = 10_000
+STORED_NOTHING = "; nothing was stored"
 NOBODY = ("all", "unknown")  # names of files of a form with a file a rater that are nobody's
 IN_MEMORY = "rows in memory"  # what stands for their path
 _SPLIT = re.compile(r"(^|[-_./ ])(train|validation|valid|val|dev|test)([-_.]|$)")
@@ -109,10 +110,9 @@ def _open_files(targets: Sequence[str], reading: Reading, items: Items | None) -
             if len(files) == 1 or isinstance(error, UsageError):
                 raise
             if not reading.keep_going:
-                raise DataError(
-                    f"{error}; nothing was stored (--keep-going takes the other {len(files) - 1})"
-                ) from error
-            notes.append(f"left out: {error}")
+                reason = str(error).partition(STORED_NOTHING)[0]
+                raise DataError(f"{reason}{STORED_NOTHING} (--keep-going takes the other {len(files) - 1})") from error
+            notes.append(f"left out: {str(error).partition(STORED_NOTHING)[0]}")
             continue
         notes.extend(opened.notes) if len(files) == 1 else notes.extend(f"{file.name}: {n}" for n in opened.notes)
         shards.append((shard, opened.notes))
@@ -153,7 +153,8 @@ def _paths(target: str, notes: list[str]) -> list[Path]:
         files, skipped = files_in(path)
         notes += skipped
         if not files:
-            raise DataError(f"{path} is a folder without files of rows")
+            why = f" ({'; '.join(skipped[:5])})" if skipped else ""
+            raise DataError(f"{path} is a folder without files of rows{why}")
         return files
     if not path.exists() and glob.has_magic(target):
         found = sorted(Path(name) for name in glob.glob(target, recursive=True))
@@ -170,6 +171,8 @@ def _stdin() -> Path:
     with path.open("wb") as file:
         while part := sys.stdin.buffer.read(1 << 20):
             file.write(part)
+    if not path.stat().st_size:
+        raise DataError("-: nothing came in by stdin")
     return path
 
 

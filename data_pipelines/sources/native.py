@@ -116,7 +116,9 @@ def votes(row: Row) -> Iterator[Unit]:
         for side, name in zip(("response_a", "response_b"), names, strict=True)
     ]
     judgments = [_vote(label) for label in records(row, "labels")]
-    yield unit(field(row, "prompt"), answers, judgments, **common(row, "response_a", "response_b", "labels"))
+    yield unit(
+        field(row, "prompt"), answers, judgments, in_columns=True, **common(row, "response_a", "response_b", "labels")
+    )
 
 
 def _vote(label: Mapping[str, Any]) -> Judgment:

@@ -10,6 +10,8 @@ better//chosen            the first of these that is there
 task/run                  an id made of several columns, empty ones left out
 winner_a|winner_b|tie     one-hot columns: the name of the one that is set
 answer?                   may be missing
+
+A column of just that name comes before all of this: "Which is better (A/B)?" is one.
 """
 
 from __future__ import annotations
@@ -43,11 +45,10 @@ class Path:
 
     @property
     def columns(self) -> tuple[str, ...]:
+        whole = (self.text, self.text.removesuffix("?"))
         if self.join or self.first_of:
-            return tuple(name for part in self.join or self.first_of for name in part.columns)
-        if self.one_hot or self.numbered:
-            return self.one_hot or self.numbered
-        return (self.text.removesuffix("?"), str(self.pieces[0])) if len(self.pieces) > 1 else (str(self.pieces[0]),)
+            return (*whole, *(name for part in self.join or self.first_of for name in part.columns))
+        return (*whole, *(self.one_hot or self.numbered or (str(self.pieces[0]),)))
 
 
 @lru_cache(maxsize=1024)
@@ -83,6 +84,8 @@ def parse(text: str) -> Path:
 
 def value_at(row: Mapping[str, Any], path: Path) -> Any:
     """The value there, None where it is null, MISSING where the row has no such place."""
+    if path.text in row:
+        return row[path.text]
     plain = path.text.removesuffix("?")
     if plain in row:
         return row[plain]

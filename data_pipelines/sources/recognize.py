@@ -7,7 +7,6 @@ Published forms come first, by what their rows must have; a table that none know
 from __future__ import annotations
 
 import fnmatch
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,14 +16,14 @@ from data_pipelines.sources import all_sources, find, paths
 from data_pipelines.sources.cells import Kind, parsed_columns, with_content
 from data_pipelines.sources.form import Form, shape_of
 from data_pipelines.sources.inference.columns import Guess, columns_of
-from data_pipelines.sources.inference.labels import open_values
+from data_pipelines.sources.inference.questions import counted, meaning_needed, undecided
 from data_pipelines.sources.inference.roles import guess
 from data_pipelines.sources.role_values import UnknownVerdictError
 from data_pipelines.sources.source import Source
 from data_pipelines.sources.table_reader import TableReader
 from data_pipelines.sources.talks import holds_talk
 from data_pipelines.sources.unit_builder import Row, Unit, UnusableRowError
-from data_pipelines.sources.verdicts import Values, as_number, as_text
+from data_pipelines.sources.verdicts import Values
 from rmkit.errors import DataError, UsageError
 
 CHECKED_ROWS = 200
@@ -71,11 +70,22 @@ def recognize(sample: Sequence[Row], *, path: object, hints: Hints | None = None
     hints = hints or Hints()
     parsed = parsed_columns(sample)
     rows = [row for raw in sample if (row := _content(raw, parsed)) is not None]
+    if hints.rater_kind and hints.rater_kind not in _RATER_KINDS:
+        _check_kind_column(hints.rater_kind, rows, path)
     plan = _plan(rows, path, hints)
     plan = replace(plan, parsed=parsed, forced=bool(hints.format or hints.roles))
     if plan.form is not None:
         _check_verdicts(rows, plan, path)
     return plan
+
+
+def _check_kind_column(name: str, rows: Sequence[Row], path: object) -> None:
+    """Raises UsageError where --rater-kind names neither a kind nor a column."""
+    if all(paths.value_at(row, paths.parse(name)) is paths.MISSING for row in rows):
+        raise UsageError(
+            f"{path}: --rater-kind takes {', '.join(_RATER_KINDS)} or a column that says it, got {name!r}; it has: "
+            f"{', '.join(columns_of(rows))}"
+        )
 
 
 def with_form(plan: Plan, form: Form) -> Plan:
@@ -96,7 +106,8 @@ def _plan(rows: Sequence[Row], path: object, hints: Hints) -> Plan:
     if hints.format:
         return _of_source(find(hints.format), rows, path, hints)
     sources = all_sources()
-    counts = [sum(source.matches(row) for row in rows) for source in sources]
+    few = rows[:: max(1, len(rows) // CHECKED_ROWS)]  # each is looked at under more than a hundred forms
+    counts = [sum(source.matches(row) for row in few) for source in sources]
     best = sources[counts.index(max(counts))] if any(counts) else None
     if best is not None and not hints.wide and best.name not in ("trl", "generic") and not _is_compared(best, rows):
         return _of_source(best, rows, path, hints)
@@ -210,10 +221,10 @@ def _check_wide(form: Form) -> None:
 
 def _mapped(rows: Sequence[Row], path: object, hints: Hints) -> Plan:
     columns = columns_of(rows)
-    for path_text in hints.roles.values():
+    for role, path_text in hints.roles.items():
         named = paths.parse(path_text).columns
         if not path_text.endswith("?") and not any(name in columns for name in named):
-            raise UsageError(f"{path}: no column {named[-1]} for --map; it has: {', '.join(columns)}")
+            raise UsageError(f"{path}: no column {named[-1]} for the role {role}; it has: {', '.join(columns)}")
     wide = wide_columns(hints.wide, list(columns))
     own = guess(rows, given=hints.roles, values=hints.values, wide=wide)
     form = Form(
@@ -227,7 +238,7 @@ def _mapped(rows: Sequence[Row], path: object, hints: Hints) -> Plan:
     )
     form = _adjusted(form, hints)
     if own.open and "preference" not in hints.roles and not wide:
-        raise DataError(_undecided(path, rows, own, hints))
+        raise DataError(undecided(path, rows, own))
     if shape_of(form.roles) is None:
         raise UsageError(
             f"{path}: --map names no replies: give chosen and rejected, response_a and response_b, responses, "
@@ -249,7 +260,7 @@ def _inferred(rows: Sequence[Row], path: object, hints: Hints, *, name: str | No
     named = shape is not None and ("prompt" in own.roles or implicit or talks or "talk" in own.roles) and not own.open
     judged = shape != ("response_a", "response_b") or wide or {"preference", "votes", "score_a"} & set(own.roles)
     if not named or not judged:
-        raise DataError(_undecided(path, rows, own, hints))
+        raise DataError(undecided(path, rows, own))
     label = name or ("trl" if {"chosen", "rejected"} <= set(own.roles.values()) else "generic")
     form = Form(
         name=label,
@@ -306,82 +317,4 @@ def _check_verdicts(rows: Sequence[Row], plan: Plan, path: object) -> None:
         return
     assert plan.form is not None
     column = plan.form.roles.get("preference") or ", ".join(plan.form.wide)
-    raise DataError(f"{path}: {column} holds {shown(unknown)}: {meaning_needed(list(unknown))}")
-
-
-def shown(counts: Counter[str], limit: int = 10) -> str:
-    top = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
-    more = f" and {len(counts) - limit} more" if len(counts) > limit else ""
-    return ", ".join(f"{value!r} {count}" for value, count in top) + more
-
-
-def meaning_needed(values: Sequence[str]) -> str:
-    """What to type for labels whose meaning nobody said; the meanings are left to be filled in."""
-    numbers = [number for value in values if (number := as_number(value)) is not None]
-    if len(numbers) == len(values) and min(numbers, default=0) < 0:
-        why = "a signed scale, but which reply its sign prefers is not said"
-    elif len(numbers) == len(values):
-        why = "numbers mean opposite things in different forms"
-    else:
-        why = "which reply they name is not known"
-    return f"{why}; say it with --values {shlex.quote(open_values(values))}, a, b, tie or none for each ?"
-
-
-def _undecided(path: object, rows: Sequence[Row], own: Guess, hints: Hints) -> str:
-    """What was seen, what is open, and a line to type, in one message."""
-    columns = columns_of(rows)
-    seen = "; ".join(
-        f"{name} ({', '.join(_short(value) for value in column.values[:3])})"
-        for name, column in list(columns.items())[:12]
-    )
-    more = f"; {len(columns) - 12} more columns" if len(columns) > 12 else ""
-    questions = list(own.open)
-    shape = shape_of(own.roles)
-    if shape is None and not questions:
-        questions.append("which columns are the prompt and the replies")
-    elif shape is not None and "prompt" not in own.roles and not any("prompt" in one for one in questions):
-        questions.append("which column is the prompt")
-    if (
-        shape == ("response_a", "response_b")
-        and "preference" not in own.roles
-        and not any("verdict" in q for q in questions)
-    ):
-        questions.append("which column says which reply is better")
-    roles = {
-        "prompt": "COLUMN",
-        **(dict.fromkeys(("chosen", "rejected"), "COLUMN") if shape is None else {}),
-        **own.roles,
-    }
-    if shape == ("response_a", "response_b") and "preference" not in roles:
-        roles["preference"] = "COLUMN"
-    line = ",".join(f"{role}={text}" for role, text in roles.items() if role in _ASKED)
-    meanings = "a, b, tie or none" if shape == ("response_a", "response_b") else "1 for good, 0 for bad"
-    suggestion = f" {own.suggestion} (for each ? write {meanings})" if own.suggestion else ""
-    return (
-        f"{path}: no known format has the columns {', '.join(list(columns)[:20]) or '(none)'}; not clear: "
-        f"{'; '.join(questions)}. Seen: {seen}{more}. Name them, e.g. --map {shlex.quote(line)}{suggestion}, "
-        f"or a form with "
-        "--format (rmkit ingest --forms lists them)"
-    )
-
-
-_ASKED = {
-    "prompt",
-    "chosen",
-    "rejected",
-    "response_a",
-    "response_b",
-    "preference",
-    "responses",
-    "scores",
-    "ranks",
-    "response",
-    "score",
-    "label",
-    "rater",
-}
-
-
-def _short(value: Any) -> str:
-    text = as_text(value) if not isinstance(value, Mapping | list) else type(value).__name__
-    return repr(text[:24] + "..." if len(text) > 24 else text)
+    raise DataError(f"{path}: {column} holds {counted(unknown)}: {meaning_needed(list(unknown))}")

@@ -100,6 +100,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
         "time",
         "created_at",
         "submitted_at",
+        "submitted",
         "annotated_at",
         "tstamp",
         "ts",

@@ -117,7 +117,7 @@ def preference2(row: Row) -> Iterator[Unit]:
         ]
     answers = [response(field(row, name)) for name in ("response_1", "response_2")]
     meta = rest(row, "prompt", "response_1", "response_2", "split", "all_preferences_unprocessed")
-    yield unit(talk(field(row, "prompt")), answers, judgments, split=row.get("split"), meta=meta)
+    yield unit(talk(field(row, "prompt")), answers, judgments, in_columns=True, split=row.get("split"), meta=meta)
 
 
 def preference3(row: Row) -> Iterator[Unit]:
@@ -129,7 +129,7 @@ def preference3(row: Row) -> Iterator[Unit]:
         judgments = [judgment("annotator-majority", "human", ranks=signed_ranks(overall), strength=abs(overall))]
     answers = [response(field(row, name)) for name in ("response1", "response2")]
     meta = rest(row, "context", "response1", "response2", "individual_preference", "domain")
-    yield unit(field(row, "context"), answers, judgments, subset=row.get("domain"), meta=meta)
+    yield unit(field(row, "context"), answers, judgments, in_columns=True, subset=row.get("domain"), meta=meta)
 
 
 def _vote(vote: Mapping[str, Any], column: str, rationale: Any, *extra: str) -> Judgment | None:

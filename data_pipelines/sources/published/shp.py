@@ -28,7 +28,13 @@ def pairs(row: Row) -> Iterator[Unit]:
     ids = [str(row[name]) for name in ("post_id", "c_root_id_A", "c_root_id_B") if row.get(name)]
     row_id = "/".join(ids) if len(ids) == 3 else None
     yield unit(
-        field(row, "history"), answers, [verdict], row_id=row_id, subset=row.get("domain"), meta=rest(row, *_USED)
+        field(row, "history"),
+        answers,
+        [verdict],
+        in_columns=True,
+        row_id=row_id,
+        subset=row.get("domain"),
+        meta=rest(row, *_USED),
     )
 
 

@@ -44,7 +44,7 @@ def pairs(row: Row) -> Iterator[Unit]:
     )
     answers = [response(field(row, name), generator="webgpt") for name in ("answer_0", "answer_1")]
     meta = rest(row, *_USED) | ({"question": about} if about else {})
-    yield unit(prompt, answers, [verdict], subset=about.get("dataset"), meta=meta)
+    yield unit(prompt, answers, [verdict], in_columns=True, subset=about.get("dataset"), meta=meta)
 
 
 WEBGPT = Source(

@@ -89,7 +89,7 @@ def _other_encodings(head: bytes) -> list[str]:
     best = from_bytes(head).best()
     name = str(best.encoding).replace("_", "-") if best is not None else "cp1252"
     is_latin = name.startswith(("cp125", "iso8859", "latin", "mac", "cp437", "cp85", "cp775", "hp-roman"))
-    return list(dict.fromkeys([name, "cp1252"] if is_latin else [name]))
+    return list(dict.fromkeys(["cp1252", name])) if is_latin else [name]
 
 
 def delimiter_of(head: bytes, name: str) -> str:

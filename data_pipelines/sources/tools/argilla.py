@@ -62,7 +62,7 @@ def records(row: Row) -> Iterator[Unit]:
         meta["suggestions"] = [one._asdict() for one in hints]
     row_id = row.get("id") or row.get("external_id")
     replies = [response(text, generator=by) for text, by in zip(texts.values(), authors(names, others), strict=True)]
-    yield unit(prompt, replies, judgments, row_id=row_id, meta=meta)
+    yield unit(prompt, replies, judgments, in_columns=True, row_id=row_id, meta=meta)
 
 
 def _nested_responses(row: Row) -> Iterator[Said]:

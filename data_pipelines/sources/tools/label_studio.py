@@ -49,7 +49,9 @@ def tasks(row: Row) -> Iterator[Unit]:
     meta |= {"cancelled": len(inputs) - len(judged)} if len(judged) < len(inputs) else {}
     meta |= {"predictions": hints} if hints and judged else {}
     answers = [response(text, generator=by) for text, by in zip(texts.values(), authors(names, others), strict=True)]
-    yield unit(prompt, answers, [verdict for verdict in verdicts if verdict], row_id=row.get("id"), meta=meta)
+    yield unit(
+        prompt, answers, [verdict for verdict in verdicts if verdict], in_columns=True, row_id=row.get("id"), meta=meta
+    )
 
 
 def _compared(annotations: list[Mapping[str, Any]]) -> list[str]:

@@ -109,7 +109,7 @@ def _unit(row: Row, models: Sequence[Any], votes: list[Judgment], turn: int, met
         if at < len(asked) - 1:
             talk.append({"role": "assistant", "content": replies[0][at]})
     both = [response(reply[-1], generator=model) for reply, model in zip(replies, models, strict=True)]
-    return unit(talk, both, votes, row_id=row.get("question_id"), meta=meta)
+    return unit(talk, both, votes, in_columns=True, row_id=row.get("question_id"), meta=meta)
 
 
 def _texts(item: Mapping[str, Any], names: Sequence[str]) -> list[str]:

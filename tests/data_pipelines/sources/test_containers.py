@@ -233,6 +233,10 @@ def test_a_folder_is_read_whole_and_says_what_it_passes_over(tmp_path: Path) -> 
     result = read(tmp_path / "in")
     assert [text(unit["responses"][0]) for unit in result.units] == [f"Ostrich {n}." for n in range(4)]
     assert result.opened.notes == ["README.md: not a file of rows", "link.jsonl: a symbolic link, not followed"]
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "link.jsonl").symlink_to(tmp_path / "secret.jsonl")
+    with pytest.raises(DataError, match=r"without files of rows \(link.jsonl: a symbolic link, not followed\)"):
+        read(tmp_path / "links")
     put(tmp_path / "in" / "c.jsonl", jsonl(VOTES))
     with pytest.raises(DataError, match=r"2 forms \(trl: .*a.jsonl, .*b.jsonl.gz; generic: .*c.jsonl\)"):
         read(tmp_path / "in")
@@ -246,8 +250,9 @@ def test_a_broken_shard_keeps_the_others_out_unless_told(tmp_path: Path) -> None
     put(tmp_path / "s-1.jsonl", whole[: len(whole) // 2])
     for broken in (whole[: len(whole) // 2], b"", b"\x1f\x8b\x08\x00nothing"):
         put(tmp_path / "s-1.jsonl", broken)
-        with pytest.raises(DataError, match=r"s-1.jsonl.*nothing was stored \(--keep-going"):
+        with pytest.raises(DataError, match=r"s-1.jsonl.*nothing was stored \(--keep-going") as caught:
             read(tmp_path / "s-*.jsonl")
+        assert str(caught.value).count("nothing was stored") == 1
         assert {"Ostrich 0.", "Ostrich 3."} <= set(chosen(tmp_path / "s-*.jsonl", keep_going=True))
     with pytest.raises(DataError, match="no file matches"):
         read(tmp_path / "t-*.jsonl")

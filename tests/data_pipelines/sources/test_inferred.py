@@ -133,7 +133,7 @@ REFUSED: dict[str, tuple[Rows, str]] = {
     ),
     "a seven-point scale": (
         [row for n in range(1, 8) for row in table(AB, preference=[n, 8 - n, 4])],
-        r"--values '1..3=\?,4=\?,5..7=\?'",
+        r"Seen: preference \('4' 9, '1' 2, .*prompt \('Is ice cold\?' 7, .*--values '1..3=\?,4=\?,5..7=\?'",
     ),
     "a scale of a single reply": (
         [{"prompt": q, "response": a, "label": at % 2} for at, (q, a, _) in enumerate(TEXTS)],

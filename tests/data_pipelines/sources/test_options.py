@@ -162,6 +162,52 @@ def test_stdin_and_a_dry_run_store_nothing(
     assert not home.exists()
 
 
+def test_a_signed_scale_may_follow_its_option(home: Path, tmp_path: Path, capsys: Any) -> None:
+    path = put(tmp_path / "x.csv", "prompt,response_a,response_b,preference\nBird?,Yes.,No.,-2\nSea?,Red.,Black.,1\n")
+    assert main([str(path), "--values", "-3..-1=a,0=tie,1..3=b", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["labels"] == {"a": 1, "b": 1}
+
+
+def test_a_survey_question_is_a_column(tmp_path: Path) -> None:
+    label = "Which is better (1/2)?"
+    path = put(tmp_path / "x.csv", f"Asked?,One (A/B),Other,{label}\nBird?,Yes.,No.,2\nSea?,Red.,Black.,1\n")
+    roles = {"prompt": "Asked?", "response_a": "One (A/B)", "response_b": "Other", "preference": label}
+    assert votes(path, roles=roles, values="1=a,2=b") == {"Bird?": {"b": 1}, "Sea?": {"a": 1}}
+
+
+def test_a_kind_of_raters_is_a_kind_or_a_column(tmp_path: Path) -> None:
+    path = put(tmp_path / "x.csv", "prompt,response_a,response_b,preference,by,what\nBird?,Yes.,No.,a,ann,LLM\n")
+    for said, kind in (("llm", "llm"), ("what", "llm"), ("human", "human"), (None, "unknown")):
+        (unit,) = read(path, rater_kind=said).units
+        assert [(j["rater"], j["rater_kind"]) for j in unit["judgments"]] == [("ann", kind)]
+    with pytest.raises(
+        UsageError, match=r"--rater-kind takes human, llm.* or a column that says it, got 'zebra'; it has:"
+    ):
+        read(path, rater_kind="zebra")
+
+
+def test_nothing_on_stdin_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    with pytest.raises(DataError, match=r"^-: nothing came in by stdin$"):
+        main(["-"])
+
+
+def test_rows_that_lie_deeper_are_pointed_at(tmp_path: Path) -> None:
+    rows = [{"prompt": "Bird?", "chosen": "Yes.", "rejected": "No."}]
+    path = put(tmp_path / "x.json", json.dumps({"about": {"version": 1}, "body": {"pairs": rows}}))
+    with pytest.raises(DataError, match=r"rows may lie deeper: --records body.pairs$"):
+        read(path)
+    assert len(read(path, records="body.pairs").units) == 1
+
+
+def test_western_text_is_offered_the_usual_code_page_first(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes("prompt,chosen,rejected\nGröße à Paris?,Groß.,Très petit.\n".encode("cp1252"))
+    with pytest.raises(DataError, match=r"not UTF-8: it may be cp1252.*--encoding cp1252 reads it as that"):
+        read(path)
+    assert turns(read(path, encoding="cp1252").units[0]["prompt"]) == [["user", "Größe à Paris?"]]
+
+
 def test_many_rejected_rows_stop_a_load_before_it_stores(home: Path, tmp_path: Path) -> None:
     rows = [{"prompt": f"{n}?", "chosen": "a", "rejected": "a" if n % 3 else "b"} for n in range(30)]
     path = put(tmp_path / "x.jsonl", rows)
