@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,20 @@ def warehouse_file(tmp_path: Path) -> Path:
     return tmp_path / "warehouse.duckdb"
 
 
+@pytest.fixture(scope="session")
+def empty_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that holds no data; half of the time that most tests here need goes into the schema."""
+    path = tmp_path_factory.mktemp("empty") / "warehouse.duckdb"
+    with open_warehouse(path):
+        pass
+    return path
+
+
 @pytest.fixture
-def connection(warehouse_file: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def connection(warehouse_file: Path, empty_warehouse: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    if not warehouse_file.exists():
+        warehouse_file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(empty_warehouse, warehouse_file)
     with open_warehouse(warehouse_file) as opened:
         yield opened
 

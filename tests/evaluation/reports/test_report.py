@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,20 +16,32 @@ from rmkit.errors import DataError, StoreError, VersionError
 ATTACK = "<script>alert('x')</script><img src=x onerror=alert(1)>"
 
 
-@pytest.fixture
-def version(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """A cleaned version of a small sample in which one response attacks the page."""
-    cli.call("sample", [str(tmp_path), "--pairs", "80"])
-    path = tmp_path / "sample.jsonl"
-    lines = path.read_bytes().splitlines()
-    row = json.loads(lines[0])
-    row["response_a"] = row["response_b"] = ""
-    lines[0] = json.dumps(row | {"response_a": ATTACK, "response_b": "a calm answer of some length"}).encode()
-    path.write_bytes(b"\n".join(lines))
-    cli.call("ingest", [str(path), "--name", "sample"])
-    cli.call("run", ["clean", "--data", "sample"])
-    capsys.readouterr()
-    return "sample@v2"
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A cleaned version of a small sample in which one response attacks the page, in a home that all tests read."""
+    folder = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RMKIT_HOME", str(folder / "home"))
+        patch.delenv("RMKIT_LEDGER", raising=False)
+        cli.call("sample", [str(folder), "--pairs", "80"])
+        path = folder / "sample.jsonl"
+        lines = path.read_bytes().splitlines()
+        row = json.loads(lines[0])
+        row["response_a"] = row["response_b"] = ""
+        lines[0] = json.dumps(row | {"response_a": ATTACK, "response_b": "a calm answer of some length"}).encode()
+        path.write_bytes(b"\n".join(lines))
+        cli.call("ingest", [str(path), "--name", "sample"])
+        cli.call("run", ["clean", "--data", "sample"])
+        yield "sample@v2"
+
+
+@pytest.fixture(scope="module")
+def evaluation(version: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What rmkit eval says of two models on all rows, as JSON."""
+    out = tmp_path_factory.mktemp("evaluation") / "eval.json"
+    cli.call("train", ["lexical", "--data", version])
+    cli.call("eval", ["sample-v2-lexical", "length", "--data", version, "--split", "all", "-o", str(out)])
+    return out.read_text()
 
 
 def page_of(tmp_path: Path, *arguments: str) -> str:
@@ -37,14 +50,11 @@ def page_of(tmp_path: Path, *arguments: str) -> str:
     return out.read_text()
 
 
-def evaluated(version: str, out: Path) -> dict:
-    cli.call("train", ["lexical", "--data", version])
-    cli.call("eval", ["sample-v2-lexical", "length", "--data", version, "--split", "all", "-o", str(out)])
-    return json.loads(out.read_text())
-
-
-def test_the_page_says_what_the_warehouse_and_the_evaluation_say(version: str, tmp_path: Path) -> None:
-    result = evaluated(version, tmp_path / "eval.json")
+def test_the_page_says_what_the_warehouse_and_the_evaluation_say(
+    version: str, evaluation: str, tmp_path: Path
+) -> None:
+    (tmp_path / "eval.json").write_text(evaluation)
+    result = json.loads(evaluation)
     page = page_of(tmp_path, version, "--eval", str(tmp_path / "eval.json"), "--note", "a note & more")
     accuracy, length = (model["measures"]["overall"] for model in result["models"])
     best = max(accuracy["percent"], length["percent"])
@@ -66,9 +76,8 @@ def test_the_page_warns_of_fewer_than_fifty_families() -> None:
     assert caution(50) == ""
 
 
-def test_the_page_is_one_file_and_texts_cannot_act(version: str, tmp_path: Path) -> None:
-    evaluated(version, tmp_path / "eval.json")
-    result = json.loads((tmp_path / "eval.json").read_text())
+def test_the_page_is_one_file_and_texts_cannot_act(version: str, evaluation: str, tmp_path: Path) -> None:
+    result = json.loads(evaluation)
     result["models"][0]["probes"]["mistakes"] = [
         {"item": "0" * 32, "margin": -1.0} | dict.fromkeys(("prompt", "better", "worse"), ATTACK)
     ]
