@@ -50,9 +50,7 @@ def page_of(tmp_path: Path, *arguments: str) -> str:
     return out.read_text()
 
 
-def test_the_page_says_what_the_warehouse_and_the_evaluation_say(
-    version: str, evaluation: str, tmp_path: Path
-) -> None:
+def test_the_page_says_what_the_warehouse_and_the_evaluation_say(version: str, evaluation: str, tmp_path: Path) -> None:
     (tmp_path / "eval.json").write_text(evaluation)
     result = json.loads(evaluation)
     page = page_of(tmp_path, version, "--eval", str(tmp_path / "eval.json"), "--note", "a note & more")
