@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import math
 
-from rmkit.models.adopted.headed import HeadedModel, Opening, Rows, column_of, open_headed, softmax
+from rmkit.models.adopted.headed import HeadedModel, Number, Opening, Rows, column_of, open_headed, softmax
+from rmkit.models.adopted.profile import ReadTable
 
 
 def open_model(opening: Opening) -> HeadedModel:
     """See `headed.open_headed`."""
-    read = opening.profile.read
+    return open_headed(opening, number_of(opening.profile.read))
+
+
+def number_of(read: ReadTable) -> Number:
+    """The profile's [read] as a function of the outputs at the tokens read."""
 
     def number(rows: Rows) -> float:
         row = rows[-1]
@@ -23,4 +28,4 @@ def open_model(opening: Opening) -> HeadedModel:
         p_labels = math.fsum(column_of(p, label) for label in labels)
         return p_labels - (0.0 if read.minus is None else column_of(p, read.minus))
 
-    return open_headed(opening, number)
+    return number
