@@ -29,7 +29,7 @@ from data_pipelines.judge.data import (
 from data_pipelines.judge.data import (
     verdicts as judge_data_verdicts,
 )
-from data_pipelines.judge.data.folder import DROPPED, Built, read_folder, read_lines, write_folder
+from data_pipelines.judge.data.folder import DROPPED, Built, prompt_path, read_folder, read_lines, write_folder
 from data_pipelines.judge.data.items import Item, asking, read_items
 from data_pipelines.judge.data.rubrics import read_rubrics
 from rmkit.cli import arguments, display
@@ -155,6 +155,8 @@ def _examples(folder: Path, split: str, limit: int | None) -> list[Example]:
 @contextlib.contextmanager
 def _judges(options: argparse.Namespace, ledger: Ledger) -> Iterator[list[Judge]]:
     limits = {"max_usd": getattr(options, "max_usd", None), "max_tokens": getattr(options, "max_tokens", None)}
+    for path in options.judge:
+        prompt_path(path)  # what no training data can be written under is refused before anything is paid
     with contextlib.ExitStack() as opened:
         judges = [load_judge(path, ledger=ledger, **limits) for path in options.judge]
         for judge in judges:

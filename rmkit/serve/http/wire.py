@@ -89,7 +89,9 @@ class ItemIn(BaseModel):
         default=None, description="Where the prompt comes from; drift is told per source."
     )
     tools: list[dict[str, Any]] = Field(default_factory=list, description="Schemas of the tools that could be called.")
-    reference: str | None = Field(default=None, description="The right answer, which verifiers compare with.")
+    reference: str | None = Field(
+        default=None, description="The right answer: verifiers compare with it, judges see it."
+    )
     rubric: str | list[dict[str, Any]] = Field(
         default_factory=list, description="Criteria for this item, as objects with `criterion`, or one as text."
     )

@@ -166,6 +166,7 @@ def test_calls_that_were_paid_meanwhile_are_not_submitted(
     assert rmkit("run", judge, data)[1]["judging"]["found_in_ledger"] == 20
 
 
+@pytest.mark.slow
 def test_a_submit_that_died_after_the_batch_was_made_finds_it(
     rmkit: Any, judge: Path, data: Path, provider: BatchProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -177,6 +177,7 @@ def test_a_verifier_gives_the_probability_of_yes_at_its_verdict() -> None:
     assert verdict.mass == pytest.approx(0.9, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_no_reply_takes_long_or_breaks_the_reader() -> None:
     for text in ("{" * 50_000, '{"a":' * 20_000, "[[" * 50_000, "\\boxed{" * 20_000, "1 " * 50_000):
         for name in profiles():
@@ -213,7 +214,23 @@ def test_what_a_profile_shows(name: str) -> None:
         assert [message.role for message in request.prompt] == ["user", "response_1", "response_2"]
 
 
-def test_a_judge_with_a_profile_over_http_in_both_orders() -> None:
+@pytest.mark.parametrize("name", list(PAIRS))
+def test_a_pair_over_http_in_both_orders(name: str) -> None:
+    """The better answer wins from either place, by the reply that its family gives."""
+    replies = {worth: reply for reply, worth in reversed(PAIRS[name].items()) if worth in (0.0, 1.0)}
+
+    def script(asked: dict[str, Any]) -> Reply:
+        text = "".join(turn["content"] for turn in asked["messages"])
+        return Reply(text=replies[float(text.index("Baltic") < text.index("Aral"))])
+
+    with ScriptedEndpoint(script) as endpoint:
+        judge = judge_of(endpoint, profile=name, rubric="Is it salty?")
+        answers = judge.compare([SEA, SEA.of(*SEA.completions[::-1])])
+        assert [(one.p_first, one.swap_gap) for one in answers] == [(1.0, 0.0), (0.0, 0.0)]
+        judge.engine.close()
+
+
+def test_what_is_only_thought_and_what_lacks_its_rubric() -> None:
     def script(asked: dict[str, Any]) -> Reply:
         text = asked["messages"][-1]["content"]
         first = text.index("Baltic") < text.index("Aral")
