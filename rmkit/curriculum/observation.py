@@ -6,9 +6,11 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from rmkit.errors import ConfigError, DataError, unknown
+
+LARGEST = 1e100  # sums and squares of what a book adds up stay finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,18 +45,26 @@ class Observation:
     @property
     def scored(self) -> list[float]:
         """The rewards that are finite numbers."""
-        return [float(one) for one in self.rewards if one is not None and math.isfinite(one)]
+        return [float(one) for one in self.rewards if is_finite(one)]
 
     def as_json(self) -> dict[str, Any]:
         """Only what differs from the defaults; rewards that are no finite number are null."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        values["rewards"] = [one if one is not None and math.isfinite(one) else None for one in self.rewards]
+        values["rewards"] = [one if is_finite(one) else None for one in self.rewards]
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in values.items()
             if value not in (defaults[key], [])
         }
+
+
+def is_finite(value: float | None) -> TypeGuard[float]:
+    """Whether it is a number that a float holds; a whole number of 400 digits is none."""
+    try:
+        return value is not None and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 # A book of a hundred thousand prompts is read by these, so they are looked up and not derived from type hints.
@@ -74,6 +84,9 @@ def observation_of(values: Mapping[str, Any]) -> Observation:
             raise DataError(f"observation: {unknown('key', key, list(_KINDS))}")
         if not isinstance(value, _KINDS[key]) and not (value is None and key in _OPTIONAL):
             raise DataError(f"observation: {key}: got {value!r}")
+    for key in ("advantage", "drift", "score", "entropy"):
+        if (value := values.get(key)) is not None and not (is_finite(value) and abs(value) <= LARGEST):
+            raise DataError(f"observation: {key}: expected a number up to {LARGEST:g}, got {str(value)[:30]}")
     for reward in values.get("rewards", ()):
         if not isinstance(reward, int | float | None):
             raise DataError(f"observation: rewards: expected numbers or null, got {reward!r}")

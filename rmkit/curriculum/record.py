@@ -14,7 +14,7 @@ from rmkit.curriculum.beta import Beta
 from rmkit.curriculum.buckets import Bucket, bucket
 from rmkit.curriculum.drift_average import DriftAverage
 from rmkit.curriculum.flags import flags
-from rmkit.curriculum.observation import Observation
+from rmkit.curriculum.observation import LARGEST, Observation, is_finite
 from rmkit.errors import ConfigError
 
 RECENT = 32  # outcomes that a record holds for its flags
@@ -93,7 +93,7 @@ class PromptRecord:
         wins = [
             replay.Win(name, float(reward))
             for name, reward in zip(one.rollouts, one.rewards, strict=False)
-            if reward is not None
+            if is_finite(reward)
         ]
         seen = replace(seen, wins=replay.stored(self.wins, wins))
         if one.tier or one.stage != "direct":
@@ -148,6 +148,9 @@ def mean_advantage(one: Observation) -> float:
     scored = one.scored
     if len(scored) < 2:
         return 0.0
+    largest = max(map(abs, scored))
+    if largest > LARGEST:  # whose squares no number holds; |A| is the same for rewards that are smaller by a factor
+        scored = [reward / largest for reward in scored]
     mean = math.fsum(scored) / len(scored)
     distances = [abs(reward - mean) for reward in scored]
     spread = math.sqrt(math.fsum(distance * distance for distance in distances) / (len(scored) - 1))

@@ -203,3 +203,19 @@ def test_observations_of_json() -> None:
             observation_of(wrong)
     with pytest.raises(ConfigError, match="1 names of rollouts for 2 rewards"):
         Observation(prompt="p", rewards=(1, 2), rollouts=("x",))
+
+
+def test_no_number_that_a_trainer_sends_stops_the_book() -> None:
+    """|A| of 3, 1, 1 is (4/3 + 2/3 + 2/3) / 3 / (2 / sqrt 3) = .7698, of 1e308 times them as well."""
+    for scale in (1.0, 1e308 / 3):
+        record = PromptRecord().observed(Observation(prompt="p", rewards=(3 * scale, scale, scale)), BookSettings())
+        assert record.advantage == pytest.approx(8 / 9 / (2 / math.sqrt(3)), rel=1e-5)
+    odd = Observation(prompt="p", rewards=(10**400, math.nan, -math.inf, 1.0), rollouts=("a", "b", "c", "d"))
+    assert odd.scored == [1.0]
+    assert odd.as_json()["rewards"] == [None, None, None, 1.0]
+    record = PromptRecord().observed(odd, BookSettings())
+    assert (record.n, record.unscored, [win.rollout for win in record.wins]) == (1, 3, ["d"])
+    for key in ("advantage", "drift", "score", "entropy"):
+        for value in (math.nan, math.inf, 1e308, 10**400):
+            with pytest.raises(DataError, match=f"{key}: expected a number up to 1e.100"):
+                observation_of({"prompt": "p", key: value})
