@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from data_pipelines.ingest.tally import Tally
@@ -82,9 +83,18 @@ class UnitStream:
         self._waiting: list[Reject] = []
         self._contents: dict[int, int] = {}
         self._last = 0  # the highest line so far
+        self._bulk: duckdb.DuckDBPyConnection | None = None  # the bulk route's own
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """UNIT_SCHEMA batches. Raises NothingUsableError at the end where not one row was usable."""
+        try:
+            yield from self._batches()
+        finally:
+            if self._bulk is not None:
+                self._bulk.close()
+                self._bulk = None
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
         units: list[Unit] = []
         characters = 0
         for part in self._parts():
@@ -160,7 +170,9 @@ class UnitStream:
 
     def _from_table(self, table: pa.Table) -> Iterator[pa.Table | list[Unit]]:
         """Units of a table of plain pairs; what the bulk route hands back goes through the importer row by row."""
-        units, left = pair_units(table, rater=self._rater, rater_kind=self._rater_kind)
+        if self._bulk is None:
+            self._bulk = duckdb.connect(":memory:")
+        units, left = pair_units(table, rater=self._rater, rater_kind=self._rater_kind, connection=self._bulk)
         self.n_lines += len(units)
         self._counts.rows += len(units)
         if table["source_row"].null_count < len(table):

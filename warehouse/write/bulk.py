@@ -7,11 +7,13 @@ what is usable stand in one place, the importer, and this file only has to be su
 
 from __future__ import annotations
 
+import contextlib
+
 import duckdb
 import pyarrow as pa
 
 from rmkit.types import ROLES
-from warehouse.sql import in_morsels
+from warehouse.sql import registered
 from warehouse.write.units import UNIT_SCHEMA
 
 TEXTS = ("prompt", "chosen", "rejected")
@@ -27,18 +29,26 @@ _JUDGMENT = """
 """
 
 
-def pair_units(table: pa.Table, *, rater: str, rater_kind: str = "unknown") -> tuple[pa.Table, pa.Table]:
+def pair_units(
+    table: pa.Table,
+    *,
+    rater: str,
+    rater_kind: str = "unknown",
+    connection: duckdb.DuckDBPyConnection | None = None,
+) -> tuple[pa.Table, pa.Table]:
     """(units, rest): UNIT_SCHEMA rows of the plain pairs, in order, and the rows of `table` that are not plain.
 
     `table` has the columns line (int64, unique), prompt, chosen, rejected, and any of PASSED_ON. The chosen response
     stands first and has won one judgment of `rater`. Columns of another type, or text that is not UTF-8, leave every
-    row in rest. Some tens of thousands of rows at a time keep memory low and two cores busy.
+    row in rest. Some tens of thousands of rows at a time keep memory low and two cores busy; whoever brings many tables
+    keeps one `connection` (to any database) for all of them, since opening one costs a tenth of such a table.
     """
     if not all(_readable(table.schema.field(name).type) for name in TEXTS) or not _valid(table):
         return UNIT_SCHEMA.empty_table(), table
-    with duckdb.connect(":memory:") as connection:
-        connection.register("rows", in_morsels(table))
-        units = connection.sql(_units(table), params=[rater, rater_kind]).to_arrow_table()
+    with contextlib.ExitStack() as stack:
+        connection = connection or stack.enter_context(duckdb.connect(":memory:"))
+        with registered(connection, "rows", table):
+            units = connection.sql(_units(table), params=[rater, rater_kind]).to_arrow_table()
     return units.cast(UNIT_SCHEMA), table.filter(pa.compute.invert(pa.compute.is_in(table["line"], units["line"])))
 
 
