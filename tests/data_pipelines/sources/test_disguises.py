@@ -176,9 +176,13 @@ def matrix(name: str, folder: Path) -> dict[str, str]:
 # disguise: how many files are read with the same labels, how many are refused or doubted with what is not clear, and
 # how many the disguise does not fit
 COUNTS: dict[str, dict[str, int]] = {
-    **dict.fromkeys(("JSON array", "CSV", "zip", "shuffled"), {"same": 37}),
+    "JSON array": {"same": 37},
+    "CSV": {"same": 37},
+    "zip": {"same": 37},
+    "shuffled": {"same": 37},
     "renamed": {"same": 24, "refused": 10, "doubt": 3},
-    **dict.fromkeys(("row a vote", "other words"), {"same": 3, "-": 34}),
+    "row a vote": {"same": 3, "-": 34},
+    "other words": {"same": 3, "-": 34},
     "numbers": {"refused": 3, "-": 34},
 }
 
