@@ -217,7 +217,7 @@ def test_options_that_make_no_sense(home: Path, arguments: list[str], said: str)
 
 def test_a_mapped_column_must_be_there(home: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "pairs.jsonl", PAIRS)
-    with pytest.raises(UsageError, match="no column question for the role prompt; it has: chosen, id, prompt, rejected"):
+    with pytest.raises(UsageError, match="no column question for the role prompt; it has: chosen, id, prompt"):
         ingest(path, reading=Reading(roles={"prompt": "question"}))
 
 

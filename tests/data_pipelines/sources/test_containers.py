@@ -269,7 +269,7 @@ def test_encodings_separators_and_headers_as_told(tmp_path: Path) -> None:
     path = put(tmp_path / "x.csv", "prompt;chosen;rejected\nGrüne Frucht?;Limette;Kirsche\nB?;C;D\n".encode("cp1252"))
     result = read(path)
     assert result.stream.reasons == {"invalid UTF-8": 1}
-    assert "not UTF-8: it may be cp1252; --encoding cp1252 reads it" in result.opened.notes or result.opened.notes
+    assert any(note.startswith("not UTF-8: it may be cp1252") for note in result.opened.notes)
     assert len(read(path, encoding="cp1252").units) == 2
     with pytest.raises(UsageError, match="Python knows no encoding 'klingon'"):
         read(path, encoding="klingon")
