@@ -2,7 +2,7 @@
 
     auroc               P(the better labeled of two responses scores higher); ratings of any number of levels
     average_precision   of finding the good ones
-    precision, recall   of calling a response good from probability 1/2 on
+    precision, recall   of calling a response good from the suite's threshold on, by default probability 1/2
     brier               mean squared distance of probability and label, lower is better; an unscored one counts 1 of all
     kappa               quadratic weights, of ratings with three levels or more: a judge's rating rounded to a level;
                         other scores cut so that each level has as many responses as people gave it
@@ -28,19 +28,19 @@ from evaluation.suites.suite import Suite
 from rmkit.metrics.absolute import Array, average_precision, concordance, influences, quadratic_kappa
 from rmkit.types import ModelKind
 
-THRESHOLD = 0.5
-
 
 def credits(suite: Suite, items: Sequence[Item], answers: Mapping[str, Answer], kind: ModelKind) -> list[Credit]:
     """The credits in `subset/PART` for every part that the labels and the scores allow."""
     result = []
     for subset in dict.fromkeys(item.subset for item in items):
         members = [item for item in items if item.subset == subset]
-        result += _of_subset(members, answers, kind)
+        result += _of_subset(members, answers, kind, threshold=suite.threshold)
     return result
 
 
-def _of_subset(items: Sequence[Item], answers: Mapping[str, Answer], kind: ModelKind) -> list[Credit]:
+def _of_subset(
+    items: Sequence[Item], answers: Mapping[str, Answer], kind: ModelKind, *, threshold: float
+) -> list[Credit]:
     scored = [item for item in items if answers[item.id].scores and not math.isnan(answers[item.id].scores[0])]
     lost = [item for item in items if item not in scored] if len(scored) < len(items) else []
     score = np.array([answers[item.id].scores[0] for item in scored])
@@ -63,13 +63,15 @@ def _of_subset(items: Sequence[Item], answers: Mapping[str, Answer], kind: Model
         for item, value in zip(scored, values, strict=True)
     ]
     result += [unscored_credit(item, f"{item.subset}/{name}") for name in parts for item in lost]
-    return result + (_with_probability(scored, lost, good, p) if len(p) and not np.isnan(p).any() else [])
+    return result + (_with_probability(scored, lost, good, p, threshold) if len(p) and not np.isnan(p).any() else [])
 
 
-def _with_probability(scored: Sequence[Item], lost: Sequence[Item], good: Array, p: Array) -> list[Credit]:
+def _with_probability(
+    scored: Sequence[Item], lost: Sequence[Item], good: Array, p: Array, threshold: float
+) -> list[Credit]:
     result = []
     for item, is_good, probability in zip(scored, good, p, strict=True):
-        called = probability >= THRESHOLD
+        called = probability >= threshold
         hit, cell = float(called and is_good), item.subset
         if called:
             result.append(Credit(item.id, item.cluster, f"{cell}/precision", hit))

@@ -10,6 +10,7 @@
                         what an item that a model (a judge) could not score earns in the number over all items: "zero",
                         or "chance", a fair draw among its candidates (pairs, judgebench, best_of)
     unscored_source     where the benchmark's own code counts it so; empty: it does not say, and the count is ours
+    threshold           of the rule absolute: the probability from which a response is called good
     files               file names looked for in a local folder; all that are there are read
     originals           groups of the benchmark's own file names, or patterns such as "**/*.json", looked for where none
                         of `files` is there: the first group of which a file is there is read
@@ -86,6 +87,7 @@ class Suite:
     unscored: Literal["zero", "chance"] = "zero"
     judge_unscored: Literal["zero", "chance"] = "zero"
     unscored_source: str = ""
+    threshold: float = 0.5
     files: tuple[str, ...] = ()
     originals: tuple[tuple[str, ...], ...] = ()
     where: str = ""
@@ -190,6 +192,8 @@ def _check(suite: Suite, *, where: str) -> None:
         raise ConfigError(
             f"{where}: form of a suite with importers: one of {', '.join(UNIT_FORMS)}; got {suite.form!r}"
         )
+    if not 0 < suite.threshold < 1:
+        raise ConfigError(f"{where}: threshold is a probability between 0 and 1, got {suite.threshold}")
     if not suite.measures:
         raise ConfigError(f"{where}: no [[measure]]; add one, e.g. name = 'overall', pool = ['*']")
     if not suite.open and not suite.subsets:

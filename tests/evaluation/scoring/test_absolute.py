@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,15 @@ def test_what_is_not_scored_is_the_worst_of_all() -> None:
     assert brier.of_all is not None
     assert brier.of_all.numerator == pytest.approx(brier.numerator + 1)
     assert brier.of_all.denominator == brier.denominator + 1
+
+
+def test_a_suite_says_from_where_on_a_response_is_called_good() -> None:
+    rows = [{"prompt": f"q{n}", "response": "r", "label": label} for n, label in enumerate([1, 1, 0, 0, 1])]
+    items = absolute(rows, "here")
+    predicted = (0.9, 0.6, 0.65, 0.1, 0.75)
+    given = {item.id: Answer(item.id, (p,), predicted=p) for item, p in zip(items, predicted, strict=True)}
+    for threshold, (precision, recall) in {0.5: (3 / 4, 1), 0.7: (1, 2 / 3), 0.62: (2 / 3, 2 / 3)}.items():
+        suite = replace(load_suite("absolute"), threshold=threshold)
+        measured = measure_all(suite, credit_table(suite, items, given), resamples=10)
+        assert measured["all/precision"].percent == pytest.approx(100 * precision)
+        assert measured["all/recall"].percent == pytest.approx(100 * recall)

@@ -67,6 +67,7 @@ def own_suite(folder: Path, text: str = MINIMAL) -> str:
         (('mean = ["easy", "hard"]', 'mean = ["easy"]\npool = ["hard"]'), "exactly one of mean, sum, harmonic, pool"),
         (('mean = ["easy", "hard"]', "mean = []"), "expected parts"),
         (("items = 2", 'items = "two"'), "items: expected int"),
+        (('title = "Mine"', 'title = "Mine"\nthreshold = 1.5'), "threshold is a probability"),
         (('[[measure]]\nname = "macro"\nmean = ["easy", "hard"]', ""), "no [[measure]]"),
         (('subset = [{ name = "easy", items = 2 }, { name = "hard", items = 1 }]', ""), "no [[subset]]"),
     ],

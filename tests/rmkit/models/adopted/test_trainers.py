@@ -67,6 +67,32 @@ def test_scores_are_those_of_batched_transformers_in_every_architecture(
     check_family(tiny_model, family, tmp_path / family)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", [1, 2, 5])
+def test_a_folder_of_plain_transformers_with_several_labels(home: Path, tmp_path: Path, labels: int) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(2)
+    model = AutoModelForSequenceClassification.from_config(made.llama(num_labels=labels)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    folder = saved(model, tmp_path / "plain")
+    weights = {1: [1.0], 2: [-1.0, 1.0], 5: [0.3, 0.74, 0.46, 0.47, -0.33]}[labels]
+    tables: dict[str, Any] = {}
+    if labels > 1:
+        with pytest.raises(ModelError, match=f"has {labels} labels"):
+            load_model(folder)
+        tables = {"read": {"column": 1, "minus": 0}}
+    if labels == 5:
+        tables = {"read": {"kind": "mixture", "at": "not-pad"}, "head": {"weights": weights}}
+    opened = load_model(adopt(folder, tables=tables, output=tmp_path / "model").path)
+    ours = [score.value for [score] in opened.score([item(*text) for text in TEXTS])]
+    with torch.no_grad():
+        rows = [model(input_ids=torch.tensor([made.chat_ids(*text)])).logits[0].tolist() for text in TEXTS]
+    assert ours == pytest.approx([sum(w * one for w, one in zip(weights, row, strict=True)) for row in rows], abs=1e-4)
+
+
 def composite(family: str) -> Any:
     """A config of text and vision parts, whose classifier looks for the pad id in the text part."""
     import transformers as hf
