@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.metadata import version
@@ -213,11 +214,16 @@ def _text(result: Mapping[str, Any]) -> str:
     training = result["training"]
     rows = f"{training['rows']['train']} train rows, {training['rows']['validation']} validation rows"
     sharing = f"no ({training['padded_because']})" if training["padded_because"] else "yes"
+    skipped: Counter[str] = Counter()
+    for reasons in training["skipped"].values():
+        skipped.update(reasons)
+    head = "" if result["kind"] == "implicit" else training["loading"]["head"]  # a policy has none of its own
     more = [
-        f"skipped      {sum(sum(reasons.values()) for reasons in training['skipped'].values())} rows",
+        f"skipped      {skipped.total()} rows",
+        *(f"             {n} {reason}" for reason, n in skipped.most_common()),
         f"truncated    {sum(training['truncated'].values())} rows",
         f"prompts shared  {sharing}",
-        f"score head   {training['loading']['head']}",
+        *([f"score head   {head}"] if head else []),
         *(f"checkpoint   {note}" for note in training["loading"]["notes"]),
         f"took         {training['seconds']:.1f} s, {training['steps']} steps (best: {training['best_step']})",
     ]

@@ -552,3 +552,19 @@ def test_pad_equal_to_eos_is_repaired_in_model_and_tokenizer(base_model: Make, t
     assert module.classifier.config.pad_token_id == chat.tokenizer.pad_token_id
     assert module.classifier.get_input_embeddings().num_embeddings >= len(chat.tokenizer)
     shutil.rmtree(tmp_path)
+
+
+def test_the_summary_says_why_rows_were_skipped_and_where_a_score_head_comes_from() -> None:
+    from rmkit.training.explicit import _text
+
+    training = {"rows": {"train": 9, "validation": 5}, "padded_because": None, "truncated": {"train": 2}}
+    training |= {"skipped": {"train": {"too long": 3, "a tie": 1}, "validation": {"too long": 2}}}
+    training |= {"loading": {"head": "new", "notes": []}, "seconds": 1.0, "steps": 3, "best_step": 2}
+    accuracy = {"value": 0.5, "interval": None}
+    result = {"path": "m", "fingerprint": "f", "scale": "logit", "temperature": 1.0, "dataset": {"ref": "x@v1"}}
+    result |= {"kind": "explicit", "training": training}
+    result |= {"validation": {"accuracy": accuracy, "log_loss": 0.7, "ece": 0.1}}
+    lines = [" ".join(line.split()) for line in _text(result).splitlines()]
+    assert lines[lines.index("skipped 6 rows") :][:3] == ["skipped 6 rows", "5 too long", "1 a tie"]
+    assert "score head new" in lines
+    assert not [line for line in _text(result | {"kind": "implicit"}).splitlines() if "score head" in line]
