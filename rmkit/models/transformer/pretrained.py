@@ -86,7 +86,8 @@ def load_pretrained(auto: str, source: str | Path, *, new_head: bool = False, **
     model = result.model
     if report.mismatched:
         name, stored, expected = report.mismatched[0]
-        labels = f": it tells {stored[0]} labels apart, and one score is expected" if _is_head(model, name) else ""
+        wide = _is_head(model, name) and expected[0] == 1
+        labels = f": it tells {stored[0]} labels apart, and one score is expected" if wide else ""
         raise ModelError(f"{source}: {name} has shape {list(stored)}, expected {list(expected)}{labels}")
     missing = [name for name in report.missing if not (new_head and _is_head(model, name))]
     if missing:
@@ -187,7 +188,7 @@ def _mapping(model: Any, report: _Report) -> dict[str, str]:
     """Patterns of names and what to put in their place; empty unless the checkpoint's names then are the model's."""
     expected = set(model.state_dict())
     prefix = f"{model.base_model_prefix}."
-    head = [name for name in expected if _is_head(model, name)]
+    head = [name for name in expected if _is_head(model, name) and "Classification" in type(model).__name__]
     candidates = {_OUTER: "", _INNER: "", _TRUNK: prefix} | ({_HEAD: head[0]} if len(head) == 1 else {})
     used: dict[str, str] = {}
     taken = 0
@@ -237,6 +238,11 @@ def _merged(auto: str, folder: Path, *, new_head: bool, **options: Any) -> Pretr
     if not file.is_file():
         raise ModelError(f"{folder} has an {ADAPTER} but no {file.name}")
     base = _base(folder)
+    if not Path(base).is_dir() and (base.startswith((".", "/")) or base.count("/") > 1):  # no Hub id either
+        raise ModelError(
+            f"the adapters in {folder} belong to {base}, which is not there; bring it back, or name its place in "
+            f"{ADAPTER} (base_model_name_or_path)"
+        )
     result = load_pretrained(auto, base, new_head=True, **options)
     model = result.model
     with safe_open(file, framework="pt") as opened:

@@ -296,6 +296,24 @@ def test_adapters_of_another_shape_are_refused(adapters: Callable[..., Any], tmp
         load_pretrained(CLASSIFIER, half, num_labels=1)
 
 
+def test_adapters_whose_base_is_gone_say_so(adapters: Callable[..., Any], tmp_path: Path) -> None:
+    folder, _ = adapters(POLICY, task_type="CAUSAL_LM", target_modules=TRUNK)
+    lost = shutil.copytree(folder, tmp_path / "lost")
+    settings = json.loads((lost / "adapter_config.json").read_text())
+    (lost / "adapter_config.json").write_text(json.dumps(settings | {"base_model_name_or_path": "/gone/base"}))
+    with pytest.raises(ModelError, match="belong to /gone/base, which is not there"):
+        load_pretrained(POLICY, lost)
+
+
+def test_a_value_head_is_no_language_model_head(policy: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(policy, tmp_path / "value")
+    weights = load_file(folder / "model.safetensors")
+    weights["v_head.weight"] = torch.randn(1, 16)
+    save_file({k: v for k, v in weights.items() if k != "lm_head.weight"}, folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"lacks the weights lm_head\.weight; they would be random"):
+        load_pretrained(POLICY, folder)
+
+
 def test_the_tokenizer_of_adapters_is_their_base_s(
     adapters: Callable[..., Any], policy: Path, make_tokenizer: Any
 ) -> None:
