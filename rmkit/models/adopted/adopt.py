@@ -74,9 +74,8 @@ def adopt(
     linked = linked_sources(source, profile)
     profile = at_places(profile, {role: one.address for role, one in linked.items()})
     with building(target) as draft:
-        if copy:
-            source = _copied(source, draft / WEIGHTS)
-        result = _write(draft, source, detected, profile, linked, device)
+        files = _copied(source, draft / WEIGHTS) if copy else source
+        result = _write(draft, files, detected, profile, linked, device, origin=source)
     return replace(result, path=target)
 
 
@@ -126,7 +125,10 @@ def _write(
     profile: Profile,
     linked: Mapping[str, Source],
     device: str | None,
+    *,
+    origin: Source,
 ) -> Adoption:
+    """The artifact in `folder` of the files in `source`, which came from `origin` where they were copied."""
     kind, scale, pointwise = meaning(profile)
     code = profile.model.remote_code
     card = {
@@ -135,11 +137,11 @@ def _write(
         "scale": scale,
         "pointwise": pointwise,
         "temperature": 1.0,
-        "name": source.name,
+        "name": origin.name,
         "config": {"profile": profile.as_json(), "files": source.hashes()}
         | ({"linked": {role: one.hashes() for role, one in linked.items()}} if linked else {}),
         "source": {
-            "path": str(source.folder.resolve()),
+            "path": str(origin.folder.resolve()),
             "hub": source.hub,
             "revision": source.revision,
             "license": profile.model.license or source.license,
@@ -167,7 +169,7 @@ def _write(
     sign(folder, card, bound=[])
     golden.write(folder, lines)
     opened = open_artifact(folder)
-    return Adoption(folder, opened.info.fingerprint, source, profile, detected.because, warnings, opened.card)
+    return Adoption(folder, opened.info.fingerprint, origin, profile, detected.because, warnings, opened.card)
 
 
 def _seen(model: Any) -> dict[str, Any]:

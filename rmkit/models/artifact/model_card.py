@@ -90,8 +90,7 @@ def _body(card: Facts, results: Sequence[Facts], calibration: Facts) -> str:
             "",
             f"# {card.get('name', 'reward model')}",
             "",
-            f"Reward model (`{card['model']}`, kind {card['kind']}, scale {card['scale']}) trained with rmkit "
-            f"{card['rmkit']} on {_dataset(card)} (digest `{(card.get('dataset') or {}).get('digest')}`). Higher is "
+            f"Reward model (`{card['model']}`, kind {card['kind']}, scale {card['scale']}) {_origin(card)}. Higher is "
             "better; only differences between answers to one prompt mean anything.",
             "",
             f"Fingerprint `{card['fingerprint']}`.",
@@ -112,6 +111,15 @@ def _body(card: Facts, results: Sequence[Facts], calibration: Facts) -> str:
             "",
         ]
     )
+
+
+def _origin(card: Facts) -> str:
+    if card["model"] == "adopted":
+        source = card["source"]
+        origin = f"{source['hub']}@{source['revision']}" if source.get("hub") else "a folder"
+        return f"that others trained, adopted with rmkit {card['rmkit']} from {origin}"
+    digest = (card.get("dataset") or {}).get("digest")
+    return f"trained with rmkit {card['rmkit']} on {_dataset(card)} (digest `{digest}`)"
 
 
 def _use(card: Facts) -> list[str]:

@@ -4,6 +4,7 @@ may not be published, tokens, an upload that breaks off."""
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from evaluation.registry.publishing import Origins, push_data, push_model
 from rmkit.cli.main import call
 from rmkit.errors import DataError, ModelError, StoreError, UsageError
 from rmkit.models import load_model
-from rmkit.models.artifact import aliases
+from tests.rmkit.models.adopted.conftest import fakes as fakes  # the fixture
 from tests.rmkit.models.adopted.hub_server import READ_ONLY, WRITE, WRONG, Hub
 from warehouse.out.manifest import verify_export
 
@@ -161,11 +162,24 @@ def test_an_upload_that_breaks_off_goes_on(hub: Hub, apples: Path) -> None:
     assert hub.repositories["datasets/lab/apples"].files == files
 
 
-def test_weights_that_lie_elsewhere_are_not_published(hub: Hub, apples: Path) -> None:
-    card = json.loads((apples / "reward_model.json").read_text())
-    card |= {"model": "adopted", "source": {"path": "/somewhere", "hub": ""}}
-    from evaluation.registry.publishing import _copy_model
+def test_an_adopted_model_is_published_with_its_weights_or_not_at_all(
+    hub: Hub, home: Path, fakes: Any, tmp_path: Path
+) -> None:
+    from rmkit.models.adopted.adopt import adopt
 
+    theirs = Path(shutil.copytree(fakes["scalar"].folder, tmp_path / "theirs"))
+    (theirs / "README.md").write_text("---\nlicense: apache-2.0\nbase_model: lab/base\n---\n# Theirs\n")
+    adopt(theirs, output=home / "models" / "linked")
     with pytest.raises(ModelError, match="adopt them with --copy"):
-        _copy_model(apples, card, apples.parent / "copy")
-    assert aliases.card_of(apples)["name"] == "taster"
+        push_model("linked", "lab/linked", dry_run=True)
+    adopt(theirs, output=home / "models" / "whole", copy=True)
+    push_model("whole", "lab/whole")
+    pushed = hub.repositories["models/lab/whole"].files
+    facts = front(pushed["README.md"])
+    assert (facts["license"], facts["base_model"]) == ("apache-2.0", "lab/base")
+    assert str(tmp_path).encode() not in b"".join(pushed.values())
+    again = tmp_path / "downloaded"
+    for name, content in pushed.items():
+        (again / name).parent.mkdir(parents=True, exist_ok=True)
+        (again / name).write_bytes(content)
+    assert load_model(again).info.fingerprint == load_model("whole").info.fingerprint

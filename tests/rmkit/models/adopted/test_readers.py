@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -186,8 +187,6 @@ def test_custom_code_runs_only_once_it_is_allowed(tmp_path: Path, home: Path) ->
 
 
 def test_a_pickle_that_holds_code_is_not_opened(fakes: dict[str, made.Fake], tmp_path: Path, home: Path) -> None:
-    import shutil
-
     folder = shutil.copytree(fakes["ldl"].folder, tmp_path / "ldl")
 
     class Evil:
@@ -265,6 +264,21 @@ def test_scores_that_its_card_prints_are_held_against_ours(
             adopt(fake.folder, tables=read_profile(table), output=tmp_path / "wrong")
     with pytest.raises(ConfigError, match="no score of a single one"):
         adopt(fake.folder, tables={"read": {"kind": "pair"}, "expect": {"texts": printed}}, output=tmp_path / "pair")
+
+
+@pytest.mark.slow
+def test_a_copy_keeps_its_name_and_its_origin_and_needs_nothing_else(
+    fakes: dict[str, made.Fake], tmp_path: Path, home: Path
+) -> None:
+    folder = Path(shutil.copytree(fakes["scalar"].folder, tmp_path / "theirs"))
+    adoption = adopt(folder, output=tmp_path / "mine", copy=True)
+    assert (adoption.card["name"], adoption.card["source"]["path"]) == ("theirs", str(folder))
+    shutil.rmtree(folder)
+    model = load_model(tmp_path / "mine")
+    assert model.info.name == "theirs"
+    [[score]] = model.score([item("sky", "yes blue")])
+    assert score.value == pytest.approx(float(fakes["scalar"].expected("sky", "yes blue")), abs=1e-5)
+    assert "that others trained, adopted with rmkit" in (tmp_path / "mine" / "README.md").read_text()
 
 
 COMMANDS = {"worldpm": "column", "math-shepherd": "token"}
