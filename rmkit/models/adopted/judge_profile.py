@@ -16,8 +16,14 @@ FORMS = ("pairwise", "scale", "yes_no", "listwise")
 
 
 def with_judge(profile: Profile) -> Profile:
-    """The profile with the table of the judge's profile that it names. Raises ConfigError where it names none."""
+    """The profile with the table of the judge's profile that it names. Raises ConfigError where it names none, or for
+    tables of other readers."""
     read = profile.read
+    if read.kind == "judge":
+        empty = Profile(read=read)
+        for name in ("text", "head", "scale"):
+            if getattr(profile, name) != getattr(empty, name):
+                raise ConfigError(f"[{name}] means nothing to the reader judge; see read.profile and read.settings")
     if read.kind != "judge" or read.judge or read.profile in FORMS:
         return profile
     if not read.profile:

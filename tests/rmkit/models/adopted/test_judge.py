@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from rmkit.errors import ConfigError, ModelError  # noqa: E402
 from rmkit.judge import Context  # noqa: E402
 from rmkit.models import load_model  # noqa: E402
 from rmkit.models.adopted.adopt import adopt  # noqa: E402
+from rmkit.models.adopted.profile import merged  # noqa: E402
+from tests.data_pipelines.frames import apply, frame, pair  # noqa: E402
 from tests.exports import row, write_export  # noqa: E402
 from tests.rmkit.models.adopted import fakes as made  # noqa: E402
 from tests.rmkit.models.adopted.test_readers import item  # noqa: E402
@@ -131,6 +134,31 @@ def test_a_judge_rates_and_keeps_its_calls(folder: Path, home: Path, tmp_path: P
     assert json.loads((tmp_path / "scores.jsonl").read_text())["scores"][0]["value"] == 2.0
 
 
+@pytest.mark.slow
+def test_a_judge_is_calibrated_and_a_member_and_a_step(folder: Path, home: Path, tmp_path: Path, capsys: Any) -> None:
+    first, second = (
+        adopt(folder, tables=merged(ABSOLUTE, {"read": {"settings": {"rubric": rubric}}}), output=tmp_path / rubric)
+        for rubric in ("yes", "no")
+    )
+    draw = random.Random(3)
+    rows = []
+    for at in range(150):
+        better = " ".join(draw.choices([*GOOD, "sky", "dog"], k=4))
+        worse = " ".join(draw.choices([*BAD, "sky", "yes"], k=4))
+        split = "validation" if at < 100 else "train"
+        rows.append(row(f"it is {at}", [better, worse], p=[1.0, 0.0], family=at, split=split, subset="s"))
+    data = write_export(tmp_path / "pairs", rows)
+    capsys.readouterr()
+    assert call("calibrate", [str(first.path), "--data", str(data), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fingerprint"] == first.fingerprint
+    members = [str(first.path), str(second.path)]
+    both = rmkit.train("ensemble", data, output=tmp_path / "both", members=members).load()
+    [[good, bad]] = both.score([item("the sky is", "blue yes it is right", "no dog")])
+    assert good.value > bad.value
+    kept = apply("score", frame([pair("the sky is", "blue yes", "no dog", p=(1.0, 0.0))]), model=str(first.path)).kept
+    assert len(kept) == 1
+
+
 def likelihood(folder: Path, user: str, system: str) -> float:
     import transformers
 
@@ -177,4 +205,6 @@ def test_what_a_judge_needs_is_said(folder: Path, home: Path, tmp_path: Path) ->
     wrong = {"read": {"kind": "judge", "profile": "con-j", "settings": {"vote": 3}}}
     with pytest.raises(ConfigError, match=r"read\.settings.*vote"):
         adopt(folder, tables=wrong, output=tmp_path / "x")
+    with pytest.raises(ConfigError, match=r"\[scale\] means nothing to the reader judge"):
+        adopt(folder, tables={**ABSOLUTE, "scale": {"sign": -1}}, output=tmp_path / "x")
     assert math.isnan(load_model(f"judge:{folder}?profile=prometheus2-absolute").score([item("q", "a")])[0][0].value)
