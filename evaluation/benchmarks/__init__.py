@@ -113,6 +113,10 @@ main = Verbs(
             partial(_run, "evaluation.benchmarks.implicit.run"),
             "explicit against implicit reward models where wording shifts",
         ),
+        "trees": Command(
+            partial(_run, "evaluation.benchmarks.trees.run"),
+            "step labels from rollouts, prover progress, search over budgets, a beam with shared prefixes",
+        ),
         "process": Command(
             partial(_run, "evaluation.benchmarks.process.run"),
             "a process model beside length and lexical baselines, by problem",

@@ -52,7 +52,7 @@ def tree_search(
 ) -> None:
     """Finishes solutions in the trace until the policy wrote as many steps as `budget` solutions have, as long as those
     that are finished are on average (the longest possible while there is none)."""
-    root = _Node(())
+    root, width = _Node(()), min(width, budget)
     factor = CONSTANT[formula] if c is None else c
     while not root.closed and trace.written < budget * _length(trace, max_steps):
         path = [root]

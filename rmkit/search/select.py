@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -59,8 +60,20 @@ def select(propose: Proposer, score: Scorer | None, config: SearchConfig, *, rea
             beam(propose, trace, read, ahead=config.ahead, **numbers)
         case _:
             tree_search(propose, trace, read, formula=config.method, **numbers)
+    if not trace.finished:
+        _finish_best(propose, trace, read)
     candidates = list(trace.finished.values())
     return trace.selection(choose(candidates, config.aggregate), candidates)
+
+
+def _finish_best(propose: Proposer, trace: Trace, read: Reader) -> None:
+    """Where the budget ended before any solution did, the policy writes the best beginning to its end."""
+    known = {state: scores[-1] for state, scores in trace.known.items() if scores and not math.isnan(scores[-1])}
+    if known:
+        best = max(known, key=lambda state: (len(state), known[state]))
+        [drawn] = propose.solutions([best], 1)
+        trace.written += sum(len(state) - len(best) for state in drawn)
+        trace.finish(drawn, read)
 
 
 def read_answer(text: str) -> str:

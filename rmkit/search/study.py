@@ -34,12 +34,12 @@ from rmkit.search.problems import (
     read_problems,
     verified,
 )
-from rmkit.search.select import SearchConfig, select
+from rmkit.search.select import Method, SearchConfig, select
 from rmkit.types import RewardModel
 from rmkit.verifiers.verifier import load_verifier
 
 BINS = (("easy", 0.5), ("medium", 0.1), ("hard", 0.0))  # from this pass rate on
-SEARCHES = ("beam", "lookahead", "puct", "uct")
+SEARCHES: tuple[Method, ...] = ("beam", "lookahead", "puct", "uct")
 BIN_SEED = 1_000_000  # of the samples that say how hard a prompt is: none of them competes
 
 
@@ -142,7 +142,7 @@ def _means(rows: Sequence[Row]) -> dict[str, float]:
 class Plan:
     budgets: tuple[int, ...]
     aggregates: tuple[str, ...]
-    searches: tuple[str, ...]
+    searches: tuple[Method, ...]
     search_aggregate: str
     bin_samples: int
     width: int
@@ -225,9 +225,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--max-steps", type=arguments.positive, default=32, help="longest solution, in steps")
     options = parser.parse_args(argv)
     budgets = tuple(sorted({int(number) for number in arguments.numbers(options.budgets)}))
-    methods = tuple(filter(None, options.searches.split(",")))
-    if wrong := [name for name in methods if name not in SEARCHES]:
+    names = list(filter(None, options.searches.split(",")))
+    if wrong := [name for name in names if name not in SEARCHES]:
         raise UsageError(f"--searches takes {', '.join(SEARCHES)}, got {wrong[0]!r}")
+    methods = tuple(method for method in SEARCHES if method in names)
     if budgets[0] < 1:
         raise UsageError(f"--budgets must be positive, got {options.budgets}")
     problems = read_problems(options.prompts, limit=options.limit)

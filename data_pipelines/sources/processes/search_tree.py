@@ -27,6 +27,7 @@ from rmkit.trees.dump import DumpNode, as_rows, read_dump
 
 OUTCOME = "correct"
 _PROMPTS = ("prompt", "question", "problem")
+_REFERENCES = ("reference", "ground_truth", "gold_answer")  # `answer` may be what the search answered
 _SEARCHED = {"visits", "visit_count", "q", "q_value", "value", "prior", "terminal", "is_terminal", "reward", "parent"}
 
 
@@ -59,10 +60,9 @@ def search_tree(row: Row) -> Iterator[Unit]:
         [judgment("search", "verifier", scores=scores)],
         kind="list" if len(leaves) > 1 else "single",
         row_id=row.get("id"),
-        reference=row.get("reference") or row.get("answer"),
+        reference=next((row[one] for one in _REFERENCES if row.get(one) is not None), None),
         subset=row.get("subset"),
-        meta=rest(row, name, "tree", "nodes", "id", "reference", "answer", "subset", "model")
-        | {"tree": as_rows(nodes)},
+        meta=rest(row, name, "tree", "nodes", "id", "subset", "model", *_REFERENCES) | {"tree": as_rows(nodes)},
     )
 
 

@@ -18,11 +18,11 @@ TEXTS = ("5 + 2 = 7\n7 * 2 = 14", "5 + 2 = 7\n7 * 2 = 15", "5 * 2 = 10\n10 + 2 =
 RIGHT = (1.0, 0.0, 0.0, 1.0)
 
 
-def example(texts: tuple[str, ...] = TEXTS, rated: tuple[float | None, ...] = RIGHT, **more: Any) -> Example:
+def example(texts: tuple[str, ...] = TEXTS, rated: tuple[float | None, ...] = RIGHT, **more: Any) -> dict[str, Any]:
     scores = [
         {"response": at, "aspect": "correct", "value": value} for at, value in enumerate(rated) if value is not None
     ]
-    base = {
+    base: dict[str, Any] = {
         "prompt": user_message("?"),
         "responses": [assistant_message(text) for text in texts],
         "scores": scores,

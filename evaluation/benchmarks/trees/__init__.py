@@ -1,0 +1,1 @@
+"""Step labels, prover progress, search and shared prefixes, where the truth is planted."""
