@@ -304,14 +304,17 @@ def main(argv: list[str]) -> int:
         "bench trees",
         "First-error hit rate by rollouts and rule, prover progress, search over budgets, a beam with shared "
         "prefixes; the policy is scripted, so that the truth is known.",
-        examples=["bench trees --data nway_gsm8k.jsonl.gz -o trees.md", "bench trees --problems 60 --seeds 2 --json"],
+        examples=[
+            "bench trees --data nway_gsm8k.jsonl.gz --page trees.md",
+            "bench trees --problems 60 --seeds 2 --json",
+        ],
     )
     parser.add_argument("--problems", type=arguments.positive, default=150, help="of the labels")
     parser.add_argument("--questions", type=arguments.positive, default=60, help="of the searches, a seed")
     parser.add_argument("--seeds", type=arguments.positive, default=5, help="of the searches")
     parser.add_argument("--noise", type=float, default=1.5, help="of the step scorer, on the logit scale")
     parser.add_argument("--data", type=File, metavar="FILE", help="solutions with verdicts, form nway: as trees too")
-    parser.add_output("page in Markdown")
+    parser.add_page()
     options = parser.parse_args(argv)
     start = time.perf_counter()
     searched, cells = search_experiment(options.questions, seeds=range(options.seeds), noise=options.noise)
@@ -326,7 +329,7 @@ def main(argv: list[str]) -> int:
         "seconds": round(time.perf_counter() - start, 1),
     }
     text = page(result)
-    if options.output:
-        write_text(options.output, text)
+    if options.page:
+        write_text(options.page, text)
     display.emit(result, as_json=options.json, text=text)
     return 0
