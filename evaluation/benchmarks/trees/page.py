@@ -65,12 +65,30 @@ def page(result: Mapping[str, Any]) -> str:
 
 {progress}
 
+{_confidence(result["confidence"])}
+
 {search}
 
 {_study(result["study"])}
 
 {_shared(result["shared"])}
 {_verdicts(result["verdicts"]) if result["verdicts"] else ""}"""
+
+
+def _confidence(rows: list[dict[str, Any]]) -> str:
+    return display.markdown(
+        ("visits of a pair", "wrong pairs", "with confidence", "without", "difference, seeds from to"),
+        [
+            (
+                str(one["visits"]),
+                f"{one['wrong']:.3f}",
+                f"{one['weighted']:.3f}",
+                f"{one['unweighted']:.3f}",
+                f"{one['least']:+.3f} to {one['most']:+.3f}",
+            )
+            for one in rows
+        ],
+    )
 
 
 def _study(cells: list[dict[str, Any]]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.loops.rollouts import Plan, Samples, Work, sampled
+from evaluation.benchmarks.trees.confidence import confidence_experiment
 from evaluation.benchmarks.trees.page import page
 from evaluation.benchmarks.trees.planted import Chain, ScriptedPolicy, chains
 from evaluation.benchmarks.trees.verdicts import verdicts
@@ -321,6 +322,7 @@ def main(argv: list[str]) -> int:
     result = {
         "labels": [asdict(one) for one in labels_experiment(options.problems, seed=0)],
         "progress": [asdict(one) for one in progress_experiment(seed=0)],
+        "confidence": [asdict(confidence_experiment(visits=visits, seeds=options.seeds)) for visits in (4, 8, 16, 40)],
         "search": [asdict(one) for one in searched],
         "study": cells,
         "shared": asdict(shared_experiment()),

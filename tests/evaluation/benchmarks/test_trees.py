@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.benchmarks.trees.confidence import confidence_experiment
 from evaluation.benchmarks.trees.planted import Chain, ScriptedPolicy
 from evaluation.benchmarks.trees.run import labels_experiment, noisy, progress_experiment, search_experiment
 from evaluation.benchmarks.trees.verdicts import verdicts
@@ -42,6 +43,12 @@ def test_a_stronger_prover_spreads_advantages_and_leaves_progress() -> None:
     four, sixteen = results[1], results[2]
     assert abs(four.bias) < 0.002 < abs(four.plug_in_bias)
     assert abs(sixteen.bias) < 0.01 < abs(sixteen.plug_in_bias)
+
+
+def test_confidence_helps_where_visits_follow_what_is_better() -> None:
+    result = confidence_experiment(visits=8, seeds=2, pairs=300)
+    assert result.weighted > result.unweighted + 0.01
+    assert 0.2 < result.wrong < 0.4
 
 
 def test_scores_of_the_planted_scorer_belong_to_the_steps() -> None:
