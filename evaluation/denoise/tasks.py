@@ -66,7 +66,10 @@ def _talk(row: Mapping[str, Any]) -> Talk:
 
 
 def split(talks: Sequence[Talk], *, test: float | int, seed: int = 0) -> tuple[list[Talk], list[Talk]]:
-    """Train and test: whole groups in random order go to the test part until it has `test` pairs (or that share)."""
+    """Train and test: whole groups in random order go to the test part until it has `test` pairs (or that share).
+
+    Raises DataError where nothing would be left to one of them.
+    """
     target = test if isinstance(test, int) else round(test * len(talks))
     groups = sorted({talk.group for talk in talks})
     sizes = dict.fromkeys(groups, 0)
@@ -78,6 +81,10 @@ def split(talks: Sequence[Talk], *, test: float | int, seed: int = 0) -> tuple[l
         if taken + sizes[groups[index]] <= target:
             held.add(groups[index])
             taken += sizes[groups[index]]
+    if not 0 < taken < len(talks):
+        raise DataError(
+            f"{len(talks)} pairs are too few to hold {target} out for the test and learn from the rest; give more"
+        )
     return [talk for talk in talks if talk.group not in held], [talk for talk in talks if talk.group in held]
 
 

@@ -67,6 +67,8 @@ def test_prompts_with_one_first_turn_stay_on_one_side(pairs_file: Path) -> None:
     assert not {talk.group for talk in train} & {talk.group for talk in test}
     assert {talk.id for talk in split(read_talks(pairs_file), test=200)[1]} == {talk.id for talk in test}
     assert {talk.id for talk in split(read_talks(pairs_file), test=200, seed=1)[1]} != {talk.id for talk in test}
+    with pytest.raises(DataError, match="pairs are too few to hold 5000 out for the test"):
+        split(read_talks(pairs_file), test=5000)
     share = split(read_talks(pairs_file), test=0.3)[1]
     assert len(share) == pytest.approx(216, abs=3)
 
