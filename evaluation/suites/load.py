@@ -55,21 +55,25 @@ def load_items(suite: Suite, data: str | None = None, *, allow_changed: bool = F
         loaded = check(suite, read.items, source=read.source, local=True, allow_changed=allow_changed)
         return replace(loaded, version=read.version, left_out=read.left_out)
     root, files = _files(suite, data)
+    left_out: Counter[str] = Counter()
     if files:
-        items = _unique([item for file in files for item in _read(suite, read_rows(file), str(file), root)])
+        items = _unique([item for file in files for item in _read(suite, read_rows(file), str(file), root, left_out)])
         source = ", ".join(file.name for file in files) if len(files) < _NAMED else f"{len(files)} files of {root.name}"
     else:
-        items = _read(suite, _hub_rows(suite), suite.hub, Path(suite.hub))
+        items = _read(suite, _hub_rows(suite), suite.hub, Path(suite.hub), left_out)
         source = f"hub:{suite.hub}"
-    return check(suite, items, source=source, local=bool(files), allow_changed=allow_changed)
+    loaded = check(suite, items, source=source, local=bool(files), allow_changed=allow_changed)
+    return replace(loaded, left_out=dict(left_out))
 
 
-def _read(suite: Suite, rows: list[Any], where: str, root: Path) -> list[Item]:
+def _read(suite: Suite, rows: list[Any], where: str, root: Path, left_out: Counter[str]) -> list[Item]:
     if not suite.importers:
         return read_items(suite.form, rows, where=where)
     folder = Path(where).parent
     subset = "all" if folder in (root, root.parent) or not Path(where).is_file() else folder.name
-    return read_units(suite.form, suite.importers, rows, where=where, subset=subset)
+    items, unusable = read_units(suite.form, suite.importers, rows, where=where, subset=subset)
+    left_out.update(unusable)
+    return items
 
 
 def _unique(items: Sequence[Item]) -> list[Item]:

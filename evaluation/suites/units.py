@@ -15,6 +15,7 @@ A row that names no subset has that of its folder, where the suite's files lie i
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,46 +34,66 @@ VERDICTS = {(0, 1): "a", (1, 0): "b", (0, 0): "tie"}
 
 def read_units(
     form: str, importers: Sequence[str], rows: Sequence[Any], *, where: str, subset: str = "all"
-) -> list[Item]:
-    """The items of published rows, each by the first importer that knows it. Raises DataError naming the row that none
-    knows, that cannot be used, or that has nothing of the form."""
+) -> tuple[list[Item], Counter[str]]:
+    """The items of published rows, each by the first importer that knows it, and how many rows were left out by reason:
+    those that an importer knows and cannot use, and those that have nothing of the form.
+
+    Raises DataError naming the row that no importer can read, and where no row is left.
+    """
     sources: list[Source] = [plugins.resolve("sources", name) for name in importers]
     read: Callable[[Unit], tuple[list[int], Gold]] = FORMS[form]
     items: dict[str, Item] = {}
+    left_out: Counter[str] = Counter()
     for number, row in enumerate(rows, start=1):
         try:
-            for unit in _units(sources, row):
-                order, gold = read(unit)
-                item = _item(unit, order, gold, row_id=str(unit["source_row"] or number), subset=subset)
-                key = str(len(items))
-                if form == "votes":
-                    key = _same_pair(item)
-                elif form == "step_labels":
-                    key = item.id
-                if key not in items:
-                    items[key] = item
-                elif form == "votes":
-                    items[key] = _joined(items[key], item)
-        except (UnusableRowError, KeyError, TypeError, ValueError, IndexError) as error:
+            units = _units(sources, row, left_out)
+        except (UnusableRowError, TypeError) as error:
             fields = ", ".join(row) if isinstance(row, Mapping) else repr(row)[:80]
             raise DataError(
-                f"{where}, row {number}: no row of {' or '.join(importers)} that is usable as {form} ({error}); its "
-                f"fields: {fields}"
+                f"{where}, row {number}: no row of {' or '.join(importers)} ({error}); its fields: {fields}"
             ) from error
-    return list(items.values())
+        for unit in units:
+            try:
+                order, gold = read(unit)
+                item = _item(unit, order, gold, row_id=str(unit["source_row"] or number), subset=subset)
+            except (DataError, KeyError, ValueError) as error:
+                left_out[f"rows: {error}"] += 1
+                continue
+            key = str(len(items))
+            if form == "votes":
+                key = _same_pair(item)
+            elif form == "step_labels":
+                key = item.id
+            if key not in items:
+                items[key] = item
+            elif form == "votes":
+                items[key] = _joined(items[key], item)
+    if not items:
+        reasons = "; ".join(f"{n} {reason}" for reason, n in left_out.items()) or "it is empty"
+        raise DataError(f"{where}: no row can be used as {form} ({reasons})")
+    return list(items.values()), left_out
 
 
-def _units(sources: Sequence[Source], row: Any) -> list[Unit]:
+def _units(sources: Sequence[Source], row: Any, left_out: Counter[str]) -> list[Unit]:
     """The units of the first importer that knows the row by its columns; where none does, of the first that can read
-    it, since the suite says what the file is and detection among all files asks for more columns than a reading."""
+    it, since the suite says what the file is and detection among all files asks for more columns than a reading.
+
+    What an importer knows and cannot use is counted in `left_out`; raises the reason of a row that none can read.
+    """
     if not isinstance(row, Mapping):
         raise TypeError("not an object")
-    known = [one for one in sources if one.matches(row)]
-    for at, source in enumerate(known or sources, start=1):
+    known = next((one for one in sources if one.matches(row)), None)
+    if known is not None:
+        try:
+            return list(known.units(row))
+        except UnusableRowError as error:
+            left_out[f"rows: {error}"] += 1
+            return []
+    for at, source in enumerate(sources, start=1):
         try:
             return list(source.units(row))
         except UnusableRowError:
-            if at == len(known or sources):
+            if at == len(sources):
                 raise
     return []
 
