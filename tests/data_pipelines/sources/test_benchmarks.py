@@ -29,7 +29,9 @@ def lines(rows: list[dict[str, Any]], path: Path) -> Path:
 
 
 def test_which_forms_are_benchmarks() -> None:
-    assert {source.name for source in all_sources() if source.is_benchmark} == BENCHMARKS
+    flagged = {source.name for source in all_sources() if source.is_benchmark}
+    assert flagged >= BENCHMARKS
+    assert flagged.isdisjoint(("trl", "generic", "hh", "shp", "ultrafeedback", "helpsteer", "visualprocessbench"))
 
 
 @pytest.mark.parametrize("name", ["rewardbench", "rewardbench2", "judgebench", "processbench"])
