@@ -12,6 +12,7 @@ import asyncio
 import heapq
 import itertools
 import time
+from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,7 +82,7 @@ class FairQueue:
         self._heap: list[Queued] = []
         # By prompt, in order of arrival: what waits and a model may see together. A prompt of which nothing waits has
         # no entry, or a queue that never runs empty would remember every prompt it saw.
-        self._siblings: dict[Hashable, list[Queued]] = {}
+        self._siblings: dict[Hashable, deque[Queued]] = {}
         self._numbers = itertools.count()
         self._virtual = 0.0  # V: never falls while anything waits
         self._finish: dict[str, float] = {}  # F by client; one below V says nothing, V counts instead
@@ -99,7 +100,7 @@ class FairQueue:
             queued = Queued((-job.call.priority, at, next(self._numbers)), job, index, item, cost)
             heapq.heappush(self._heap, queued)
             if job.share:
-                self._siblings.setdefault(prompt_key(item), []).append(queued)
+                self._siblings.setdefault(prompt_key(item), deque()).append(queued)
             at += cost
         self._finish[job.call.client] = at
         job.tokens = sum(tokens)
@@ -146,7 +147,7 @@ class FairQueue:
         if self._stale > 64 and 2 * self._stale > len(self._heap):
             self._heap = [item for item in self._heap if not item.gone]
             heapq.heapify(self._heap)
-            remaining = {key: [one for one in waiting if not one.gone] for key, waiting in self._siblings.items()}
+            remaining = {key: deque(one for one in waiting if not one.gone) for key, waiting in self._siblings.items()}
             self._siblings = {key: waiting for key, waiting in remaining.items() if waiting}
             self._stale = 0
 
@@ -165,16 +166,20 @@ class FairQueue:
         if not first.job.share:
             return 0
         key, total = prompt_key(first.candidates), 0
-        siblings = self._siblings.pop(key, [])
-        for other in siblings:
-            if other.gone or other.job.model is not first.job.model:  # before and after a hot swap never mix
-                continue
-            cost = other.tokens - about_prompt_tokens(other.candidates)
-            if total + cost > budget:
-                break
-            self._stale += 1  # its place in the heap
-            self._take_one(other, batch, now)
-            total += cost
-        if waiting := [one for one in siblings if not one.gone]:
-            self._siblings[key] = waiting
+        siblings, others = self._siblings.get(key, deque()), []
+        while siblings:  # those that stay are not looked at: thousands may wait on one prompt
+            other = siblings[0]
+            if not other.gone and other.job.model is first.job.model:
+                cost = other.tokens - about_prompt_tokens(other.candidates)
+                if total + cost > budget:
+                    break
+                self._stale += 1  # its place in the heap
+                self._take_one(other, batch, now)
+                total += cost
+            elif not other.gone:  # before and after a hot swap never mix
+                others.append(other)
+            siblings.popleft()
+        siblings.extendleft(reversed(others))
+        if not siblings:
+            self._siblings.pop(key, None)
         return total

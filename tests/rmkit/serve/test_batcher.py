@@ -14,7 +14,7 @@ pytest.importorskip("fastapi")
 from rmkit.serve.http.problems import HttpError
 from rmkit.serve.queue import scoring_batch
 from rmkit.serve.queue.batcher import Answer, Batcher, Call, about_tokens
-from rmkit.serve.queue.fair_queue import FairQueue, Job
+from rmkit.serve.queue.fair_queue import FairQueue, Job, Queued
 from rmkit.serve.settings import ServeSettings
 from rmkit.types import Score
 from tests.rmkit.serve.serving import Steered, item
@@ -264,6 +264,30 @@ def test_what_would_wait_too_long_is_refused_once_the_speed_is_known() -> None:
 
     model = Steered()
     run(model, ServeSettings(max_wait_s=0.1), test)
+
+
+def test_what_stays_of_one_prompt_is_not_looked_at_for_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that waited on a prompt was copied for each batch: twice the requests were four times the looks."""
+    looks = [0]
+
+    def gone(queued: Queued) -> bool:
+        looks[0] += 1
+        return queued.taken or queued.job.dropped
+
+    monkeypatch.setattr(Queued, "gone", property(gone))
+    model, loop, counts = Steered(), asyncio.new_event_loop(), []
+    for n in (200, 400):
+        queue, looks[0] = FairQueue(), 0
+        for number in range(n):
+            job = Job(model, scoring_batch.score, True, Call(), loop, loop.create_future(), [None], 1, time.monotonic())
+            queue.push(job, [item("one prompt", f"reply {number}")], [20])
+        taken = []
+        while batch := queue.take(200):
+            taken += [one.candidates.completions[0].text for one in batch]
+        assert taken == [f"reply {number}" for number in range(n)]
+        counts.append(looks[0])
+    loop.close()
+    assert counts[1] < 2.2 * counts[0]
 
 
 def test_a_deadline_ends_the_wait_and_the_work() -> None:
