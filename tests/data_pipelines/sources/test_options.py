@@ -219,7 +219,7 @@ def test_many_rejected_rows_stop_a_load_before_it_stores(home: Path, tmp_path: P
 
 
 def test_an_answer_letter_and_lists_of_options(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"question": "Bird?", "choices": ["Ostrich", "Stone"], "answer": "B"},
         {"question": "Sea?", "choices": ["Red", "Sand"], "answer": "Red"},
         {"question": "Lake?", "choices": ["Big", "Dry"], "answer": 1},
@@ -282,7 +282,7 @@ def test_detection_does_not_depend_on_the_order_of_columns_and_rows(tmp_path: Pa
          "question": f"Which is number {n}?"}
         for n in range(12)
     ]  # fmt: skip
-    seen = Counter()
+    seen: Counter[str] = Counter()
     for order in (rows, rows[::-1], [dict(reversed(row.items())) for row in rows[5:] + rows[:5]]):
         result = read(put(tmp_path / "x.jsonl", order))
         plan = result.opened.shards[0].plan
