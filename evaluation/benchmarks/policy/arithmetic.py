@@ -22,7 +22,7 @@ import math
 import os
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -81,9 +81,7 @@ class Runs:
 
     seed: int
     before: Shares
-    control: Shares
-    signal: Shares
-    proposed: Shares
+    after: Mapping[Arm, Shares]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +105,13 @@ class Gain:
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """`rewarded`, `held_out`: gains in right answers of the signal over the control; `mixed_groups`: of proposed
-    prompts over TRL's order, in the share of groups with a signal."""
+    prompts over TRL's order, in the share of groups with a signal; None where an arm did not run."""
 
     steps: int
     seeds: tuple[Runs, ...]
-    rewarded: Gain
-    held_out: Gain
-    mixed_groups: Gain
+    rewarded: Gain | None
+    held_out: Gain | None
+    mixed_groups: Gain | None
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
@@ -127,19 +125,20 @@ def main(argv: list[str]) -> int:
         "prompts beside uniform ones; pairs by seed.",
         examples=["bench policy-signal", "bench policy-signal --seeds 3 --steps 60 --json"],
     )
-    parser.add_argument("--steps", type=arguments.positive, default=100, help="optimizer steps of each run")
+    parser.add_argument("--steps", type=arguments.positive, default=30, help="optimizer steps of each run")
     parser.add_argument("--seeds", type=int, choices=sorted(T_95), default=5)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="arms to run (default: all)")
     options = parser.parse_args(argv)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import trl  # noqa: F401 - refused at once where it is missing
 
     with tempfile.TemporaryDirectory(prefix="rmkit-signal-") as folder:
-        result = measure(Path(folder), steps=options.steps, seeds=options.seeds)
+        result = measure(Path(folder), steps=options.steps, seeds=options.seeds, arms=options.arms)
     display.emit(result.as_json(), as_json=options.json, text=_text(result))
-    return 0 if result.rewarded.low > 0 else 1
+    return 0 if result.rewarded is None or result.rewarded.low > 0 else 1
 
 
-def measure(folder: Path, *, steps: int, seeds: int) -> Result:
+def measure(folder: Path, *, steps: int, seeds: int, arms: Sequence[Arm] = ARMS) -> Result:
     """Every run, against one service in a data home of its own under `folder`."""
     import rmkit
 
@@ -151,21 +150,28 @@ def measure(folder: Path, *, steps: int, seeds: int) -> Result:
         rmkit_json(folder, "prompts", "new", f"run-{seed}", "--set", "decay=0.5")
     with (
         serving(folder, f"words={folder / 'words'}", *(f"--signal={path}" for path in signals)) as url,
-        display.progress("runs", len(ARMS) * seeds) as advance,
+        display.progress("runs", len(arms) * seeds) as advance,
     ):
-        runs = tuple(_seed(url, folder / "runs", seed, steps=steps, advance=advance) for seed in range(seeds))
+        runs = tuple(
+            _seed(url, folder / "runs", seed, steps=steps, arms=arms, advance=advance) for seed in range(seeds)
+        )
     return Result(
         steps=steps,
         seeds=runs,
-        rewarded=Gain.of([run.signal.rewarded - run.control.rewarded for run in runs]),
-        held_out=Gain.of([run.signal.held_out - run.control.held_out for run in runs]),
-        mixed_groups=Gain.of(
-            [(run.proposed.mixed_groups or 0) - (run.signal.mixed_groups or 0) for run in runs],
-        ),
+        rewarded=_gain(runs, "signal", "control", "rewarded"),
+        held_out=_gain(runs, "signal", "control", "held_out"),
+        mixed_groups=_gain(runs, "proposed", "signal", "mixed_groups"),
     )
 
 
-def _seed(url: str, folder: Path, seed: int, *, steps: int, advance: Any) -> Runs:
+def _gain(runs: Sequence[Runs], arm: Arm, over: Arm, what: str) -> Gain | None:
+    """None where an arm did not run."""
+    if not all({arm, over} <= set(run.after) for run in runs):
+        return None
+    return Gain.of([getattr(run.after[arm], what) - getattr(run.after[over], what) for run in runs])
+
+
+def _seed(url: str, folder: Path, seed: int, *, steps: int, arms: Sequence[Arm], advance: Any) -> Runs:
     import torch
 
     torch.set_num_threads(1)
@@ -177,7 +183,7 @@ def _seed(url: str, folder: Path, seed: int, *, steps: int, advance: Any) -> Run
         return Shares(rewarded=rewarded, held_out=held_out)
 
     after: dict[Arm, Shares] = {}
-    for arm in ARMS:
+    for arm in arms:
         model = copy.deepcopy(policy)
         recorder = _train(arm, model, words, sums, url, folder / f"{arm}-{seed}", steps=steps, seed=seed)
         alarm = recorder.watched.alarm
@@ -185,7 +191,7 @@ def _seed(url: str, folder: Path, seed: int, *, steps: int, advance: Any) -> Run
             shares(model.eval()), mixed_groups=recorder.mixed / recorder.groups, alarm=alarm.step if alarm else None
         )
         advance(1)
-    return Runs(seed=seed, before=shares(policy), **after)
+    return Runs(seed=seed, before=shares(policy), after=after)
 
 
 def _train(
@@ -222,7 +228,7 @@ def _train(
             per_device_train_batch_size=BATCH,
             num_generations=GROUP,
             max_completion_length=sums_task.REPLY_WORDS,
-            learning_rate=1e-3,
+            learning_rate=2e-3,
             lr_scheduler_type="constant",
             scale_rewards="group" if arm == "control" else "none",  # the chain has normalized already
             accelerator_config={"dispatch_batches": False},
@@ -261,18 +267,22 @@ class _Recorder:
 
 
 def _text(result: Result) -> str:
+    gains = [("rewarded", result.rewarded), ("held-out", result.held_out)]
     rows = [
         [run.seed, name, *map(display.number, (one.rewarded, one.held_out, one.mixed_groups)), one.alarm or "-"]
         for run in result.seeds
-        for name, one in [("before", run.before), *((arm, getattr(run, arm)) for arm in ARMS)]
+        for name, one in [("before", run.before), *run.after.items()]
     ]
     return "\n".join(
         [
             display.table(
                 ("seed", "arm", "right, rewarded sums", "right, held out", "groups with signal", "alarm at step"), rows
             ),
-            f"gain of the signal over the control, rewarded sums {result.rewarded}",
-            f"gain of the signal over the control, held-out sums {result.held_out}",
-            f"groups with a signal, proposed over TRL's order {result.mixed_groups}",
+            *(f"gain of the signal over the control, {what} sums {gain}" for what, gain in gains if gain),
+            *(
+                [f"groups with a signal, proposed over TRL's order {result.mixed_groups}"]
+                if result.mixed_groups
+                else []
+            ),
         ]
     )

@@ -20,8 +20,8 @@ DIGITS = 7
 HEDGES = ("so", "well", "maybe", "about")
 SKILLS = (0.03, 0.3, 0.95)  # how often what the policy has read is right, a third of the sums each
 REPLY_WORDS = 5
-WARM_STEPS, WARM_BATCH = 300, 98
-SAMPLES = 32  # replies per held-out sum
+WARM_STEPS, WARM_BATCH = 250, 64
+SAMPLES = 16  # replies per held-out sum
 
 Sum = tuple[int, int]
 

@@ -21,7 +21,10 @@ from typing import Any
 
 import torch
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase  # type: ignore[import-not-found]
-from verl.trainer.ppo.core_algos import register_adv_est  # type: ignore[import-not-found]
+from verl.trainer.ppo.core_algos import (  # type: ignore[import-not-found]
+    ADV_ESTIMATOR_REGISTRY,
+    register_adv_est,
+)
 
 from rmkit.serve.clients.signal_client import Sample, SignalClient
 from rmkit.serve.clients.verl import result
@@ -74,13 +77,16 @@ def plain_settings(config: Any) -> dict[str, Any]:
     return {name: plain(dict(value.items()) if hasattr(value, "items") else value) for name, value in items}
 
 
-@register_adv_est("rmkit")  # type: ignore[untyped-decorator]
 def token_advantages(
     token_level_rewards: torch.Tensor, response_mask: torch.Tensor, config: Any = None, index: Any = None, **_: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(advantages, returns), [B, T] each: the token rewards themselves, which the signal has shaped already."""
     advantages = token_level_rewards * response_mask
     return advantages, advantages
+
+
+if "rmkit" not in ADV_ESTIMATOR_REGISTRY:  # verl loads this file once for each manager that it makes
+    register_adv_est("rmkit")(token_advantages)
 
 
 def token_output(base: type[Any], spans: Sequence[Span], offsets: Sequence[tuple[int, int]], **fields: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The prompt book on a real SQLite ledger: several workers, repeated requests, restarts, what is proposed."""
+"""The prompt book on real ledgers: several workers, repeated requests, restarts, what is proposed."""
 
 from __future__ import annotations
 
@@ -32,18 +32,26 @@ def one_call(number: int) -> list[Observation]:
     ]
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A ledger that is empty: a file, or a database of a PostgreSQL that these tests start."""
+    if request.param == "sqlite":
+        return str(tmp_path / "ledger.sqlite")
+    database: str = request.getfixturevalue("fresh_database")("prompts")
+    return database
+
+
 def whole(book: PromptBook) -> Any:
     book.refresh()
     return book.prompts(), book.arms(), book.columns(["p1"])
 
 
-def test_two_workers_and_a_restart_lose_nothing_and_count_nothing_twice(tmp_path: Path) -> None:
+def test_two_workers_and_a_restart_lose_nothing_and_count_nothing_twice(where: str, tmp_path: Path) -> None:
     """Each call is made twice, by the other worker as well; the books are kept every few calls, at different times."""
     settings = BookSettings(decay=0.9)
-    path = tmp_path / "ledger.sqlite"
 
     def work(calls: list[int], keep_every: int) -> None:
-        with open_ledger(path) as ledger:
+        with open_ledger(where) as ledger:
             book = PromptBook(ledger, settings=settings, keep_every=keep_every)
             for number in calls:
                 book.observe(one_call(number), request_id=f"call-{number}")
@@ -59,11 +67,11 @@ def test_two_workers_and_a_restart_lose_nothing_and_count_nothing_twice(tmp_path
         thread.start()
     for thread in threads:
         thread.join()
-    with open_ledger(path) as ledger:
+    with open_ledger(where) as ledger:
         seen = whole(PromptBook(ledger))
         assert [event.kind for _, event in ledger.events()] == ["prompt_observation"] * 24
     # A second reading, with nothing kept: the events alone, folded by hand in their order.
-    with open_ledger(path) as ledger, open_ledger(tmp_path / "events alone.sqlite") as fresh:
+    with open_ledger(where) as ledger, open_ledger(tmp_path / "events alone.sqlite") as fresh:
         for _, event in ledger.events():
             fresh.append(event)
         assert whole(PromptBook(fresh, settings=settings)) == seen
@@ -79,8 +87,8 @@ def test_two_workers_and_a_restart_lose_nothing_and_count_nothing_twice(tmp_path
     assert sum(record.n for record in records.values()) == answers
 
 
-def test_a_restart_goes_on_from_what_was_kept(tmp_path: Path) -> None:
-    with open_ledger(tmp_path / "ledger.sqlite") as ledger:
+def test_a_restart_goes_on_from_what_was_kept(where: str) -> None:
+    with open_ledger(where) as ledger:
         book = PromptBook(ledger)
         for number in range(8):
             book.observe(one_call(number))
@@ -188,7 +196,7 @@ sys.path.insert(0, sys.argv[3])
 from test_book import one_call
 with open_ledger(sys.argv[1]) as ledger:
     book = PromptBook(ledger, keep_every=4)
-    for number in range(int(sys.argv[2]), 120, 2):
+    for number in range(int(sys.argv[2]), int(sys.argv[4]), 2):
         book.observe(one_call(number), request_id=f"call-{number}")
         book.refresh()
         print(number, flush=True)
@@ -197,17 +205,17 @@ with open_ledger(sys.argv[1]) as ledger:
 
 
 @pytest.mark.slow
-def test_two_processes_of_which_one_is_killed_and_begun_again(tmp_path: Path) -> None:
-    path, here = tmp_path / "ledger.sqlite", str(Path(__file__).parent)
+def test_two_processes_of_which_one_is_killed_and_begun_again(where: str) -> None:
+    here, calls = str(Path(__file__).parent), 40 if "://" in where else 120
 
     def start(first: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", WORKER, str(path), str(first), here]
+        command = [sys.executable, "-c", WORKER, where, str(first), here, str(calls)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     victim, other = start(0), start(1)
     assert victim.stdout is not None
     for line in victim.stdout:
-        if int(line) >= 30:
+        if int(line) >= calls // 4:
             victim.kill()
             break
     victim.wait()
@@ -215,8 +223,8 @@ def test_two_processes_of_which_one_is_killed_and_begun_again(tmp_path: Path) ->
     for process in (other, again):
         process.communicate()
         assert process.returncode == 0
-    with open_ledger(path) as ledger:
+    with open_ledger(where) as ledger:
         book = PromptBook(ledger)
         book.refresh()
-        assert ledger.last_seq() == 120
-        assert sum(record.n + record.unscored for record in book.prompts().values()) == 120 * 3 * 4
+        assert ledger.last_seq() == calls
+        assert sum(record.n + record.unscored for record in book.prompts().values()) == calls * 3 * 4

@@ -13,14 +13,18 @@ import importlib.machinery
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import types
+import venv
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from rmkit.ids import digest
 
 CACHE = Path(os.environ.get("RMKIT_TRAINER_WHEELS") or Path(tempfile.gettempdir()) / "rmkit-trainer-wheels")
 
@@ -50,6 +54,37 @@ def wheel(name: str, version: str, *options: str) -> Path:
             with contextlib.suppress(OSError):  # another process was faster
                 unpacked.rename(folder)
     return next(folder.glob("*.data/purelib"), folder)
+
+
+def environment(name: str, packages: Sequence[str], *, alone: bool = False) -> Path:
+    """The Python of an environment of its own with these packages, made once; skipped where no index answers.
+
+    They are installed without dependencies above this environment's packages (torch, transformers), or `alone` with all
+    of theirs.
+    """
+    folder = CACHE / f"environment-{name}-{digest([*packages, sys.version, str(alone)])[:12]}"
+    python = folder / "bin" / "python"
+    if (folder / "complete").is_file():
+        return python
+    CACHE.mkdir(parents=True, exist_ok=True)
+    venv.create(folder, clear=True, with_pip=False)
+    if not alone:
+        [site] = folder.glob("lib/python*/site-packages")
+        (site / "below.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [*install, *([] if alone else ["--no-deps"]), *packages],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    if done.returncode:
+        if "from versions: none" in done.stderr or "No module named pip" in done.stderr:
+            pytest.skip(f"no package index gives {packages[0]}")
+        raise AssertionError(done.stderr[-3000:])
+    (folder / "complete").touch()
+    return python
 
 
 class Nothing:

@@ -69,16 +69,26 @@ def executor() -> Iterator[Callable[..., Any]]:
     with imported_from(wheel("openrlhf", "0.11.2"), ["openrlhf", "openrlhf.utils"]):
         agent = importlib.import_module("openrlhf.utils.agent")
 
-        def execute(urls: Any, tokenizer: Any, reply: str, *, prompt: str = PROMPT, max_length: int = 4096) -> Any:
+        def execute(
+            urls: Any, tokenizer: Any, reply: str, *, prompt: str = PROMPT, max_length: int = 4096, label: Any = "label"
+        ) -> Any:
             made = agent.SingleTurnAgentExecutor(urls)
             sampling = SimpleNamespace(max_tokens=64, logprobs=None)
-            call = made.execute(prompt, "label", sampling, max_length, tokenizer, Engine(tokenizer, reply))
+            call = made.execute(prompt, label, sampling, max_length, tokenizer, Engine(tokenizer, reply))
             return asyncio.run(call)
 
         # between its five attempts it sleeps a second: not here
         agent.asyncio = SimpleNamespace(**{**vars(asyncio), "sleep": _no_sleep})
         execute.executor = agent.SingleTurnAgentExecutor  # type: ignore[attr-defined]
         yield execute
+
+
+@pytest.mark.parametrize("label", [REPLY, {"reference": REPLY, "prompt_id": "p"}, "another answer"])
+def test_openrlhfs_label_is_the_gold_answer(service: Running, executor: Make, tokenizer: Any, label: Any) -> None:
+    url = service.url("path") + "/openrlhf?mix=exact_match:2,reward:.5"
+    out = executor(url, tokenizer, REPLY + "<|im_end|>", label=label)
+    right = 0 if label == "another answer" else 2
+    assert out["reward"] == out["scores"] == [pytest.approx(right + worth(TALK) / 2)]
 
 
 @pytest.mark.parametrize("form", ["path", "basic"])
