@@ -349,7 +349,7 @@ def _parsed(line: bytes) -> tuple[str, dict[str, Any] | None, str]:
     try:
         document = json.loads(line)
         key, response = str(document["custom_id"]), document.get("response") or {}
-        body: Any = response.get("body")
+        body = response.get("body")
         error = document.get("error")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "", None, "a line that cannot be read"
