@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from labeling_ui.projects.definition import Strategy, read_definition, shipped
+from labeling_ui.projects.members import add_member, members, remove_member
 from labeling_ui.projects.people import Person, add_person, people, remove_person
 from labeling_ui.projects.project import add_queued, create_project, open_project, projects
 from rmkit.cli import arguments, display
@@ -76,7 +77,9 @@ def _add(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     with open_ledger() as ledger:
         added = add_queued(ledger, open_project(ledger, options.name))
-    display.emit({"added": added}, as_json=options.json, text=f"{added} new items in {options.name}")
+    left_out = "".join(f"; {count} left out: {reason}" for reason, count in added.left_out.items())
+    text = f"{added.items} new items in {options.name}{left_out}"
+    display.emit({"added": added.items, "left_out": added.left_out}, as_json=options.json, text=text)
     return 0
 
 
@@ -121,6 +124,71 @@ def _commit(argv: list[str]) -> int:
     result = {"version": version.ref, "rows": version.n_rows, "digest": version.digest}
     text = f"{version.ref}: {version.n_rows} labeled rows\nnext: rmkit train frozen --data {version.ref}"
     display.emit(result, as_json=options.json, text=text)
+    return 0
+
+
+def _adjudicate(argv: list[str]) -> int:
+    parser = arguments.parser(
+        "label adjudicate",
+        "A new project of the pairs on which a project's people disagree.",
+        examples=["label adjudicate hh", "label members add hh-disputes cara --role adjudicator"],
+    )
+    parser.add_argument("name", help="of the project that was annotated")
+    parser.add_argument("--as", dest="new", metavar="NAME", help="name of the new project (default: NAME-disputes)")
+    parser.add_argument("--task", default="adjudication", help="TOML file of the task")
+    options = parser.parse_args(argv)
+    from labeling_ui.projects.disputes import create_adjudication
+
+    lead = Person(user_name(), "lead")
+    with open_ledger() as ledger:
+        source, task = open_project(ledger, options.name), read_definition(options.task)
+        project = create_adjudication(ledger, source, lead, name=options.new, task=task)
+        n_items = project.desk(ledger, read_only=True).progress()["items"]
+    text = (
+        f"project {project.name}: {n_items} items on which people disagree; leads see it, and who is added\n"
+        f"next: rmkit label members add {project.name} NAME --role adjudicator"
+    )
+    display.emit({"project": project.name, "items": n_items}, as_json=options.json, text=text)
+    return 0
+
+
+def _members_list(argv: list[str]) -> int:
+    parser = arguments.parser("label members list", "Members of a project.", examples=["label members list hh"])
+    parser.add_argument("name", help="of the project")
+    options = parser.parse_args(argv)
+    with open_ledger(read_only=True) as ledger:
+        inside = members(ledger, open_project(ledger, options.name).name)
+    text = display.table(("name", "role"), [list(row) for row in inside.items()]) if inside else "open to everyone"
+    display.emit({"project": options.name, "members": inside}, as_json=options.json, text=text)
+    return 0
+
+
+def _members_add(argv: list[str]) -> int:
+    parser = arguments.parser(
+        "label members add",
+        "Let a person into a project; the first member closes it to everyone else but leads.",
+        examples=["label members add hh anna", "label members add hh-disputes cara --role adjudicator"],
+    )
+    parser.add_argument("name", help="of the project")
+    parser.add_argument("person", help="login name")
+    parser.add_argument("--role", choices=["annotator", "adjudicator"], default="annotator", help="what they do in it")
+    options = parser.parse_args(argv)
+    with open_ledger() as ledger:
+        add_member(ledger, open_project(ledger, options.name).name, options.person, role=options.role)
+    result = {"project": options.name, "name": options.person, "role": options.role}
+    display.emit(result, as_json=options.json, text=f"{options.person} is {options.role} in {options.name}")
+    return 0
+
+
+def _members_remove(argv: list[str]) -> int:
+    parser = arguments.parser("label members remove", "End a membership.", examples=["label members remove hh anna"])
+    parser.add_argument("name", help="of the project")
+    parser.add_argument("person", help="login name")
+    options = parser.parse_args(argv)
+    with open_ledger() as ledger:
+        remove_member(ledger, open_project(ledger, options.name).name, options.person)
+    result = {"project": options.name, "removed": options.person}
+    display.emit(result, as_json=options.json, text=f"{options.person} is no longer in {options.name}")
     return 0
 
 
@@ -183,6 +251,16 @@ PEOPLE = Verbs(
     examples=["label people", "label people add anna --role lead"],
     default="list",
 )
+MEMBERS = Verbs(
+    "label members",
+    "Who works on a project; one without members is open to everyone.",
+    {
+        "list": Command(_members_list, "members of a project"),
+        "add": Command(_members_add, "let a person in, as annotator or adjudicator"),
+        "remove": Command(_members_remove, "end a membership"),
+    },
+    examples=["label members list hh", "label members add hh-disputes cara --role adjudicator"],
+)
 main = Verbs(
     "label",
     "The labeling studio: projects, people, and the pages in which they work.",
@@ -194,6 +272,8 @@ main = Verbs(
         "add": Command(_add, "take in what denoising, drift and evaluation have queued for a project"),
         "prioritize": Command(_prioritize, "let reward models decide what is labeled next"),
         "commit": Command(_commit, "the project's labels as a new dataset version"),
+        "adjudicate": Command(_adjudicate, "a new project of what a project's people disagree on"),
+        "members": Command(MEMBERS, "list, add or remove a project's members"),
         "people": Command(PEOPLE, "list, add or remove accounts"),
     },
     examples=[

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from data_pipelines.algorithms import dawid_skene
 from data_pipelines.algorithms.votes import FIRST, SECOND, TIE, Votes
-from data_pipelines.steps.agreement import alpha_interval
+from data_pipelines.steps.agreement import ORDER, Level, alpha_interval
 
 Z = NormalDist().inv_cdf(0.975)
 
@@ -43,14 +44,27 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Alpha:
+    """Krippendorff's alpha of pair verdicts with its 95% bootstrap interval over items; NaN where it is undefined.
+
+    Level nominal: any two different verdicts (first, tie, second) are as far apart as any others. Level ordinal: the
+    verdicts with their strengths are one scale, from the first much better over a tie to the second much better.
+    """
+
+    level: Level
+    value: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Agreement:
-    """Krippendorff's alpha (nominal) of pair verdicts with its bootstrap interval, and how often two say the same.
+    """Alpha on both levels, and how often two people say the same.
 
     `items` have two or more answers; `pairs` counts the pairs of answers that are the same, of all there are.
     """
 
-    alpha: float
-    interval: tuple[float, float]
+    nominal: Alpha
+    ordinal: Alpha
     items: int
     pairs: Share
 
@@ -89,10 +103,37 @@ class PersonReport:
 def agreement(work: pl.DataFrame) -> Agreement:
     """Agreement on the items' own answers; gold and repeats are left out."""
     answers = _counted(work)
-    alpha, low, high = alpha_interval(_votes(answers).counts())
+    counts: dict[Level, NDArray[np.int64]] = {
+        "nominal": _votes(answers).counts()[:, ORDER],
+        "ordinal": _scale_counts(answers),
+    }
+    alphas = {
+        level: Alpha(level, value, (low, high))
+        for level, votes in counts.items()
+        for value, low, high in [alpha_interval(votes, level=level)]
+    }
     of_item = answers.group_by("item").len()["len"]
     alike = answers.group_by("item", "answer").len()["len"]
-    return Agreement(alpha, (low, high), int((of_item > 1).sum()), Share(_pairs(alike), _pairs(of_item)))
+    return Agreement(
+        alphas["nominal"], alphas["ordinal"], int((of_item > 1).sum()), Share(_pairs(alike), _pairs(of_item))
+    )
+
+
+def _scale_counts(answers: pl.DataFrame) -> NDArray[np.int64]:
+    """[items, 2 S + 1] votes from the first better by S to the second better by S; a strength not said counts as 1."""
+    pairs = _pair_answers(answers)
+    strength = pl.col("strength").fill_null(1).cast(pl.Int64)
+    first, second = (pl.col("ranks").list.get(at) for at in (0, 1))
+    value = pl.when(first < second).then(-strength).when(first > second).then(strength).otherwise(0)
+    rows = pairs.select(item=pl.col("item").rank("dense").cast(pl.Int64) - 1, value=value)
+    most = int(rows["value"].abs().max() or 0)  # type: ignore[arg-type]
+    counts = np.zeros((rows["item"].n_unique(), 2 * most + 1), np.int64)
+    np.add.at(counts, (rows["item"].to_numpy(), rows["value"].to_numpy() + most), 1)
+    return counts
+
+
+def _pair_answers(answers: pl.DataFrame) -> pl.DataFrame:
+    return answers.filter(pl.col("ranks").list.len() == 2, ~pl.col("ranks").list.contains(None))
 
 
 def _pairs(sizes: pl.Series) -> int:
@@ -165,7 +206,7 @@ def _with_others(answers: pl.DataFrame) -> dict[str, Share]:
 
 def _votes(answers: pl.DataFrame) -> Votes:
     """The verdicts on pairs among the answers."""
-    pairs = answers.filter(pl.col("ranks").list.len() == 2, ~pl.col("ranks").list.contains(None))
+    pairs = _pair_answers(answers)
     first, second = (pl.col("ranks").list.get(at) for at in (0, 1))
     summary = pairs.select(
         row=pl.col("item").rank("dense").cast(pl.Int64) - 1,

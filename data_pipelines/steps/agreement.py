@@ -30,7 +30,7 @@ from rmkit.errors import ConfigError
 
 Level = Literal["nominal", "ordinal"]
 
-_ORDER = np.array([0, 2, 1])  # first, tie, second
+ORDER = np.array([0, 2, 1])  # of the columns of `Votes.counts`: first, tie, second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,9 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         reason=pl.when(low).then(pl.lit("raters disagree")),
         evidence=pl.when(low).then(pl.format("{} of votes agree", pl.Series(share).round(3))),
     )
-    alpha, low_end, high_end = alpha_interval(counts, level=config.level, draws=config.draws, seed=config.seed)
+    alpha, low_end, high_end = alpha_interval(
+        counts[:, ORDER], level=config.level, draws=config.draws, seed=config.seed
+    )
     facts = {
         "alpha": _number(alpha),
         "interval": [_number(low_end), _number(high_end)],
@@ -80,7 +82,7 @@ def _in_columns(frame: pl.DataFrame, config: Config) -> dict[str, object] | None
     units = int((counts.sum(1) >= 2).sum())
     if not units:
         return None
-    alpha, low, high = alpha_interval(counts, level=config.level, draws=config.draws, seed=config.seed)
+    alpha, low, high = alpha_interval(counts[:, ORDER], level=config.level, draws=config.draws, seed=config.seed)
     return {"alpha": _number(alpha), "interval": [_number(low), _number(high)], "units": units}
 
 
@@ -103,33 +105,35 @@ def _figure(facts: Mapping[str, Any]) -> str:
 def alpha_interval(
     counts: NDArray[np.int64], *, level: Level = "nominal", draws: int = 1000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Alpha of votes counted as [rows, (first, second, tie)] and its 95% bootstrap interval over rows.
+    """Alpha of votes counted as [rows, values], in the order of their scale, and its 95% bootstrap interval over rows.
 
     NaN where no row has two votes, or where all votes are the same, so that chance agreement is undefined.
     """
-    pairable = counts[counts.sum(1) >= 2][:, _ORDER].astype(np.float64)
+    pairable = counts[counts.sum(1) >= 2].astype(np.float64)
+    k = counts.shape[1]
     if not len(pairable):
         return np.nan, np.nan, np.nan
     m = pairable.sum(1)[:, None, None]
-    coincidence = (pairable[:, :, None] * pairable[:, None, :] - pairable[:, :, None] * np.eye(3)) / (m - 1)
+    coincidence = (pairable[:, :, None] * pairable[:, None, :] - pairable[:, :, None] * np.eye(k)) / (m - 1)
     alpha = _alpha(coincidence.sum(0)[None], level)[0]
     # Rows with the same counts are interchangeable, so a draw is one multinomial over the distinct ones.
-    distinct, many = np.unique(coincidence.reshape(-1, 9), axis=0, return_counts=True)
+    distinct, many = np.unique(coincidence.reshape(-1, k * k), axis=0, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(many.sum(), many / many.sum(), size=draws)
-    spread = _alpha((drawn @ distinct).reshape(-1, 3, 3), level)
+    spread = _alpha((drawn @ distinct).reshape(-1, k, k), level)
     low, high = np.nanpercentile(spread, [2.5, 97.5]) if not np.isnan(spread).all() else (np.nan, np.nan)
     return float(alpha), float(low), float(high)
 
 
 def _alpha(o: NDArray[np.float64], level: Level) -> NDArray[np.float64]:
-    """[B] alpha of coincidence matrices o [B, 3, 3]."""
+    """[B] alpha of coincidence matrices o [B, K, K]."""
+    k = o.shape[1]
     n_c = o.sum(2)
     n = n_c.sum(1)
     if level == "nominal":
-        delta = np.broadcast_to(1 - np.eye(3), o.shape)
+        delta = np.broadcast_to(1 - np.eye(k), o.shape)
     else:
         upto = np.cumsum(n_c, 1)
-        low, high = np.minimum.outer(range(3), range(3)), np.maximum.outer(range(3), range(3))
+        low, high = np.minimum.outer(range(k), range(k)), np.maximum.outer(range(k), range(k))
         between = upto[:, high] - upto[:, low] + n_c[:, low]
         delta = (between - (n_c[:, :, None] + n_c[:, None, :]) / 2) ** 2
     observed = (o * delta).sum((1, 2))

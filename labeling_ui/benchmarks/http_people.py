@@ -33,10 +33,10 @@ def annotate(
             held, _, _ = _insist(client, tally, stop, "GET", "/next")
             if held is None or held.status_code != 200 or not held.json():
                 return
-            key = held.json()[0]["key"]
+            id = held.json()[0]["id"]
             time.sleep(rng.expovariate(1 / pause_s) if pause_s else 0)
             body = {"answer": {"better": rng.randrange(2), "strength": rng.randrange(1, 4)}, "wall_ms": 1000}
-            answer, save_s, tries = _insist(client, tally, stop, "POST", f"/answers/{key}", json=body)
+            answer, save_s, tries = _insist(client, tally, stop, "POST", f"/answers/{id}", json=body)
             if answer is None:
                 return
             with tally.lock:

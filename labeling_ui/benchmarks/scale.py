@@ -101,7 +101,7 @@ def filled_project(home: Path, config: ScaleConfig) -> dict[str, str]:
                 right = hold.order.index(random.Random(hold.item).randrange(2))
                 better = right if rng.random() < 0.95 - 0.05 * (number % PEOPLE) else 1 - right
                 answer = Answer(better=better, strength=rng.randrange(1, 4))
-                desk.submit(person, hold.key, answer, active_ms=rng.randrange(2000, 9000), wall_ms=9000)
+                desk.submit(person, hold.id, answer, active_ms=rng.randrange(2000, 9000), wall_ms=9000)
                 advance(1)
         snapshot(ledger, home / "ledger.sqlite")
     return tokens

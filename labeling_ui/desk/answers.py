@@ -20,6 +20,20 @@ from rmkit.types import Conversation
 Place = Annotated[int, Field(ge=0, lt=1000)]
 MAX_TEXT = 200_000
 
+# What an answer to each kind of task may say.
+_SAYS: dict[str, frozenset[str]] = {
+    "pairwise": frozenset({"better", "strength"}),
+    "adjudication": frozenset({"better", "strength"}),
+    "ranking": frozenset({"places"}),
+    "ratings": frozenset({"ratings"}),
+    "steps": frozenset({"first_wrong", "steps"}),
+    "edit": frozenset({"better", "edit"}),
+    "reaction": frozenset({"reaction"}),
+    "spans": frozenset({"spans"}),
+    "rubric_review": frozenset({"criteria"}),
+}
+_ALWAYS = frozenset({"verdict", "reason", "rationale"})
+
 
 class Marked(BaseModel):
     """A marked passage: copied text, its label, and the place of the response it stands in."""
@@ -40,11 +54,13 @@ class Reviewed(BaseModel):
 
 
 class Answer(BaseModel):
-    """One answer in shown places; only the fields of the task's kind are set.
+    """One answer in shown places; only the fields of the task's kind are set, and one of them must be.
 
     pairwise, adjudication: `better` is a place, null for a tie, with `strength` from 1. ranking: `places`, 0 the best,
     null unranked. ratings: `ratings` per aspect and place. steps: `first_wrong` (null: all right) or `steps`.
     edit: `edit` is the new text of the response at place `better` (default 0). reaction: `reaction` counts from 0.
+    spans: `spans`, empty where nothing is to be marked. A tie and "all right" are written as null: an answer without
+    its field says nothing, and is refused.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,8 +79,10 @@ class Answer(BaseModel):
     rationale: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
 
 
-def read_answer(values: Mapping[str, Any]) -> Answer:
+def read_answer(values: Any) -> Answer:
     """The answer, or DataError naming the first field that is wrong."""
+    if not isinstance(values, Mapping):
+        raise DataError(f"answer: expected a JSON object, got {values!r}"[:200])
     try:
         return Answer.model_validate(values)
     except ValidationError as error:
@@ -81,6 +99,7 @@ def event_kind(task: TaskDefinition, answer: Answer) -> str:
 
 def says(task: TaskDefinition, item: Item, shown_order: Sequence[int], answer: Answer) -> dict[str, Any]:
     """The part of the payload that carries the answer, in stored positions. Raises DataError where it does not fit."""
+    _require_fields(task, answer)
     if answer.verdict != "ok":
         if answer.verdict == "bad_item" and not answer.reason:
             raise DataError("answer: a bad item needs its reason")
@@ -89,6 +108,19 @@ def says(task: TaskDefinition, item: Item, shown_order: Sequence[int], answer: A
         raise DataError("answer: this task asks for a reason; write one sentence")
     summary = _payload(task, item, shown_order, answer)
     return summary | ({"rationale": answer.rationale} if answer.rationale else {})
+
+
+def _require_fields(task: TaskDefinition, answer: Answer) -> None:
+    """An absent field is not a null: what was never said must not become a tie, or a solution without a fault."""
+    fields, own = answer.model_fields_set, _SAYS[task.kind]
+    expected = own if answer.verdict == "ok" else frozenset()
+    if foreign := fields - expected - _ALWAYS:
+        what = f"a {task.kind} answer" if answer.verdict == "ok" else f"an answer with verdict {answer.verdict}"
+        raise DataError(f"answer: {', '.join(sorted(foreign))} has no meaning in {what}")
+    if answer.verdict == "ok" and not fields & (own - {"strength"}):
+        raise DataError(
+            f"answer: a {task.kind} answer says {' or '.join(sorted(own - {'strength'}))}; nothing was said"
+        )
 
 
 def _payload(task: TaskDefinition, item: Item, shown: Sequence[int], answer: Answer) -> dict[str, object]:
@@ -122,13 +154,16 @@ def _pairwise(task: TaskDefinition, shown: Sequence[int], answer: Answer) -> dic
     if answer.better is None:
         if not task.allow_tie:
             raise DataError("answer: this task has no tie; choose one response")
+        if answer.strength is not None:
+            raise DataError(f"answer: a tie has no strength, got {answer.strength}")
         return {"ranks": [0] * len(shown)}
-    strength = answer.strength or 1
-    if strength > len(task.strengths):
-        raise DataError(f"answer: strength {strength}, the task has {len(task.strengths)}")
+    if (answer.strength or 1) > len(task.strengths):
+        raise DataError(f"answer: strength {answer.strength}, the task has {len(task.strengths)}")
     best = _stored(shown, answer.better)
     ranks = [int(position != best) for position in range(len(shown))]
-    return {"ranks": ranks, "strength": float(strength)} if len(task.strengths) > 1 else {"ranks": ranks}
+    if answer.strength is None or len(task.strengths) == 1:
+        return {"ranks": ranks}
+    return {"ranks": ranks, "strength": float(answer.strength)}
 
 
 def _ranks(task: TaskDefinition, shown: Sequence[int], answer: Answer) -> list[int | None]:
@@ -165,9 +200,15 @@ def _scores(task: TaskDefinition, shown: Sequence[int], answer: Answer) -> list[
 
 def _step_labels(n_steps: int, answer: Answer) -> list[float | None]:
     if answer.steps is not None:
+        if "first_wrong" in answer.model_fields_set:
+            raise DataError("answer: first_wrong and steps are two answers; send one")
         if len(answer.steps) != n_steps:
             raise DataError(f"answer: {len(answer.steps)} verdicts for {n_steps} steps")
+        if all(label is None for label in answer.steps):
+            raise DataError("answer: no step has a verdict; judge at least one, or skip the item")
         return [None if label is None else float(label) for label in answer.steps]
+    if "first_wrong" not in answer.model_fields_set:
+        raise DataError("answer: steps is null; give a verdict for each step, or first_wrong")
     if answer.first_wrong is None:
         return [1.0] * n_steps
     if answer.first_wrong >= n_steps:
@@ -194,8 +235,10 @@ def _reaction(task: TaskDefinition, answer: Answer) -> dict[str, object]:
 
 
 def _spans(task: TaskDefinition, item: Item, shown: Sequence[int], answer: Answer) -> list[dict[str, object]]:
+    if answer.spans is None:
+        raise DataError("answer: spans is null; an empty list says that nothing is to be marked")
     results = []
-    for span in answer.spans or []:
+    for span in answer.spans:
         if span.label not in task.span_labels:
             raise DataError(f"answer: no label {span.label!r}; the task has {', '.join(task.span_labels)}")
         position = _stored(shown, span.place)

@@ -23,6 +23,7 @@ from labeling_ui.desk.items import Items
 from labeling_ui.desk.leases import Lease, Leases, Taken, open_now
 from labeling_ui.desk.qualification import is_admitted
 from labeling_ui.projects.definition import TaskDefinition
+from labeling_ui.projects.members import require_part
 from labeling_ui.projects.people import Person
 from rmkit.errors import ConflictError, DataError, UsageError
 from rmkit.ids import content_hash
@@ -59,6 +60,8 @@ class Desk:
         self._look_again: set[str] = set()
         self._holds = Leases(ledger, project)
         self._gold = np.flatnonzero(items.column("gold").is_valid().to_numpy())
+        self._active_ms: dict[str, int] = {}  # of open holds, by id
+        self._next_passed: dict[str, int] = {}  # per person, where in `Leases.passed` to look next
         self._gold_left: dict[str, list[int]] = {}  # what each person may still get, the next one last
         self._mend(store=not read_only)
         self.draw(np.ones(len(items)) if weights is None else weights)
@@ -77,10 +80,10 @@ class Desk:
     def open(self, person: Person, *, ahead: int = 1) -> list[Lease]:
         """Up to `ahead` items for this person, those held already first; empty when none is left for them.
 
-        Raises ForbiddenError where the role does not annotate, UsageError where the person is paused or has not passed
-        the task's quiz.
+        Raises ForbiddenError where the person has no part in the project, UsageError where they are paused or have not
+        passed the task's quiz.
         """
-        person.require("annotate", "annotate")
+        require_part(self._ledger, self.project, self.task, person)
         self._refuse_paused(person)
         if not is_admitted(self._ledger, self.task, person):
             raise UsageError(f"{person.name} has not passed the quiz of {self.project} yet; take it on the page")
@@ -99,16 +102,20 @@ class Desk:
         return hold if hold.is_open(now) else self._holds.store(replace(hold, until=now + self.task.lease_s))
 
     def submit(
-        self, person: Person, key: str, answer: Answer, *, active_ms: int | None = None, wall_ms: int | None = None
+        self, person: Person, id: str, answer: Answer, *, active_ms: int | None = None, wall_ms: int | None = None
     ) -> uuid.UUID:
         """The id of the judgment's event, once it is on disk. The same submission again gives the same id.
 
-        An answer after the lease ran out still counts, unless someone else has the item by then. Raises DataError where
+        An answer after the lease ran out still counts, unless someone else has the item by then. No time is longer than
+        the hold is old by this server's clock, and none of work longer than the one on the wall. Raises DataError where
         the answer does not fit the item, UsageError where the person does not hold it or has answered otherwise.
         """
-        person.require("annotate", "annotate")
+        require_part(self._ledger, self.project, self.task, person)
         with self._lock:
-            hold = self._held(person, key)
+            hold = self._held(person, id)
+            longest = max(int(1000 * (time.time() - hold.opened)), 0)
+            wall_ms = None if wall_ms is None else min(wall_ms, longest)
+            active_ms = None if active_ms is None else min(active_ms, longest if wall_ms is None else wall_ms)
             event = self._event(hold, answer, active_ms=active_ms, wall_ms=wall_ms)
             if stored := self._ledger.get([event.id]):
                 if _content(stored[0].event) != _content(event):
@@ -116,14 +123,28 @@ class Desk:
             else:
                 self._ledger.append(event)
             if hold.event is None:
-                self._holds.store(replace(hold, event=str(event.id)))
+                self._holds.store(replace(hold, event=str(event.id), verdict=answer.verdict))
+            self._active_ms.pop(hold.id, None)
         return event.id
 
-    def undo(self, person: Person, key: str) -> Lease:
-        """Take an answer back: the old one is superseded and the item open again for the same person."""
-        person.require("annotate", "annotate")
+    def note_activity(self, id: str, active_ms: int) -> None:
+        """What a browser says of the time worked on an open hold so far; the answer from its page takes it up.
+
+        Unknown ids are passed over: this is asked without an account.
+        """
         with self._lock:
-            hold = self._held(person, key)
+            if (hold := self._holds.given_out(id)) is not None and hold.event is None:
+                self._active_ms[hold.id] = max(active_ms, self._active_ms.get(hold.id, 0))
+
+    def activity(self, id: str) -> int | None:
+        """Milliseconds that `note_activity` was given for the hold, None where no browser said anything."""
+        return self._active_ms.get(id)
+
+    def undo(self, person: Person, id: str) -> Lease:
+        """Take an answer back: the old one is superseded and the item open again for the same person."""
+        require_part(self._ledger, self.project, self.task, person)
+        with self._lock:
+            hold = self._held(person, id)
             if hold.event is None:
                 raise UsageError(f"item {hold.item} has no answer to undo")
             undone = Event(
@@ -142,27 +163,28 @@ class Desk:
                 self._ledger.append(undone)
             now = time.time()
             until = now + self.task.lease_s
-            return self._holds.store(replace(hold, event=None, revision=hold.revision + 1, opened=now, until=until))
+            reopened = replace(hold, event=None, verdict="ok", revision=hold.revision + 1, opened=now, until=until)
+            return self._holds.store(reopened)
 
-    def release(self, person: Person, key: str) -> None:
+    def release(self, person: Person, id: str) -> None:
         """Give an item back unanswered, at once for someone else."""
         with self._lock:
-            hold = self._held(person, key)
+            hold = self._held(person, id)
             if hold.event is None:
                 self._holds.store(replace(hold, until=0.0))
 
-    def keep_draft(self, person: Person, key: str, draft: Mapping[str, Any]) -> None:
+    def keep_draft(self, person: Person, id: str, draft: Mapping[str, Any]) -> None:
         """Keep what is written so far (JSON-ready): it survives a lost connection and a restart, and holds the item."""
         with self._lock:
-            hold = self._held(person, key)
+            hold = self._held(person, id)
             self._ledger.put(DRAFT, self._draft_key(hold), dict(draft))
             renewed = time.time() + self.task.lease_s
             if hold.event is None and renewed - hold.until > self.task.lease_s / 2:
                 self._holds.store(replace(hold, until=renewed))
 
-    def draft(self, person: Person, key: str) -> dict[str, object]:
+    def draft(self, person: Person, id: str) -> dict[str, object]:
         """What was kept for this item, empty where nothing was."""
-        record = self._ledger.record(DRAFT, self._draft_key(self._held(person, key)))
+        record = self._ledger.record(DRAFT, self._draft_key(self._held(person, id)))
         return dict(record.value) if record else {}
 
     def n_answered(self, person: Person) -> int:
@@ -187,14 +209,19 @@ class Desk:
             return [hold for hold in self._holds if hold.event]
 
     def progress(self) -> dict[str, int]:
-        """Answers wanted, given and at work now, items with all their answers; gold and repeats are counted apart."""
+        """Answers wanted, given and at work now, items with all their answers and items set aside as bad.
+
+        Skips and bad items are no answers, and an item set aside wants none. Gold and repeats are counted apart.
+        """
         with self._lock:
             self._follow()
             at_work = sum(hold.counts for hold in open_now(self._holds))
             tally, n_items = self._holds.tally, len(self.items) - len(self._gold)
+            set_aside = tally.set_aside(self.task.overlap)
             return {
                 "items": n_items,
-                "wanted": n_items * self.task.overlap,
+                "set_aside": set_aside,
+                "wanted": (n_items - set_aside) * self.task.overlap,
                 "answered": tally.answered,
                 "at_work": at_work,
                 "complete": tally.complete(self.task.overlap),
@@ -264,12 +291,12 @@ class Desk:
         """An own answer of a while ago, shown in the next order."""
         for key in islice(mine.keys, max(len(mine.keys) - REPEAT_AFTER, 0)):
             hold = self._holds[key]
-            if hold.counts and hold.event and not mine.apart[hold.item]:
+            if hold.counts and hold.event and hold.verdict == "ok" and not mine.apart[hold.item]:
                 return self._take(hold.item, f"repeat-{rater}", rater, now, order=hold.order[1:] + hold.order[:1])
         return None
 
     def _next_fresh(self, rater: str, mine: Taken, now: float) -> Lease | None:
-        """Items whose lease ran out come first, so that none is left half done at the end."""
+        """Items whose lease ran out come first, then those that others skipped: none is left half done at the end."""
         for lapsed in self._holds.unanswered():
             if not lapsed.counts or lapsed.is_open(now) or lapsed.item in mine:
                 continue
@@ -277,19 +304,27 @@ class Desk:
                 lapsed.item, lapsed.slot, rater, now, order=lapsed.order, propensity=lapsed.propensity
             ):
                 return hold
+        for place in range(self._next_passed.get(rater, 0), len(self._holds.passed)):
+            self._next_passed[rater] = place + 1
+            passed = self._holds.passed[place]
+            if passed.item not in mine and (hold := self._take_fresh(passed.item, rater, now, passed.propensity)):
+                return hold
         self._skip_full(now)
         # A walk from the start for every item would take as long as all that this person has answered. What lies
         # before their last place was theirs or full, and is looked at again only where nothing else is left.
         last = max(self._first, self._last_place.get(rater, 0))
         for place in chain(range(last, len(self._order)), range(self._first, last)):
             item = int(self._order[place])
-            if item in mine:
-                continue
-            for slot in self._free_slots(item, now):
-                order, propensity = self._order_of(item, slot), float(self._propensity[place])
-                if hold := self._take(item, str(slot), rater, now, order=order, propensity=propensity):
-                    self._last_place[rater] = place
-                    return hold
+            if item not in mine and (hold := self._take_fresh(item, rater, now, float(self._propensity[place]))):
+                self._last_place[rater] = place
+                return hold
+        return None
+
+    def _take_fresh(self, item: int, rater: str, now: float, propensity: float | None) -> Lease | None:
+        """A free slot of the item, or None where it has none left."""
+        for slot in self._free_slots(item, now):
+            if hold := self._take(item, str(slot), rater, now, order=self._order_of(item, slot), propensity=propensity):
+                return hold
         return None
 
     def _skip_full(self, now: float) -> None:
@@ -297,7 +332,8 @@ class Desk:
             self._first += 1
 
     def _free_slots(self, item: int, now: float) -> list[int]:
-        return [slot for slot in range(self.task.overlap) if self._holds.is_free(f"{item:07d}/{slot}", now)]
+        slots = range(self._holds.tally.slots(item, self.task.overlap))
+        return [slot for slot in slots if self._holds.is_free(f"{item:07d}/{slot}", now)]
 
     def _order_of(self, item: int, turn: int) -> tuple[int, ...]:
         result = self.items[item]
@@ -321,17 +357,18 @@ class Desk:
             self._holds.reload(hold.key)
             return None
 
-    def _held(self, person: Person, key: str) -> Lease:
-        hold = self._holds.reload(key)
+    def _held(self, person: Person, id: str) -> Lease:
+        hold = self._holds.by_id(id)
         if hold is None or hold.rater != person.name:
-            raise UsageError(f"{person.name} does not hold {key} in {self.project} (any more); open the next item")
+            raise UsageError(f"{person.name} does not hold {id} in {self.project} (any more); open the next item")
         return hold
 
     def _mend(self, *, store: bool) -> None:
         """Close the holds whose answer was written just before the process died, or is being written just now."""
         unsure = {self._event_id(hold): hold for hold in self._holds.unanswered()}
         for recorded in self._ledger.get(unsure):
-            closed = replace(unsure[recorded.event.id], event=str(recorded.event.id))
+            event, verdict = recorded.event, recorded.event.payload.get("verdict", "ok")
+            closed = replace(unsure[event.id], event=str(event.id), verdict=verdict)
             if not store:
                 self._holds.assume(closed)
                 continue

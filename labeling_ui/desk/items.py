@@ -107,6 +107,10 @@ class Items:
         part = bisect.bisect_right(self._ends, number)
         return self._parts[part][name][number - (self._ends[part - 1] if part else 0)].as_py()
 
+    def table(self) -> pa.Table:
+        """All items in ITEM_SCHEMA, still memory-mapped."""
+        return pa.concat_tables(self._parts)
+
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of all items, without touching the texts."""
         return pa.chunked_array(

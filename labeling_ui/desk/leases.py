@@ -1,18 +1,21 @@
 """Leases: who has which item of a project, each a ledger record of its own, changed only by compare-and-swap.
 
-The key is `PROJECT/ITEM/SLOT`. Numbered slots, `overlap` of them, are the item's own; slots of known items (gold) and
-of repeats belong to one person and do not count. An open hold ends with an answer or, after its lease, by itself.
+The key is `PROJECT/ITEM/SLOT`. Numbered slots, `overlap` of them and one more for each skip, are the item's own; slots
+of known items (gold) and of repeats belong to one person and do not count. An open hold ends with an answer or, after
+its lease, by itself.
 """
 
 from __future__ import annotations
 
 import time
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from rmkit.ids import content_hash
 from rmkit.ledger import Ledger
 
 KIND = "assignment"
@@ -22,7 +25,8 @@ KIND = "assignment"
 class Lease:
     """One person's hold on one item. `event` is the answer's id once it is written; times are Unix seconds.
 
-    `order` holds stored positions in the order shown; `revision` counts undone answers.
+    `order` holds stored positions in the order shown; `revision` counts undone answers; `verdict` is the answer's (ok,
+    skip or bad_item). `id` is what leaves the server: a key would say which items are there to measure people.
     """
 
     item: int
@@ -34,6 +38,8 @@ class Lease:
     propensity: float | None = None
     revision: int = 0
     event: str | None = None
+    verdict: str = "ok"
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def key(self) -> str:
@@ -90,7 +96,9 @@ class Leases:
         self._taken: defaultdict[str, Taken] = defaultdict(Taken)
         self._unanswered: dict[str, None] = {}
         self._answered_by: dict[str, dict[str, None]] = {}
+        self._keys: dict[str, str] = {}  # of ids
         self.tally = Tally()
+        self.passed: list[Lease] = []  # what was skipped or called bad, one hold for each time, oldest first
         stored = ledger.records(KIND, prefix=f"{project}/")
         for record in sorted(stored, key=lambda record: record.value["opened"]):
             self._remember(_hold(record.key.removeprefix(f"{project}/"), record.value), record.version)
@@ -107,6 +115,21 @@ class Leases:
     def of(self, rater: str) -> Taken:
         """What this person has taken, in the same order after a restart."""
         return self._taken[rater]
+
+    def given_out(self, id: str) -> Lease | None:
+        """The hold with this id, if this process knows it."""
+        key = self._keys.get(id)
+        return None if key is None else self._holds[key]
+
+    def by_id(self, id: str) -> Lease | None:
+        """The hold with this id as it is in the ledger now, one that another process gave out included."""
+        if id not in self._keys:
+            for record in self._ledger.records(KIND, prefix=f"{self._project}/"):
+                if record.value.get("id") == id:
+                    return self.reload(record.key.removeprefix(f"{self._project}/"))
+            return None
+        hold = self.reload(self._keys[id])
+        return hold if hold is not None and hold.id == id else None
 
     def unanswered(self) -> list[Lease]:
         """Leases without an answer, open ones and those whose lease ran out."""
@@ -156,9 +179,13 @@ class Leases:
             self._unanswered.pop(hold.key, None)
             self._answered_by.setdefault(hold.rater, {})[hold.key] = None
             self.tally.add(hold, 1)
+            if hold.counts and hold.verdict != "ok" and (before is None or before.event != hold.event):
+                self.passed.append(hold)
+        self._keys[hold.id] = hold.key
         self._holds[hold.key], self._versions[hold.key] = hold, version
 
     def _forget(self, hold: Lease, *, is_passed_on: bool) -> None:
+        self._keys.pop(hold.id, None)
         if is_passed_on:
             self._taken[hold.rater].remove(hold)
         if hold.event is not None:
@@ -167,31 +194,47 @@ class Leases:
 
 
 class Tally:
-    """How many answers there are, kept up to date one at a time: `answered` in items' own slots, `apart` elsewhere."""
+    """How many answers there are, kept up to date one at a time: `answered` in items' own slots, `apart` elsewhere.
+
+    A skip or a bad item is no answer: it leaves the item as many answers short as it was.
+    """
 
     def __init__(self) -> None:
         self.answered = self.apart = 0
         self._of_item: Counter[int] = Counter()
         self._items: Counter[int] = Counter()  # how many items have so many answers
+        self._skips: Counter[int] = Counter()
+        self._bad: Counter[int] = Counter()
 
     def add(self, hold: Lease, change: int) -> None:
         """One answer more (1) or less (-1)."""
         if not hold.counts:
             self.apart += change
-            return
-        self.answered += change
-        self._items[self._of_item[hold.item]] -= 1
-        self._of_item[hold.item] += change
-        self._items[self._of_item[hold.item]] += 1
+        elif hold.verdict != "ok":
+            self._skips[hold.item] += change
+            self._bad[hold.item] += change * (hold.verdict == "bad_item")
+        else:
+            self.answered += change
+            self._items[self._of_item[hold.item]] -= 1
+            self._of_item[hold.item] += change
+            self._items[self._of_item[hold.item]] += 1
 
     def complete(self, overlap: int) -> int:
         """Items with at least so many answers."""
         return sum(items for answers, items in self._items.items() if answers >= overlap)
 
+    def slots(self, item: int, overlap: int) -> int:
+        """How many slots the item has: none once as many people as should answer it have called it bad."""
+        return 0 if self._bad[item] >= overlap else overlap + self._skips[item]
+
+    def set_aside(self, overlap: int) -> int:
+        """Items that so many people called bad."""
+        return sum(bad >= overlap for bad in self._bad.values())
+
 
 def _hold(key: str, value: Mapping[str, Any]) -> Lease:
     item, _, slot = key.partition("/")
-    return Lease(item=int(item), slot=slot, **{**value, "order": tuple(value["order"])})
+    return Lease(item=int(item), slot=slot, **{"id": content_hash(key), **value, "order": tuple(value["order"])})
 
 
 def open_now(holds: Leases) -> list[Lease]:

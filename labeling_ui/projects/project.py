@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from labeling_ui.desk.desk import Desk
 from labeling_ui.desk.item_weights import read_weights
@@ -20,6 +22,7 @@ from rmkit.ids import parse_messages
 from rmkit.ledger import Ledger
 from rmkit.ledger.annotation_queue import KIND as QUEUE_ITEM
 from rmkit.user import user_name
+from warehouse.events.sync import sync
 from warehouse.store import open_warehouse
 from warehouse.versions.checkout import checkout
 from warehouse.versions.versions import get, resolve
@@ -29,6 +32,14 @@ if TYPE_CHECKING:
     from rmkit.types import Conversation
 
 KIND = "project"
+# Each person counts once for a unit; what was shown to measure them (slots that are no numbers) is no vote.
+_DISPUTED = """
+SELECT u.h FROM judgment j JOIN unit u USING (unit_id) JOIN rater r USING (rater_id)
+WHERE j.verdict = 'ok' AND j.ranks IS NOT NULL AND r.kind IN ('human', 'unknown')
+AND (j.extra ->> '$.slot' IS NULL OR try_cast(j.extra ->> '$.slot' AS INTEGER) IS NOT NULL)
+AND j.event_id NOT IN (SELECT supersedes FROM judgment WHERE supersedes IS NOT NULL)
+GROUP BY u.h HAVING count(DISTINCT j.rater_id) > 1 AND count(DISTINCT j.ranks) > 1
+"""
 COLUMNS = ("unit", "kind", "prompt", "responses", "step_ends", "rubric", "p", "ranks", "step_labels", "n_votes")
 
 
@@ -55,38 +66,62 @@ class Project:
         return Desk(ledger, self.name, task=self.task, items=items, weights=weights, read_only=read_only)
 
 
+@dataclass(frozen=True, slots=True)
+class Added:
+    """How many queued findings became items, and how many did not fit the task, by reason."""
+
+    items: int
+    left_out: Mapping[str, int]
+
+
 def create_project(ledger: Ledger, name: str, *, task: TaskDefinition, data: str, gold: str | None = None) -> Project:
     """A new project over the rows of a dataset version that the task can show; known answers come from `gold`.
 
     Raises UsageError where the name is taken or cannot be a folder, DataError where no row fits the task.
     """
+    _require_free(ledger, name)
+    rows, digest, ref = _rows(data)
+    known = {} if gold is None else _gold(gold)
+    disputed = _disputed(ledger) if task.kind == "adjudication" else None
+    skipped: Counter[str] = Counter()
+    items = []
+    for row in rows:
+        if reason := unfit(row, task):
+            skipped[reason] += 1
+        elif disputed is not None and row["unit"] not in disputed:
+            skipped["people do not disagree on it"] += 1
+        else:
+            _, answer = known.pop(row["unit"], (None, None))
+            items.append(_item(row, answer))
+    for row, answer in known.values():
+        if reason := unfit(row, task):
+            skipped[f"known answer, {reason}"] += 1
+        else:
+            items.append(_item(row, answer))
+    if not items:
+        reasons = "; ".join(f"{count} rows: {reason}" for reason, count in skipped.items())
+        raise DataError(f"no row of {ref} fits the task ({task.kind}): {reasons or 'it is empty'}")
+    return store_project(ledger, Project(name, task, ref, digest, gold, dict(skipped), user_name()), items)
+
+
+def store_project(ledger: Ledger, project: Project, items: pa.Table | Sequence[Mapping[str, Any]]) -> Project:
+    """The project with its first items, written. Raises UsageError where the name is taken or cannot be a folder."""
+    _require_free(ledger, project.name)
+    add_part(project.folder, items)
+    stored = {**asdict(project), "task": asdict(project.task)}
+    del stored["name"]
+    try:
+        ledger.put(KIND, project.name, stored, expect=0)
+    except ConflictError as error:
+        raise UsageError(f"project {project.name} was created by someone else just now; name another") from error
+    return project
+
+
+def _require_free(ledger: Ledger, name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UsageError(f"a project's name has letters, digits, dots, dashes and underscores, got {name!r}")
     if ledger.record(KIND, name) is not None:
         raise UsageError(f"project {name} exists; name another, or see: rmkit label")
-    rows, digest, ref = _rows(data)
-    known = {} if gold is None else _gold(gold)
-    skipped: Counter[str] = Counter()
-    items = []
-    for row in rows:
-        if reason := _unfit(row, task):
-            skipped[reason] += 1
-        else:
-            _, answer = known.pop(row["unit"], (None, None))
-            items.append(_item(row, answer))
-    items += [_item(row, answer) for row, answer in known.values() if not _unfit(row, task)]
-    if not items:
-        reasons = "; ".join(f"{count} rows: {reason}" for reason, count in skipped.items())
-        raise DataError(f"no row of {ref} fits a {task.kind} task: {reasons or 'it is empty'}")
-    project = Project(name, task, ref, digest, gold, dict(skipped), user_name())
-    add_part(project.folder, items)
-    stored = {**asdict(project), "task": asdict(task)}
-    del stored["name"]
-    try:
-        ledger.put(KIND, name, stored, expect=0)
-    except ConflictError as error:
-        raise UsageError(f"project {name} was created by someone else just now; name another") from error
-    return project
 
 
 def open_project(ledger: Ledger, name: str) -> Project:
@@ -103,9 +138,10 @@ def projects(ledger: Ledger) -> Iterator[Project]:
     return (_project(record.key, record.value) for record in ledger.records(KIND))
 
 
-def add_queued(ledger: Ledger, project: Project) -> int:
-    """Take the findings queued for this project (suspected mislabels, drift ...) in as items; how many are new."""
+def add_queued(ledger: Ledger, project: Project) -> Added:
+    """Take the findings queued for this project (suspected mislabels, drift ...) in, where they fit its task."""
     items = []
+    left_out: Counter[str] = Counter()
     for recorded in ledger.events(kinds=[QUEUE_ITEM]):
         summary = recorded.event.payload
         if summary["project"] == project.name:
@@ -113,8 +149,11 @@ def add_queued(ledger: Ledger, project: Project) -> int:
             unit = summary["unit"] or unit_hash(kind, summary["prompt"], responses=summary["responses"])
             row = {"unit": unit, "kind": kind, "prompt": summary["prompt"], "responses": summary["responses"]}
             row |= {name: summary[name] for name in ("priority", "reason")}
+            if reason := unfit({"step_ends": None, "rubric": None, **row}, project.task):
+                left_out[reason] += 1
+                continue
             items.append(row | {"evidence": json.dumps(summary["evidence"]) if summary["evidence"] else None})
-    return add_part(project.folder, items)
+    return Added(add_part(project.folder, items), dict(left_out))
 
 
 def _project(name: str, stored: Mapping[str, Any]) -> Project:
@@ -129,6 +168,13 @@ def _rows(ref: str) -> tuple[list[dict[str, Any]], str, str]:
         return checkout(connection, version_id, columns=COLUMNS).to_pylist(), version.digest, version.ref
 
 
+def _disputed(ledger: Ledger) -> set[str]:
+    """Units that people have judged differently, with what still waits in the ledger."""
+    with open_warehouse() as connection:
+        sync(connection, ledger)
+        return {str(unit).replace("-", "") for (unit,) in connection.execute(_DISPUTED).fetchall()}
+
+
 def _gold(ref: str) -> dict[str, tuple[dict[str, object], dict[str, object]]]:
     """Rows with a known answer, by unit."""
     rows, _, _ = _rows(ref)
@@ -136,7 +182,7 @@ def _gold(ref: str) -> dict[str, tuple[dict[str, object], dict[str, object]]]:
     return {unit: both for unit, both in answers.items() if both[1]}
 
 
-def _unfit(row: Mapping[str, Any], task: TaskDefinition) -> str | None:
+def unfit(row: Mapping[str, Any], task: TaskDefinition) -> str | None:
     """Why the task cannot show the row."""
     n = len(row["responses"] or ())
     match task.kind:
@@ -150,8 +196,10 @@ def _unfit(row: Mapping[str, Any], task: TaskDefinition) -> str | None:
             return "no rubric"
         case "edit" if not any(turn.role == "assistant" for turn in _first_response(row)):
             return "no assistant turn"
-        case "ratings" | "reaction" | "spans" if n < 1:
+        case "ratings" | "spans" if n < 1:
             return "no response"
+        case "reaction" if n != 1:
+            return f"{n} responses, and a reaction is to one"
     return None
 
 

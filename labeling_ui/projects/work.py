@@ -25,6 +25,7 @@ _COLUMNS: dict[str, Any] = {
     "slot": pl.String,
     "verdict": pl.String,  # ok | skip | bad_item
     "ranks": pl.List(pl.Int64),
+    "strength": pl.Float64,
     "answer": pl.String,  # what was said, as text that is equal for equal answers
     "chose_first_shown": pl.Boolean,  # pairs without a tie
     "chose_longer": pl.Boolean,  # pairs without a tie and of unequal length
@@ -84,6 +85,7 @@ def _row(event: Event, extra: Mapping[str, Any], items: Items) -> dict[str, obje
         "slot": extra["slot"],
         "verdict": summary.get("verdict", "ok"),
         "ranks": ranks,
+        "strength": summary.get("strength"),
         "answer": str([summary.get(name) for name in fields]),
         "chose_first_shown": None if better is None or not shown else shown[0] == better,
         "chose_longer": None if better is None or not uneven else lengths[better] == max(lengths),

@@ -2,10 +2,10 @@
 
     GET  /api/projects                          projects with their progress
     GET  /api/projects/NAME/next?ahead=2        items to judge now, responses in the order to show
-    POST /api/projects/NAME/answers/ITEM/SLOT   {"answer": {...}, "active_ms": 1, "wall_ms": 2} -> {"event": id}
-    POST /api/projects/NAME/undo/ITEM/SLOT      take the answer back
-    POST /api/projects/NAME/release/ITEM/SLOT   give the item back unanswered
-    PUT  /api/projects/NAME/drafts/ITEM/SLOT    keep what is written so far
+    POST /api/projects/NAME/answers/ID          {"answer": {...}, "active_ms": 1, "wall_ms": 2} -> {"event": id}
+    POST /api/projects/NAME/undo/ID             take the answer back
+    POST /api/projects/NAME/release/ID          give the item back unanswered
+    PUT  /api/projects/NAME/drafts/ID           keep what is written so far
 
 Every call carries `Authorization: Bearer TOKEN`. Errors are {"error": text} with 400, 401, 403, 404, 409, 413 or 503.
 """
@@ -13,7 +13,7 @@ Every call carries `Authorization: Bearer TOKEN`. Errors are {"error": text} wit
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from html import escape
 from typing import Any
 
@@ -23,10 +23,11 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from labeling_ui.desk.answers import read_answer
+from labeling_ui.projects.members import takes_part
 from labeling_ui.projects.people import ForbiddenError, Person, by_token
 from labeling_ui.projects.project import projects
-from labeling_ui.web import studio
-from rmkit.errors import BusyError, ConflictError, DataError, RmkitError, StoreError
+from labeling_ui.web import activity, studio
+from rmkit.errors import BusyError, ConflictError, DataError, RmkitError, StoreError, unknown
 
 COOKIE = "rmkit_label"
 MAX_BODY = 1_000_000  # bytes
@@ -49,14 +50,15 @@ Handler = Callable[[Request, Person, dict[str, Any]], Any]
 def routes() -> list[Route]:
     """The API's routes, /enter, which turns a token into a cookie, and /leave, which takes the cookie away."""
     project = "/api/projects/{project}"
-    key = "/{item}/{slot}"
     return [
         Route("/api/projects", _guarded(_projects)),
         Route(f"{project}/next", _guarded(_next)),
-        Route(f"{project}/answers{key}", _guarded(_answer), methods=["POST"]),
-        Route(f"{project}/undo{key}", _guarded(_undo), methods=["POST"]),
-        Route(f"{project}/release{key}", _guarded(_release), methods=["POST"]),
-        Route(f"{project}/drafts{key}", _guarded(_draft), methods=["PUT"]),
+        Route(f"{project}/answers/{{id}}", _guarded(_answer), methods=["POST"]),
+        Route(f"{project}/undo/{{id}}", _guarded(_undo), methods=["POST"]),
+        Route(f"{project}/release/{{id}}", _guarded(_release), methods=["POST"]),
+        Route(f"{project}/drafts/{{id}}", _guarded(_draft), methods=["PUT"]),
+        Route("/api/{path:path}", _unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+        Route(activity.PATH, _activity, methods=["POST"]),
         Route("/enter", _enter, methods=["GET", "POST"]),
         Route("/leave", _leave),
     ]
@@ -100,12 +102,35 @@ def _error(status: int, text: str) -> Response:
     return JSONResponse({"error": text}, status)
 
 
+async def _activity(request: Request) -> Response:
+    """A browser's count of work; nothing comes back, whatever was sent."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > activity.MAX_BODY:
+            return Response(status_code=413)
+    if (active_ms := activity.read_report(bytes(body))) is not None:
+        await run_in_threadpool(_note, request.path_params["project"], request.path_params["id"], active_ms)
+    return Response(status_code=204)
+
+
+def _note(project: str, id: str, active_ms: int) -> None:
+    desk = studio.current().opened(project)
+    if desk is not None:
+        desk.note_activity(id, active_ms)
+
+
+async def _unknown(request: Request) -> Response:
+    return _error(404, f"nothing at {request.url.path}; what there is: docs/labeling.md, For programs"[:300])
+
+
 def _projects(request: Request, person: Person, values: dict[str, Any]) -> object:
     here = studio.current()
     return [
         {"name": project.name, "title": project.task.title, "kind": project.task.kind, "data": project.data}
-        | {"progress": here.desk(project.name).progress()}
+        | {"progress": studio.visible_progress(here.desk(project.name), person)}
         for project in projects(here.ledger)
+        if takes_part(here.ledger, project.name, project.task, person)
     ]
 
 
@@ -117,31 +142,40 @@ def _next(request: Request, person: Person, values: dict[str, Any]) -> object:
 
 def _answer(request: Request, person: Person, values: dict[str, Any]) -> object:
     desk = studio.current().desk(request.path_params["project"])
-    times = {name: values.pop(name, None) for name in ("active_ms", "wall_ms")}
-    for name, value in times.items():
-        if value is not None:
-            times[name] = _whole(value, name, most=10**9, least=0)
-    answer = read_answer(values.get("answer") or {})
-    return {"event": str(desk.submit(person, _key(request), answer, **times))}
+    _require_keys(values, ("answer", "active_ms", "wall_ms"))
+    if "answer" not in values:
+        raise DataError('the body has no answer; send {"answer": {...}}')
+    times = {
+        name: _whole(values[name], name, most=10**9, least=0)
+        for name in ("active_ms", "wall_ms")
+        if values.get(name) is not None
+    }
+    answer = read_answer(values["answer"])
+    return {"event": str(desk.submit(person, request.path_params["id"], answer, **times))}
 
 
 def _undo(request: Request, person: Person, values: dict[str, Any]) -> object:
+    _require_keys(values, ())
     desk = studio.current().desk(request.path_params["project"])
-    return studio.visible(desk, desk.undo(person, _key(request)), person)
+    return studio.visible(desk, desk.undo(person, request.path_params["id"]), person)
 
 
 def _release(request: Request, person: Person, values: dict[str, Any]) -> object:
-    studio.current().desk(request.path_params["project"]).release(person, _key(request))
+    _require_keys(values, ())
+    studio.current().desk(request.path_params["project"]).release(person, request.path_params["id"])
     return {}
 
 
 def _draft(request: Request, person: Person, values: dict[str, Any]) -> object:
-    studio.current().desk(request.path_params["project"]).keep_draft(person, _key(request), values)
+    studio.current().desk(request.path_params["project"]).keep_draft(person, request.path_params["id"], values)
     return {}
 
 
-def _key(request: Request) -> str:
-    return f"{request.path_params['item']}/{request.path_params['slot']}"
+def _require_keys(values: Mapping[str, Any], known: Collection[str]) -> None:
+    """A key that nobody reads is a mistake of who sent it: `anwser` would be no answer at all."""
+    for name in values:
+        if name not in known:
+            raise DataError(unknown("key", name, known) if known else f"this call takes no body, got key {name!r}")
 
 
 def _whole(value: Any, name: str, *, most: int, least: int = 1) -> int:

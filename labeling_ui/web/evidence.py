@@ -8,11 +8,14 @@ import duckdb
 
 from labeling_ui.desk.items import Item
 
+# The newest vote of each rater; what was shown to measure people (slots that are no numbers) is no vote.
 _VOTES = """
 SELECT name, rater.kind, ranks, strength, rationale
 FROM judgment JOIN rater USING (rater_id) JOIN unit USING (unit_id)
 WHERE unit.h = ?::UUID AND verdict = 'ok'
+AND (extra ->> '$.slot' IS NULL OR try_cast(extra ->> '$.slot' AS INTEGER) IS NOT NULL)
 AND event_id NOT IN (SELECT supersedes FROM judgment WHERE supersedes IS NOT NULL)
+QUALIFY row_number() OVER (PARTITION BY rater_id ORDER BY "time" DESC, event_id DESC) = 1
 ORDER BY "time", event_id
 """
 

@@ -16,11 +16,10 @@ import streamlit as st
 from labeling_ui.desk.answers import Answer, Marked, Reviewed
 from labeling_ui.desk.items import Item
 from labeling_ui.projects.definition import TaskDefinition
-from labeling_ui.web.texts import show_marked, show_text
+from labeling_ui.web.texts import NAMES, show_marked, show_text
 from rmkit.types import Conversation
 from rubrics.criteria import parse_rubric
 
-NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DIGITS = "123456789"
 
 
@@ -165,9 +164,39 @@ def _steps(item: Item, sheet: Sheet) -> None:
     for number, text in enumerate(item.steps, start=1):
         with st.container(border=True):
             st.caption(f"step {number}")
-            show_text(text)
-    wrong = [f"step {number} is the first wrong one" for number in range(1, len(item.steps) + 1)]
-    choices(["all steps are right", *wrong], sheet, lambda number: Answer(first_wrong=number - 1 if number else None))
+            show_text(text, key=f"step-{number}-{sheet.key}", plain=bool(st.session_state.get("is_plain")))
+    _step_keys(len(item.steps), sheet)
+
+
+def _step_keys(n: int, sheet: Sheet) -> None:
+    """Digit = first wrong step, 0 = all are right. A number that could go on waits for Enter or its second digit."""
+    typed = f"step-typed-{sheet.key}"
+
+    def answer(number: int) -> Answer:
+        st.session_state.pop(typed, None)
+        return Answer(first_wrong=number - 1 if number else None)
+
+    def press(digit: int) -> None:
+        number = 10 * st.session_state.get(typed, 0) + digit
+        if number > n:  # a slip: what was typed before it is forgotten too
+            st.session_state.pop(typed, None)
+        elif number == 0 or 10 * number > n:
+            sheet.send(answer(number))
+        else:
+            st.session_state[typed] = number
+
+    waiting = st.session_state.get(typed, 0)
+    st.caption(f"Step {waiting}… a second digit, or Enter" if waiting else "Which step is the first wrong one?")
+    with st.container(horizontal=True, horizontal_alignment="center"):
+        for digit in range(min(n, 9) + 1):
+            label = f"step {digit}" if digit else "all right"
+            key = f"digit-{digit}-{sheet.key}"
+            st.button(label, key=key, shortcut=str(digit), on_click=press, args=(digit,))
+        for number in range(10, n + 1):
+            key = f"number-{number}-{sheet.key}"
+            st.button(f"step {number}", key=key, on_click=lambda number=number: sheet.send(answer(number)))
+        if waiting:
+            _send(f"Step {waiting}", sheet, lambda: answer(waiting))
 
 
 def _edit(shown: Sequence[Conversation], sheet: Sheet) -> None:
@@ -209,20 +238,23 @@ def _spans(task: TaskDefinition, n: int, sheet: Sheet) -> None:
 
 
 def _review(item: Item, sheet: Sheet) -> None:
-    decided: list[Callable[[], Reviewed]] = []
+    decided: list[Callable[[], Reviewed | None]] = []
     for number, criterion in enumerate(parse_rubric(json.loads(item.rubric or "[]"))):
         with st.container(border=True):
             decided.append(_criterion(number, criterion.criterion, sheet))
-    _send("Send", sheet, lambda: Answer(criteria=[one() for one in decided]))
+    _send("Send", sheet, lambda: Answer(criteria=[one for review in decided if (one := review()) is not None]))
 
 
-def _criterion(number: int, text: str, sheet: Sheet) -> Callable[[], Reviewed]:
-    """One criterion with its decision; call the result for what was decided."""
-    show_text(text)
+def _criterion(number: int, text: str, sheet: Sheet) -> Callable[[], Reviewed | None]:
+    """One criterion with its decision; call the result for what was decided, None where nothing was."""
+    show_text(text, key=f"criterion-{number}-{sheet.key}")
     widget, options = f"decide-{number}-{sheet.key}", ["accept", "edit", "reject"]
-    decision = st.segmented_control(f"Criterion {number + 1}", options, default="accept", required=True, key=widget)
+    decision = st.segmented_control(f"Criterion {number + 1}", options, default=None, key=widget)
     field, edited = f"criterion-{number}", decision == "edit"
     wording = _text("New wording", field, sheet, field=field, start=text) if edited else None
-    return lambda: Reviewed(
-        criterion=number, decision=st.session_state[widget] or "accept", text=wording() if wording else None
-    )
+
+    def decided() -> Reviewed | None:
+        choice = st.session_state[widget]
+        return choice and Reviewed(criterion=number, decision=choice, text=wording() if wording else None)
+
+    return decided

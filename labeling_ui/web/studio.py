@@ -31,6 +31,11 @@ class Studio:
         """Its desk in this process."""
         return self._opened(name)[1]
 
+    def opened(self, name: str) -> Desk | None:
+        """The desk if this process has opened it already."""
+        with self._lock:
+            return self._open[name][1] if name in self._open else None
+
     def work(self, name: str) -> Work:
         """Its answers, as a frame that follows the ledger."""
         return self._opened(name)[2]
@@ -73,15 +78,24 @@ def visible(desk: Desk, hold: Lease, person: Person) -> Mapping[str, object]:
     """All that an annotator may see of an item, JSON-ready: no author, no known answer, no evidence, no other votes."""
     item = desk.items[hold.item]
     return {
-        "key": hold.key,
+        "id": hold.id,
         "kind": desk.task.kind,
         "prompt": _turns(item.prompt),
         "responses": [_turns(response) for response in desk.shown(hold)],
         "steps": item.steps if item.step_ends else [],
         "rubric": item.rubric,
         "held_until": hold.until,
-        "draft": desk.draft(person, hold.key),
+        "draft": desk.draft(person, hold.id),
     }
+
+
+def visible_progress(desk: Desk, person: Person) -> dict[str, int]:
+    """How far the project is, for leads; everyone else gets their own answers alone.
+
+    A count that stands still after an answer would say that its item was there to measure them.
+    """
+    own = {"yours": desk.n_answered(person)}
+    return own | desk.progress() if person.may("lead") else own
 
 
 def _turns(conversation: Conversation) -> list[dict[str, object]]:

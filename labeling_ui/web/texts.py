@@ -1,69 +1,62 @@
-"""Model and user text on the screen: formatted where that is safe, never as HTML, never loading anything.
+"""Conversations on the screen: who says what, formatted or exactly as it is written, long turns folded.
 
-Streamlit escapes HTML in Markdown. What it would still act on is taken out here: images (they would fetch an address of
-the model's choosing), links (shown as text with their address), directives such as `:red[...]`, `:material/...:` and
-emoji codes, and LaTeX (a dollar sign is usually money). Code blocks stay as they are. Control characters are shown as
-escapes: who copies a text into a terminal would otherwise paste its ANSI sequences.
+One component draws a whole conversation, or all responses side by side: the server says what, the browser puts it
+there. The HTML is made in `markup` alone, which escapes every character of a text that could be markup.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
 from labeling_ui.web.differences import differences
+from labeling_ui.web.markup import exact, formatted
 from rmkit.cli.display import printable
 from rmkit.types import Conversation, Message
 
-_FENCE = re.compile(r"(^```.*?^```[^\n]*$|^```.*\Z)", re.MULTILINE | re.DOTALL)
-_IMAGE = re.compile(r"!\[")
-_LINK = re.compile(r"\[([^\]\n]*)\]\(([^)\n]*)\)")
-_ACTED_ON = re.compile(r"(?<!\\)([$<>:])")
-AVATARS = {"user": "user", "assistant": "assistant", "system": ":material/settings:", "tool": ":material/build:"}
+FOLD_OVER = 6000  # characters; a longer turn shows its beginning and a button for the rest
+NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_ASSETS = Path(__file__).parent / "assets"
+_MARKDOWN = re.compile(r"([!-/:-@\[-`{-~])")
 
 
 def harmless(text: str) -> str:
-    """Markdown that shows the text and does nothing else."""
-    parts = _FENCE.split(printable(text))
-    return "".join(part if part.startswith("```") else _plain(part) for part in parts)
+    """A short text for Streamlit's own Markdown (captions, messages, labels), shown as it is."""
+    return _MARKDOWN.sub(r"\\\1", printable(text))
 
 
-def _plain(text: str) -> str:
-    text = _LINK.sub(lambda link: f"{link[1]} ({link[2]})", _IMAGE.sub("[", text))
-    text = re.sub(r"(?m)^(\s*)>", r"\1\\>", text)
-    return _ACTED_ON.sub(r"\\\1", text).replace("\\\\", "\\")
+def show_text(text: str, *, key: str, plain: bool = False) -> None:
+    """One text; `plain` shows every character as it is. `key` is this element's own on its page."""
+    _show(_text(text, plain=plain), key=key)
 
 
-def show_text(text: str, *, plain: bool = False) -> None:
-    """One text; `plain` shows every character as it is."""
-    if plain:
-        st.text(printable(text))
-    else:
-        st.markdown(harmless(text), anchors=False)
+def show_conversation(turns: Conversation, *, key: str, plain: bool = False, at_top: bool = False) -> None:
+    """The turns with their roles; system and tool turns are folded. `at_top` scrolls up where the text is a new one."""
+    _show("".join(_turn(turn, plain=plain) for turn in turns), key=key, at_top=at_top)
 
 
-def show_conversation(turns: Conversation, *, plain: bool = False) -> None:
-    """The turns with their roles; system and tool turns are folded."""
-    for turn in turns:
-        if turn.role in ("system", "tool"):
-            with st.expander(f"{turn.role} message", icon=AVATARS[turn.role]):
-                show_text(turn.content, plain=True)
-        else:
-            with st.chat_message(turn.role, avatar=AVATARS.get(turn.role)):
-                show_turn(turn, plain=plain)
+def show_response(turns: Conversation, *, key: str, plain: bool = False) -> None:
+    """One response, its assistant turns in full, other turns folded."""
+    show_responses([turns], key=key, plain=plain)
 
 
-def show_response(turns: Conversation, *, name: str | None = None, plain: bool = False) -> None:
-    """A response without a bubble, under its name: its last turn in full, tool turns folded."""
-    if name:
-        st.markdown(f"**{name}**")
-    for turn in turns:
-        if turn.role == "assistant":
-            show_turn(turn, plain=plain)
-        else:
-            with st.expander(f"{turn.role} message", icon=AVATARS.get(turn.role)):
-                show_text(turn.content, plain=True)
+def show_responses(responses: Sequence[Conversation], *, key: str, plain: bool = False) -> None:
+    """Responses side by side, each a region under its letter; in at most three columns, fewer where it is narrow."""
+    parts = []
+    for name, turns in zip(NAMES, responses, strict=False):
+        heading = f"<h3>{name}</h3>" if len(responses) > 1 else ""
+        label = f"Response {name}" if len(responses) > 1 else "Response"
+        body = "".join(_body(turn, plain=plain) if turn.role == "assistant" else _folded(turn) for turn in turns)
+        parts.append(f'<section class="response" aria-label="{label}">{heading}{body}</section>')
+    columns = len(parts) if len(parts) < 4 else 2 + len(parts) % 2
+    _show(f'<div class="responses" style="--columns: {columns}">{"".join(parts)}</div>', key=key)
 
 
 def show_differences(first: Conversation, second: Conversation, *, names: tuple[str, str]) -> None:
@@ -88,9 +81,40 @@ def _assistant(turns: Conversation) -> str:
     return "\n\n".join(turn.content for turn in turns if turn.role == "assistant")
 
 
-def show_turn(turn: Message, *, plain: bool) -> None:
-    """One turn with the tools it calls."""
-    show_text(turn.content, plain=plain)
-    for call in turn.tool_calls:
-        with st.expander("calls a tool", icon=AVATARS["tool"]):
-            st.json(dict(call))
+def _turn(turn: Message, *, plain: bool) -> str:
+    if turn.role in ("system", "tool"):
+        return _folded(turn)
+    role = escape(turn.role)
+    return f'<section class="turn {role}" aria-label="{role}"><h3>{role}</h3>{_body(turn, plain=plain)}</section>'
+
+
+def _folded(turn: Message) -> str:
+    """A turn that few need to read, exactly as it is."""
+    return f"<details><summary>{escape(turn.role)} message</summary>{exact(turn.content)}</details>"
+
+
+def _body(turn: Message, *, plain: bool) -> str:
+    """What a turn says, thinks and calls."""
+    thinking = f"<details><summary>reasoning</summary>{exact(turn.reasoning)}</details>" if turn.reasoning else ""
+    written = [json.dumps(dict(call), indent=2, ensure_ascii=False) for call in turn.tool_calls]
+    calls = "".join(f"<details><summary>calls a tool</summary>{exact(call)}</details>" for call in written)
+    return thinking + (_text(turn.content, plain=plain) if turn.content else "") + calls
+
+
+def _text(text: str, *, plain: bool) -> str:
+    shown = exact(text) if plain else formatted(text)
+    if len(text) <= FOLD_OVER:
+        return shown
+    return f'<div class="long" data-length="{len(text):,}">{shown}</div>'
+
+
+def _show(html: str, *, key: str, at_top: bool = False) -> None:
+    _component()(data={"html": html, "at_top": at_top}, key=f"text-{key}")
+
+
+@cache
+def _component() -> Any:
+    """Registered at first use: importing the module must not need a running studio."""
+    css, js = ((_ASSETS / name).read_text("utf-8") for name in ("texts.css", "texts.js"))
+    html = '<div class="rmkit-text"></div>'
+    return st.components.v2.component("rmkit_text", html=html, css=css, js=js, isolate_styles=False)

@@ -55,6 +55,17 @@ def pairs(home: Path, filled_home: Path) -> str:
 
 
 @pytest.fixture
+def singles(pairs: str, tmp_path: Path) -> str:
+    """A dataset version of six single responses, each with a thumb."""
+    rows = [{"prompt": f"Question {n}?", "completion": f"right: {n}", "label": n % 2 == 0} for n in range(6)]
+    file = tmp_path / "singles.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    version = ingest(file, dataset="singles").version
+    assert version is not None
+    return version.ref
+
+
+@pytest.fixture
 def make_project(ledger: Ledger, pairs: str) -> Callable[..., Project]:
     def make(name: str = "sums", *, gold: str | None = None, data: str = pairs, **options: Any) -> Project:
         settings = {"name": "t", "kind": "pairwise", "title": "T", "question": "Q?", "gold_share": 0.0}

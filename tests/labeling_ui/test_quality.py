@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import count
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -50,8 +53,33 @@ def test_alpha_of_a_hand_worked_table() -> None:
     said = [(FIRST, FIRST), (FIRST, FIRST), (SECOND, SECOND), (FIRST, SECOND)]
     work = _work(*[(name, item, str(at), both[at]) for item, both in enumerate(said) for at, name in enumerate("ab")])
     found = agreement(work)
-    assert found.alpha == pytest.approx(1 - (2 / 8) / (30 / 56))
+    assert found.nominal.value == pytest.approx(1 - (2 / 8) / (30 / 56))
+    assert (found.nominal.level, found.ordinal.level) == ("nominal", "ordinal")
     assert (found.items, found.pairs) == (4, Share(3, 4))
+
+
+def test_alpha_is_that_of_the_krippendorff_package_on_both_levels() -> None:
+    """Anna and Ben agree on the side and differ in strength: far on the nominal level of verdicts with strengths."""
+    krippendorff = pytest.importorskip("krippendorff")
+    draw = random.Random(5)
+    rows, table = [], [[np.nan] * 30 for _ in range(3)]
+    for item in range(30):
+        for at, name in enumerate("abc"):
+            side, strength = draw.choice((-1, -1, 1, 0)), draw.randint(1, 3)
+            if draw.random() < 0.2:
+                continue
+            ranks = [0, 0] if side == 0 else FIRST if side < 0 else SECOND
+            rows.append((name, item, str(at), ranks, None if side == 0 else float(strength)))
+            table[at][item] = side * strength
+    work = _work(*[row[:4] for row in rows]).with_columns(
+        strength=pl.Series([row[4] for row in rows], dtype=pl.Float64)
+    )
+    found = agreement(work)
+    theirs = krippendorff.alpha(reliability_data=table, level_of_measurement="ordinal")
+    assert found.ordinal.value == pytest.approx(theirs, abs=1e-9)
+    signs = krippendorff.alpha(reliability_data=np.sign(table), level_of_measurement="nominal")
+    assert found.nominal.value == pytest.approx(signs, abs=1e-9)
+    assert abs(theirs - signs) > 0.02
 
 
 def test_gold_and_repeats_are_not_in_the_agreement() -> None:
@@ -101,17 +129,22 @@ def test_the_skill_of_a_careless_person_stands_apart() -> None:
     assert skill["e"] == pytest.approx(13.6 / 24, abs=1e-6)
 
 
-def test_biases_and_times_follow_the_events(ledger: Ledger, make_project: Make) -> None:
+def test_biases_and_times_follow_the_events(
+    ledger: Ledger, make_project: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Anna always takes the first shown in three seconds; Ben takes the longer ("wrong: 1!" beats "right: 0")."""
     project = make_project(overlap=2)
     desk = project.desk(ledger)
     work = Work(ledger, project.name, desk.items)
     assert work.frame().is_empty()
+    monkeypatch.setattr(
+        "labeling_ui.desk.desk.time.time", count(time.time(), 60).__next__
+    )  # a minute between two calls
     while held := desk.open(ANNA):
-        desk.submit(ANNA, held[0].key, Answer(better=0), active_ms=3000, wall_ms=9000)
+        desk.submit(ANNA, held[0].id, Answer(better=0), active_ms=3000, wall_ms=9000)
     while held := desk.open(BEN):
         lengths = [len(response[-1].content) for response in desk.shown(held[0])]
-        desk.submit(BEN, held[0].key, Answer(better=lengths.index(max(lengths))), active_ms=500)
+        desk.submit(BEN, held[0].id, Answer(better=lengths.index(max(lengths))), active_ms=500)
     anna, ben = people_reports(work.frame())
     assert (anna.answers, anna.first_shown, anna.active_s, anna.wall_s) == (12, Share(12, 12), 3.0, 9.0)
     assert (ben.longer, ben.active_s) == (Share(12, 12), 0.5)
@@ -124,11 +157,11 @@ def test_an_undone_answer_is_not_counted_and_the_new_one_is(ledger: Ledger, make
     desk = project.desk(ledger)
     work = Work(ledger, project.name, desk.items)
     (hold,) = desk.open(ANNA)
-    desk.submit(ANNA, hold.key, Answer(better=0))
+    desk.submit(ANNA, hold.id, Answer(better=0))
     assert work.frame().height == 1
-    desk.undo(ANNA, hold.key)
+    desk.undo(ANNA, hold.id)
     assert work.frame().is_empty()
-    desk.submit(ANNA, hold.key, Answer(verdict="bad_item", reason="broken text"))
+    desk.submit(ANNA, hold.id, Answer(verdict="bad_item", reason="broken text"))
     (report,) = people_reports(work.frame())
     assert (report.answers, report.bad_items) == (0, 1)
 
@@ -138,7 +171,7 @@ def test_known_items_are_marked_right_or_wrong(ledger: Ledger, make_project: Mak
     desk = project.desk(ledger)
     for _ in range(4):
         for hold in desk.open(ANNA):
-            desk.submit(ANNA, hold.key, Answer(better=0))
+            desk.submit(ANNA, hold.id, Answer(better=0))
     frame = Work(ledger, project.name, desk.items).frame()
     for row in frame.to_dicts():
         right = desk.items[row["item"]].responses[row["ranks"].index(0)][-1].content.startswith("right")

@@ -18,15 +18,15 @@ from labeling_ui.desk.desk import Desk
 from labeling_ui.desk.leases import Lease
 from labeling_ui.projects.people import Person, by_name
 from labeling_ui.web import studio
+from labeling_ui.web.activity import watch
 from labeling_ui.web.evidence import votes_on
-from labeling_ui.web.forms import NAMES, Sheet, choices, form
+from labeling_ui.web.forms import Sheet, choices, form
 from labeling_ui.web.pages import quiz
 from labeling_ui.web.pages.choose import choose_project
 from labeling_ui.web.pages.warehouse_view import reading
-from labeling_ui.web.texts import show_conversation, show_differences, show_response
+from labeling_ui.web.texts import NAMES, harmless, show_conversation, show_differences, show_responses
 from rmkit.errors import RmkitError
 
-IDLE_S = 30.0  # a longer gap between two interactions is not work
 AHEAD = 2
 PACE_OVER = 20  # answers
 
@@ -48,8 +48,6 @@ def page() -> None:
 @st.fragment
 def _work(project: str) -> None:
     desk = studio.current().desk(project)
-    if refused := st.session_state.pop("refused", None):
-        st.error(refused)
     try:
         person = _person()
         held = desk.open(person)
@@ -71,9 +69,9 @@ def _person() -> Person:
 
 
 def _progress(desk: Desk, person: Person) -> None:
-    done, pace = desk.progress(), _pace(desk.history(person, limit=PACE_OVER))
-    text = f"{done['answered']} of {done['wanted']} answers, {desk.n_answered(person)} by you{pace}"
-    st.progress(min(done["answered"] / max(done["wanted"], 1), 1.0), text=text)
+    """One number, which rises with every answer: a second one would tell the known and repeated items apart."""
+    n = desk.n_answered(person)
+    st.caption(f"{n} answer{'' if n == 1 else 's'} by you{_pace(desk.history(person, limit=PACE_OVER))}")
 
 
 def _pace(mine: list[Lease]) -> str:
@@ -86,37 +84,42 @@ def _item(desk: Desk, person: Person, hold: Lease) -> None:
     task, item, shown = desk.task, desk.items[hold.item], desk.shown(hold)
     plain, is_pair = bool(st.session_state.get("is_plain")), len(shown) == 2
     sheet = _sheet(desk, person, hold)
-    _clock(hold)
+    _wall_s(hold)
+    watch(desk.project, hold)
     st.subheader(task.question, anchor=False)
-    if task.warning and st.session_state.get("agreed") != hold.key:
+    if task.warning and st.session_state.get("agreed") != hold.id:
         _warn(desk, hold)
         return
-    show_conversation(item.prompt, plain=plain)
+    show_conversation(item.prompt, key=f"prompt-{sheet.key}", plain=plain, at_top=True)
     if is_pair and st.session_state.get("is_compared"):
         show_differences(*shown, names=("A", "B"))
-    elif task.kind != "steps":
-        _responses(shown, plain=plain)
+    elif task.kind != "steps" and shown:
+        show_responses(shown, key=f"responses-{sheet.key}", plain=plain)
     if task.kind == "adjudication":
         _votes(desk, hold)
-    if st.session_state.get("faulty") == hold.key:
-        _faults(task.bad_item_reasons, sheet)
-    else:
-        form(task, item, shown, sheet)
-    with st.container(horizontal=True):
-        _undo(desk, person)
-        if is_pair:
-            _switch("Differences", "is_compared", "D")
-        _switch("Plain text", "is_plain", "P")
-        _skip(desk, hold, Answer(verdict="skip"))
-        _switch("Something is wrong", "faulty", "W", value=hold.key)
+    with st.container(key="answer-bar"):
+        if refused := st.session_state.pop("refused", None):
+            st.error(harmless(refused))
+        if st.session_state.get("faulty") == hold.id:
+            _faults(task.bad_item_reasons, sheet)
+        else:
+            form(task, item, shown, sheet)
+        with st.container(horizontal=True):
+            _undo(desk, person)
+            if is_pair:
+                _switch("Differences", "is_compared", "D")
+            _switch("Exact text", "is_plain", "P")
+            _skip(desk, hold, Answer(verdict="skip"))
+            _switch("Something is wrong", "faulty", "W", value=hold.id)
+            st.caption("Exact: every character as it was written" if plain else "Formatted: press P for exact text")
 
 
 def _sheet(desk: Desk, person: Person, hold: Lease) -> Sheet:
     def keep(name: str, value: Any) -> None:
-        _refusable(lambda: desk.keep_draft(person, hold.key, {**desk.draft(person, hold.key), name: value}))
+        _refusable(lambda: desk.keep_draft(person, hold.id, {**desk.draft(person, hold.id), name: value}))
 
-    key = f"{hold.key}-{hold.revision}"
-    return Sheet(key, desk.draft(person, hold.key), keep, lambda answer: _send(desk, hold, answer))
+    key = f"{hold.id}-{hold.revision}"
+    return Sheet(key, desk.draft(person, hold.id), keep, lambda answer: _send(desk, hold, answer))
 
 
 def _faults(reasons: tuple[str, ...], sheet: Sheet) -> None:
@@ -124,12 +127,6 @@ def _faults(reasons: tuple[str, ...], sheet: Sheet) -> None:
     st.caption("What is wrong with it?", text_alignment="center")
     apart = replace(sheet, key=f"fault-{sheet.key}")
     choices(reasons, apart, lambda number: Answer(verdict="bad_item", reason=reasons[number]))
-
-
-def _responses(shown: list[Any], *, plain: bool) -> None:
-    for place, column in enumerate(st.columns(len(shown)) if shown else []):
-        with column, st.container(border=True):
-            show_response(shown[place], name=NAMES[place] if len(shown) > 1 else None, plain=plain)
 
 
 def _votes(desk: Desk, hold: Lease) -> None:
@@ -151,7 +148,7 @@ def _undo(desk: Desk, person: Person) -> None:
     last = desk.history(person, limit=1)
 
     def undo() -> None:
-        _refusable(lambda: desk.undo(_person(), last[0].key))
+        _refusable(lambda: desk.undo(_person(), last[0].id))
 
     st.button(
         "Undo", shortcut="U", key="undo", type="tertiary", icon=":material/undo:", disabled=not last, on_click=undo
@@ -174,41 +171,39 @@ def _skip(desk: Desk, hold: Lease, answer: Answer) -> None:
         _send(desk, hold, answer)
 
     icon = ":material/skip_next:"
-    st.button("Skip", shortcut="S", key=f"skip-{hold.key}", type="tertiary", icon=icon, on_click=skip)
+    st.button("Skip", shortcut="S", key=f"skip-{hold.id}", type="tertiary", icon=icon, on_click=skip)
 
 
 def _warn(desk: Desk, hold: Lease) -> None:
     """The warning, before the item is shown, and two ways on."""
 
     def agree() -> None:
-        st.session_state["agreed"] = hold.key
+        st.session_state["agreed"] = hold.id
 
     st.warning(desk.task.warning)
     with st.container(horizontal=True):
-        st.button("Show it", shortcut="Enter", key=f"show-{hold.key}", type="primary", on_click=agree)
+        st.button("Show it", shortcut="Enter", key=f"show-{hold.id}", type="primary", on_click=agree)
         _skip(desk, hold, Answer(verdict="skip", reason="warned content"))
 
 
 def _send(desk: Desk, hold: Lease, answer: Answer) -> None:
-    active_s, wall_s = _clock(hold)
-    times = {"active_ms": int(1000 * active_s), "wall_ms": int(1000 * wall_s)}
-    _refusable(lambda: desk.submit(_person(), hold.key, answer, **times))
+    wall_ms, active_ms = int(1000 * _wall_s(hold)), desk.activity(hold.id)
+    _refusable(lambda: desk.submit(_person(), hold.id, answer, active_ms=active_ms, wall_ms=wall_ms))
 
 
 def _refusable(write: Callable[[], Any]) -> None:
-    """Do it; what is refused is told above the item."""
+    """Do it; what is refused is said beside the answer's controls."""
     try:
         write()
     except RmkitError as error:
         st.session_state["refused"] = str(error)
 
 
-def _clock(hold: Lease) -> tuple[float, float]:
-    """(seconds of work, seconds) since this item was first shown; work counts each gap up to IDLE_S."""
-    now, which = time.time(), f"{hold.key}-{hold.revision}"
-    key, shown, last, active = st.session_state.get("clock", ("", now, now, 0.0))
+def _wall_s(hold: Lease) -> float:
+    """Seconds since this item was first shown."""
+    now, which = time.time(), f"{hold.id}-{hold.revision}"
+    key, shown = st.session_state.get("clock", ("", now))
     if key != which:
-        shown, last, active = now, now, 0.0
-    active += min(now - last, IDLE_S)
-    st.session_state["clock"] = which, shown, now, active
-    return active, now - shown
+        shown = now
+    st.session_state["clock"] = which, shown
+    return float(now - shown)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from labeling_ui.projects.people import Person
@@ -17,14 +19,16 @@ from labeling_ui.web.pages import (
     settings,
 )
 
+ASSETS = Path(sign_in.__file__).parent / "assets"
+ICON = ASSETS / "icon.png"  # a Material icon would be asked for at another host
+STYLE = f"<style>{(ASSETS / 'studio.css').read_text('utf-8')}</style>"
 SIDEBAR_PX = 230  # narrow, so that two responses fit beside it
 
 
 def main() -> None:
     """Run by Streamlit on every interaction."""
-    st.set_page_config(
-        page_title="rmkit studio", page_icon=":material/rate_review:", layout="wide", initial_sidebar_state=SIDEBAR_PX
-    )
+    st.set_page_config(page_title="rmkit studio", page_icon=ICON, layout="wide", initial_sidebar_state=SIDEBAR_PX)
+    st.html(STYLE)
     person = sign_in.person(studio.current().ledger)
     if person is None:
         return

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import streamlit as st
 
+from labeling_ui.projects.members import takes_part
 from labeling_ui.projects.project import projects
 from labeling_ui.web import studio
 
 
 def choose_project() -> str | None:
     """The project chosen in the sidebar, None (and a word on what to do) where there is none yet."""
-    names = [project.name for project in projects(studio.current().ledger)]
+    ledger, person = studio.current().ledger, st.session_state["person"]
+    every = list(projects(ledger))
+    mine = [project for project in every if takes_part(ledger, project.name, project.task, person)]
+    # Adjudication last: nobody lands there unless they mean to.
+    names = [project.name for project in sorted(mine, key=lambda one: one.task.kind == "adjudication")]
+    if every and not names:
+        st.info("You are in no project yet; ask your lead.", icon=":material/lightbulb:")
+        return None
     if not names:
         st.info(
             "There is no project yet. A lead makes one from a dataset version: "

@@ -81,11 +81,11 @@ def _row(details: dict[str, Any]) -> None:
     prompt, responses = details.get("prompt") or {}, details.get("responses") or []
     with st.container(border=True):
         if isinstance(prompt, dict) and prompt.get("messages"):
-            show_conversation(parse_messages(_json(prompt["messages"])))
+            show_conversation(parse_messages(_json(prompt["messages"])), key="prompt")
         for number, response in enumerate(responses):
             st.caption(f"response {number}")
             if isinstance(response, dict) and response.get("messages"):
-                show_response(parse_messages(_json(response["messages"])))
+                show_response(parse_messages(_json(response["messages"])), key=f"response-{number}")
         with st.expander("Everything known about it", icon=":material/account_tree:"):
             st.json(details, expanded=2)
 

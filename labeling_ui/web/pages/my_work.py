@@ -1,4 +1,7 @@
-"""My work: what I have answered, how it compares with known answers, and taking an answer back."""
+"""My work: what I have answered, and taking an answer back.
+
+How it compares with known answers and with repeats is for leads: beside the answer it would say which items are known.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from labeling_ui.projects.people import Person
 from labeling_ui.quality import Share, people_reports
 from labeling_ui.web import studio
 from labeling_ui.web.pages.choose import choose_project
-from labeling_ui.web.texts import harmless, show_text
+from labeling_ui.web.texts import harmless, show_response
 
 SHOWN = 20  # at a time: each one is drawn with its texts
 
@@ -43,10 +46,9 @@ def page() -> None:
 
 def _figures(mine: pl.DataFrame) -> None:
     (report,) = people_reports(mine)
-    answers, gold, same, seconds = st.columns(4)
-    answers.metric("answers", report.answers, help=f"{report.skipped} skipped, {report.bad_items} set aside")
-    gold.metric("known items", percent(report.gold), help=counted(report.gold))
-    same.metric("repeats alike", percent(report.repeated_same), help=counted(report.repeated_same))
+    answers, skipped, seconds = st.columns(3)
+    answers.metric("answers", report.answers)
+    skipped.metric("skipped", report.skipped, help=f"and {report.bad_items} said to be bad items")
     seconds.metric("seconds", "" if report.active_s is None else f"{report.active_s:.1f}", help="median of an answer")
 
 
@@ -70,9 +72,9 @@ def _answer(desk: Desk, person: Person, hold: Lease, mine: pl.DataFrame) -> None
             with st.container(border=True):
                 if chosen:
                     st.caption("your choice" if ranks.count(0) == 1 else "tie")
-                show_text(response[-1].content)
-        if st.button("Take it back", key=f"undo-{hold.key}-{hold.revision}", icon=":material/undo:"):
-            desk.undo(person, hold.key)
+                show_response(response, key=f"mine-{place}-{hold.id}")
+        if st.button("Take it back", key=f"undo-{hold.id}-{hold.revision}", icon=":material/undo:"):
+            desk.undo(person, hold.id)
             st.rerun()
 
 

@@ -13,7 +13,7 @@ from labeling_ui.desk.desk import PAUSE, Desk
 from labeling_ui.projects.labels import commit_labels
 from labeling_ui.projects.people import Person
 from labeling_ui.projects.project import Project, add_queued
-from labeling_ui.quality import Agreement, PersonReport, agreement, people_reports
+from labeling_ui.quality import Agreement, Alpha, PersonReport, agreement, people_reports
 from labeling_ui.web import studio
 from labeling_ui.web.pages.choose import choose_project
 from labeling_ui.web.pages.my_work import counted, percent
@@ -46,12 +46,13 @@ def page() -> None:
 
 def _progress(desk: Desk, work: pl.DataFrame) -> None:
     done = desk.progress()
-    st.progress(done["answered"] / max(done["wanted"], 1))
-    cells = st.columns(4)
+    st.progress(min(done["answered"] / max(done["wanted"], 1), 1.0))
+    cells = st.columns(5)
     cells[0].metric(f"answers of {done['wanted']}", done["answered"])
     cells[1].metric(f"complete of {done['items']}", done["complete"])
     cells[2].metric("at work now", done["at_work"])
     cells[3].metric("known, repeated", done["gold_and_repeats"])
+    cells[4].metric("set aside", done["set_aside"], help="as many people as should answer it called it a bad item")
     if work.height > 1:
         _pace(work)
 
@@ -80,15 +81,20 @@ def _steps(hours: float) -> tuple[str, alt.TimeUnitParams]:
 
 def _agreement(result: Agreement) -> None:
     st.subheader("Agreement", anchor=False)
-    alpha, same = st.columns(2)
-    if result.alpha == result.alpha:
-        low, high = result.interval
-        alpha.metric("Krippendorff's alpha", f"{result.alpha:.2f}", help=f"95% interval {low:.2f} to {high:.2f}")
-        alpha.caption(f"interval {low:.2f} to {high:.2f}, {result.items} items with two or more answers")
-    else:
-        alpha.metric("Krippendorff's alpha", "–", help="needs pair verdicts of two people on the same items")
+    nominal, ordinal, same = st.columns(3)
+    _alpha(nominal, result.nominal, result.items, "any two different verdicts are equally far apart")
+    _alpha(ordinal, result.ordinal, result.items, "verdicts with their strengths on one scale, a tie in the middle")
     same.metric("two people say the same", percent(result.pairs))
     same.caption(counted(result.pairs))
+
+
+def _alpha(cell: Any, alpha: Alpha, items: int, meaning: str) -> None:
+    if alpha.value != alpha.value:
+        cell.metric(f"alpha, {alpha.level}", "–", help="needs different pair verdicts of two people on the same items")
+        return
+    low, high = alpha.interval
+    cell.metric(f"alpha, {alpha.level}", f"{alpha.value:.2f}", help=f"Krippendorff's alpha: {meaning}")
+    cell.caption(f"interval {low:.2f} to {high:.2f}, {items} items with two or more answers")
 
 
 def _people(desk: Desk, person: Person, reports: list[PersonReport]) -> None:
@@ -175,7 +181,7 @@ def _versions(project: Project, person: Person) -> None:
             person.require("lead", "take in findings")
             added = add_queued(studio.current().ledger, project)
             studio.current().reopen(project.name)
-            st.info(f"{added} new items")
+            st.info(f"{added.items} new items" + "".join(f"; {n} left out: {why}" for why, n in added.left_out.items()))
 
 
 def _audit(name: str) -> None:

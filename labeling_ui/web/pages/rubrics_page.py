@@ -35,15 +35,15 @@ def page() -> None:
         rows = connection.execute(_QUERY, inputs).fetchall()
     if not rows:
         st.info("No rubric on this page with this text.")
-    for criteria, used, prompt in rows:
+    for row, (criteria, used, prompt) in enumerate(rows):
         rubric = parse_rubric(json.loads(criteria))
         about = " ".join((prompt or rubric[0].criterion).split())[:90]
         with st.expander(f"{harmless(about)} ({len(rubric)} criteria, units: {used})"):
             if prompt:
-                show_text(prompt, plain=True)
-            for criterion in rubric:
+                show_text(prompt, key=f"rubric-{row}", plain=True)
+            for place, criterion in enumerate(rubric):
                 with st.container(border=True):
-                    show_text(criterion.criterion)
+                    show_text(criterion.criterion, key=f"rubric-{row}-{place}")
                     st.caption(f"weight {criterion.weight:g}{f', {criterion.tag}' if criterion.tag else ''}")
                     for level, meaning in sorted(criterion.levels.items()):
                         st.text(f"{level}: {meaning}")

@@ -62,7 +62,7 @@ def test_steps_end_at_the_first_wrong_one() -> None:
     item = _item(("one two three",), (4, 8, 13))
     assert item.steps == ["one", "two", "three"]
     assert _says("steps", {"first_wrong": 1}, item=item, shown=(0,)) == {"step_labels": [1.0, 0.0, None]}
-    assert _says("steps", {}, item=item, shown=(0,)) == {"step_labels": [1.0, 1.0, 1.0]}
+    assert _says("steps", {"first_wrong": None}, item=item, shown=(0,)) == {"step_labels": [1.0, 1.0, 1.0]}
     assert _says("steps", {"steps": [1, 0, 1]}, item=item, shown=(0,)) == {"step_labels": [1.0, 0.0, 1.0]}
     with pytest.raises(DataError, match="there are 3 steps"):
         _says("steps", {"first_wrong": 3}, item=item, shown=(0,))
@@ -101,8 +101,51 @@ def test_reviewed_criteria_need_their_new_wording() -> None:
 def test_a_reason_that_the_task_asks_for_is_needed() -> None:
     with pytest.raises(DataError, match="asks for a reason"):
         _says("adjudication", {"better": 0, "rationale": "  "}, shown=(1, 0), ask_rationale=True)
-    told = _says("adjudication", {"better": 0, "rationale": "it is right"}, shown=(1, 0), ask_rationale=True)
+    answer = {"better": 0, "strength": 1, "rationale": "it is right"}
+    told = _says("adjudication", answer, shown=(1, 0), ask_rationale=True)
     assert told == {"ranks": [1, 0], "strength": 1.0, "rationale": "it is right"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "told"),
+    [
+        ("pairwise", {}, "says better; nothing was said"),
+        ("pairwise", {"strength": 2}, "says better; nothing was said"),
+        ("pairwise", {"better": None, "strength": 2}, "a tie has no strength, got 2"),
+        ("pairwise", {"better": 0, "ratings": {}}, "ratings has no meaning in a pairwise answer"),
+        ("pairwise", {"verdict": "skip", "better": 0}, "better has no meaning in an answer with verdict skip"),
+        ("steps", {}, "says first_wrong or steps"),
+        ("steps", {"steps": None}, "steps is null"),
+        ("steps", {"steps": [None, None, None]}, "no step has a verdict"),
+        ("steps", {"steps": [1, 0, 1], "first_wrong": 1}, "two answers"),
+        ("ranking", {"better": 0}, "better has no meaning in a ranking answer"),
+        ("ranking", {}, "says places"),
+        ("reaction", {}, "says reaction"),
+        ("spans", {}, "says spans"),
+        ("spans", {"spans": None}, "spans is null"),
+        ("ratings", {}, "says ratings"),
+        ("edit", {"better": 0}, "unchanged"),
+        ("rubric_review", {"criteria": []}, "at least one criterion"),
+    ],
+)
+def test_an_answer_that_says_nothing_is_no_tie_and_no_all_right(kind: str, answer: dict[str, Any], told: str) -> None:
+    """`{}` was stored as a tie, and as a solution without a wrong step."""
+    item = _item(("one two three",), (4, 8, 13)) if kind == "steps" else None
+    more = {"aspects": (Aspect(name="truth", question="?"),)} if kind == "ratings" else {}
+    with pytest.raises(DataError, match=told):
+        _says(kind, answer, item=item, shown=(0,) if kind == "steps" else SHOWN, **more)
+
+
+def test_a_strength_that_was_not_said_is_not_the_weakest_one() -> None:
+    assert _says("pairwise", {"better": 0}, shown=(1, 0)) == {"ranks": [1, 0]}
+    assert _says("pairwise", {"better": None}, shown=(1, 0)) == {"ranks": [0, 0]}
+    assert _says("spans", {"spans": []}) == {"spans": [{"label": "none"}]}
+
+
+@pytest.mark.parametrize("values", [None, [], "tie", 1])
+def test_what_is_no_object_is_no_answer(values: Any) -> None:
+    with pytest.raises(DataError, match="expected a JSON object"):
+        read_answer(values)
 
 
 def test_unknown_fields_and_types_are_refused_by_name() -> None:

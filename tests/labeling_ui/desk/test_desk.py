@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import uuid
@@ -16,7 +17,7 @@ from labeling_ui.desk.answers import Answer
 from labeling_ui.desk.desk import Desk
 from labeling_ui.desk.leases import Lease, Taken
 from labeling_ui.projects.people import ForbiddenError, Person
-from labeling_ui.projects.project import Project
+from labeling_ui.projects.project import Project, open_project
 from rmkit.errors import DataError, UsageError
 from rmkit.ledger import Ledger
 from tests.harness.growth_studio import desk_of
@@ -34,7 +35,7 @@ def _right(desk: Desk, hold: Lease) -> Answer:
 def _answer_all(desk: Desk, person: Person) -> int:
     count = 0
     while held := desk.open(person):
-        desk.submit(person, held[0].key, _right(desk, held[0]))
+        desk.submit(person, held[0].id, _right(desk, held[0]))
         count += 1
     return count
 
@@ -44,7 +45,8 @@ def test_each_item_is_judged_by_as_many_people_as_the_task_says(ledger: Ledger, 
     counts = [_answer_all(desk, person) for person in (ANNA, BEN, CARA)]
     assert counts == [12, 12, 0]
     assert set(Counter(hold.item for hold in desk.answered()).values()) == {2}
-    assert desk.progress() | {} == {
+    assert desk.progress() == {
+        "set_aside": 0,
         "items": 12,
         "wanted": 24,
         "answered": 24,
@@ -71,25 +73,25 @@ def test_a_judgment_names_stored_positions_whatever_was_shown(ledger: Ledger, ma
 def test_a_second_submission_of_the_same_answer_is_the_same_event(ledger: Ledger, make_project: Make) -> None:
     desk = make_project().desk(ledger)
     (hold,) = desk.open(ANNA)
-    first = desk.submit(ANNA, hold.key, Answer(better=0), wall_ms=10)
-    assert desk.submit(ANNA, hold.key, Answer(better=0), wall_ms=99) == first
+    first = desk.submit(ANNA, hold.id, Answer(better=0), wall_ms=10)
+    assert desk.submit(ANNA, hold.id, Answer(better=0), wall_ms=99) == first
     with pytest.raises(UsageError, match="answered already; undo it first"):
-        desk.submit(ANNA, hold.key, Answer(better=1))
+        desk.submit(ANNA, hold.id, Answer(better=1))
     assert ledger.last_seq() == 1
 
 
 def test_an_undone_answer_is_superseded_and_can_be_given_again(ledger: Ledger, make_project: Make) -> None:
     desk = make_project().desk(ledger)
     (hold,) = desk.open(ANNA)
-    first = desk.submit(ANNA, hold.key, Answer(better=0))
-    again = desk.undo(ANNA, hold.key)
+    first = desk.submit(ANNA, hold.id, Answer(better=0))
+    again = desk.undo(ANNA, hold.id)
     assert desk.open(ANNA) == [again]
-    second = desk.submit(ANNA, hold.key, Answer(better=1))
+    second = desk.submit(ANNA, hold.id, Answer(better=1))
     events = [recorded.event for recorded in ledger.events()]
     assert [event.supersedes for event in events] == [None, first, events[1].id]
     assert events[2].id == second
     with pytest.raises(UsageError, match="no answer to undo"):
-        desk.undo(BEN, desk.open(BEN)[0].key)
+        desk.undo(BEN, desk.open(BEN)[0].id)
 
 
 def test_a_lapsed_hold_goes_to_someone_else_and_the_late_answer_is_refused(
@@ -102,8 +104,8 @@ def test_a_lapsed_hold_goes_to_someone_else_and_the_late_answer_is_refused(
     (taken,) = desk.open(BEN)
     assert taken.item == hold.item
     with pytest.raises(UsageError, match="does not hold"):
-        desk.submit(ANNA, hold.key, Answer(better=0))
-    desk.submit(BEN, taken.key, Answer(better=0))
+        desk.submit(ANNA, hold.id, Answer(better=0))
+    desk.submit(BEN, taken.id, Answer(better=0))
 
 
 def test_a_late_answer_counts_where_nobody_else_has_the_item(
@@ -113,7 +115,7 @@ def test_a_late_answer_counts_where_nobody_else_has_the_item(
     (hold,) = desk.open(ANNA)
     later = time.time() + 3600
     monkeypatch.setattr("labeling_ui.desk.desk.time.time", lambda: later)
-    desk.submit(ANNA, hold.key, Answer(better=0))
+    desk.submit(ANNA, hold.id, Answer(better=0))
     assert [one.event is not None for one in desk.answered()] == [True]
 
 
@@ -121,12 +123,12 @@ def test_a_restart_keeps_holds_drafts_and_answers(ledger: Ledger, make_project: 
     project = make_project()
     desk = project.desk(ledger)
     first, second = desk.open(ANNA, ahead=2)
-    desk.submit(ANNA, first.key, Answer(better=0))
-    desk.keep_draft(ANNA, second.key, {"rationale": "half a sent"})
+    desk.submit(ANNA, first.id, Answer(better=0))
+    desk.keep_draft(ANNA, second.id, {"rationale": "half a sent"})
     again = project.desk(ledger)
     assert again.open(ANNA) == [second]
-    assert again.draft(ANNA, second.key) == {"rationale": "half a sent"}
-    assert [hold.key for hold in again.history(ANNA)] == [first.key]
+    assert again.draft(ANNA, second.id) == {"rationale": "half a sent"}
+    assert [hold.id for hold in again.history(ANNA)] == [first.id]
 
 
 def test_a_crash_between_the_event_and_the_hold_is_mended(ledger: Ledger, make_project: Make) -> None:
@@ -189,22 +191,23 @@ def test_answers_that_do_not_fit_are_refused_and_nothing_is_stored(ledger: Ledge
     desk = make_project(allow_tie=False).desk(ledger)
     (hold,) = desk.open(ANNA)
     for answer, told in (
-        (Answer(), "no tie"),
+        (Answer(better=None), "no tie"),
+        (Answer(), "nothing was said"),
         (Answer(better=2), "place 2 was not shown"),
         (Answer(better=0, strength=4), "strength 4, the task has 3"),
         (Answer(verdict="bad_item"), "needs its reason"),
     ):
         with pytest.raises(DataError, match=told):
-            desk.submit(ANNA, hold.key, answer)
+            desk.submit(ANNA, hold.id, answer)
     with pytest.raises(UsageError, match="ben does not hold"):
-        desk.submit(BEN, hold.key, Answer(better=0))
+        desk.submit(BEN, hold.id, Answer(better=0))
     assert ledger.last_seq() == 0
 
 
 def test_a_released_item_is_at_once_for_others_and_not_for_the_same_person(ledger: Ledger, make_project: Make) -> None:
     desk = make_project(overlap=1).desk(ledger)
     (hold,) = desk.open(ANNA)
-    desk.release(ANNA, hold.key)
+    desk.release(ANNA, hold.id)
     assert desk.open(ANNA)[0].item != hold.item
     assert desk.open(BEN)[0].item == hold.item
 
@@ -234,7 +237,7 @@ def test_an_item_that_was_passed_on_comes_back_when_nothing_else_is_left(
     later = time.time() + 61
     with monkeypatch.context() as patch:
         patch.setattr("labeling_ui.desk.desk.time.time", lambda: later)
-        desk.release(ANNA, first.key)
+        desk.release(ANNA, first.id)
         assert _answered(desk, ANNA, 11) == 11
         assert desk.open(BEN)[0].key == first.key  # Ben has Anna's place of it now, its other one is free
         assert [hold.item for hold in desk.open(ANNA)] == [first.item]
@@ -245,7 +248,7 @@ def _answered(desk: Desk, person: Person, n: int) -> int:
     for done in range(n):
         if not (held := desk.open(person)):
             return done
-        desk.submit(person, held[0].key, Answer(better=0))
+        desk.submit(person, held[0].id, Answer(better=0))
     return n
 
 
@@ -258,4 +261,77 @@ def test_weights_decide_what_comes_first_and_the_propensity_is_kept(ledger: Ledg
     assert hold.item == 7
     assert hold.propensity == pytest.approx(0.9 + 0.1 / 12, abs=1e-6)
     assert replace(hold).key == "0000007/0"
-    assert isinstance(desk.submit(ANNA, hold.key, Answer(verdict="skip", reason="not today")), uuid.UUID)
+    assert isinstance(desk.submit(ANNA, hold.id, Answer(verdict="skip", reason="not today")), uuid.UUID)
+
+
+def test_a_skip_or_a_bad_item_takes_nobody_elses_place(ledger: Ledger, make_project: Make) -> None:
+    """A skip had used up one of the two places: "complete" with one vote, or none."""
+    desk = make_project(overlap=2).desk(ledger)
+    for person in (ANNA, BEN):
+        while held := desk.open(person):
+            desk.submit(person, held[0].id, Answer(verdict="skip"))
+    assert desk.progress() == {
+        "items": 12, "set_aside": 0, "wanted": 24, "answered": 0, "at_work": 0, "complete": 0, "gold_and_repeats": 0
+    }  # fmt: skip
+    assert _answered(desk, CARA, 99) == 12
+    assert _answered(desk, LEA, 99) == 12
+    assert (desk.progress()["answered"], desk.progress()["complete"]) == (24, 12)
+    again = _opened_anew(ledger, "sums")  # another process, started later
+    assert again.progress() == desk.progress()
+    assert not again.open(Person("dora", "annotator"))
+    assert not desk.open(ANNA)  # who skipped an item does not get it again
+
+
+def test_skips_seen_late_by_another_process_are_taken_up(ledger: Ledger, make_project: Make) -> None:
+    one = make_project(overlap=1).desk(ledger)
+    two = _opened_anew(ledger, "sums")
+    (hold,) = one.open(ANNA)
+    assert _answered(two, BEN, 99) == 11
+    one.submit(ANNA, hold.id, Answer(verdict="skip"))
+    two.open(BEN)
+    assert [held.item for held in two.open(BEN)] == [hold.item]
+
+
+def test_an_item_that_enough_people_call_bad_is_set_aside(ledger: Ledger, make_project: Make) -> None:
+    desk = make_project(overlap=2).desk(ledger)
+    (first,) = desk.open(ANNA)
+    for person in (ANNA, BEN):
+        hold = next(one for one in desk.open(person, ahead=12) if one.item == first.item)
+        desk.submit(person, hold.id, Answer(verdict="bad_item", reason="broken text"))
+    assert first.item not in {hold.item for hold in desk.open(CARA, ahead=12)}
+    assert (desk.progress()["set_aside"], desk.progress()["wanted"]) == (1, 22)
+    desk.undo(BEN, desk.history(BEN)[0].id)
+    assert (desk.progress()["set_aside"], desk.progress()["wanted"]) == (0, 24)
+
+
+def test_no_time_is_longer_than_the_item_was_held(
+    ledger: Ledger, make_project: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day of work on an item opened a moment ago was believed."""
+    desk = make_project().desk(ledger)
+    (hold,) = desk.open(ANNA)
+    monkeypatch.setattr("labeling_ui.desk.desk.time.time", lambda: hold.opened + 7.0)
+    desk.submit(ANNA, hold.id, Answer(better=0), active_ms=86_400_000, wall_ms=86_400_000)
+    (second,) = desk.open(ANNA)
+    monkeypatch.setattr("labeling_ui.desk.desk.time.time", lambda: second.opened + 9.0)
+    desk.submit(ANNA, second.id, Answer(better=0), active_ms=6000, wall_ms=5000)
+    payloads = [recorded.event.payload for recorded in ledger.events()]
+    assert [(one["active_ms"], one["wall_ms"]) for one in payloads] == [(7000, 7000), (5000, 5000)]
+
+
+def test_an_id_says_nothing_of_why_an_item_is_shown(ledger: Ledger, make_project: Make, pairs: str) -> None:
+    """Known and repeated items were called gold-anna and repeat-anna."""
+    desk = make_project(gold=pairs, gold_share=0.49, seed=2).desk(ledger)
+    held = desk.open(ANNA, ahead=3)
+    assert all(re.fullmatch(r"[0-9a-f]{32}", hold.id) for hold in held)
+    assert len({hold.id for hold in held}) == 3
+    with pytest.raises(UsageError, match="does not hold"):
+        desk.submit(ANNA, held[0].key, Answer(better=0))
+    other = _opened_anew(ledger, "sums")
+    other.submit(ANNA, held[0].id, Answer(better=0))  # of a hold that another process gave out
+    assert [recorded.event.payload["is_gold"] for recorded in ledger.events()] == [True]
+
+
+def _opened_anew(ledger: Ledger, name: str) -> Desk:
+    """The project's desk as another process opens it."""
+    return open_project(ledger, name).desk(ledger)

@@ -26,7 +26,7 @@ def test_after_a_restart_the_items_come_in_the_order_in_which_they_were_taken(
     """Whoever has an item on the screen while the server dies finds the same one there afterwards."""
     project = make_project()
     taken = project.desk(ledger).open(ANNA, ahead=5)
-    assert [hold.key for hold in taken] != sorted(hold.key for hold in taken)
+    assert [hold.id for hold in taken] != sorted(hold.id for hold in taken)
     assert project.desk(ledger).open(ANNA, ahead=5) == taken
 
 
@@ -34,8 +34,8 @@ def test_what_was_taken_back_comes_first_before_and_after_a_restart(ledger: Ledg
     project = make_project()
     desk = project.desk(ledger)
     first, second = desk.open(ANNA, ahead=2)
-    desk.submit(ANNA, first.key, Answer(better=0))
-    undone = desk.undo(ANNA, first.key)
+    desk.submit(ANNA, first.id, Answer(better=0))
+    undone = desk.undo(ANNA, first.id)
     for opened in (desk, project.desk(ledger)):
         assert opened.open(ANNA, ahead=2) == [undone, second]
 
@@ -44,11 +44,11 @@ def test_the_newest_answer_is_the_first_of_the_history(ledger: Ledger, make_proj
     desk = make_project().desk(ledger)
     held = desk.open(ANNA, ahead=4)
     for number in (2, 0, 3):
-        desk.submit(ANNA, held[number].key, Answer(better=0))
-    assert [hold.key for hold in desk.history(ANNA)] == [held[number].key for number in (3, 0, 2)]
-    assert [hold.key for hold in desk.history(ANNA, limit=1)] == [held[3].key]
-    desk.undo(ANNA, held[3].key)
-    assert [hold.key for hold in desk.history(ANNA)] == [held[number].key for number in (0, 2)]
+        desk.submit(ANNA, held[number].id, Answer(better=0))
+    assert [hold.id for hold in desk.history(ANNA)] == [held[number].id for number in (3, 0, 2)]
+    assert [hold.id for hold in desk.history(ANNA, limit=1)] == [held[3].id]
+    desk.undo(ANNA, held[3].id)
+    assert [hold.id for hold in desk.history(ANNA)] == [held[number].id for number in (0, 2)]
     assert desk.n_answered(ANNA) == 2
 
 
@@ -72,9 +72,9 @@ def test_the_counters_are_right_after_any_answers_undone_ones_others_answers_and
         desk, person = rng.choice(((one, ANNA), (other, BEN), (one, BEN)))
         done = desk.history(person)
         if done and rng.random() < 0.3:
-            desk.undo(person, rng.choice(done).key)
+            desk.undo(person, rng.choice(done).id)
         elif held := desk.open(person):
-            desk.submit(person, held[0].key, Answer(better=rng.randrange(2)))
+            desk.submit(person, held[0].id, Answer(better=rng.randrange(2)))
         if turn % 10 == 9:
             restarted = project.desk(ledger)
             for known in (one, other, restarted):

@@ -12,7 +12,7 @@ from labeling_ui.desk.item_weights import read_weights
 from labeling_ui.learning.rank_items import prioritize
 from labeling_ui.projects.labels import commit_labels
 from labeling_ui.projects.people import ForbiddenError, add_person, by_name, by_token, people, remove_person
-from labeling_ui.projects.project import Project, add_queued, open_project
+from labeling_ui.projects.project import Added, Project, add_queued, open_project
 from rmkit.errors import DataError, UsageError
 from rmkit.ledger import Ledger
 from rmkit.ledger.annotation_queue import enqueue, queue_item
@@ -32,7 +32,7 @@ def test_answers_become_a_version_that_counts_each_person_once(ledger: Ledger, m
     desk = project.desk(ledger)
     while held := desk.open(ANNA):
         texts = [response[-1].content for response in desk.shown(held[0])]
-        desk.submit(ANNA, held[0].key, Answer(better=int(texts[1].startswith("right")), strength=3))
+        desk.submit(ANNA, held[0].id, Answer(better=int(texts[1].startswith("right")), strength=3))
     with pytest.raises(ForbiddenError):
         commit_labels(ledger, project, ANNA)
     first = commit_labels(ledger, project, LEA)
@@ -40,9 +40,9 @@ def test_answers_become_a_version_that_counts_each_person_once(ledger: Ledger, m
 
     (hold,) = desk.open(BEN)
     texts = [response[-1].content for response in desk.shown(hold)]
-    desk.submit(BEN, hold.key, Answer(better=int(texts[1].startswith("right"))))
-    desk.undo(BEN, hold.key)
-    desk.submit(BEN, hold.key, Answer(better=int(texts[1].startswith("wrong")), strength=1))
+    desk.submit(BEN, hold.id, Answer(better=int(texts[1].startswith("right"))))
+    desk.undo(BEN, hold.id)
+    desk.submit(BEN, hold.id, Answer(better=int(texts[1].startswith("wrong")), strength=1))
     second = commit_labels(ledger, project, LEA).version
     assert (second.ref, second.n_rows) == ("sums-labels@v2", 12)
     with open_warehouse(read_only=True) as connection:
@@ -60,7 +60,7 @@ def test_merged_labels_replace_those_of_the_answered_units_only(ledger: Ledger, 
     desk = project.desk(ledger)
     (hold,) = desk.open(ANNA)
     wrong = [response[-1].content.startswith("wrong") for response in desk.shown(hold)].index(True)
-    desk.submit(ANNA, hold.key, Answer(better=wrong, strength=2))
+    desk.submit(ANNA, hold.id, Answer(better=wrong, strength=2))
     made = commit_labels(ledger, project, LEA, merge=True).version
     assert (made.ref, made.n_rows) == ("sums@v2", 12)
     with open_warehouse(read_only=True) as connection:
@@ -74,7 +74,7 @@ def test_an_edit_becomes_a_pair_that_prefers_it(ledger: Ledger, make_project: Ma
     desk = project.desk(ledger)
     (hold,) = desk.open(ANNA)
     before = desk.shown(hold)[1][-1].content
-    desk.submit(ANNA, hold.key, Answer(better=1, edit=before + " and why", rationale="it lacked a reason"))
+    desk.submit(ANNA, hold.id, Answer(better=1, edit=before + " and why", rationale="it lacked a reason"))
     made = commit_labels(ledger, project, LEA).version
     assert (made.ref, made.n_rows) == ("edits-labels@v1", 1)
     with open_warehouse(read_only=True) as connection:
@@ -135,8 +135,8 @@ def test_queued_findings_become_items_once(ledger: Ledger, make_project: Make) -
     found = queue_item(pair, project="sums", found_by="drift m", reason="odd", priority=0.7, evidence={"psi": 0.3})
     other = queue_item(pair, project="elsewhere", found_by="drift m", reason="odd", priority=0.7)
     enqueue(ledger, [found, other])
-    assert add_queued(ledger, project) == 1
-    assert add_queued(ledger, project) == 0
+    assert add_queued(ledger, project) == Added(1, {})
+    assert add_queued(ledger, project) == Added(0, {})
     item = project.desk(ledger).items[12]
     assert (item.reason, item.evidence, item.responses[0][0].content) == ("odd", {"psi": 0.3}, "a")
 

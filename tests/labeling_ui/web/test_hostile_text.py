@@ -52,7 +52,7 @@ def server(home: Path, tmp_path: Path) -> Iterator[tuple[Server, str]]:
         token, lead = add_person(ledger, NAME, role="admin"), Person(NAME, "admin")
         for verdict in (Answer(better=0, rationale=EVIL), Answer(verdict="bad_item", reason=SCRIPT)):
             (hold,) = desk.open(lead)
-            desk.submit(lead, hold.key, verdict, active_ms=900)
+            desk.submit(lead, hold.id, verdict, active_ms=900)
         desk.pause(lead, "someone", reason=EVIL)
     running = Server(home)
     running.start()

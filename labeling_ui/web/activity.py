@@ -1,0 +1,43 @@
+"""How long a person works on an item, as their browser counts it.
+
+Work is the time between signs of life on the page: keys, pointer, scrolling. A pause counts up to IDLE_S, a hidden page
+not at all. The browser reports to `/activity/PROJECT/ID`, whose id only the one who holds the item knows; what it
+claims is believed up to the time since the item was given out (`Desk.submit`).
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from labeling_ui.desk.leases import Lease
+
+IDLE_S = 60
+PATH = "/activity/{project}/{id}"
+MAX_BODY = 200  # bytes
+
+
+def watch(project: str, hold: Lease) -> None:
+    """From now on, count the work on this item."""
+    which = f"{hold.id}-{hold.revision}"
+    path = PATH.format(project=project, id=hold.id)
+    _component()(data={"id": which, "path": path, "idle_s": IDLE_S}, key="activity", height=1)
+
+
+def read_report(body: bytes) -> int | None:
+    """Milliseconds of work that a browser reports, None for anything else."""
+    try:
+        value = json.loads(body).get("active_ms")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return value if type(value) is int and value >= 0 else None
+
+
+@cache
+def _component() -> Any:
+    js = (Path(__file__).parent / "assets" / "activity.js").read_text("utf-8")
+    return st.components.v2.component("rmkit_activity", js=js)
