@@ -11,7 +11,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parents[1]
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "adbc_driver_manager": "adbc-driver-postgresql"}  # where names differ
+# Where names differ.
+DISTRIBUTIONS = {
+    "sklearn": "scikit-learn",
+    "adbc_driver_manager": "adbc-driver-postgresql",
+    "markdown_it": "markdown-it-py",
+}
 
 
 @cache

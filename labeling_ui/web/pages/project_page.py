@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import altair as alt
 import polars as pl
 import streamlit as st
 
 from labeling_ui.desk.desk import PAUSE, Desk
+from labeling_ui.projects.disputes import create_adjudication
 from labeling_ui.projects.labels import commit_labels
-from labeling_ui.projects.people import Person
+from labeling_ui.projects.members import MemberRole, add_member, members, remove_member
+from labeling_ui.projects.people import Person, people
 from labeling_ui.projects.project import Project, add_queued
 from labeling_ui.quality import Agreement, Alpha, PersonReport, agreement, people_reports
 from labeling_ui.web import studio
@@ -40,6 +42,7 @@ def page() -> None:
         _agreement(agreement(work))
         _people(desk, person, people_reports(work))
         _set_aside(desk, work)
+    _members(project, person)
     _versions(project, person)
     _audit(name)
 
@@ -166,6 +169,28 @@ def _set_aside(desk: Desk, work: pl.DataFrame) -> None:
         st.dataframe(reasons, hide_index=True)
 
 
+def _members(project: Project, person: Person) -> None:
+    """Who takes part; names of accounts come from the ledger, so that nobody is added who has none."""
+    ledger = studio.current().ledger
+    inside = members(ledger, project.name)
+    closed = inside or project.task.kind == "adjudication"
+    label = f"Members: {len(inside)}" if closed else "Open to everyone with an account"
+    with st.expander(label, icon=":material/group:"), st.form("members"):
+        if inside:
+            st.dataframe([{"name": name, "role": role} for name, role in inside.items()], hide_index=True)
+        who = st.selectbox("Who", [one.name for one in people(ledger)])
+        roles = [*get_args(MemberRole), "no member"]
+        first = roles.index("adjudicator") if project.task.kind == "adjudication" else 0
+        role = st.segmented_control("As", roles, default=roles[first], required=True)
+        if st.form_submit_button("Do it") and who and role:
+            person.require("lead", "change who takes part")
+            if role != "no member":
+                add_member(ledger, project.name, who, role=role)
+            elif who in inside:
+                remove_member(ledger, project.name, who)
+            st.rerun()
+
+
 def _versions(project: Project, person: Person) -> None:
     st.subheader("Labels", anchor=False)
     with st.container(horizontal=True):
@@ -177,6 +202,14 @@ def _versions(project: Project, person: Person) -> None:
             else:
                 ref = result.version.ref
                 st.success(f"{ref}: {result.version.n_rows} rows. Next: `rmkit train frozen --data {ref}`")
+        if project.task.kind == "pairwise" and st.button("Adjudicate what people disagree on", icon=":material/gavel:"):
+            try:
+                disputes = create_adjudication(studio.current().ledger, project, person)
+            except RmkitError as error:
+                st.error(harmless(str(error)))
+            else:
+                n = disputes.desk(studio.current().ledger, read_only=True).progress()["items"]
+                st.success(f"{disputes.name}: {n} items. Choose it in the sidebar and add its adjudicators.")
         if st.button("Take in queued findings", icon=":material/move_to_inbox:"):
             person.require("lead", "take in findings")
             added = add_queued(studio.current().ledger, project)

@@ -13,6 +13,7 @@ import pytest
 from labeling_ui.desk.answers import Answer
 from labeling_ui.projects.definition import Aspect, Question
 from labeling_ui.projects.disputes import create_adjudication
+from labeling_ui.projects.members import members
 from labeling_ui.projects.people import Person, add_person, remove_person
 from labeling_ui.projects.project import Project
 from labeling_ui.web import studio
@@ -278,3 +279,22 @@ def test_events_reach_the_warehouse_while_the_studio_runs(make_project: Make, le
                 break
             time.sleep(0.1)
     assert merged == 1
+
+
+def test_a_lead_makes_the_adjudication_and_lets_people_in_on_the_page(
+    opened: Open, make_project: Make, ledger: Ledger
+) -> None:
+    project = make_project(overlap=2)
+    desk = project.desk(ledger)
+    for person in (ANNA, BEN):
+        (hold,) = desk.open(person)  # both see the pair in another order, and choose what stands first
+        desk.submit(person, hold.id, Answer(better=0))
+        add_person(ledger, person.name, role=person.role)
+    app = _press(opened("project_page", LEA), "Adjudicate what people disagree on")
+    assert not app.exception
+    assert "sums-disputes: 1 items" in _texts(app)
+    app = opened("project_page", LEA)
+    next(one for one in app.selectbox if one.label == "Project").set_value("sums-disputes").run()
+    next(one for one in app.selectbox if one.label == "Who").set_value("ben")
+    assert not _press(app, "Do it").exception
+    assert members(ledger, "sums-disputes") == {"ben": "adjudicator"}
