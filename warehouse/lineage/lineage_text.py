@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rmkit.cli.display import printable
+from rmkit.ids import parse_messages
+from rmkit.types import Completion
 from warehouse.lineage.preview import label_text, shorten, transcript
 
 _SHORT = 300
@@ -27,7 +29,7 @@ def row_text(facts: Mapping[str, Any], *, full: bool = False) -> str:
         *(("", _texts(unit, full)) for unit in units),
         ("sources", map(_source, facts["sources"])),
         ("judgments", (line for unit in units for line in _judgments(unit, len(units) > 1, full))),
-        ("labels", (_label(label) for unit in units for label in unit["labels"])),
+        ("labels", (line for unit in units for line in _labels(unit))),
         ("runs", _runs(facts["runs"])),
         ("versions", _versions(facts["versions"])),
         ("erased", map(_tombstone, facts["erased"])),
@@ -113,7 +115,7 @@ def verdict(judgment: Mapping[str, Any]) -> str:
     answers = [ranking(judgment["ranks"])] if judgment["ranks"] else []
     answers += [f"{_which(s)}{s['aspect']}={s['value']:g}" for s in judgment["scores"] or () if s["value"] is not None]
     if judgment["step_labels"]:
-        answers.append("steps " + " ".join("?" if x is None else f"{x:g}" for x in judgment["step_labels"]))
+        answers.append(f"steps {_steps(judgment['step_labels'])}")
     return " ".join(answers) or "no opinion"
 
 
@@ -131,6 +133,32 @@ def ranking(ranks: Sequence[int | None]) -> str:
 
 def _joined(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
+
+
+def _labels(unit: Mapping[str, Any]) -> Iterator[str]:
+    for label in unit["labels"]:
+        yield _label(label)
+        if steps := label["step_labels"]:
+            yield f"    steps {_steps(steps)}"
+            yield from _first_wrong(unit, steps)
+
+
+def _steps(labels: Sequence[float | None]) -> str:
+    return " ".join("?" if label is None else f"{label:g}" for label in labels)
+
+
+def _first_wrong(unit: Mapping[str, Any], labels: Sequence[float | None]) -> Iterator[str]:
+    """The first step that is more wrong than right, in its own words; nothing where labels are no probabilities."""
+    known = [label for label in labels if label is not None]
+    if any(not 0 <= label <= 1 for label in known):
+        return
+    at = next((at for at, label in enumerate(labels) if label is not None and label < 0.5), None)
+    stepped = [(one, own) for one, own in zip(unit["responses"], unit["step_ends"] or (), strict=False) if own]
+    if at is None or len(stepped) != 1 or stepped[0][0]["messages"] is None or at >= len(stepped[0][1]):
+        return
+    [(response, ends)] = stepped
+    text = Completion(parse_messages(response["messages"])).text[ends[at - 1] if at else 0 : ends[at]]
+    yield f"    first wrong step {at + 1} of {len(ends)}: {shorten(text.strip(), 160)}"
 
 
 def _label(label: Mapping[str, Any]) -> str:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,3 +206,49 @@ def test_settings_out_of_range_are_refused() -> None:
     for wrong in ({"temperature": 0}, {"samples": -1}, {"separator": ""}, {"samples": 0, "continuations": 0}):
         with pytest.raises(ConfigError):
             Config(generator=generator, **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_without_paying_twice_and_ends_with_the_same_labels(tmp_path: Path) -> None:
+    """Three kills of the real command at different points; only what was in flight may be asked again."""
+    policy = Policy()
+
+    def slowly(body: dict[str, Any]) -> Reply:
+        time.sleep(0.02)
+        return policy(body)
+
+    lines = [{"prompt": f"p{i}", "responses": [{"text": "a", "score": 1}], "reference": "7"} for i in range(12)]
+    (tmp_path / "problems.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    concurrency = 4
+    with ScriptedEndpoint(slowly) as server:
+        (tmp_path / "rollouts.toml").write_text(
+            '[recipe]\nname = "rollouts"\n[[step]]\nuse = "rollouts"\nverifier = "exact_match"\nsamples = 1\n'
+            f'continuations = 4\nseed = 10\n[step.generator]\nmodel = "m"\nbase_url = "{server.base_url}"\n'
+            f"concurrency = {concurrency}\n"
+        )
+
+        def rmkit(home: str, *arguments: str) -> subprocess.Popen[bytes]:
+            environment = os.environ | {"RMKIT_HOME": str(tmp_path / home)}
+            command = [sys.executable, "-m", "rmkit", *arguments]
+            return subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE)
+
+        def labeled(home: str) -> list[Any]:
+            assert rmkit(home, "run", "rollouts.toml", "--data", "problems", "--out", "grown").wait() == 0
+            assert rmkit(home, "convert", "tree_labels", "--data", "grown", "--out", "steps").wait() == 0
+            assert rmkit(home, "export", "steps", "-o", f"{home}-export").wait() == 0
+            rows = pl.read_parquet(sorted((tmp_path / f"{home}-export").glob("*.parquet"))).to_dicts()
+            return sorted((row["prompt"], row["responses"], row["step_labels"]) for row in rows)
+
+        assert rmkit("killed", "ingest", "problems.jsonl", "--name", "problems").wait() == 0
+        for limit in (40, 120, 250):
+            running = rmkit("killed", "run", "rollouts.toml", "--data", "problems", "--out", "grown")
+            while sum(policy.asked.values()) < limit and running.poll() is None:
+                time.sleep(0.01)
+            running.kill()
+            running.wait()
+        again = labeled("killed")
+        assert sum(policy.asked.values()) <= 12 * 29 + 3 * 2 * concurrency
+        assert rmkit("whole", "ingest", "problems.jsonl", "--name", "problems").wait() == 0
+        policy.asked.clear()
+        assert labeled("whole") == again
+        assert sum(policy.asked.values()) == 12 * 29

@@ -15,7 +15,7 @@ from rmkit.cli import main as cli
 from rmkit.cli.display import emit
 from rmkit.errors import UsageError
 from rmkit.ids import assistant_message, content_hash, user_message
-from warehouse.lineage.lineage_text import ranking, row_text
+from warehouse.lineage.lineage_text import _labels, ranking, row_text
 from warehouse.lineage.preview import shorten
 from warehouse.lineage.why import find, why
 from warehouse.versions.branches import set_tag
@@ -270,3 +270,17 @@ def test_no_stored_text_colors_the_answer_or_adds_a_line_to_it(
     out = capsys.readouterr().out.removesuffix("\n")
     assert out.isprintable()
     assert json.loads(out)["row"] == "r\u202e-1"  # programs get it as it is
+
+
+def test_the_first_wrong_step_is_shown_in_its_own_words() -> None:
+    label = {"id": "ab12", "method": "tree_labels", "p": None, "ranks": None, "margin": None, "n_votes": 1}
+    unit = {
+        "responses": [{"messages": assistant_message("2 + 2 = 4\n4 + 1 = 6\n#### 6")}],
+        "step_ends": [[10, 20, 26]],
+        "labels": [label | {"step_labels": [1.0, 0.25, None]}],
+    }
+    _, steps, wrong = _labels(unit)
+    assert steps == "    steps 1 0.25 ?"
+    assert wrong == "    first wrong step 2 of 3: 4 + 1 = 6"
+    for other in ([1.0, 0.5, 1.0], [1.0, -1.0, 0.0]):  # none is wrong; values of a search are no probabilities
+        assert len(list(_labels(unit | {"labels": [label | {"step_labels": other}]}))) == 2
