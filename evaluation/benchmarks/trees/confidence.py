@@ -49,7 +49,9 @@ def confidence_experiment(*, visits: int, seeds: int, pairs: int = 400) -> Confi
 def _run(visits: int, seed: int, pairs: int) -> tuple[float, float, float]:
     draw = np.random.default_rng(seed)
     truth = draw.normal(size=FEATURES) / np.sqrt(FEATURES)
-    inputs, soft, wrong = [], [], []
+    inputs: list[Floats] = []
+    soft: list[float] = []
+    wrong: list[bool] = []
     while len(inputs) < pairs:
         features = draw.normal(size=(2, FEATURES))
         utility = features @ truth
@@ -66,7 +68,7 @@ def _run(visits: int, seed: int, pairs: int) -> tuple[float, float, float]:
         chosen = ordered[0].chosen - 1
         inputs.append(features[chosen] - features[1 - chosen])
         soft.append(ordered[0].p)
-        wrong.append(utility[chosen] < utility[1 - chosen])
+        wrong.append(bool(utility[chosen] < utility[1 - chosen]))
     test = draw.normal(size=(4000, FEATURES))
     right = test @ truth > 0
     x = np.array(inputs)

@@ -6,7 +6,7 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path as File
@@ -27,7 +27,7 @@ from rmkit.ids import content_hash
 from rmkit.metrics.bootstrap import clustered_interval
 from rmkit.search.adapters import GeneratorProposer
 from rmkit.search.select import SearchConfig, select
-from rmkit.search.space import State, StepScores
+from rmkit.search.space import Scorer, State, StepScores
 from rmkit.search.study import Row, best_methods, bin_of
 from rmkit.trees.labels.prover_progress import best_of
 from rmkit.trees.rules import Named, label
@@ -155,7 +155,7 @@ def progress_experiment(*, seed: int, trajectories: int = 4000, rollouts: int = 
     return results
 
 
-def noisy(problem: Chain, noise: float, seed: int) -> Callable[[Sequence[State]], list[StepScores]]:
+def noisy(problem: Chain, noise: float, seed: int) -> Scorer:
     """Step scores of a planted scorer: whether the chain is right so far, on the logit scale, with noise of its own for
     each step of each text."""
 
