@@ -166,7 +166,8 @@ class FairQueue:
         if not first.job.share:
             return 0
         key, total = prompt_key(first.candidates), 0
-        siblings, others = self._siblings.get(key, deque()), []
+        siblings = self._siblings.get(key) or deque()
+        others: list[Queued] = []
         while siblings:  # those that stay are not looked at: thousands may wait on one prompt
             other = siblings[0]
             if not other.gone and other.job.model is first.job.model:
