@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf  # type: ignore[import-not-found]
 from verl import DataProto  # type: ignore[import-not-found]
 from verl.experimental.agent_loop.agent_loop import (  # type: ignore[import-not-found]
     AgentLoopMetrics,
