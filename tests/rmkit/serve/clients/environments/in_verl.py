@@ -52,7 +52,7 @@ def sample(reply: str, gold: Any, *, uid: str, step: int) -> DataProto:
 
 
 def _object(value: Any) -> Any:
-    array = np.empty(1, dtype=object)
+    array: Any = np.empty(1, dtype=object)
     array[0] = value
     return array
 
