@@ -60,7 +60,7 @@ class Desk:
         self._look_again: set[str] = set()
         self._holds = Leases(ledger, project)
         self._gold = np.flatnonzero(items.column("gold").is_valid().to_numpy())
-        self._active_ms: dict[str, int] = {}  # of open holds, by id
+        self._active_ms: dict[str, tuple[int, float]] = {}  # of open holds, by id, and when it was said
         self._next_passed: dict[str, int] = {}  # per person, where in `Leases.passed` to look next
         self._gold_left: dict[str, list[int]] = {}  # what each person may still get, the next one last
         self._mend(store=not read_only)
@@ -134,11 +134,18 @@ class Desk:
         """
         with self._lock:
             if (hold := self._holds.given_out(id)) is not None and hold.event is None:
-                self._active_ms[hold.id] = max(active_ms, self._active_ms.get(hold.id, 0))
+                before, _ = self._active_ms.get(hold.id, (0, 0.0))
+                self._active_ms[hold.id] = max(active_ms, before), time.time()
 
-    def activity(self, id: str) -> int | None:
-        """Milliseconds that `note_activity` was given for the hold, None where no browser said anything."""
-        return self._active_ms.get(id)
+    def activity(self, id: str, *, idle_s: float) -> int | None:
+        """Milliseconds worked on the hold up to now, None where no browser said anything.
+
+        The time since its last word counts up to `idle_s`: the answer that asks for it is a sign of life.
+        """
+        if id not in self._active_ms:
+            return None
+        active_ms, at = self._active_ms[id]
+        return active_ms + int(1000 * min(max(time.time() - at, 0.0), idle_s))
 
     def undo(self, person: Person, id: str) -> Lease:
         """Take an answer back: the old one is superseded and the item open again for the same person."""

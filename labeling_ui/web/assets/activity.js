@@ -1,6 +1,6 @@
 // Counts how long a person works on an item: the time between signs of life (keys, pointer, scrolling), each gap up to
-// `idle_s`, while the page is visible. The sum goes to the server now and then, and before each key or click that may
-// be the answer.
+// `idle_s`, while the page is visible. The sum goes to the server at the beginning, now and then, and before each key or
+// click that may be the answer; where the answer is faster than it, the server counts the time since the last one.
 const SIGNS = ["keydown", "pointerdown", "pointermove", "wheel", "scroll", "touchmove", "visibilitychange"];
 const EVERY_MS = 10_000;
 
@@ -28,6 +28,7 @@ function watch({ id, path, idle_s }) {
   };
   const sign = (event) => (event.type === "keydown" || event.type === "pointerdown" ? send() : count());
   const timer = setInterval(() => performance.now() - last < 1000 * idle_s && send(), EVERY_MS);
+  send();
   for (const name of SIGNS) document.addEventListener(name, sign, { capture: true, passive: true });
   return {
     id,

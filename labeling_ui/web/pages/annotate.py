@@ -18,7 +18,7 @@ from labeling_ui.desk.desk import Desk
 from labeling_ui.desk.leases import Lease
 from labeling_ui.projects.people import Person, by_name
 from labeling_ui.web import studio
-from labeling_ui.web.activity import watch
+from labeling_ui.web.activity import IDLE_S, watch
 from labeling_ui.web.evidence import votes_on
 from labeling_ui.web.forms import Sheet, choices, form
 from labeling_ui.web.pages import quiz
@@ -187,7 +187,7 @@ def _warn(desk: Desk, hold: Lease) -> None:
 
 
 def _send(desk: Desk, hold: Lease, answer: Answer) -> None:
-    wall_ms, active_ms = int(1000 * _wall_s(hold)), desk.activity(hold.id)
+    wall_ms, active_ms = int(1000 * _wall_s(hold)), desk.activity(hold.id, idle_s=IDLE_S)
     _refusable(lambda: desk.submit(_person(), hold.id, answer, active_ms=active_ms, wall_ms=wall_ms))
 
 

@@ -335,3 +335,19 @@ def test_an_id_says_nothing_of_why_an_item_is_shown(ledger: Ledger, make_project
 def _opened_anew(ledger: Ledger, name: str) -> Desk:
     """The project's desk as another process opens it."""
     return open_project(ledger, name).desk(ledger)
+
+
+def test_work_is_what_the_browser_counted_and_the_time_since(
+    ledger: Ledger, make_project: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = make_project().desk(ledger)
+    (hold,) = desk.open(ANNA)
+    assert desk.activity(hold.id, idle_s=60) is None
+    desk.note_activity("nobody's", 5)
+    for at, active_ms in ((10.0, 4000), (20.0, 3000)):  # reports may overtake one another
+        monkeypatch.setattr("labeling_ui.desk.desk.time.time", lambda at=at: at)
+        desk.note_activity(hold.id, active_ms)
+    for at, expected in ((22.0, 6000), (500.0, 64_000), (0.0, 4000)):
+        monkeypatch.setattr("labeling_ui.desk.desk.time.time", lambda at=at: at)
+        assert desk.activity(hold.id, idle_s=60) == expected
+    assert desk.activity("nobody's", idle_s=60) is None
