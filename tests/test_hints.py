@@ -6,6 +6,7 @@ import ast
 import contextlib
 import functools
 import io
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,16 +46,16 @@ def texts_of(path: Path) -> Iterator[str]:
 
 
 def hints(path: Path) -> set[tuple[str, ...]]:
-    """(command, its first word where that may be a verb, options ...) of each hint."""
+    """(command, its first words where they may be verbs, options ...) of each hint."""
     found = set()
     for text in texts_of(path):
         for line in HINT.finditer(text.replace("\\\n", " ")):
             words = re.split(r"\s{2,}|[.:]\s|\s#", line["rest"] + " ")[0].split()
-            verbs = [word for word in words[1:2] if re.fullmatch(r"[a-z][a-z-]*", word)]
+            verbs = list(itertools.takewhile(re.compile(r"[a-z][a-z_-]*$").match, words[1:3]))
             options = [option for word in words if (option := re.match(r"--[a-z][a-z-]*", word))]
             name = words[0].rstrip(".:")
             if name in NAMES or line["named"]:
-                found.add((name, "".join(verbs), *sorted(option[0] for option in options)))
+                found.add((name, " ".join(verbs), *sorted(option[0] for option in options)))
     return found
 
 
@@ -76,7 +77,11 @@ def test_what_is_named_exists() -> None:
     for path in (*SOURCES, *PAGES):
         for name, verb, *options in hints(path):
             assert name in NAMES, f"{path}: rmkit {name}: no such command"
-            told = help_of(name, *filter(None, [verb]))
+            first, _, second = verb.partition(" ")
+            told = help_of(name, *filter(None, [first]))
+            deeper = help_of(name, first, second) if second else ""
+            if f"rmkit {name} {verb}" in deeper:  # where the second word is a verb and no argument
+                told = deeper
             assert told, f"{path}: rmkit {name} {verb}: no such verb"
             missing = {option for option in options if option not in told} - {"--json", "--help", "--debug"}
             assert not missing, f"{path}: rmkit {name} {verb} has no {missing}"

@@ -97,7 +97,7 @@ def _fill(ledger: Ledger, model: Path, fingerprint: str) -> None:
     desk = create_project(ledger, "sums", task=task, data="sums@v1").desk(ledger)
     for _ in range(2):
         (hold,) = desk.open(ANNA)
-        desk.submit(ANNA, hold.key, Answer(better=0))
+        desk.submit(ANNA, hold.id, Answer(better=0))
     aliases.promote(ledger, "rude@prod", model, fingerprint)
     principals.create(ledger, "trainer")
     call = {"prompt_tokens": 10, "completion_tokens": 2, "usd": 0.5, "generator": "m", "purpose": "judge one"}
@@ -299,8 +299,8 @@ def test_the_listing_never_fails_while_people_work(ledger: Ledger, capsys: pytes
     def work(person: Person) -> None:
         try:
             while not ended.is_set():
-                (hold,) = desk.open(person) or (desk.undo(person, desk.history(person)[-1].key),)
-                desk.submit(person, hold.key, Answer(better=0))
+                (hold,) = desk.open(person) or (desk.undo(person, desk.history(person)[-1].id),)
+                desk.submit(person, hold.id, Answer(better=0))
         except Exception as error:
             failures.append(error)
 

@@ -195,7 +195,10 @@ def _number(node: Mapping[str, Any], name: str) -> float:
         return math.nan
     if not isinstance(value, int | float):
         raise DataError(f"the {name} of a node is not a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise DataError(f"the {name} of a node is larger than any number that can be stored") from None
 
 
 def _stop(node: Mapping[str, Any]) -> str:

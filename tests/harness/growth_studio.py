@@ -54,7 +54,7 @@ def answer(desk: Any, name: str, n: int) -> None:
     person = Person(name, "annotator")
     for _ in range(n):
         (hold,) = desk.open(person)
-        desk.submit(person, hold.key, Answer(better=0, strength=1), active_ms=2000)
+        desk.submit(person, hold.id, Answer(better=0, strength=1), active_ms=2000)
 
 
 def desk_work(size: int) -> Call:
