@@ -79,6 +79,10 @@ def all_commands(built: dict[str, made.Fake], reader: str, data: Path, folder: P
         body = {"prompt": "the sky is", "completions": ["blue yes", "no"]}
         served = client.post("/rmkit/v1/compare", json={"items": [body]}).json()["comparisons"][0]
         assert served["p_first"] == pytest.approx(direct, abs=1e-5)
+    call("score", [name, str(data), "-o", str(folder / "scores.jsonl"), "--split", "test"])
+    lines = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
+    assert len(lines) == 20
+    assert all(len(line["scores"]) == 2 and None not in line["scores"] for line in lines), lines[0]
     frame_of = frame([pair(q, a, "no it is four", p=(1.0, 0.0)) for q, a in TEXTS])
     scored = apply("score", frame_of, model=name).kept.to_dicts()
     assert len(scored) == len(TEXTS)
