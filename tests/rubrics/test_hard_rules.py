@@ -184,6 +184,7 @@ def test_only_hard_rules_get_code() -> None:
     assert with_check(Criterion(criterion=text, tag="principle")).check is None
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=300))
 def test_no_text_breaks_a_rule_in_another_sense(text: str) -> None:
@@ -197,6 +198,7 @@ def test_no_text_breaks_a_rule_in_another_sense(text: str) -> None:
     assert least
 
 
+@pytest.mark.slow
 def test_the_rules_of_a_rubric_run_on_ten_thousand_real_responses(shared_data: Path) -> None:
     """The rate is a benchmark's: here the whole of it must come out, beside a plain count of the same things."""
     with gzip.open(shared_data / "nway_alpacaeval.jsonl.gz", "rt") as lines:

@@ -124,7 +124,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 QUICK: dict[str, Any] = {"max_length": 60, "reply_tokens": 4, "precision": "fp32", "global_batch_size": 4, "steps": 2}
 
 
-@pytest.mark.parametrize(("stage", "data"), [("sft", "sft"), ("dpo", "dpo"), ("grpo", "orders")])
+@pytest.mark.parametrize(
+    ("stage", "data"), [("sft", "sft"), pytest.param("dpo", "dpo", marks=pytest.mark.slow), ("grpo", "orders")]
+)
 def test_every_stage_gives_a_judge_that_loads_and_names_its_data(
     tiny: Path, tmp_path: Path, home: Path, stage: Any, data: str
 ) -> None:

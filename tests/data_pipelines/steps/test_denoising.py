@@ -142,6 +142,7 @@ def test_a_version_that_knows_some_labels_gives_the_share_of_wrong_ones(settings
         clean({"use": "peer_review", "gold": "nowhere", **settings})
 
 
+@pytest.mark.slow
 def test_same_seed_same_audit_another_seed_another(settings: dict[str, Any]) -> None:
     audits = []
     for seed in (0, 0, 1):

@@ -125,6 +125,7 @@ def test_dawid_skene_posterior_by_hand() -> None:
     assert truth[0] == pytest.approx([0.36 / 0.42, 0.06 / 0.42, 0], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_dawid_skene_equals_crowd_kit_without_symmetry_and_smoothing() -> None:
     pytest.importorskip("crowdkit")
     import pandas as pd

@@ -237,6 +237,7 @@ def test_the_page_holds_advice_charts_and_every_line(home: Path, tmp_path: Path)
         denoise_report.write(made, tmp_path / "page.pdf")
 
 
+@pytest.mark.slow
 def test_the_command_on_a_version(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from tests.data_pipelines.kind_pairs import write_kind_pairs
     from tests.rmkit.tiny_encoder import write_tiny_encoder

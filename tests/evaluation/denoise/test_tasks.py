@@ -189,6 +189,7 @@ def test_nothing_to_measure_and_unknown_tasks(pairs_file: Path, encoder_folder: 
         denoising.main(["--pairs", str(pairs_file), "--tasks", "x"])
 
 
+@pytest.mark.slow
 def test_speed_of_both_ways(home: Path, pairs_file: Path, encoder_folder: Path) -> None:
     found = denoising_speed.measure(pairs=600, repeats=1, texts=pairs_file, encoder=str(encoder_folder))
     review, passes = found["peer_review"], found["dropout"]

@@ -337,6 +337,7 @@ def test_hub_data_by_split_and_without_a_network(monkeypatch: pytest.MonkeyPatch
         load_items(load_suite("rm-bench"))
 
 
+@pytest.mark.slow
 def test_rmbench_files_of_its_own_repository_are_the_same_data(shared_data: Path, tmp_path: Path) -> None:
     """chat_filtered.json and the like: a list a domain, three chosen and three rejected, the name alone says which."""
     suite = load_suite("rm-bench")

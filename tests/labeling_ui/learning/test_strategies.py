@@ -101,6 +101,7 @@ def _planted(n: int, *, rare: float) -> Labeled:
     return Labeled(x, (margin > 0).astype(float), np.arange(n))
 
 
+@pytest.mark.slow
 def test_a_replay_finds_the_strategy_that_the_data_rewards() -> None:
     settings = SimulationConfig(start=20, batch=20, rounds=4, members=3, seeds=4, strategies=("random", "model_change"))
     data = _planted(800, rare=0.15)

@@ -156,6 +156,7 @@ def test_what_does_not_work_is_logged_and_goes_by_rows(
     assert "flex attention is not used on cpu (" in caplog.text.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_dropout_goes_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_attention, "FLEX_DEVICES", frozenset({"cpu"}))
     layout = Layout(pack(ROWS).layout.segments)

@@ -25,7 +25,7 @@ PROMPT = "Is the sky blue 7?"
 ANSWERS = ("the Yes sky is", "No", "quick brown fox the step 2 + 2 = not Yes the lazy dog jumps over")
 
 
-@pytest.mark.parametrize("family", ["llama", "bert"])
+@pytest.mark.parametrize("family", ["llama", pytest.param("bert", marks=pytest.mark.slow)])
 def test_trained_scores_are_the_same_everywhere(
     base_model: Make,  # noqa: F811
     data: Path,  # noqa: F811

@@ -19,6 +19,7 @@ from rmkit.training.kinds import kind_of
 from tests.rmkit.training.test_training import Make, base_model, export, pair_item, sample, settings  # noqa: F401
 
 
+@pytest.mark.slow
 def test_losses_and_artifact_are_those_of_packed_training(base_model: Make, home: Path, tmp_path: Path) -> None:  # noqa: F811
     data = export(tmp_path / "yes", sample(120))
     results = {}

@@ -234,6 +234,7 @@ def test_a_sharded_module_has_the_gradients_of_a_whole_one(tmp_path: Path) -> No
     assert float(gap) < 1e-6
 
 
+@pytest.mark.slow
 def test_trackers_named_in_report_to_are_told_the_numbers(
     base_model: Make,  # noqa: F811
     data: Path,  # noqa: F811

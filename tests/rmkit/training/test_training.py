@@ -138,7 +138,7 @@ def pair_item(first: str, second: str) -> Candidates:
     return Candidates((Message("user", "Is the sky blue 7?"),), answers)
 
 
-@pytest.mark.parametrize("family", ["llama", "bert"])
+@pytest.mark.parametrize("family", ["llama", pytest.param("bert", marks=pytest.mark.slow)])
 def test_train_learns_and_leaves_a_verified_artifact(
     base_model: Make, data: Path, home: Path, family: str, tmp_path: Path
 ) -> None:
@@ -299,6 +299,7 @@ def test_gradient_checkpointing_with_lora_trains(base_model: Make, data: Path, t
     assert logged(other) == pytest.approx(logged(plain), abs=2e-5)
 
 
+@pytest.mark.slow
 def test_bf16_autocast_follows_fp32(base_model: Make, data: Path, tmp_path: Path) -> None:
     losses = []
     for precision in ("fp32", "bf16"):
@@ -445,10 +446,12 @@ def test_objectives_see_the_right_scores() -> None:
     assert ties.tolist() == pytest.approx(expected.tolist())
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("margin", "soft_label", "label_smoothing", "robust")]
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("margin", "soft_label", "label_smoothing", "robust", "pro")
+]
 
 
-@pytest.mark.parametrize("objective", ["ties", "plackett_luce", "pro", *SLOW])
+@pytest.mark.parametrize("objective", ["ties", "plackett_luce", *SLOW])
 def test_every_objective_trains(base_model: Make, data: Path, tmp_path: Path, objective: str) -> None:
     trainer, _ = make_trainer(
         settings(base_model("llama"), objective=objective, center_rewards_coefficient=0.01, num_train_epochs=1.5),
@@ -462,6 +465,7 @@ def test_every_objective_trains(base_model: Make, data: Path, tmp_path: Path, ob
         assert float(trainer.run_state.learned["log_nu"].detach()) < -0.005  # there is no tie in the data
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_kept(base_model: Make, data: Path, tmp_path: Path) -> None:
     trainer, rows = make_trainer(settings(base_model("llama"), learning_rate=2e-2), data, tmp_path)
     trainer.train()

@@ -111,7 +111,9 @@ def test_killed_ingest_many_times(tmp_path: Path) -> None:
     kill_at_random_moments(tmp_path, 24, n_pairs=8000)
 
 
-@pytest.mark.parametrize("statement", ["INSERT INTO response", "UPDATE source", "INSERT INTO example"])
+@pytest.mark.parametrize(
+    "statement", ["INSERT INTO response", pytest.param("UPDATE source", marks=pytest.mark.slow), "INSERT INTO example"]
+)
 def test_kill_at_a_given_statement(tmp_path: Path, statement: str) -> None:
     """SIGKILL of itself right after a statement of the second chunk or later, with the transaction still open."""
     path = write_pairs(tmp_path / "pairs.parquet", 1000)

@@ -6,10 +6,12 @@ import gc
 
 import duckdb
 import pyarrow as pa
+import pytest
 
 from warehouse.sql import registered, run
 
 
+@pytest.mark.slow
 def test_a_table_is_let_go_within_its_transaction() -> None:
     rows = 100_000
     with duckdb.connect() as connection:
