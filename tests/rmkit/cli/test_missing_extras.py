@@ -118,6 +118,9 @@ CALLS: list[tuple[str, int | str]] = [
     ("convert edits --data absent --out mine", 2),
     ("drops sample@v1", 2),
     ("prompts show", 2),
+    ("suites", 0),
+    ("search study {tmp}/none", 2),
+    ("push data sample@v2 someone/sample --dry-run --allow-license unknown", "train"),
 ]
 
 
