@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from data_pipelines.algorithms import dawid_skene
 from data_pipelines.algorithms.votes import FIRST, SECOND, TIE, Votes
 from data_pipelines.steps.agreement import ORDER, Level, alpha_interval
+from labeling_ui.projects.work import counted
 
 Z = NormalDist().inv_cdf(0.975)
 
@@ -102,7 +103,7 @@ class PersonReport:
 
 def agreement(work: pl.DataFrame) -> Agreement:
     """Agreement on the items' own answers; gold and repeats are left out."""
-    answers = _counted(work)
+    answers = counted(work)
     counts: dict[Level, NDArray[np.int64]] = {
         "nominal": _votes(answers).counts()[:, ORDER],
         "ordinal": _scale_counts(answers),
@@ -144,8 +145,8 @@ def _pairs(sizes: pl.Series) -> int:
 
 def people_reports(work: pl.DataFrame) -> list[PersonReport]:
     """One report a person, by name."""
-    skills = _skills(_counted(work))
-    others = _with_others(_counted(work))
+    skills = _skills(counted(work))
+    others = _with_others(counted(work))
     repeats = _repeats(work)
     return [
         _report(name, work.filter(pl.col("rater") == name), skills.get(name), others, repeats)
@@ -173,10 +174,6 @@ def _report(
     )
 
 
-def _counted(work: pl.DataFrame) -> pl.DataFrame:
-    return work.filter((pl.col("verdict") == "ok") & pl.col("slot").str.contains(r"^\d+$"))
-
-
 def _share(values: pl.Series) -> Share:
     known = values.drop_nulls()
     return Share(int(known.sum()), len(known))
@@ -190,7 +187,7 @@ def _median(values: pl.Series) -> float | None:
 def _repeats(work: pl.DataFrame) -> dict[str, Share]:
     """Per person, how often a repeated item was answered as the first time."""
     again = work.filter(pl.col("slot").str.starts_with("repeat-") & (pl.col("verdict") == "ok"))
-    both = again.join(_counted(work), on=("rater", "item"), suffix="_before")
+    both = again.join(counted(work), on=("rater", "item"), suffix="_before")
     summary = both.group_by("rater").agg(right=(pl.col("answer") == pl.col("answer_before")).sum(), n=pl.len())
     return {row["rater"]: Share(row["right"], row["n"]) for row in summary.to_dicts()}
 

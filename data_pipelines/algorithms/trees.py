@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Annotated, Any
 
+from data_pipelines.converters import NotConvertibleError
 from rmkit.chat.steps import in_steps, step_texts
 from rmkit.errors import DataError
 from rmkit.ids import messages_json, parse_messages
@@ -49,6 +50,20 @@ class Grown:
     outcome: tuple[float, ...]
     ends: tuple[tuple[int, ...] | None, ...]
     turns: bool
+
+
+def tree_to_convert(example: Mapping[str, Any], reading: Reading, *, no_turns: str = "") -> Grown:
+    """`grown` for a converter: what stands against a tree is why no unit follows from the row.
+
+    `no_turns` is the reason of converters that need texts, where the row holds trajectories.
+    """
+    try:
+        result = grown(example, reading)
+    except DataError as error:
+        raise NotConvertibleError(str(error)) from None
+    if no_turns and result.turns:
+        raise NotConvertibleError(no_turns)
+    return result
 
 
 def grown(example: Mapping[str, Any], reading: Reading) -> Grown:

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from data_pipelines.algorithms.trees import Reading, grown
+from data_pipelines.algorithms.trees import Reading, tree_to_convert
 from data_pipelines.converters import Derived, Example, NotConvertibleError
-from rmkit.errors import DataError
 from rmkit.ids import assistant_message, parse_messages
 from rmkit.trees.starts import Starts
 from rmkit.types import Completion
@@ -25,10 +24,7 @@ class Config(Starts, Reading):
 
 def convert(example: Example, config: Config) -> Iterator[Derived]:
     """Units of kind single without a label."""
-    try:
-        rewards = grown(example, config).outcome
-    except DataError as error:
-        raise NotConvertibleError(str(error)) from None
+    rewards = tree_to_convert(example, config).outcome
     if not config.varied(rewards):
         raise NotConvertibleError("its rewards hardly differ")
     texts = [Completion(parse_messages(text)).text for text in example["responses"]]

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from data_pipelines.algorithms.trees import Reading, completion_of, grown
+from data_pipelines.algorithms.trees import Reading, completion_of, tree_to_convert
 from data_pipelines.converters import Derived, Example, NotConvertibleError
-from rmkit.errors import DataError
 from rmkit.ids import messages_json, parse_messages
 from rmkit.trees.labels.any_correct import AnyCorrect
 from rmkit.trees.refinement import MARKER, refinements
@@ -30,12 +29,7 @@ class Config(Reading):
 
 def convert(example: Example, config: Config) -> Iterator[Derived]:
     """Units of kind single, one for each wrong completion that can be mended."""
-    try:
-        result = grown(example, config)
-    except DataError as error:
-        raise NotConvertibleError(str(error)) from None
-    if result.turns:
-        raise NotConvertibleError("turns of a trajectory are no draft")
+    result = tree_to_convert(example, config, no_turns="turns of a trajectory are no draft")
     known = {text: at for at, text in enumerate(example["responses"])}
     *before, question = parse_messages(example["prompt"])
     mended = refinements(result.tree, AnyCorrect(right=config.right), marker=config.marker)

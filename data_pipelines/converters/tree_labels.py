@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from data_pipelines.algorithms.trees import Reading, grown
+from data_pipelines.algorithms.trees import Reading, tree_to_convert
 from data_pipelines.converters import Derived, Example, NotConvertibleError
-from rmkit.errors import DataError
 from rmkit.trees.rules import label_rule
 
 
@@ -30,12 +29,8 @@ class Config(Reading):
 
 def convert(example: Example, config: Config) -> Iterator[Derived]:
     """A row of kind steps for each response that has a label; its outcome goes along as the rating `correct`."""
-    try:
-        result = grown(example, config)
-    except DataError as error:
-        raise NotConvertibleError(str(error)) from None
-    if result.turns:
-        raise NotConvertibleError("turns of a trajectory have no step ends; tree_pairs makes pairs of them")
+    no_turns = "turns of a trajectory have no step ends; tree_pairs makes pairs of them"
+    result = tree_to_convert(example, config, no_turns=no_turns)
     values = label_rule({"use": config.rule, **config.options}, trusted=True).label(result.tree)
     seen: set[tuple[int, ...]] = set()
     for at, (nodes, ends) in enumerate(zip(result.at, result.ends, strict=True)):

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from data_pipelines.algorithms.trees import Reading, completion_of, grown
+from data_pipelines.algorithms.trees import Reading, completion_of, tree_to_convert
 from data_pipelines.converters import Derived, Example, NotConvertibleError
-from rmkit.errors import DataError
 from rmkit.trees.rules import pair_rule
 
 
@@ -28,10 +27,7 @@ class Config(Reading):
 
 def convert(example: Example, config: Config) -> Iterator[Derived]:
     """(chosen, rejected) with p = [p, 1 - p]."""
-    try:
-        result = grown(example, config)
-    except DataError as error:
-        raise NotConvertibleError(str(error)) from None
+    result = tree_to_convert(example, config)
     pairs = pair_rule({"use": config.rule, **config.options}, trusted=True).siblings(result.tree)
     if not pairs:
         raise NotConvertibleError("the rule gives no pair")

@@ -124,10 +124,10 @@ class RoleValues:
         names = [[name for name in (column, model) if name] for column, model in zip(columns, models, strict=False)]
         if len(names) == 2 and names[0][-1:] == names[1][-1:]:
             names = [one[:1] for one in names]  # both sides by one model: its name tells nothing
-        said = verdict(value, self.form.values, names)
-        if said is None:
+        result = verdict(value, self.form.values, names)
+        if result is None:
             raise UnknownVerdictError(value)
-        return said
+        return result
 
     def criteria_scores(self, models: Sequence[Any] | None) -> Iterator[tuple[int, str, float]]:
         """(reply, column, number) of the columns of --wide where the row names its rater: they are criteria then. Of
@@ -146,9 +146,9 @@ class RoleValues:
     def wide_votes(self, models: Sequence[Any]) -> Iterator[Judgment]:
         """One judgment a column of --wide, whose name is the rater; an empty cell is no vote."""
         for column in self.form.wide:
-            said = self.verdict(self.row.get(column), models)
-            if said.side != "none":
-                yield judgment(column, self.form.kind or "unknown", ranks=RANKS[said.side], strength=said.strength)
+            choice = self.verdict(self.row.get(column), models)
+            if choice.side != "none":
+                yield judgment(column, self.form.kind or "unknown", ranks=RANKS[choice.side], strength=choice.strength)
 
     def wide_scores(self) -> Iterator[Judgment]:
         """The same of a single reply: each column is one rater's number."""
@@ -166,12 +166,12 @@ class RoleValues:
         if keys is None:
             raise UnusableRowError("the votes are no list of objects with a verdict each")
         for vote in votes:
-            said = self.verdict(vote[keys[0]], models)
-            if said.side != "none":
+            choice = self.verdict(vote[keys[0]], models)
+            if choice.side != "none":
                 rater = vote.get(keys[1]) if keys[1] else None
                 kind = self.form.kind or "unknown"
                 extra = {name: value for name, value in vote.items() if name not in keys and value is not None}
-                yield judgment(rater or UNSTATED, kind, ranks=RANKS[said.side], strength=said.strength, extra=extra)
+                yield judgment(rater or UNSTATED, kind, ranks=RANKS[choice.side], strength=choice.strength, extra=extra)
 
     def judgments(
         self,
@@ -191,7 +191,7 @@ class RoleValues:
             return []
         extra = {name: value for name in ("language",) if (value := self.get(name)) not in (None, "")}
         rater, kind = self._rater(extra)
-        said = judgment(
+        vote = judgment(
             rater,
             kind,
             ranks=ranks,
@@ -207,8 +207,8 @@ class RoleValues:
         )
         order = self.get("shown_order")
         if isinstance(order, list) and all(isinstance(at, int) for at in order):
-            said["shown_order"] = order
-        return [said]
+            vote["shown_order"] = order
+        return [vote]
 
     def _rater(self, extra: dict[str, Any]) -> tuple[str, str]:
         value = self.get("rater")

@@ -15,7 +15,7 @@ from labeling_ui.desk.items import Items
 from labeling_ui.projects.definition import TaskDefinition, read_definition
 from labeling_ui.projects.people import Person
 from labeling_ui.projects.project import Project, store_project
-from labeling_ui.projects.work import Work
+from labeling_ui.projects.work import Work, counted
 from rmkit.errors import DataError, UsageError
 from rmkit.ledger import Ledger
 
@@ -49,6 +49,5 @@ def create_adjudication(
 
 def disputed_items(work: pl.DataFrame) -> list[int]:
     """Numbers of the items with two or more different answers, ascending; `work` as in `Work.frame`."""
-    votes = work.filter((pl.col("verdict") == "ok") & pl.col("slot").str.contains(r"^\d+$"))
-    counts = votes.group_by("item").agg(pl.col("answer").n_unique())
+    counts = counted(work).group_by("item").agg(pl.col("answer").n_unique())
     return counts.filter(pl.col("answer") > 1)["item"].sort().to_list()

@@ -86,7 +86,7 @@ def create_project(ledger: Ledger, name: str, *, task: TaskDefinition, data: str
     skipped: Counter[str] = Counter()
     items = []
     for row in rows:
-        if reason := unfit(row, task):
+        if reason := _unfit(row, task):
             skipped[reason] += 1
         elif disputed is not None and row["unit"] not in disputed:
             skipped["people do not disagree on it"] += 1
@@ -94,7 +94,7 @@ def create_project(ledger: Ledger, name: str, *, task: TaskDefinition, data: str
             _, answer = known.pop(row["unit"], (None, None))
             items.append(_item(row, answer))
     for row, answer in known.values():
-        if reason := unfit(row, task):
+        if reason := _unfit(row, task):
             skipped[f"known answer, {reason}"] += 1
         else:
             items.append(_item(row, answer))
@@ -149,7 +149,7 @@ def add_queued(ledger: Ledger, project: Project) -> Added:
             unit = summary["unit"] or unit_hash(kind, summary["prompt"], responses=summary["responses"])
             row = {"unit": unit, "kind": kind, "prompt": summary["prompt"], "responses": summary["responses"]}
             row |= {name: summary[name] for name in ("priority", "reason")}
-            if reason := unfit({"step_ends": None, "rubric": None, **row}, project.task):
+            if reason := _unfit({"step_ends": None, "rubric": None, **row}, project.task):
                 left_out[reason] += 1
                 continue
             items.append(row | {"evidence": json.dumps(summary["evidence"]) if summary["evidence"] else None})
@@ -182,7 +182,7 @@ def _gold(ref: str) -> dict[str, tuple[dict[str, object], dict[str, object]]]:
     return {unit: both for unit, both in answers.items() if both[1]}
 
 
-def unfit(row: Mapping[str, Any], task: TaskDefinition) -> str | None:
+def _unfit(row: Mapping[str, Any], task: TaskDefinition) -> str | None:
     """Why the task cannot show the row."""
     n = len(row["responses"] or ())
     match task.kind:

@@ -70,6 +70,11 @@ class Work:
             self._recent = []
 
 
+def counted(work: pl.DataFrame) -> pl.DataFrame:
+    """The answers in items' own slots: known items and repeats are there to measure people, and are no votes."""
+    return work.filter((pl.col("verdict") == "ok") & pl.col("slot").str.contains(r"^\d+$"))
+
+
 def _row(event: Event, extra: Mapping[str, Any], items: Items) -> dict[str, object]:
     summary = event.payload
     ranks, shown = summary.get("ranks"), summary.get("shown_order")

@@ -159,8 +159,8 @@ class Jury:
                 self.with_jury[juror.name] += (one.p_first > 0.5) == (p > 0.5)
         gaps = [(juror.weight, one.swap_gap) for juror, one in scored if one.swap_gap is not None]
         gap = math.fsum(w * g for w, g in gaps) / math.fsum(w for w, _ in gaps) if gaps else None
-        said = "; ".join(f"{juror.name}: {one.p_first:.3g}" for juror, one in scored)
-        return Comparison(min(max(p, 0.0), 1.0), swap_gap=gap, rationale=said)
+        rationale = "; ".join(f"{juror.name}: {one.p_first:.3g}" for juror, one in scored)
+        return Comparison(min(max(p, 0.0), 1.0), swap_gap=gap, rationale=rationale)
 
     def _vote(self, p: float) -> float:
         return p if self.rule == "mean" else (1 + (p > 0.5) - (p < 0.5)) / 2

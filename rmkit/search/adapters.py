@@ -28,8 +28,10 @@ class GeneratorProposer:
         self.failed = 0
 
     def steps(self, states: Sequence[State], n: int) -> list[list[Extension]]:
-        asked = [replace(self._begun(state), stop=(self._separator,)).samples(n) for state in states]
-        return [[self._extension(sample) for sample in row if self._is_reply(sample)] for row in self._answers(asked)]
+        requests = [replace(self._begun(state), stop=(self._separator,)).samples(n) for state in states]
+        return [
+            [self._extension(sample) for sample in row if self._is_reply(sample)] for row in self._answers(requests)
+        ]
 
     def solutions(self, states: Sequence[State], n: int) -> list[list[State]]:
         rows = self._answers([self._begun(state).samples(n) for state in states])
@@ -39,9 +41,9 @@ class GeneratorProposer:
             results.append([one for text in texts if (one := self._solution(state, text))])
         return results
 
-    def _answers(self, asked: Sequence[Sequence[Request]]) -> list[list[Sample]]:
-        flat = iter(self._engine.samples([request for row in asked for request in row]))
-        return [[next(flat) for _ in row] for row in asked]
+    def _answers(self, requests: Sequence[Sequence[Request]]) -> list[list[Sample]]:
+        flat = iter(self._engine.samples([request for row in requests for request in row]))
+        return [[next(flat) for _ in row] for row in requests]
 
     def _begun(self, state: State) -> Request:
         if not state:
