@@ -6,8 +6,10 @@ The pairs' order comes from a reward model with margin m; an estimator gives `Un
     select     of the survivors keep a share (half): the lowest B, the highest mean p or the largest m; or draw without
                replacement with weights (1 - B)^mu ("drawn", the printed rule)
     alpha      label smoothing of each pair: clip(1 - mean p, 0, 1/2), or 0.5 B / ln 2; soft label 1 - alpha
-    mix        next round's data: 40% of the old pairs + all selected ("easy") + the 30% with the largest m + 20% of a
-               "hard" set drawn with weights B; shuffled, first pair per prompt
+    mix        next round's data: 40% of the old pairs + all selected ("easy") + 20% of a "hard" set, as large, drawn
+               with weights B + 30% of the prompts' widest pairs (the largest m of each); shuffled, first pair per prompt
+
+What the agreement filter dropped is in none of these sets: a widest pair that is contradicted is not replaced.
 
 Two printed rules are not followed: alpha = 1 / (1 + P) with P summing to one lies near 1 and trains reversed
 preferences; mu as a factor cancels. Measured on frozen features: drawing by 1 - B changes nothing (B is about 0.01),
@@ -80,7 +82,13 @@ def select_certain(
         weight=certain.astype(np.float64),
         reason=reasons(len(checked), summary | {why: ~certain}),
         soft_label=1 - np.where(np.isnan(alpha), 0.5, alpha),
-        evidence={**uncertainty.evidence(), "margin": margin_n, "sampling_weight": weight, "alpha": alpha},
+        evidence={
+            **uncertainty.evidence(),
+            "margin": margin_n,
+            "sampling_weight": weight,
+            "alpha": alpha,
+            "survived": there,
+        },
         facts={
             "unscored": int((~known).sum()),
             "disagree": int((known & ~agrees).sum()),
@@ -145,7 +153,7 @@ def smoothing(uncertainty: Uncertainty, rule: AlphaRule = "mean_p") -> Floats:
 
 @dataclass(frozen=True, kw_only=True)
 class MixConfig:
-    """Shares of the old pairs, of the pairs with the largest margin and of the hard set in the next round's data."""
+    """Shares of the old pairs, of the prompts' widest pairs and of the hard set in the next round's data."""
 
     old: float = 0.4
     largest_margin: float = 0.3
@@ -162,18 +170,30 @@ def mix(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The next round's data: indices into the old pairs, and into the new ones (`selected`'s), shuffled.
 
-    `prompts` [n new] name the new pairs' prompts; of several new pairs of one prompt the first in the shuffle stays.
-    The hard set is drawn with weights B, as many as were selected, of which the share `hard` is taken.
+    `selected` comes from `select_certain`; `prompts` [n new] name the new pairs' prompts. Of several new pairs of one
+    prompt the first in the shuffle stays.
     """
     config = config or MixConfig()
     generator = np.random.default_rng(seed)
     easy = np.flatnonzero(selected.keep)
     margin, bald = (np.asarray(selected.evidence[name], dtype=np.float64) for name in ("margin", "bald"))
-    by_margin = np.argsort(-np.nan_to_num(margin, nan=-np.inf), kind="stable")
-    by_margin = by_margin[~np.isnan(margin[by_margin])]
-    large = by_margin[: round(config.largest_margin * len(by_margin))]
-    hard = generator.permutation(np.flatnonzero(draw(bald, len(easy), seed=seed)))[: round(config.hard * len(easy))]
+    survived = np.asarray(selected.evidence["survived"], dtype=bool)
+    uncertain = np.flatnonzero(draw(np.where(survived, bald, 0.0), len(easy), seed=seed))
+    hard = generator.permutation(uncertain)[: round(config.hard * len(easy))]
+    wide = widest(margin, prompts)
+    large = generator.permutation(wide[survived[wide]])
+    large = large[: round(config.largest_margin * len(large))]
     new = generator.permutation(np.unique(np.concatenate([easy, large, hard])))
     _, first = np.unique(np.asarray(prompts)[new], return_index=True)
     old = generator.permutation(n_old)[: round(config.old * n_old)]
     return old, new[np.sort(first)]
+
+
+def widest(margin: ArrayLike, prompts: Sequence[Any]) -> NDArray[np.int64]:
+    """Of each prompt the pair with the largest margin: its best reply against its worst. Prompts without any are left
+    out; equal margins go to the first."""
+    values = np.asarray(margin, dtype=np.float64)
+    order = np.argsort(-values, kind="stable")  # NaN last
+    order = order[~np.isnan(values[order])]
+    _, first = np.unique(np.asarray(prompts)[order], return_index=True)
+    return order[np.sort(first)]

@@ -23,6 +23,7 @@ from rmkit.reliability.upo import (
     sampling_weights,
     select_certain,
     smoothing,
+    widest,
 )
 from tests.rmkit.reliability.reliability_data import flips, planted_pairs
 
@@ -175,11 +176,39 @@ def test_the_mix_has_its_shares_and_one_pair_a_prompt() -> None:
     assert len(alone) == 0
     _, easy = mix(50, selected, prompts=list(range(n)), config=MixConfig(old=0, largest_margin=0, hard=0))
     assert sorted(easy) == np.flatnonzero(selected.keep).tolist()
-    _, large = mix(50, selected, prompts=list(range(n)), config=MixConfig(old=0, largest_margin=0.3, hard=0))
-    top = set(np.argsort(-np.nan_to_num(margin, nan=-9))[:30])
-    assert set(large) == top | set(easy)
     again = mix(50, selected, prompts=prompts)
     np.testing.assert_array_equal(new, again[1])
+
+
+def test_no_pair_that_the_estimator_contradicts_trains() -> None:
+    """1,000 candidates of 250 prompts: one in five is contradicted, and those have the largest margins and B."""
+    n = 1000
+    contradicted = np.arange(n) % 5 == 0
+    side = np.where(contradicted, 0.2, 0.8)
+    spread = np.where(contradicted, 0.19, np.linspace(0, 0.15, n))
+    passes = Uncertainty(np.stack([side + spread, side - spread] * 5))
+    margin = np.random.default_rng(0).random(n) + 3 * contradicted
+    ids, prompts = [f"{i:04d}" for i in range(n)], np.arange(n) // 4
+    everything = MixConfig(old=0, largest_margin=1, hard=1)
+    selected = select_certain(ids, passes, margin=margin, config=UpoConfig(selector="mean_p"))
+    _, new = mix(0, selected, prompts=list(range(n)), config=everything)
+    assert selected.facts["disagree"] == 200
+    assert len(new) > selected.keep.sum() == 400  # some of the hard and of the widest pairs are no easy ones
+    assert not contradicted[new].any()
+    _, new = mix(0, selected, prompts=prompts, config=everything)
+    assert not contradicted[new].any()
+    trusting = select_certain(ids, passes, margin=margin, config=UpoConfig(agreement=False))
+    assert contradicted[mix(0, trusting, prompts=prompts, config=everything)[1]].any()
+
+
+def test_the_widest_pair_of_each_prompt_is_one_of_its_best_against_its_worst() -> None:
+    margin, prompts = [1.0, np.nan, 3.0, 2.0, 2.0, np.nan], ["p", "p", "q", "q", "p", "r"]
+    assert widest(margin, prompts).tolist() == [2, 4]
+    passes = Uncertainty(np.tile([[0.9, 0.9, 0.4, 0.9, 0.9, 0.9]], (2, 1)))
+    selected = select_certain(list("abcdef"), passes, margin=margin, config=UpoConfig(keep_share=0.01))
+    assert not selected.keep.any()
+    _, new = mix(0, selected, prompts=prompts, config=MixConfig(old=0, largest_margin=1, hard=0))
+    assert new.tolist() == [4]  # the contradicted widest pair of q is not replaced by its second
 
 
 def test_certain_pairs_are_cleaner_than_all() -> None:
