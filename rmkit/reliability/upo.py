@@ -7,7 +7,7 @@ The pairs' order comes from a reward model with margin m; an estimator gives `Un
                replacement with weights (1 - B)^mu ("drawn", the printed rule)
     alpha      label smoothing of each pair: clip(1 - mean p, 0, 1/2), or 0.5 B / ln 2; soft label 1 - alpha
     mix        next round's data: 40% of the old pairs + all selected ("easy") + 20% of a "hard" set, as large, drawn
-               with weights B + 30% of the prompts' widest pairs (the largest m of each); shuffled, first pair per prompt
+               with weights B + 30% of the prompts' widest pairs (largest m of each); shuffled, first pair per prompt
 
 What the agreement filter dropped is in none of these sets: a widest pair that is contradicted is not replaced.
 
