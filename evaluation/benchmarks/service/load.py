@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluation.benchmarks.service.setup import rendered
+from evaluation.benchmarks.shaping.chain import CHAIN
+from rmkit.shaping import Group, chain
 
 TOLERANCE = 1e-4
 GIVE_UP_S = 60.0  # a request without an answer for so long is lost
@@ -32,17 +34,24 @@ class Prepared(NamedTuple):
 
 def prepare(line: str, style: str) -> Prepared:
     document = json.loads(line)
+    expected = document["expected"]
     if style == "plain":
         path = "/get_reward"
         body: dict[str, Any] = {"query": [rendered(document["prompt"], text) for text in document["completions"]]}
     else:
         path = "/rmkit/v1/score"
-        body = {"items": [{"prompt": document["prompt"], "completions": document["completions"]}]}
+        item = {"prompt": document["prompt"], "completions": document["completions"]}
+        body = {"items": [item]}
+        if style == "chain":
+            lengths = [float(len(text)) for text in document["completions"]]
+            columns = {"length": lengths, "n_calls": [float(at % 4) for at in range(len(lengths))]}
+            item["columns"], body["chain"] = columns, CHAIN
+            expected = chain(CHAIN).apply(Group.of(columns | {"reward": expected}))["reward"]
     data = json.dumps(body).encode()
     head = (
-        f"POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
     )
-    return Prepared(head.encode() + data, document["expected"])
+    return Prepared(head.encode() + data, expected)
 
 
 async def answer_of(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, requests: bytes) -> tuple[int, bytes]:
@@ -55,7 +64,10 @@ async def answer_of(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
 
 def is_right(style: str, body: bytes, expected: list[float]) -> bool:
     answer = json.loads(body)
-    result = answer["rewards"] if style == "plain" else [score["value"] for score in answer["scores"][0]]
+    if style == "plain":
+        result = answer["rewards"]
+    else:
+        result = [score["reward" if style == "chain" else "value"] for score in answer["scores"][0]]
     return len(result) == len(expected) and all(
         value is not None and abs(value - right) <= TOLERANCE * max(1.0, abs(right))
         for value, right in zip(result, expected, strict=True)

@@ -59,6 +59,12 @@ def rows(result: Result) -> list[tuple[str, str, str]]:
             "flat",
         ),
     ]
+    if chain := result.get("chain"):
+        results += [
+            ("with a chain / without, completions a second", _ratio(chain["rate"]), "at least 0.97"),
+            ("without a chain / with, processor time of a completion", _ratio(chain["cpu"]), "at least 0.97"),
+            ("answers with a chain right / wrong / lost", _three(chain["counts"]), "none wrong, none lost"),
+        ]
     if over := result.get("overload"):
         statuses = {key: value for key, value in over["counts"].items() if key.isdigit()}
         text = ", ".join(f"{value:,} x {key}" for key, value in sorted(statuses.items()))

@@ -4,7 +4,9 @@ Everything runs on loopback with one model (random weights, at least 20 ms a com
 
 - the clients (64 in a closed loop, mixed lengths) load the service, which stays up through all rounds;
 - the bare engine scores the same items in this process, while a burner takes as much processor time as the clients did;
-- the clients load a plain FastAPI server (`service_plain`): one padded forward pass per request.
+- the clients load a plain FastAPI server (`service_plain`): one padded forward pass per request;
+- with `--chain` the clients load the service once more, with a chain of five transforms in each request, before or
+  after the load without one in turn.
 
 Throughput is completions per second, after WARM_S; ratios are per round, and medians are told with their range. Every
 answer is held against the bare engine's scores. At the end ten times as many clients, who do not heed Retry-After, load
@@ -57,7 +59,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
         "The reward service under load, beside the bare engine and beside a plain reward server.",
         examples=[
             "bench service",
-            "bench service --mode groups",
+            "bench service --mode groups --chain",
             "bench service --seconds 20 --rounds 2 --overload-s 5 --layers 2 --hidden 128",
         ],
     )
@@ -67,13 +69,17 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--mode", choices=("samples", "groups"), default="samples", help="completions per request: 1 or 8"
     )
+    parser.add_argument("--chain", action="store_true", help="load it with a chain in each request too (--mode groups)")
     parser.add_argument("--prompts", type=int, default=96, help="prompts in the pool, 8 completions each")
     parser.add_argument("--overload-s", type=float, default=20.0, help="ten times the clients, for so long; 0: not")
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--hidden", type=int, default=320)
     parser.add_argument("--plot", type=Path, help="write the chart (SVG or PNG)")
     parser.add_page()
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.chain and options.mode != "groups":
+        parser.error("--chain shapes whole groups; add --mode groups")
+    return options
 
 
 def run(options: Any, folder: Path) -> dict[str, object]:
@@ -94,13 +100,16 @@ def run(options: Any, folder: Path) -> dict[str, object]:
         server(["-m", "evaluation.benchmarks.service.plain", str(folder / "model")]) as plain,
         Memory(ours.pid) as memory,
     ):
-        for _ in range(options.rounds):
-            spent = processor_s(ours.pid)
-            loaded = load(ours.url, folder, style="rmkit", seconds=stretch, clients=options.clients)
-            loaded["server_cpu_s"] = processor_s(ours.pid) - spent
-            bare = bare_rate(model, items, seconds=short, burn=loaded["client_cpu"])
-            peer = load(plain.url, folder, style="plain", seconds=short, clients=options.clients)
-            rounds.append({"service": loaded, "bare": bare, "plain": peer})
+        for number in range(options.rounds):
+            styles = {"service": "rmkit", **({"chain": "chain"} if options.chain else {})}
+            one: dict[str, Any] = {}
+            for name in sorted(styles, reverse=bool(number % 2)):
+                spent = processor_s(ours.pid)
+                one[name] = load(ours.url, folder, style=styles[name], seconds=stretch, clients=options.clients)
+                one[name]["server_cpu_s"] = processor_s(ours.pid) - spent
+            one["bare"] = bare_rate(model, items, seconds=short, burn=one["service"]["client_cpu"])
+            one["plain"] = load(plain.url, folder, style="plain", seconds=short, clients=options.clients)
+            rounds.append(one)
             advance(1)
     result = {**_facts(options), **summarize(rounds, stretch, short), "memory_mb": memory.megabytes}
     if options.overload_s:
@@ -195,7 +204,16 @@ def summarize(rounds: Sequence[Mapping[str, Any]], stretch: float, short: float)
         "bare": [one["bare"]["rate"] for one in rounds],
         "plain": [rate(one["plain"], short) for one in rounds],
     }
+    chain = {}
+    if "chain" in rounds[0]:
+        pairs = [(one["chain"], one["service"]) for one in rounds]
+        chain = {
+            "rate": _ratios([rate(chained, stretch) for chained, _ in pairs], rates["service"]),
+            "cpu": _ratios([_cpu_ms(plain) for _, plain in pairs], [_cpu_ms(chained) for chained, _ in pairs]),
+            "counts": _counts([chained for chained, _ in pairs]),
+        }
     return {
+        "chain": chain,
         "rates": rates,
         "ratio_to_bare": _ratios(rates["service"], rates["bare"]),
         "ratio_to_plain": _ratios(rates["service"], rates["plain"]),
