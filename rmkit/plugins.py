@@ -98,15 +98,14 @@ BUILT_IN: dict[str, dict[str, str]] = {
             "reward_gap",
             "relabel",
             "consistency",
-            "policy_filter",
-            "on_policy",
             "generate",
             "score",
             "best_of_n",
             "binarize",
         )
     }
-    | {name: f"data_pipelines.steps.trees.{name}" for name in ("rollouts", "balance_steps")},
+    | {name: f"data_pipelines.steps.trees.{name}" for name in ("rollouts", "balance_steps")}
+    | {name: f"data_pipelines.steps.policy.{name}" for name in ("policy_filter", "on_policy", "perplexity_band")},
     "converters": {
         name: f"data_pipelines.converters.{name}"
         for name in ("edits", "demonstrations", "tree_labels", "tree_pairs", "refinements", "partial_starts")

@@ -105,6 +105,35 @@ def test_policy_filter_takes_the_strategy_whose_rewards_follow_the_truth(home: P
         apply("policy_filter", frame(rows), aspect="other", strategy="bon")
 
 
+def test_the_perplexity_band_has_both_ends_and_cuts_rows_down() -> None:
+    """Mean log p -.05, -.7, -1.2, -3, -.4: perplexities 1.0513, 2.0138, 3.3201, 20.0855, 1.4918, whose quantiles .1 and
+    .9 are 1.2275 and 13.3794."""
+    logp = [-0.05, -0.7, -1.2, -3.0, -0.4]
+    rows = [
+        listed(f"p{at}", {"a": 1.0}) | {"scores": [{"response": 0, "aspect": "logp_now", "value": value}]}
+        for at, value in enumerate(logp)
+    ]
+    result = apply("perplexity_band", frame(rows))
+    assert result.facts["band"] == [1.2275, 13.3794]
+    assert set(result.kept["id"]) == {rows[at]["id"] for at in (1, 2, 4)}
+    assert dict(result.dropped.select("id", "reason").iter_rows()) == {
+        rows[at]["id"]: "every response lies outside the band" for at in (0, 3)
+    }
+    logp_of = dict(zip(TEXTS, [-0.1, -0.5, -0.6, -5.0], strict=True))
+    whole = scored("p", logp_now=logp_of) | {"ranks": [2, 0, 1, 3]}
+    same = scored("q", logp_now=dict.fromkeys("abcd", -0.5)) | {"ranks": [2, 0, 1, 3]}
+    by_id = {row["id"]: row for row in apply("perplexity_band", frame([whole, same])).kept.to_dicts()}
+    assert texts_of(by_id[whole["id"]]) == ["b", "c"]
+    assert by_id[whole["id"]]["ranks"] is None
+    assert by_id[same["id"]]["ranks"] == [2, 0, 1, 3]
+    none = scored("r", rm=order("abcd"))
+    assert set(apply("perplexity_band", frame([same, none])).dropped["id"]) == {none["id"]}
+    with pytest.raises(DataError, match="0.7 is above 0"):
+        apply("perplexity_band", frame([scored("p", logp_now=dict.fromkeys("abcd", 0.7))]))
+    with pytest.raises(ConfigError, match="0 <= lower < upper <= 1"):
+        apply("perplexity_band", frame(rows), lower=0.9, upper=0.1)
+
+
 def test_on_policy_flags_rows_by_their_worst_response() -> None:
     def by(prompt: str, *authors: str | None, **aspects: Any) -> dict[str, Any]:
         return scored(prompt, **aspects) | {"generators": list(authors)}

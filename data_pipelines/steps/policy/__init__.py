@@ -1,0 +1,1 @@
+"""Steps that choose which responses a policy trains on."""
