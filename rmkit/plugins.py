@@ -13,6 +13,7 @@ upper one by `resolve`. Whatever a name stands for is imported when it is asked 
     tree_pairs      a rmkit.trees.rules.PairRule class: pairs of nodes behind the same prefix
     steps           a module or object with Config and step(frame, config, context) -> StepResult
     converters      a module or object with Config and convert(example, config) -> Iterator[Derived]
+    loop_steps      a module or object with Config and act(config, place) -> data_pipelines.loops.records.Left
     sources         a data_pipelines.sources.source.Source
     rules           an evaluation.scoring.rule.Rule, or credits(suite, items, answers, kind) -> list[Credit] alone
     forms           rows of a benchmark as items: form(rows, where) -> list[evaluation.suites.items.Item]
@@ -105,10 +106,22 @@ BUILT_IN: dict[str, dict[str, str]] = {
         )
     }
     | {name: f"data_pipelines.steps.trees.{name}" for name in ("rollouts", "balance_steps")}
-    | {name: f"data_pipelines.steps.policy.{name}" for name in ("policy_filter", "on_policy", "perplexity_band")},
+    | {name: f"data_pipelines.steps.policy.{name}" for name in ("policy_filter", "on_policy", "perplexity_band")}
+    | {"policy_score": "data_pipelines.loops.policy_score"},
     "converters": {
         name: f"data_pipelines.converters.{name}"
-        for name in ("edits", "demonstrations", "tree_labels", "tree_pairs", "refinements", "partial_starts")
+        for name in (
+            "edits",
+            "demonstrations",
+            "tree_labels",
+            "tree_pairs",
+            "refinements",
+            "partial_starts",
+            "upper_lower",
+        )
+    },
+    "loop_steps": {
+        name: f"data_pipelines.loops.{name}" for name in ("join", "train_policy", "train_reward", "evaluate")
     },
     "transforms": {
         name: f"rmkit.shaping.primitives.{name}:{''.join(word.title() for word in name.split('_'))}"

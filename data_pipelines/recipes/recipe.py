@@ -106,8 +106,11 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def run_recipe(recipe: Recipe, data: str, *, out: str | None = None) -> dict[str, Any]:
-    """What was kept, dropped and measured by each step, and the version made.
+def run_recipe(
+    recipe: Recipe, data: str, *, out: str | None = None, purpose: str = "", max_usd: float | None = None
+) -> dict[str, Any]:
+    """What was kept, dropped and measured by each step, and the version made. `purpose` and `max_usd` are those of
+    Context: no part of the recipe.
 
     Raises VersionError for unknown data, DataError where no row is left. A killed run continues where it stopped.
     """
@@ -116,7 +119,8 @@ def run_recipe(recipe: Recipe, data: str, *, out: str | None = None) -> dict[str
         version = get(connection, version_id)
         frame = as_frame(checkout(connection, version_id, votes=True))
         gold = sorted({ref for _, config in recipe.steps if (ref := getattr(config, "gold", ""))})
-        context = Context(gold={ref: as_frame(checkout(connection, resolve(connection, ref))) for ref in gold})
+        frames = {ref: as_frame(checkout(connection, resolve(connection, ref))) for ref in gold}
+        context = Context(gold=frames, purpose=purpose, max_usd=max_usd)
         if any(name == "contamination" for name, _ in recipe.steps):
             context = replace(context, benchmarks=_benchmarks(connection))
         config = run_config(recipe.resolved() | {"data": version.digest})

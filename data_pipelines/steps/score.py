@@ -7,6 +7,7 @@ score in full are dropped with its reason, never given a made-up number.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import polars as pl
@@ -56,5 +57,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
             else {}
         )
         scored_rows.append(row | {"scores": [*others, *settings]} | label)
+    everything = [one["value"] for row in scored_rows for one in row["scores"] if one["aspect"] == aspect]
     facts = {"aspect": aspect, "fingerprint": model.info.fingerprint, "scored": len(scored_rows)}
+    facts |= {"mean": round(fmean(everything), 6)} if everything else {}
     return result_of(frame, scored_rows, dropped, facts)

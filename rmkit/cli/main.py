@@ -30,6 +30,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "convert": Command(
             "data_pipelines.converters.command:main", "units of another kind: pairs from edits, demonstrations"
         ),
+        "loop": Command("data_pipelines.loops.command:main", "sample, score, select, train, again: self-improvement"),
         "noise": Command("data_pipelines.noise:main", "turn an exact share of labels around, remembering which"),
         "sync": Command("warehouse.events.sync:main", "merge the ledger's events into the warehouse"),
         "erase": Command("warehouse.safety.erase:main", "erase a row's text for good; digests stay provable"),
@@ -94,7 +95,15 @@ COMMANDS: dict[str, dict[str, Command]] = {
 
 
 # The extra that brings most of what a command needs; `data` for the others.
-EXTRAS = {"bench": "dev", "denoise": "train", "drift": "report", "judge": "judge", "judge-data": "judge", "label": "ui"}
+EXTRAS = {
+    "bench": "dev",
+    "denoise": "train",
+    "drift": "report",
+    "judge": "judge",
+    "judge-data": "judge",
+    "label": "ui",
+    "loop": "train",
+}
 EXTRAS |= {"push": "train", "report": "report", "rubrics": "judge", "serve": "serve", "train": "train"}
 
 

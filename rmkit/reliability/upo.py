@@ -4,10 +4,10 @@ The pairs' order comes from a reward model with margin m; an estimator gives `Un
 
     agreement  drop pairs whose majority vote contradicts the order
     select     of the survivors keep a share (half): the lowest B, the highest mean p or the largest m; or draw without
-               replacement with weights (1 - B)^mu ("drawn", the printed rule)
+               replacement with weights (1 - B)^mu ("drawn", the printed rule), or with equal ones ("random")
     alpha      label smoothing of each pair: clip(1 - mean p, 0, 1/2), or 0.5 B / ln 2; soft label 1 - alpha
-    mix        next round's data: 40% of the old pairs + all selected ("easy") + 20% of a "hard" set, as large, drawn
-               with weights B + 30% of the prompts' widest pairs (largest m of each); shuffled, first pair per prompt
+    mix        next round's new pairs: all selected ("easy") + 20% of a "hard" set, as large, drawn with weights B + 30%
+               of the prompts' widest pairs (largest m of each); shuffled, first pair per prompt
 
 What the agreement filter dropped is in none of these sets: a widest pair that is contradicted is not replaced.
 
@@ -21,7 +21,7 @@ Sun et al., arXiv:2409.11212 and its code.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -32,7 +32,7 @@ from rmkit.reliability.label_weights import Flags, Floats, LabelWeights, check_i
 from rmkit.reliability.peer_review import ranks, tie_order
 from rmkit.reliability.uncertainty import LARGEST_BALD, Uncertainty
 
-Selector = Literal["bald", "mean_p", "margin", "drawn"]
+Selector = Literal["bald", "mean_p", "margin", "drawn", "random"]
 AlphaRule = Literal["mean_p", "bald", "none"]
 
 
@@ -103,6 +103,7 @@ _LIKED = {
     "mean_p": "most probable",
     "margin": "with the largest margin",
     "drawn": "drawn by certainty",
+    "random": "drawn at random",
 }
 
 
@@ -116,8 +117,8 @@ def _selection(
     seed: int,
 ) -> Flags:
     k = round(config.keep_share * int(there.sum()))
-    if config.selector == "drawn":
-        return draw(np.where(there, weight, 0.0), k, seed=seed)
+    if config.selector in ("drawn", "random"):
+        return draw(np.where(there, weight if config.selector == "drawn" else 1.0, 0.0), k, seed=seed)
     liked = {"bald": -uncertainty.bald, "mean_p": uncertainty.mean, "margin": margin_n}[config.selector]
     rank = ranks(np.where(there, liked, np.nan), order)
     return (rank >= 0) & (rank < k)
@@ -153,25 +154,23 @@ def smoothing(uncertainty: Uncertainty, rule: AlphaRule = "mean_p") -> Floats:
 
 @dataclass(frozen=True, kw_only=True)
 class MixConfig:
-    """Shares of the old pairs, of the prompts' widest pairs and of the hard set in the next round's data."""
+    """Beside the selected pairs: shares of the prompts' widest pairs and of a hard set as large as the selection."""
 
-    old: float = 0.4
     largest_margin: float = 0.3
     hard: float = 0.2
 
     def __post_init__(self) -> None:
-        shares = (self.old, self.largest_margin, self.hard)
-        if not all(0 <= share <= 1 for share in shares):
-            raise ConfigError(f"mix shares must lie in [0, 1], got {shares}")
+        if not all(0 <= share <= 1 for share in (self.largest_margin, self.hard)):
+            raise ConfigError(f"mix shares must lie in [0, 1], got {self.largest_margin}, {self.hard}")
 
 
 def mix(
-    n_old: int, selected: LabelWeights, *, prompts: Sequence[Any], config: MixConfig | None = None, seed: int = 0
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The next round's data: indices into the old pairs, and into the new ones (`selected`'s), shuffled.
+    selected: LabelWeights, *, prompts: Sequence[Any], config: MixConfig | None = None, seed: int = 0
+) -> LabelWeights:
+    """The new pairs of the next round: the selected ones, some hard and some widest ones, one pair a prompt.
 
-    `selected` comes from `select_certain`; `prompts` [n new] name the new pairs' prompts. Of several new pairs of one
-    prompt the first in the shuffle stays.
+    `selected` comes from `select_certain`; `prompts` [n] name the pairs' prompts. Of several pairs of one prompt the
+    first of a shuffle stays.
     """
     config = config or MixConfig()
     generator = np.random.default_rng(seed)
@@ -183,10 +182,17 @@ def mix(
     wide = widest(margin, prompts)
     large = generator.permutation(wide[survived[wide]])
     large = large[: round(config.largest_margin * len(large))]
-    new = generator.permutation(np.unique(np.concatenate([easy, large, hard])))
-    _, first = np.unique(np.asarray(prompts)[new], return_index=True)
-    old = generator.permutation(n_old)[: round(config.old * n_old)]
-    return old, new[np.sort(first)]
+    pool = generator.permutation(np.unique(np.concatenate([easy, large, hard])))
+    _, first = np.unique(np.asarray(prompts)[pool], return_index=True)
+    kept = np.zeros(len(selected.ids), dtype=bool)
+    kept[pool[first]] = True
+    lost = np.isin(np.arange(len(kept)), pool) & ~kept
+    why = [
+        "" if here else "another pair of its prompt was drawn" if out else reason
+        for here, out, reason in zip(kept, lost, selected.reason, strict=True)
+    ]
+    facts = {"selected": len(easy), "hard": len(hard), "widest": len(large), "trained_on": int(kept.sum())}
+    return replace(selected, weight=kept.astype(np.float64), reason=tuple(why), facts={**selected.facts, **facts})
 
 
 def widest(margin: ArrayLike, prompts: Sequence[Any]) -> NDArray[np.int64]:

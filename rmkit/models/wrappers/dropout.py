@@ -101,7 +101,7 @@ class ModelDropout:
 
     def __init__(self, model: ExplicitRewardModel, *, rate: float, passes: int, seed: int = 0) -> None:
         self.model, self.passes, self.seed = model, passes, seed
-        self.dropping = _set_rates(model.module.classifier, rate)
+        self.dropping = set_rates(model.module.classifier, rate)
         if not self.dropping:
             raise UsageError(f"{model.info.name} has no layer that can drop; use dropout in the head")
         parts = [model.info.fingerprint, "model dropout", str(rate), str(passes), str(seed)]
@@ -135,7 +135,7 @@ def _mean(passes: Sequence[Score]) -> Score:
     return replace(passes[0], value=statistics.fmean(values), std=statistics.stdev(values))
 
 
-def _set_rates(classifier: nn.Module, rate: float) -> int:
+def set_rates(classifier: nn.Module, rate: float) -> int:
     """Set every dropout rate; how many there are."""
     result = 0
     for part in classifier.modules():

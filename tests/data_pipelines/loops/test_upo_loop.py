@@ -1,159 +1,96 @@
-"""The UPO loop with a tiny real policy: three rounds, killed and resumed; its parts by hand."""
+"""UPO's loop with a tiny policy: the ablations are settings; killed at ten random points it ends as an unbroken one."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Sequence
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from data_pipelines.loops import upo  # noqa: E402
-from data_pipelines.loops.upo import LoopConfig, candidates, run_loop  # noqa: E402
-from data_pipelines.loops.upo_policy import PolicyConfig, PolicyPair, train_policy  # noqa: E402
 from evaluation.denoise.fine_tuned import causal_model  # noqa: E402
-from rmkit.errors import ConfigError  # noqa: E402
+from rmkit.cli import main as cli  # noqa: E402
 from rmkit.ledger import open_ledger  # noqa: E402
-from rmkit.reliability.uncertainty import Uncertainty  # noqa: E402
-from rmkit.types import (  # noqa: E402
-    Candidates,
-    Comparison,
-    Completion,
-    Message,
-    ModelInfo,
-    RewardModel,
-    Score,
-    compare_by_score,
-)
+from tests.data_pipelines.kind_pairs import write_kind_pairs  # noqa: E402
+from tests.rmkit.tiny_encoder import write_tiny_encoder  # noqa: E402
+from warehouse.versions.dataset import load_dataset  # noqa: E402
 
-LIKED = "a"
+ROOT = Path(__file__).parents[3]
+KILLS = 10
 
 
-class Letters:
-    """The reward: how much of a reply is the letter a."""
-
-    info = ModelInfo("letters", "explicit", "logit", True, "letters-1")
-
-    def score(self, batch: Sequence[Candidates]) -> list[list[Score]]:
-        return [[Score(4.0 * share(one.text)) for one in item.completions] for item in batch]
-
-    def compare(self, batch: Sequence[Candidates]) -> list[Comparison]:
-        return compare_by_score(self.score, batch)
-
-
-def share(text: str) -> float:
-    return text.lower().count(LIKED) / max(len(text), 1)
-
-
-def estimate(pairs: Sequence[PolicyPair]) -> Uncertainty:
-    """Passes around the truth, surer the further apart the replies are."""
-    gap = np.array([4 * (share(pair.chosen) - share(pair.rejected)) for pair in pairs])
-    noise = np.random.default_rng(0).normal(size=(10, 1))
-    return Uncertainty(1 / (1 + np.exp(-gap - 0.5 * noise)))
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(folder: Path) -> list[str]:
+    """Data, policy and encoder; the words of a small loop behind `rmkit loop`."""
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("policy")
-    causal_model(folder, hidden=32, seed=0)
-    return folder
+    cli.call("ingest", [str(write_kind_pairs(folder / "pairs.jsonl", 100)), "--name", "kind", "--json"])
+    if not (folder / "policy").exists():
+        causal_model(folder / "policy", hidden=32, seed=0)
+        write_tiny_encoder(folder / "encoder")
+    settings = {
+        "policy": folder / "policy", "encoder": folder / "encoder", "reward": "length", "rounds": 2, "prompts": 8,
+        "samples": 4, "max_tokens": 24, "lr": 1e-3, "max_length": 256, "test_prompts": 5,
+    }  # fmt: skip
+    return [
+        "upo",
+        "--data",
+        "kind",
+        "--json",
+        *(word for key, value in settings.items() for word in ("--set", f"{key}={value}")),
+    ]
 
 
-PROMPTS = [(Message("user", f"say something {number}"),) for number in range(18)]
-LABELED = [PolicyPair(prompt, "a a a a", "x y z q") for prompt in PROMPTS[:10]]
-CONFIG = LoopConfig(max_tokens=12, temperature=1.0, pair_share=1.0,
-                    policy=PolicyConfig(lr=5e-3, epochs=4, batch_pairs=4, nll_weight=1.0, max_length=96))  # fmt: skip
-
-
-def loop(folder: Path, policy: Path, *, config: LoopConfig = CONFIG) -> list[dict[str, Any]]:
-    model: RewardModel = Letters()
-    with open_ledger() as ledger:
-        return run_loop(folder, policy, prompts=PROMPTS, labeled=LABELED, reward=model, estimate=estimate,
-                        ledger=ledger, config=config)  # fmt: skip
-
-
-def weights(folder: Path) -> bytes:
-    return (folder / "iteration-3" / "policy" / "model.safetensors").read_bytes()
+def end(result: dict[str, Any], folder: Path) -> list[Any]:
+    """Everything that a loop left, but for paths and clocks."""
+    facts = [(one["round"], one["use"], one["facts"], one["version"]) for one in result["steps"]]
+    weights = [(folder / f"round-{at}" / "05-train_policy" / "model.safetensors").read_bytes() for at in (1, 2)]
+    return [facts, weights, [load_dataset(f"upo@round-{at}").digest for at in (1, 2)]]
 
 
 @pytest.mark.slow
-def test_three_rounds_raise_the_reward_and_a_killed_loop_ends_the_same(
-    policy: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_loop_killed_at_ten_random_points_ends_as_an_unbroken_one_and_pays_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    facts = loop(tmp_path / "whole" / "upo", policy)
-    assert [one["round"] for one in facts] == [1, 2, 3]
-    assert facts[2]["mean_reward"] > facts[0]["mean_reward"] + 0.1
-    assert all(one["selected"] <= one["candidates"] for one in facts)
-    pairs = pq.read_table(tmp_path / "whole" / "upo" / "iteration-2" / "pairs.parquet").to_pylist()
-    assert all(len(row["passes"]) == 10 and row["margin"] > 0 for row in pairs)
-    assert {row["reason"] == "" for row in pairs} == {True, False}
-    assert sum(row["selected"] for row in pairs) == facts[1]["selected"]
-    assert sum(row["trained_on"] for row in pairs) == facts[1]["new_pairs"]
-
-    train, rounds = upo.train_policy, []
-
-    def killed(*arguments: Any, **named: Any) -> dict[str, float]:
-        rounds.append(1)
-        if len(rounds) == 2:
-            raise KeyboardInterrupt
-        return train(*arguments, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(upo, "train_policy", killed)
-        with pytest.raises(KeyboardInterrupt):
-            loop(tmp_path / "broken" / "upo", policy)
-    assert sorted(path.name for path in (tmp_path / "broken" / "upo").glob("iteration-*")) == ["iteration-1"]
-    (tmp_path / "broken" / "upo" / "iteration-2.9.partial").mkdir()
-    assert loop(tmp_path / "broken" / "upo", policy) == facts
-    assert weights(tmp_path / "broken" / "upo") == weights(tmp_path / "whole" / "upo")
-    assert loop(tmp_path / "broken" / "upo", policy) == facts  # a finished loop only tells
-    with pytest.raises(ConfigError, match="other settings"):
-        loop(tmp_path / "broken" / "upo", policy, config=LoopConfig(seed=1))
+    ends, calls = [], []
+    for arm in ("whole", "broken"):
+        home = tmp_path / arm
+        monkeypatch.setenv("RMKIT_HOME", str(home))
+        words = [*prepared(tmp_path), "-o", str(home / "upo")]
+        capsys.readouterr()
+        if arm == "whole":
+            start = time.monotonic()
+            assert cli.call("loop", words) == 0
+            took_s, output = time.monotonic() - start, capsys.readouterr().out
+        else:
+            output = _killed(words, took_s)
+        ends.append(end(json.loads(output), home / "upo"))
+        with open_ledger() as ledger:
+            calls.append({record.key for record in ledger.records("call")})
+    assert ends[0] == ends[1]
+    assert calls[0] == calls[1]  # each request once, and no other than the unbroken loop's
 
 
-def test_candidates_take_winners_from_the_upper_and_losers_from_the_lower_half() -> None:
-    replies = tuple(Completion((Message("assistant", text),)) for text in ("p", "q", "r", "s", "t"))
-    group = Candidates(PROMPTS[0], replies)
-    found = candidates([group], [[3.0, 1.0, 2.0, 1.0, math.nan]], share=1.0, seed=[0])
-    assert {(one.pair.chosen, one.pair.rejected, one.margin) for one in found} == {
-        ("p", "q", 2.0), ("p", "s", 2.0), ("r", "q", 1.0), ("r", "s", 1.0)}  # fmt: skip
-    assert candidates([group], [[1.0] * 5], share=1.0, seed=[0]) == []
-    assert len(candidates([group], [[3.0, 1.0, 2.0, 1.0, math.nan]], share=0.25, seed=[0])) == 1
-
-
-def test_the_policy_loss_is_dpo_with_smoothing_and_the_winners_likelihood(policy: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model, reference = (AutoModelForCausalLM.from_pretrained(policy, dtype="float32") for _ in range(2))
-    tokenizer = AutoTokenizer.from_pretrained(policy)
-    pair = PolicyPair(PROMPTS[0], "the sky", "a lazy dog", alpha=0.3)
-    config = PolicyConfig(lr=1e-12, nll_weight=0.5, max_length=96)
-    told = train_policy(model, reference, tokenizer, [pair], config=config)
-    prompt = tokenizer.apply_chat_template([{"role": "user", "content": "say something 0", "tool_calls": None}],
-                                           add_generation_prompt=True, tokenize=True, return_dict=False)  # fmt: skip
-    reply = [*tokenizer.encode("the sky", add_special_tokens=False), tokenizer.eos_token_id]
-    ids = torch.tensor([[*prompt, *reply]])
-    with torch.no_grad():
-        loss = reference(input_ids=ids, labels=torch.tensor([[-100] * len(prompt) + reply])).loss.item()
-    assert told["loss"] == pytest.approx(math.log(2) + 0.5 * loss, rel=1e-4)  # h is 0 before the first step
-    assert (told["pairs"], told["too_long"]) == (1, 0)
-
-
-def test_settings_are_checked() -> None:
-    with pytest.raises(ConfigError, match="samples at least 4"):
-        LoopConfig(samples=3)
-    with pytest.raises(ConfigError, match="must be positive"):
-        PolicyConfig(beta=0.0)
-
-
-def test_facts_are_json(policy: Path, home: Path, tmp_path: Path) -> None:
-    facts = loop(tmp_path / "one" / "upo", policy, config=LoopConfig(iterations=1, max_tokens=8, temperature=1.0))
-    assert json.loads(json.dumps(facts)) == facts
+def _killed(words: list[str], took_s: float) -> str:
+    """The output of the loop after ten SIGKILLs at random moments of its work."""
+    draw, kills = random.Random(5), 0
+    while True:
+        command = [sys.executable, "-m", "rmkit", "loop", *words]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, **pipes)
+        if kills < KILLS:
+            time.sleep(draw.uniform(1, 5 + took_s / 2))
+            process.send_signal(signal.SIGKILL)
+        out, err = process.communicate(timeout=600)
+        assert process.returncode in (0, -signal.SIGKILL), err
+        if process.returncode == 0:
+            assert kills, "the loop was never killed"
+            return out
+        kills += 1

@@ -64,7 +64,7 @@ def test_the_step_uncertainty_may_ask_a_whole_model(
 ) -> None:
     monkeypatch.setattr("rmkit.models.load_model", lambda name: engine)
     rows = frame([labeled(f"the sky {at}", f"yes {at}", f"no {at}", [("ann", "ab"[at % 2])]) for at in range(60)])
-    result = apply("uncertainty", rows, model="m", passes=4, agreement=False, selector="bald")
+    result = apply("uncertainty", rows, estimator="reward_model", model="m", passes=4, agreement=False, selector="bald")
     assert len(result.kept) == 30
     told = [json.loads(one) for one in result.records["reliability"]["evidence"]]
     assert {len(one["passes"]) for one in told} == {4}
@@ -75,4 +75,4 @@ def test_the_step_uncertainty_may_ask_a_whole_model(
     plain = engine.score([Example(row | {"generators": None}).candidates])[0]
     assert by_id[row["id"]]["margin"] == pytest.approx(plain[0].value - plain[1].value, abs=1e-4)
     with pytest.raises(DataError, match="40 usable pairs with a winner, at least 50"):
-        apply("uncertainty", rows.head(40), model="m")
+        apply("uncertainty", rows.head(40), estimator="reward_model", model="m")

@@ -168,16 +168,15 @@ def test_the_mix_has_its_shares_and_one_pair_a_prompt() -> None:
     margin = np.where(np.arange(n) == 3, np.nan, generator.standard_normal(n))
     selected = select_certain([f"{i:03d}" for i in range(n)], passes, margin=margin)
     prompts = [f"prompt {i // 2}" for i in range(n)]
-    old, new = mix(50, selected, prompts=prompts)
-    assert len(old) == len(set(old)) == 20
-    assert len(new) == len({prompts[i] for i in new})
+    found = mix(selected, prompts=prompts)
+    new = np.flatnonzero(found.keep)
+    assert len(new) == len({prompts[i] for i in new}) == found.facts["trained_on"]
     assert 3 not in new
-    alone, _ = mix(50, selected, prompts=list(range(n)), config=MixConfig(old=0, largest_margin=0, hard=0))
-    assert len(alone) == 0
-    _, easy = mix(50, selected, prompts=list(range(n)), config=MixConfig(old=0, largest_margin=0, hard=0))
-    assert sorted(easy) == np.flatnonzero(selected.keep).tolist()
-    again = mix(50, selected, prompts=prompts)
-    np.testing.assert_array_equal(new, again[1])
+    assert (found.facts["hard"], found.facts["widest"]) == (round(0.2 * selected.keep.sum()), 15)
+    assert [bool(reason) for reason in found.reason] == (~found.keep).tolist()
+    easy = mix(selected, prompts=list(range(n)), config=MixConfig(largest_margin=0, hard=0))
+    np.testing.assert_array_equal(easy.keep, selected.keep)
+    np.testing.assert_array_equal(found.keep, mix(selected, prompts=prompts).keep)
 
 
 def test_no_pair_that_the_estimator_contradicts_trains() -> None:
@@ -189,16 +188,15 @@ def test_no_pair_that_the_estimator_contradicts_trains() -> None:
     passes = Uncertainty(np.stack([side + spread, side - spread] * 5))
     margin = np.random.default_rng(0).random(n) + 3 * contradicted
     ids, prompts = [f"{i:04d}" for i in range(n)], np.arange(n) // 4
-    everything = MixConfig(old=0, largest_margin=1, hard=1)
+    everything = MixConfig(largest_margin=1, hard=1)
     selected = select_certain(ids, passes, margin=margin, config=UpoConfig(selector="mean_p"))
-    _, new = mix(0, selected, prompts=list(range(n)), config=everything)
+    new = mix(selected, prompts=list(range(n)), config=everything).keep
     assert selected.facts["disagree"] == 200
-    assert len(new) > selected.keep.sum() == 400  # some of the hard and of the widest pairs are no easy ones
+    assert new.sum() > selected.keep.sum() == 400  # some of the hard and of the widest pairs are no easy ones
     assert not contradicted[new].any()
-    _, new = mix(0, selected, prompts=prompts, config=everything)
-    assert not contradicted[new].any()
+    assert not contradicted[mix(selected, prompts=prompts, config=everything).keep].any()
     trusting = select_certain(ids, passes, margin=margin, config=UpoConfig(agreement=False))
-    assert contradicted[mix(0, trusting, prompts=prompts, config=everything)[1]].any()
+    assert contradicted[mix(trusting, prompts=prompts, config=everything).keep].any()
 
 
 def test_the_widest_pair_of_each_prompt_is_one_of_its_best_against_its_worst() -> None:
@@ -207,8 +205,8 @@ def test_the_widest_pair_of_each_prompt_is_one_of_its_best_against_its_worst() -
     passes = Uncertainty(np.tile([[0.9, 0.9, 0.4, 0.9, 0.9, 0.9]], (2, 1)))
     selected = select_certain(list("abcdef"), passes, margin=margin, config=UpoConfig(keep_share=0.01))
     assert not selected.keep.any()
-    _, new = mix(0, selected, prompts=prompts, config=MixConfig(old=0, largest_margin=1, hard=0))
-    assert new.tolist() == [4]  # the contradicted widest pair of q is not replaced by its second
+    new = mix(selected, prompts=prompts, config=MixConfig(largest_margin=1, hard=0)).keep
+    assert np.flatnonzero(new).tolist() == [4]  # the contradicted widest pair of q is not replaced by its second
 
 
 def test_certain_pairs_are_cleaner_than_all() -> None:
