@@ -184,7 +184,7 @@ def _step(options: dict[str, Any], *, where: str) -> LoopStep:
     use = options.pop("use", None)
     if not isinstance(use, str):
         raise ConfigError(f'{where} does not say which; add: use = "NAME"')
-    own = {key: options.pop(key) for key in ("once", "data", "as") if key in options}
+    own: dict[str, Any] = {key: options.pop(key) for key in ("once", "data", "as") if key in options}
     wrong = [
         key for key, kind in (("once", bool), ("data", str), ("as", str)) if not isinstance(own.get(key, kind()), kind)
     ]

@@ -114,7 +114,7 @@ class _Run:
         self, number: int, state: _State, climbed: Mapping[str, Any], advance: Callable[[int], object]
     ) -> _State:
         """The state after a round; finished steps are read."""
-        names = self.loop.names_of(number, data=self.data) | climbed
+        names = {**self.loop.names_of(number, data=self.data), **climbed}
         names |= {f"previous_{key}": value for key, value in names.items()}
         names |= state.names | {f"previous_{key}": value for key, value in state.before.items()}
         start, left = dict(names), dict(state.names)

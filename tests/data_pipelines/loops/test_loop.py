@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from data_pipelines.loops import runner
 from data_pipelines.loops.loop import Climb, filled, parse_loop, read_loop, shipped
 from data_pipelines.loops.runner import _Climber, _parts, run_loop
+from rmkit.atomic import write_text
 from rmkit.cli import main as cli
 from rmkit.errors import ConfigError
 from tests.data_pipelines.kind_pairs import write_kind_pairs
@@ -100,7 +100,7 @@ def test_rounds_are_versions_and_a_loop_that_was_cut_off_goes_on(
     )
     folder = tmp_path / "halves"
     arguments = [str(path), "--data", "kind", "-o", str(folder), "--json"]
-    whole, records = runner.write_text, []
+    whole, records = write_text, list[Path]()
 
     def cut(target: Path, text: str) -> None:
         if target.suffix == ".json" and target.parent.name == "round-1":
@@ -110,7 +110,7 @@ def test_rounds_are_versions_and_a_loop_that_was_cut_off_goes_on(
         whole(target, text)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "write_text", cut)
+        patch.setattr("data_pipelines.loops.runner.write_text", cut)
         with pytest.raises(KeyboardInterrupt):  # behind the commit of round 1's join, before its record
             cli.call("loop", arguments)
     capsys.readouterr()

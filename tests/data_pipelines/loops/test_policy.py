@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_what_rows_teach() -> None:
     assert [one.chosen for one in pairs] == ["b", "b", "a"]
 
 
-def spin_round(before: torch.Tensor, target: torch.Tensor, *, beta: float) -> torch.Tensor:
+def spin_round(before: Any, target: Any, *, beta: float) -> Any:
     """The policy [K] that minimizes SPIN's loss in expectation: winners from the target, losers from `before`."""
     logits = before.log().clone().requires_grad_()
     K = len(target)
@@ -98,14 +99,14 @@ def spin_round(before: torch.Tensor, target: torch.Tensor, *, beta: float) -> to
     config = PolicyConfig(beta=beta, nll_weight=0.0)
     optimizer = torch.optim.LBFGS([logits], max_iter=200, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
 
-    def loss() -> torch.Tensor:
+    def loss() -> Any:
         optimizer.zero_grad()
         logp, base = torch.log_softmax(logits, dim=0), before.log()
         both = torch.stack([logp[winner], logp[loser]], dim=1), torch.stack([base[winner], base[loser]], dim=1)
         zero, one = torch.zeros(1, dtype=torch.double), torch.ones(1, dtype=torch.double)
         losses = [preference_loss(both[0][i : i + 1], both[1][i : i + 1], alpha_B=zero, length_B=one, config=config)
                   for i in range(len(winner))]  # fmt: skip
-        value: torch.Tensor = (weight * torch.stack(losses)).sum()
+        value = (weight * torch.stack(losses)).sum()
         value.backward()
         return value
 

@@ -92,5 +92,5 @@ def _killed(words: list[str], took_s: float) -> str:
         assert process.returncode in (0, -signal.SIGKILL), err
         if process.returncode == 0:
             assert kills, "the loop was never killed"
-            return out
+            return str(out)
         kills += 1
