@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.algorithms.responses import narrowed, rewards_of, result_of
+from data_pipelines.algorithms.responses import narrowed, result_of, rewards_of
 from data_pipelines.algorithms.weighing import audited
 from data_pipelines.steps import Context, StepResult
 from rmkit.errors import ConfigError, DataError
@@ -71,4 +71,3 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
 def _narrowed(row: dict[str, Any], inside: NDArray[np.bool_]) -> dict[str, Any]:
     """A label over all responses says nothing about some of them."""
     return row if inside.all() else narrowed(row, np.flatnonzero(inside).tolist())
-

@@ -48,9 +48,14 @@ def prepare(line: str, style: str) -> Prepared:
             item["columns"], body["chain"] = columns, CHAIN
             expected = chain(CHAIN).apply(Group.of(columns | {"reward": expected}))["reward"]
     data = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+    # A service answers only to the hosts that it serves.
+    lines = (
+        f"POST {path} HTTP/1.1",
+        "host: localhost",
+        "content-type: application/json",
+        f"content-length: {len(data)}",
     )
+    head = "\r\n".join(lines) + "\r\n\r\n"
     return Prepared(head.encode() + data, expected)
 
 

@@ -128,7 +128,7 @@ def test_the_perplexity_band_has_both_ends_and_cuts_rows_down() -> None:
     assert by_id[same["id"]]["ranks"] == [2, 0, 1, 3]
     none = scored("r", rm=order("abcd"))
     assert set(apply("perplexity_band", frame([same, none])).dropped["id"]) == {none["id"]}
-    with pytest.raises(DataError, match="0.7 is above 0"):
+    with pytest.raises(DataError, match=r"0\.7 is above 0"):
         apply("perplexity_band", frame([scored("p", logp_now=dict.fromkeys("abcd", 0.7))]))
     with pytest.raises(ConfigError, match="0 <= lower < upper <= 1"):
         apply("perplexity_band", frame(rows), lower=0.9, upper=0.1)
