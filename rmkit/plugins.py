@@ -107,6 +107,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     }
     | {name: f"data_pipelines.steps.trees.{name}" for name in ("rollouts", "balance_steps")}
     | {name: f"data_pipelines.steps.policy.{name}" for name in ("policy_filter", "on_policy", "perplexity_band")}
+    | {name: f"data_pipelines.steps.curation.{name}" for name in ("time_split",)}
     | {"policy_score": "data_pipelines.loops.policy_score"},
     "converters": {
         name: f"data_pipelines.converters.{name}"
@@ -119,6 +120,14 @@ BUILT_IN: dict[str, dict[str, str]] = {
             "partial_starts",
             "upper_lower",
         )
+    }
+    | {
+        name: f"data_pipelines.converters.groups.{name}"
+        for name in ("self_play", "levels", "off_policy", "replay", "plans")
+    }
+    | {
+        name: f"data_pipelines.converters.feedback.{name}"
+        for name in ("reactions", "discussions", "reflections", "policy_clauses", "requests")
     },
     "loop_steps": {
         name: f"data_pipelines.loops.{name}" for name in ("join", "train_policy", "train_reward", "evaluate")

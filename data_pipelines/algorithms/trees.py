@@ -3,8 +3,9 @@
 A step is what `step_ends` or a separator cuts a text into; a completion of several assistant turns has a turn with the
 tools' replies to it as a step, and two turns are the same where the assistant said and called the same. A response may
 have been sampled several times, and from a prefix: its scores `from_step_N` count the samples of which N steps were
-given (see the step `rollouts`); without any it counts as one sample from the prompt. What a search says of its nodes
-comes from meta (see the source `search-tree`).
+given (see the step `rollouts`); without any it counts as one sample from the prompt. Where the rating `outage` is 1 the
+tools failed: nothing is known of what the policy chose. What a search says of its nodes comes from meta (see the source
+`search-tree`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rmkit.trees.tree import Builder, Path, Tree
 from rmkit.types import Completion, Message
 
 OUTCOME = "correct"
+OUTAGE = "outage"
 SAMPLED = "from_step_"  # the aspect that counts the samples of a response to which so many steps were given
 
 
@@ -133,12 +135,12 @@ def _scores(example: Mapping[str, Any]) -> list[dict[str, float]]:
 
 def _outcomes(scores: Sequence[Mapping[str, float]], reading: Reading, n: int) -> list[float]:
     """[N] what each response is worth, NaN where nothing says it."""
-    names = {name for own in scores for name in own if not _counts(name) and name != reading.groups}
+    names = {name for own in scores for name in own if not _counts(name) and name not in (reading.groups, OUTAGE)}
     name = reading.outcome if reading.outcome in names else next(iter(names)) if len(names) == 1 else None
     if name is None:
         seen = f"; its ratings are {', '.join(sorted(map(repr, names)))}" if names else ""
         raise DataError(f"no rating {reading.outcome!r} says what the responses are worth{seen}")
-    return [own.get(name, math.nan) for own in scores]
+    return [math.nan if own.get(OUTAGE, 0) >= 0.5 else own.get(name, math.nan) for own in scores]
 
 
 def _is_trajectory(completion: Completion) -> bool:

@@ -12,6 +12,7 @@ Lineage, license, split and family of the example go to all that comes of it, so
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +53,25 @@ class Derived:
     n_votes: int = 1
     weight: float = 1.0  # times the example's
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+def ratings(example: Example, aspect: str) -> list[float]:
+    """[N] each response's rating of one aspect, NaN where it has none.
+
+    Raises NotConvertibleError where no response has one.
+    """
+    values = [math.nan] * len(example["responses"])
+    for one in example["scores"] or ():
+        if one["aspect"] == aspect:
+            values[one["response"]] = float(one["value"])
+    if all(map(math.isnan, values)):
+        raise NotConvertibleError(f"no response has a rating {aspect!r}")
+    return values
+
+
+def authors(example: Example) -> list[str]:
+    """[N] who wrote each response, empty where nobody says it."""
+    return [name or "" for name in example["generators"] or [None] * len(example["responses"])]
 
 
 def converter(name: str) -> Any:

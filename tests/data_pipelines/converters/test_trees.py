@@ -151,3 +151,15 @@ def test_rules_are_checked_before_anything_is_read() -> None:
         tree_labels.Config(rule="meen")
     with pytest.raises(ConfigError, match="gap"):
         tree_pairs.Config(rule="extremes", options={"gab": 1})
+
+
+def test_what_failed_by_an_outage_is_in_no_pair() -> None:
+    """Three tool calls to success, two failed siblings at the first and one at the third, and one outage."""
+    texts = ("find\nopen\nread", "guess", "search\nopen", "find\nopen\nwrite", "ask\nwait")
+    row = example(texts, (1.0, 0.0, 0.0, 0.0, 0.0))
+    row = row | {"scores": [*row["scores"], {"response": 4, "aspect": "outage", "value": 1.0}]}
+    pairs = list(tree_pairs.convert(row, tree_pairs.Config(rule="on_path")))
+    sides = [tuple(json.loads(text)[0]["content"] for text in pair.responses) for pair in pairs]
+    assert sides == [("find", "guess"), ("find", "search"), ("find\nopen\nread", "find\nopen\nwrite")]
+    for chosen, rejected in sides:  # both share the prefix and differ at its end
+        assert chosen.split("\n")[:-1] == rejected.split("\n")[:-1]

@@ -71,7 +71,7 @@ def test_the_page_of_systems_names_every_preset_and_tests_that_exist() -> None:
     root = Path(__file__).parents[3]
     page = (root / "docs" / "systems.md").read_text()
     assert [name for name in presets() if f'`chain("{name}")`' not in page] == []
-    code = "".join(path.read_text() for path in (root / "tests" / "rmkit").rglob("test_*.py"))
+    code = "".join(path.read_text() for path in (root / "tests").rglob("test_*.py"))
     named = set(re.findall(r"`(test_\w+?)(?:_?\.\.\.)?(?:\[NAME[^`]*)?`", page))
     assert len(named) > 15
     assert [name for name in named if f"def {name}" not in code] == []

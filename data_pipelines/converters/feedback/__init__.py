@@ -1,0 +1,1 @@
+"""Converters of what people and critics said of a reply."""

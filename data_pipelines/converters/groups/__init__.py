@@ -1,0 +1,1 @@
+"""Converters of groups: a row is what policies answered to one prompt, with ratings."""

@@ -1,0 +1,1 @@
+"""What was learned in words and no weights: texts with the context that they hold in, found again by nearness."""
