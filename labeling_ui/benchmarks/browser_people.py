@@ -30,9 +30,9 @@ _ANOTHER_ITEM = f"before => {{ const now = ({_ITEM})(); return now && now !== be
 
 @dataclass
 class Seen:
-    """`acknowledged` holds (person, item, slot) with the item as written in the page, 0000012 for 12."""
+    """`acknowledged` holds (person, id of the item as it was given out)."""
 
-    acknowledged: list[tuple[str, int, str]] = field(default_factory=list)
+    acknowledged: list[tuple[str, str]] = field(default_factory=list)
     next_item_s: list[float] = field(default_factory=list)
     presses: int = 0
     reloads: int = 0
@@ -71,8 +71,7 @@ async def _annotate(
         seen.presses += 1
         following = await _shown(page, seen, here)
         if following != here:  # after a reload it may still be the same: then nothing was acknowledged
-            item, _, slot = here.partition("-")
-            seen.acknowledged.append((name, int(item), slot))
+            seen.acknowledged.append((name, here))
             seen.next_item_s.append(time.monotonic() - start)
         here = following
 

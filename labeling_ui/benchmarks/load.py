@@ -133,7 +133,8 @@ def _figures(
     stored = Counter(str(event.id) for event in events)
     of_item = Counter(extra["item"] for extra in map(_extra, events) if extra["slot"].isdigit())
     by_person = Counter((event.actor, _extra(event)["item"], _extra(event)["slot"]) for event in events)
-    acknowledged, on_screen = Counter(tally.acknowledged), Counter(seen.acknowledged)
+    acknowledged, places = Counter(tally.acknowledged), _places(home)
+    on_screen = Counter((name, *places.get(id, (-1, ""))) for name, id in seen.acknowledged)
     return {
         "annotators": config.annotators,
         "browsers": config.browsers,
@@ -166,6 +167,16 @@ def _judgments(home: Path) -> list[Event]:
 
     with open_ledger(home / "ledger.sqlite") as ledger:
         return [one.event for one in ledger.events(kinds=["judgment"]) if _extra(one.event).get("project") == PROJECT]
+
+
+def _places(home: Path) -> dict[str, tuple[int, str]]:
+    """Item and slot by the id under which they were given out."""
+    from labeling_ui.desk.leases import KIND
+    from rmkit.ledger import open_ledger
+
+    with open_ledger(home / "ledger.sqlite") as ledger:
+        records = [(record.key.split("/"), record.value["id"]) for record in ledger.records(KIND, prefix=f"{PROJECT}/")]
+    return {id: (int(item), slot) for (_, item, slot), id in records}
 
 
 def _extra(event: Event) -> Mapping[str, Any]:

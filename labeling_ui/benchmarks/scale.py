@@ -28,7 +28,21 @@ from labeling_ui.benchmarks.process import Server
 from rmkit.cli import arguments, display
 
 PROJECT, PEOPLE = "big", 6
-PAGES = ("annotate", "my-work", "project", "data", "datasets", "models", "rubrics", "settings")
+PAGES = (
+    "annotate",
+    "my-work",
+    "project",
+    "people",
+    "answers",
+    "agreement",
+    "task",
+    "known-items",
+    "data",
+    "datasets",
+    "models",
+    "rubrics",
+    "settings",
+)
 ABOUT = (
     "A project of many items with many answers of six people, on a real server. `first` and `again`: seconds from the "
     "click in the sidebar to the complete page in headless Chromium, right after the start and later; `cpu`: processor "
@@ -173,7 +187,7 @@ def _answer(client: httpx.Client, token: str, rng: random.Random) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     (held,) = client.get("/next", headers=headers).raise_for_status().json()
     body = {"answer": {"better": rng.randrange(2), "strength": rng.randrange(1, 4)}, "active_ms": 900}
-    client.post(f"/answers/{held['key']}", json=body, headers=headers).raise_for_status()
+    client.post(f"/answers/{held['id']}", json=body, headers=headers).raise_for_status()
 
 
 def _memory(memory: list[float]) -> dict[str, object]:

@@ -25,6 +25,7 @@ from labeling_ui.desk.qualification import is_admitted
 from labeling_ui.projects.definition import TaskDefinition
 from labeling_ui.projects.members import require_part
 from labeling_ui.projects.people import Person
+from labeling_ui.projects.reviews import Review, review_of, write_review
 from rmkit.errors import ConflictError, DataError, UsageError
 from rmkit.ids import content_hash
 from rmkit.ledger import Ledger
@@ -33,6 +34,7 @@ from warehouse.events.payloads import KINDS, read_payload
 
 DRAFT, PAUSE = "draft", "label_pause"
 REPEAT_AFTER = 10  # own answers before one of them may come again
+RETURNED_S = 14 * 86_400.0  # so long a returned answer waits for who gave it
 _EVENTS = uuid.UUID("0b3d8f5c-4e0e-4d5b-9a3e-2f7a6f1f6c02")
 
 
@@ -47,10 +49,12 @@ class Desk:
         task: TaskDefinition,
         items: Items,
         weights: NDArray[Any] | None = None,
+        reserved: Mapping[int, frozenset[str]] | None = None,
         read_only: bool = False,
     ) -> None:
         """`weights` [n] decide what is drawn first (see `order`); None draws all items alike.
 
+        `reserved` items go to the people they are for, first of all, and to nobody else.
         A `read_only` desk is for looking: opening it writes nothing.
         """
         self.project, self.task, self.items = project, task, items
@@ -59,7 +63,9 @@ class Desk:
         self._seq = ledger.last_seq()
         self._look_again: set[str] = set()
         self._holds = Leases(ledger, project)
-        self._gold = np.flatnonzero(items.column("gold").is_valid().to_numpy())
+        self._gold = items.with_gold()
+        self._reserved = dict(reserved or {})
+        self._reserved_left: dict[str, list[int]] = {}  # what is for each person alone, the next one last
         self._active_ms: dict[str, tuple[int, float]] = {}  # of open holds, by id, and when it was said
         self._next_passed: dict[str, int] = {}  # per person, where in `Leases.passed` to look next
         self._gold_left: dict[str, list[int]] = {}  # what each person may still get, the next one last
@@ -74,6 +80,7 @@ class Desk:
             self._order, self._propensity = order[fresh], propensity[fresh]
             self._first = 0
             self._last_place: dict[str, int] = {}
+            self._reserved_left = {}
 
     # An annotator's work
 
@@ -152,26 +159,62 @@ class Desk:
         require_part(self._ledger, self.project, self.task, person)
         with self._lock:
             hold = self._held(person, id)
-            if hold.event is None:
-                raise UsageError(f"item {hold.item} has no answer to undo")
-            undone = Event(
-                kind="judgment",
-                actor=person.name,
-                payload={
-                    "unit": self.items[hold.item].unit,
-                    "verdict": "skip",
-                    "rationale": "undone",
-                    "extra": self._extra(hold),
-                },
-                id=_undo_id(hold.event),
-                supersedes=uuid.UUID(hold.event),
+            return self._reopen(hold, by=person.name, why="undone", held_s=self.task.lease_s)
+
+    def _reopen(self, hold: Lease, *, by: str, why: str, held_s: float) -> Lease:
+        """The hold, open again for who answered it; the answer is superseded."""
+        if hold.event is None:
+            raise UsageError(f"item {hold.item} has no answer to undo")
+        undone = Event(
+            kind="judgment",
+            actor=by,
+            payload={
+                "unit": self.items[hold.item].unit,
+                "verdict": "skip",
+                "rationale": why,
+                "extra": self._extra(hold),
+            },
+            id=_undo_id(hold.event),
+            supersedes=uuid.UUID(hold.event),
+        )
+        if not self._ledger.get([undone.id]):
+            self._ledger.append(undone)
+        now = time.time()
+        until = now + held_s
+        reopened = replace(hold, event=None, verdict="ok", revision=hold.revision + 1, opened=now, until=until)
+        return self._holds.store(reopened)
+
+    def return_answer(self, lead: Person, event: str, *, comment: str) -> Lease:
+        """Return an answer, by its event, to who gave it: it is superseded, and the item comes first to them, with the
+        comment. Nobody else gets the item for RETURNED_S.
+
+        Raises ForbiddenError for an annotator, UsageError where the answer is no valid one of this project, or the
+        comment says nothing.
+        """
+        lead.require("lead", "return an answer")
+        with self._lock:
+            self._follow()
+            key = next((hold.key for hold in self._holds if hold.event == event), None)
+            hold = None if key is None else self._holds.reload(key)
+            if hold is None or hold.event != event:
+                raise UsageError(f"{event} is no answer of {self.project} now; it may have been taken back")
+            write_review(
+                self._ledger,
+                self.project,
+                lead,
+                event=event,
+                rater=hold.rater,
+                decision="returned",
+                comment=comment,
             )
-            if not self._ledger.get([undone.id]):
-                self._ledger.append(undone)
-            now = time.time()
-            until = now + self.task.lease_s
-            reopened = replace(hold, event=None, verdict="ok", revision=hold.revision + 1, opened=now, until=until)
-            return self._holds.store(reopened)
+            return self._reopen(hold, by=lead.name, why=f"returned by {lead.name}", held_s=RETURNED_S)
+
+    def returned(self, hold: Lease) -> Review | None:
+        """What a lead said of the answer that this open hold had before, None where nobody did."""
+        if not hold.revision:
+            return None
+        before = self._event_id(replace(hold, revision=hold.revision - 1))
+        return review_of(self._ledger, self.project, str(before))
 
     def release(self, person: Person, id: str) -> None:
         """Give an item back unanswered, at once for someone else."""
@@ -260,6 +303,15 @@ class Desk:
         self._ledger.append(Event(kind=PAUSE, actor=lead.name, payload=summary))
         self._ledger.put(PAUSE, f"{self.project}/{name}", {"paused": paused, "reason": reason})
 
+    def paused(self) -> dict[str, str]:
+        """Why each person who is paused is, by name."""
+        records = self._ledger.records(PAUSE, prefix=f"{self.project}/")
+        return {
+            record.key.removeprefix(f"{self.project}/"): record.value["reason"]
+            for record in records
+            if record.value["paused"]
+        }
+
     def _refuse_paused(self, person: Person) -> None:
         record = self._ledger.record(PAUSE, f"{self.project}/{person.name}")
         if record and record.value["paused"]:
@@ -305,7 +357,7 @@ class Desk:
     def _next_fresh(self, rater: str, mine: Taken, now: float) -> Lease | None:
         """Items whose lease ran out come first, then those that others skipped: none is left half done at the end."""
         for lapsed in self._holds.unanswered():
-            if not lapsed.counts or lapsed.is_open(now) or lapsed.item in mine:
+            if not lapsed.counts or lapsed.is_open(now) or lapsed.item in mine or self._is_reserved(lapsed.item, rater):
                 continue
             if hold := self._take(
                 lapsed.item, lapsed.slot, rater, now, order=lapsed.order, propensity=lapsed.propensity
@@ -314,17 +366,39 @@ class Desk:
         for place in range(self._next_passed.get(rater, 0), len(self._holds.passed)):
             self._next_passed[rater] = place + 1
             passed = self._holds.passed[place]
-            if passed.item not in mine and (hold := self._take_fresh(passed.item, rater, now, passed.propensity)):
+            if passed.item in mine or self._is_reserved(passed.item, rater):
+                continue
+            if hold := self._take_fresh(passed.item, rater, now, passed.propensity):
                 return hold
+        if hold := self._next_reserved(rater, mine, now):
+            return hold
         self._skip_full(now)
         # A walk from the start for every item would take as long as all that this person has answered. What lies
         # before their last place was theirs or full, and is looked at again only where nothing else is left.
         last = max(self._first, self._last_place.get(rater, 0))
         for place in chain(range(last, len(self._order)), range(self._first, last)):
             item = int(self._order[place])
-            if item not in mine and (hold := self._take_fresh(item, rater, now, float(self._propensity[place]))):
+            if item in mine or self._is_reserved(item, rater):
+                continue
+            if hold := self._take_fresh(item, rater, now, float(self._propensity[place])):
                 self._last_place[rater] = place
                 return hold
+        return None
+
+    def _is_reserved(self, item: int, rater: str) -> bool:
+        """Whether the item is for others."""
+        return item in self._reserved and rater not in self._reserved[item]
+
+    def _next_reserved(self, rater: str, mine: Taken, now: float) -> Lease | None:
+        """What is for this person by a rule. It was drawn with certainty, so it has no propensity."""
+        if rater not in self._reserved_left:
+            order = self._order[::-1].tolist()
+            self._reserved_left[rater] = [item for item in order if rater in self._reserved.get(item, ())]
+        left = self._reserved_left[rater]
+        while left:
+            if left[-1] not in mine and (hold := self._take_fresh(left[-1], rater, now, None)):
+                return hold
+            left.pop()  # theirs already, or full
         return None
 
     def _take_fresh(self, item: int, rater: str, now: float, propensity: float | None) -> Lease | None:

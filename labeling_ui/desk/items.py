@@ -15,7 +15,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from rmkit.atomic import draft_file
 from rmkit.errors import DataError
@@ -65,12 +67,14 @@ class Item:
 class Items:
     """The items of a project folder, by number; cheap to open and safe to share among threads."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, known: Mapping[int, Mapping[str, Any]] | None = None) -> None:
+        """`known` are answers that leads have added since the items were written, by number."""
         paths = sorted(folder.glob(_PART.replace("{:04d}", "*")))
         if not paths:
             raise DataError(f"{folder} has no items; add some with: rmkit label add")
         self._parts = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in paths]
         self._ends = list(accumulate(part.num_rows for part in self._parts))
+        self._known = dict(known or {})
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -88,7 +92,7 @@ class Items:
             responses=tuple(parse_messages(text) for text in row["responses"] or ()),
             step_ends=tuple(row["step_ends"] or ()),
             rubric=row["rubric"],
-            gold=json.loads(row["gold"]) if row["gold"] else None,
+            gold=self._known.get(number) or (json.loads(row["gold"]) if row["gold"] else None),
             reason=row["reason"],
             evidence=json.loads(row["evidence"]) if row["evidence"] else {},
         )
@@ -100,8 +104,15 @@ class Items:
 
     def gold(self, number: int) -> Mapping[str, object] | None:
         """The known answer alone."""
+        if number in self._known:
+            return self._known[number]
         summary = self._cell(number, "gold")
         return json.loads(summary) if summary else None
+
+    def with_gold(self) -> NDArray[np.int64]:
+        """Numbers of the items with a known answer, ascending."""
+        own = np.flatnonzero(self.column("gold").is_valid().to_numpy())
+        return np.union1d(own, np.fromiter(self._known, np.int64, len(self._known)))
 
     def _cell(self, number: int, name: str) -> Any:
         part = bisect.bisect_right(self._ends, number)

@@ -42,7 +42,15 @@ def create_adjudication(
     decided = task or read_definition("adjudication")
     return store_project(
         ledger,
-        replace(project, name=name or f"{project.name}-disputes", task=decided, gold=None, skipped={}),
+        replace(
+            project,
+            name=name or f"{project.name}-disputes",
+            task=decided,
+            gold=None,
+            skipped={},
+            created_by=lead.name,
+            source=project.name,
+        ),
         table,
     )
 

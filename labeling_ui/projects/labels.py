@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from labeling_ui.projects.people import Person
-from labeling_ui.projects.project import Project
+from labeling_ui.projects.project import Project, projects
 from rmkit.errors import DataError
 from rmkit.ids import canonical_json, digest
 from rmkit.ledger import Ledger
@@ -28,12 +28,16 @@ from warehouse.write.judgments import VOTES
 from warehouse.write.load import SourceInfo, load_units
 from warehouse.write.units import JUDGMENT_STRUCT, REJECT_SCHEMA, UNIT_SCHEMA
 
-# Repeats and known items have slots that are no numbers.
+# Repeats and known items have slots that are no numbers. What an adjudication decided stands for all votes on its unit.
 _ANSWERS = """
 INSERT INTO vote
-SELECT unit_id, event_id, rater_id, "time", ranks, strength, scores, step_labels, edit FROM judgment
-WHERE verdict = 'ok' AND extra ->> '$.project' = ? AND try_cast(extra ->> '$.slot' AS INTEGER) IS NOT NULL
-AND event_id NOT IN (SELECT supersedes FROM judgment WHERE supersedes IS NOT NULL)
+WITH answer AS (
+    SELECT *, list_contains(?::VARCHAR[], extra ->> '$.project') AS is_decision FROM judgment
+    WHERE verdict = 'ok' AND (extra ->> '$.project' = ? OR is_decision)
+    AND try_cast(extra ->> '$.slot' AS INTEGER) IS NOT NULL
+    AND event_id NOT IN (SELECT supersedes FROM judgment WHERE supersedes IS NOT NULL))
+SELECT unit_id, event_id, rater_id, "time", ranks, strength, scores, step_labels, edit FROM answer
+WHERE is_decision OR unit_id NOT IN (SELECT unit_id FROM answer WHERE is_decision)
 """
 
 _MEMBERS = """
@@ -76,7 +80,8 @@ def commit_labels(
     """A new version of `dataset` (default PROJECT-labels) holding every unit with an answer of this project.
 
     `merge` makes it a version of the project's own data instead (unless `dataset` names another): all its rows, those
-    with an answer under their new label. Splits are those of the project's data. Raises ForbiddenError for an
+    with an answer under their new label. Splits are those of the project's data. A pair that an adjudication of this
+    project has decided is labeled by that decision alone. Raises ForbiddenError for an
     annotator, DataError where nothing is answered. An edit task gives new pairs: each edit beside what it started from.
     """
     lead.require("lead", "commit labels")
@@ -85,7 +90,8 @@ def commit_labels(
         if project.task.kind == "edit":
             return Committed(_commit_edits(connection, project, lead, dataset or f"{project.name}-labels"), merged)
         own = project.data.partition("@")[0] if merge else f"{project.name}-labels"
-        return Committed(_commit(connection, project, lead, dataset or own, merge=merge), merged)
+        decisions = [one.name for one in projects(ledger) if one.source == project.name]
+        return Committed(_commit(connection, project, lead, dataset or own, merge=merge, decisions=decisions), merged)
 
 
 def _commit_edits(
@@ -127,7 +133,13 @@ def _edit_pair(
 
 
 def _commit(
-    connection: duckdb.DuckDBPyConnection, project: Project, lead: Person, dataset: str, *, merge: bool
+    connection: duckdb.DuckDBPyConnection,
+    project: Project,
+    lead: Person,
+    dataset: str,
+    *,
+    merge: bool,
+    decisions: list[str],
 ) -> DatasetVersion:
     with transaction(connection):
         source = resolve(connection, project.data)
@@ -135,7 +147,7 @@ def _commit(
             connection, "label", project.name, {"data": project.digest, "task": project.task.id}
         ) as run_id:
             run(connection, VOTES)
-            run(connection, _ANSWERS, [project.name])
+            run(connection, _ANSWERS, [decisions, project.name])
             if not run(connection, "SELECT 1 FROM vote LIMIT 1"):
                 raise DataError(f"project {project.name} has no answers yet; annotate first: rmkit label serve")
             inputs = members(connection, source)

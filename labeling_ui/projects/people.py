@@ -59,6 +59,15 @@ def add_person(ledger: Ledger, name: str, *, role: Role) -> str:
     return token
 
 
+def invite(ledger: Ledger, lead: Person, name: str) -> str:
+    """The token of a new annotator. Raises ForbiddenError for an annotator, UsageError where the name is taken: a new
+    token for somebody else's account would be a way to work as them."""
+    lead.require("lead", "invite people")
+    if ledger.record(KIND, _PREFIX + name) is not None:
+        raise UsageError(f"{name} has an account already, or had one; an admin gives new tokens")
+    return add_person(ledger, name, role="annotator")
+
+
 def remove_person(ledger: Ledger, name: str) -> None:
     """End an account; what the person judged stays. Raises UsageError for an unknown name."""
     record = ledger.record(KIND, _PREFIX + name)

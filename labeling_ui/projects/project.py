@@ -15,7 +15,9 @@ import pyarrow as pa
 from labeling_ui.desk.desk import Desk
 from labeling_ui.desk.item_weights import read_weights
 from labeling_ui.desk.items import Items, add_part
+from labeling_ui.desk.known_answers import known_answers
 from labeling_ui.projects.definition import TaskDefinition, parse_definition
+from labeling_ui.projects.groups import reserved
 from rmkit import paths
 from rmkit.errors import ConflictError, DataError, UsageError
 from rmkit.ids import parse_messages
@@ -31,7 +33,7 @@ from warehouse.write.identity import unit_hash
 if TYPE_CHECKING:
     from rmkit.types import Conversation
 
-KIND = "project"
+KIND, CHANGES = "project", "project_changes"
 # Each person counts once for a unit; what was shown to measure them (slots that are no numbers) is no vote.
 _DISPUTED = """
 SELECT u.h FROM judgment j JOIN unit u USING (unit_id) JOIN rater r USING (rater_id)
@@ -45,7 +47,10 @@ COLUMNS = ("unit", "kind", "prompt", "responses", "step_ends", "rubric", "p", "r
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """`data` and `gold` are dataset versions (NAME@vN) with their digests; `skipped` counts rows by reason."""
+    """`data` and `gold` are dataset versions (NAME@vN) with their digests; `skipped` counts rows by reason.
+
+    `source` is the project whose disputes an adjudication decides: its labels go by those decisions.
+    """
 
     name: str
     task: TaskDefinition
@@ -54,6 +59,7 @@ class Project:
     gold: str | None
     skipped: Mapping[str, int]
     created_by: str
+    source: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -61,9 +67,16 @@ class Project:
 
     def desk(self, ledger: Ledger, *, read_only: bool = False) -> Desk:
         """The project's desk in this process; open one and share it."""
-        items = Items(self.folder)
-        weights = read_weights(self.folder, items)
-        return Desk(ledger, self.name, task=self.task, items=items, weights=weights, read_only=read_only)
+        items = Items(self.folder, known_answers(ledger, self.name))
+        return Desk(
+            ledger,
+            self.name,
+            task=self.task,
+            items=items,
+            weights=read_weights(self.folder, items),
+            reserved=reserved(ledger, self.name, items),
+            read_only=read_only,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +87,18 @@ class Added:
     left_out: Mapping[str, int]
 
 
-def create_project(ledger: Ledger, name: str, *, task: TaskDefinition, data: str, gold: str | None = None) -> Project:
+def create_project(
+    ledger: Ledger, name: str, *, task: TaskDefinition, data: str, gold: str | None = None, author: str | None = None
+) -> Project:
     """A new project over the rows of a dataset version that the task can show; known answers come from `gold`.
 
-    Raises UsageError where the name is taken or cannot be a folder, DataError where no row fits the task.
+    `author` is who makes it (default: this machine's user). Raises UsageError where the name is taken or cannot be a
+    folder, DataError where no row fits the task.
     """
     _require_free(ledger, name)
     rows, digest, ref = _rows(data)
-    known = {} if gold is None else _gold(gold)
+    known_items, known_unfit = ([], Counter[str]()) if gold is None else known_rows(gold, task)
+    known = {str(row["unit"]): row for row in known_items}
     disputed = _disputed(ledger) if task.kind == "adjudication" else None
     skipped: Counter[str] = Counter()
     items = []
@@ -91,17 +108,13 @@ def create_project(ledger: Ledger, name: str, *, task: TaskDefinition, data: str
         elif disputed is not None and row["unit"] not in disputed:
             skipped["people do not disagree on it"] += 1
         else:
-            _, answer = known.pop(row["unit"], (None, None))
-            items.append(_item(row, answer))
-    for row, answer in known.values():
-        if reason := _unfit(row, task):
-            skipped[f"known answer, {reason}"] += 1
-        else:
-            items.append(_item(row, answer))
+            items.append(known.pop(row["unit"], None) or _item(row, None))
+    items += known.values()
+    skipped += known_unfit
     if not items:
         reasons = "; ".join(f"{count} rows: {reason}" for reason, count in skipped.items())
         raise DataError(f"no row of {ref} fits the task ({task.kind}): {reasons or 'it is empty'}")
-    return store_project(ledger, Project(name, task, ref, digest, gold, dict(skipped), user_name()), items)
+    return store_project(ledger, Project(name, task, ref, digest, gold, dict(skipped), author or user_name()), items)
 
 
 def store_project(ledger: Ledger, project: Project, items: pa.Table | Sequence[Mapping[str, Any]]) -> Project:
@@ -153,7 +166,10 @@ def add_queued(ledger: Ledger, project: Project) -> Added:
                 left_out[reason] += 1
                 continue
             items.append(row | {"evidence": json.dumps(summary["evidence"]) if summary["evidence"] else None})
-    return Added(add_part(project.folder, items), dict(left_out))
+    added = add_part(project.folder, items)
+    if added:
+        note_change(ledger, project.name)
+    return Added(added, dict(left_out))
 
 
 def _project(name: str, stored: Mapping[str, Any]) -> Project:
@@ -175,11 +191,27 @@ def _disputed(ledger: Ledger) -> set[str]:
         return {str(unit).replace("-", "") for (unit,) in connection.execute(_DISPUTED).fetchall()}
 
 
-def _gold(ref: str) -> dict[str, tuple[dict[str, object], dict[str, object]]]:
-    """Rows with a known answer, by unit."""
-    rows, _, _ = _rows(ref)
-    answers = {row["unit"]: (row, {name: row[name] for name in ("ranks", "step_labels") if row[name]}) for row in rows}
-    return {unit: both for unit, both in answers.items() if both[1]}
+def known_rows(ref: str, task: TaskDefinition) -> tuple[list[dict[str, object]], Counter[str]]:
+    """The rows of a dataset version whose label is a known answer, as items, and how many do not fit, by reason."""
+    items, unfit = [], Counter[str]()
+    for row in _rows(ref)[0]:
+        if answer := {name: row[name] for name in ("ranks", "step_labels") if row[name]}:
+            if reason := _unfit(row, task):
+                unfit[f"known answer, {reason}"] += 1
+            else:
+                items.append(_item(row, answer))
+    return items, unfit
+
+
+def note_change(ledger: Ledger, name: str) -> None:
+    """Say that what a running studio holds of the project (task, items, order, assignments) is old."""
+    ledger.put(CHANGES, name, {})
+
+
+def change_number(ledger: Ledger, name: str) -> int:
+    """Rises with every change that was noted."""
+    record = ledger.record(CHANGES, name)
+    return record.version if record else 0
 
 
 def _unfit(row: Mapping[str, Any], task: TaskDefinition) -> str | None:

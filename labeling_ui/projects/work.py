@@ -26,6 +26,8 @@ _COLUMNS: dict[str, Any] = {
     "verdict": pl.String,  # ok | skip | bad_item
     "ranks": pl.List(pl.Int64),
     "strength": pl.Float64,
+    # what is said of parts of the item: ratings by aspect and response, steps, a reaction, places of more than two
+    "values": pl.List(pl.Struct({"question": pl.String, "place": pl.Int64, "value": pl.Float64})),
     "answer": pl.String,  # what was said, as text that is equal for equal answers
     "chose_first_shown": pl.Boolean,  # pairs without a tie
     "chose_longer": pl.Boolean,  # pairs without a tie and of unequal length
@@ -91,6 +93,7 @@ def _row(event: Event, extra: Mapping[str, Any], items: Items) -> dict[str, obje
         "verdict": summary.get("verdict", "ok"),
         "ranks": ranks,
         "strength": summary.get("strength"),
+        "values": _values(summary),
         "answer": str([summary.get(name) for name in fields]),
         "chose_first_shown": None if better is None or not shown else shown[0] == better,
         "chose_longer": None if better is None or not uneven else lengths[better] == max(lengths),
@@ -100,6 +103,18 @@ def _row(event: Event, extra: Mapping[str, Any], items: Items) -> dict[str, obje
         "reason": summary.get("rationale"),
         "time": event.time,
     }
+
+
+def _values(payload: Mapping[str, Any]) -> list[dict[str, object]] | None:
+    said: list[tuple[str, int, float | None]] = []
+    said += [(one["aspect"], one["response"], one["value"]) for one in payload.get("scores") or ()]
+    said += [("step", place, label) for place, label in enumerate(payload.get("step_labels") or ())]
+    ranks = payload.get("ranks") or ()
+    said += [("place", place, rank) for place, rank in enumerate(ranks) if len(ranks) != 2]
+    if payload.get("value") is not None:
+        said.append(("reaction", payload.get("response") or 0, payload["value"]))
+    names = ("question", "place", "value")
+    return [dict(zip(names, one, strict=True)) for one in said if one[2] is not None] or None
 
 
 def gold_right(gold: Mapping[str, Any] | None, payload: Mapping[str, Any]) -> bool | None:

@@ -9,19 +9,20 @@ from dataclasses import asdict
 from labeling_ui.desk.desk import Desk
 from labeling_ui.desk.leases import Lease
 from labeling_ui.projects.people import Person
-from labeling_ui.projects.project import Project, open_project
+from labeling_ui.projects.project import Project, change_number, open_project
 from labeling_ui.projects.work import Work
 from rmkit.ledger import Ledger, open_ledger
 from rmkit.types import Conversation
 
 
 class Studio:
-    """Desks are opened at first use and shared among threads."""
+    """Desks are opened at first use and shared among threads; what was changed, here or elsewhere, is opened anew."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self._lock = threading.Lock()
         self._open: dict[str, tuple[Project, Desk, Work]] = {}
+        self._changes: dict[str, int] = {}  # of each open project, as it was opened
 
     def project(self, name: str) -> Project:
         """The project of that name. Raises UsageError where there is none."""
@@ -40,14 +41,12 @@ class Studio:
         """Its answers, as a frame that follows the ledger."""
         return self._opened(name)[2]
 
-    def reopen(self, name: str) -> None:
-        """Forget a project whose items have changed; the next use reads them anew."""
-        with self._lock:
-            self._open.pop(name, None)
-
     def _opened(self, name: str) -> tuple[Project, Desk, Work]:
         with self._lock:
+            if (changes := change_number(self.ledger, name)) != self._changes.get(name):
+                self._open.pop(name, None)
             if name not in self._open:
+                self._changes[name] = changes
                 project = open_project(self.ledger, name)
                 desk = project.desk(self.ledger)
                 self._open[name] = project, desk, Work(self.ledger, name, desk.items)

@@ -87,6 +87,8 @@ def _item(desk: Desk, person: Person, hold: Lease) -> None:
     _wall_s(hold)
     watch(desk.project, hold)
     st.subheader(task.question, anchor=False)
+    if returned := desk.returned(hold):
+        st.info(harmless(f"Returned by {returned.lead}: {returned.comment}"), icon=":material/undo:")
     if task.warning and st.session_state.get("agreed") != hold.id:
         _warn(desk, hold)
         return

@@ -9,14 +9,20 @@ import streamlit as st
 from labeling_ui.projects.people import Person
 from labeling_ui.web import sign_in, studio
 from labeling_ui.web.pages import (
+    agreement_page,
     annotate,
+    answers_page,
     datasets,
     explorer,
+    known_page,
     models,
     my_work,
+    new_project,
+    people_page,
     project_page,
     rubrics_page,
     settings,
+    task_page,
 )
 
 ASSETS = Path(sign_in.__file__).parent / "assets"
@@ -47,7 +53,13 @@ def _pages(person: Person) -> dict[str, list[st.Page]]:
     }
     if person.may("lead"):
         result["Lead"] = [
-            st.Page(project_page.page, title="Project", icon=":material/groups:", url_path="project"),
+            st.Page(new_project.page, title="New project", icon=":material/add_circle:", url_path="new-project"),
+            st.Page(project_page.page, title="Project", icon=":material/monitoring:", url_path="project"),
+            st.Page(people_page.page, title="People", icon=":material/groups:", url_path="people"),
+            st.Page(answers_page.page, title="Answers", icon=":material/fact_check:", url_path="answers"),
+            st.Page(agreement_page.page, title="Agreement", icon=":material/handshake:", url_path="agreement"),
+            st.Page(task_page.page, title="Task", icon=":material/tune:", url_path="task"),
+            st.Page(known_page.page, title="Known items", icon=":material/verified:", url_path="known-items"),
             st.Page(explorer.page, title="Data", icon=":material/search:", url_path="data"),
             st.Page(datasets.page, title="Datasets", icon=":material/database:", url_path="datasets"),
             st.Page(models.page, title="Models", icon=":material/leaderboard:", url_path="models"),

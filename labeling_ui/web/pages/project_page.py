@@ -1,26 +1,27 @@
-"""Project: how far it is, how well people agree, how each of them works, and making the labels a version."""
+"""Project: how far it is, how fast it goes, what comes next, and its labels as a version or as files; for leads."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, get_args
+from typing import Any
 
 import altair as alt
 import polars as pl
 import streamlit as st
 
-from labeling_ui.desk.desk import PAUSE, Desk
-from labeling_ui.projects.disputes import create_adjudication
+from labeling_ui.desk.desk import Desk
+from labeling_ui.projects.export import answers_jsonl, export_zip
 from labeling_ui.projects.labels import commit_labels
-from labeling_ui.projects.members import MemberRole, add_member, members, remove_member
-from labeling_ui.projects.people import Person, people
+from labeling_ui.projects.pace import pace
+from labeling_ui.projects.people import Person
 from labeling_ui.projects.project import Project, add_queued
-from labeling_ui.quality import Agreement, Alpha, PersonReport, agreement, people_reports
 from labeling_ui.web import studio
 from labeling_ui.web.pages.choose import choose_project
-from labeling_ui.web.pages.my_work import counted, percent
 from labeling_ui.web.texts import harmless
 from rmkit.errors import RmkitError
+from warehouse.out.forms import FORMS
+
+ANSWERS = "answers, one JSON object a line"
 
 
 def page() -> None:
@@ -35,29 +36,36 @@ def page() -> None:
     st.header(name, anchor=False)
     task = project.task
     st.caption(f"{harmless(task.title)} · {project.data} · {task.overlap} people an item · task {task.id[:8]}")
+    for reason, n in project.skipped.items():
+        st.caption(harmless(f"{n} rows of the data are left out: {reason}"))
     _progress(desk, work)
     if work.is_empty():
-        st.info("No answers yet. Give people their links: `rmkit label people add NAME`", icon=":material/lightbulb:")
+        st.info("No answers yet. Invite people on the page People.", icon=":material/lightbulb:")
     else:
-        _agreement(agreement(work))
-        _people(desk, person, people_reports(work))
-        _set_aside(desk, work)
-    _members(project, person)
-    _versions(project, person)
-    _audit(name)
+        _set_aside(work)
+    _labels(project, desk, person, work)
 
 
 def _progress(desk: Desk, work: pl.DataFrame) -> None:
     done = desk.progress()
     st.progress(min(done["answered"] / max(done["wanted"], 1), 1.0))
-    cells = st.columns(5)
-    cells[0].metric(f"answers of {done['wanted']}", done["answered"])
-    cells[1].metric(f"complete of {done['items']}", done["complete"])
-    cells[2].metric("at work now", done["at_work"])
-    cells[3].metric("known, repeated", done["gold_and_repeats"])
-    cells[4].metric("set aside", done["set_aside"], help="as many people as should answer it called it a bad item")
+    ahead = pace(work, left=max(done["wanted"] - done["answered"], 0))
+    with st.container(horizontal=True):
+        st.metric(f"answers of {done['wanted']}", done["answered"], width=150)
+        st.metric(f"complete of {done['items']}", done["complete"], width=150)
+        st.metric("at work now", done["at_work"], width=120)
+        st.metric("known, repeated", done["gold_and_repeats"], width=150)
+        help = "as many people as should answer it called it a bad item"
+        st.metric("set aside", done["set_aside"], width=120, help=help)
+        st.metric("hours of work left", _figure(ahead.work_h), width=170, help="at the median of active time an answer")
+        help = f"at {ahead.per_day:.0f} answers a day, as over the last seven days"
+        st.metric("days left", _figure(ahead.days), width=120, help=help)
     if work.height > 1:
         _pace(work)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
 
 
 def _pace(work: pl.DataFrame) -> None:
@@ -82,82 +90,7 @@ def _steps(hours: float) -> tuple[str, alt.TimeUnitParams]:
     return "1h", alt.TimeUnitParams(unit="yearmonthdate")
 
 
-def _agreement(result: Agreement) -> None:
-    st.subheader("Agreement", anchor=False)
-    nominal, ordinal, same = st.columns(3)
-    _alpha(nominal, result.nominal, result.items, "any two different verdicts are equally far apart")
-    _alpha(ordinal, result.ordinal, result.items, "verdicts with their strengths on one scale, a tie in the middle")
-    same.metric("two people say the same", percent(result.pairs))
-    same.caption(counted(result.pairs))
-
-
-def _alpha(cell: Any, alpha: Alpha, items: int, meaning: str) -> None:
-    if alpha.value != alpha.value:
-        cell.metric(f"alpha, {alpha.level}", "–", help="needs different pair verdicts of two people on the same items")
-        return
-    low, high = alpha.interval
-    cell.metric(f"alpha, {alpha.level}", f"{alpha.value:.2f}", help=f"Krippendorff's alpha: {meaning}")
-    cell.caption(f"interval {low:.2f} to {high:.2f}, {items} items with two or more answers")
-
-
-def _people(desk: Desk, person: Person, reports: list[PersonReport]) -> None:
-    st.subheader("People", anchor=False)
-    rows = [
-        {
-            "name": report.name,
-            "answers": report.answers,
-            "skill": report.skill,
-            "known items": percent(report.gold),
-            "with others": percent(report.with_others),
-            "repeats alike": percent(report.repeated_same),
-            "first shown": percent(report.first_shown),
-            "longer": percent(report.longer),
-            "seconds": report.active_s,
-            "skipped": report.skipped,
-            "to look at": "; ".join(report.warnings()),
-        }
-        for report in reports
-    ]
-    skill = st.column_config.NumberColumn(format="%.2f", help="chance of the true verdict (Dawid-Skene)")
-    seconds = st.column_config.NumberColumn(format="%.1f", help="median of active seconds an answer")
-    st.dataframe(pl.DataFrame(rows), hide_index=True, column_config={"skill": skill, "seconds": seconds})
-    _intervals(reports)
-    with st.expander("Pause or resume a person", icon=":material/pause_circle:"), st.form("pause"):
-        name = st.selectbox("Who", [report.name for report in reports])
-        what = st.segmented_control("What", ["pause", "resume"], default="pause", required=True)
-        reason = st.text_input("Why (the person reads it)")
-        if st.form_submit_button("Do it") and name:
-            if not reason.strip():
-                st.error("Say why: it is kept, and the person reads it.")
-                return
-            desk.pause(person, name, paused=what == "pause", reason=reason)
-            st.rerun()
-
-
-def _intervals(reports: list[PersonReport]) -> None:
-    """Shares of known items right, with intervals, where anyone has seen some."""
-    rows = [
-        {
-            "name": report.name,
-            "right": report.gold.value,
-            "low": report.gold.interval[0],
-            "high": report.gold.interval[1],
-        }
-        for report in reports
-        if report.gold.n
-    ]
-    if rows:
-        chart = alt.Chart(pl.DataFrame(rows))
-        scale = alt.Scale(domain=[0, 1])
-        line = chart.mark_rule(strokeWidth=3, color="#1c83e1").encode(
-            x=alt.X("low:Q", title="known items right", scale=scale), x2="high", y="name:N"
-        )
-        st.altair_chart(
-            line + chart.mark_point(filled=True, size=90).encode(x="right:Q", y="name:N"), height=40 + 40 * len(rows)
-        )
-
-
-def _set_aside(desk: Desk, work: pl.DataFrame) -> None:
+def _set_aside(work: pl.DataFrame) -> None:
     bad = work.filter(pl.col("verdict") == "bad_item")
     if not bad.is_empty():
         st.subheader("Set aside as bad items", anchor=False)
@@ -169,70 +102,44 @@ def _set_aside(desk: Desk, work: pl.DataFrame) -> None:
         st.dataframe(reasons, hide_index=True)
 
 
-def _members(project: Project, person: Person) -> None:
-    """Who takes part; names of accounts come from the ledger, so that nobody is added who has none."""
-    ledger = studio.current().ledger
-    inside = members(ledger, project.name)
-    closed = inside or project.task.kind == "adjudication"
-    label = f"Members: {len(inside)}" if closed else "Open to everyone with an account"
-    with st.expander(label, icon=":material/group:"), st.form("members"):
-        if inside:
-            st.dataframe([{"name": name, "role": role} for name, role in inside.items()], hide_index=True)
-        who = st.selectbox("Who", [one.name for one in people(ledger)])
-        roles = [*get_args(MemberRole), "no member"]
-        first = roles.index("adjudicator") if project.task.kind == "adjudication" else 0
-        role = st.segmented_control("As", roles, default=roles[first], required=True)
-        if st.form_submit_button("Do it") and who and role:
-            person.require("lead", "change who takes part")
-            if role != "no member":
-                add_member(ledger, project.name, who, role=role)
-            elif who in inside:
-                remove_member(ledger, project.name, who)
-            st.rerun()
-
-
-def _versions(project: Project, person: Person) -> None:
+def _labels(project: Project, desk: Desk, person: Person, work: pl.DataFrame) -> None:
     st.subheader("Labels", anchor=False)
-    with st.container(horizontal=True):
-        if st.button("Make the labels a dataset version", type="primary", icon=":material/commit:"):
-            try:
-                result = commit_labels(studio.current().ledger, project, person)
-            except RmkitError as error:
-                st.error(harmless(str(error)))
-            else:
-                ref = result.version.ref
-                st.success(f"{ref}: {result.version.n_rows} rows. Next: `rmkit train frozen --data {ref}`")
-        if project.task.kind == "pairwise" and st.button("Adjudicate what people disagree on", icon=":material/gavel:"):
-            try:
-                disputes = create_adjudication(studio.current().ledger, project, person)
-            except RmkitError as error:
-                st.error(harmless(str(error)))
-            else:
-                n = disputes.desk(studio.current().ledger, read_only=True).progress()["items"]
-                st.success(f"{disputes.name}: {n} items. Choose it in the sidebar and add its adjudicators.")
-        if st.button("Take in queued findings", icon=":material/move_to_inbox:"):
-            person.require("lead", "take in findings")
-            added = add_queued(studio.current().ledger, project)
-            studio.current().reopen(project.name)
-            st.info(f"{added.items} new items" + "".join(f"; {n} left out: {why}" for why, n in added.left_out.items()))
+    own = f"{project.name}-labels"
+    with st.form("commit"):
+        dataset = st.text_input("Dataset", own)
+        merge = st.toggle("With all other rows of the project's data")
+        if st.form_submit_button("Make the labels a dataset version", type="primary", icon=":material/commit:"):
+            _commit(project, person, dataset.strip() or own, merge=merge)
+    _take_out(project, desk, person, work)
+    if st.button("Take in queued findings", icon=":material/move_to_inbox:"):
+        person.require("lead", "take in findings")
+        added = add_queued(studio.current().ledger, project)
+        st.info(f"{added.items} new items" + "".join(f"; {n} left out: {why}" for why, n in added.left_out.items()))
 
 
-def _audit(name: str) -> None:
-    events = [
-        recorded.event
-        for recorded in studio.current().ledger.events(kinds=[PAUSE])
-        if recorded.event.payload["project"] == name
-    ]
-    if events:
-        with st.expander("Pauses so far", icon=":material/history:"):
-            rows = [
-                {
-                    "time": event.time,
-                    "by": event.actor,
-                    "who": event.payload["rater"],
-                    "what": "paused" if event.payload["paused"] else "resumed",
-                    "why": event.payload["reason"],
-                }
-                for event in reversed(events)
-            ]
-            st.dataframe(pl.DataFrame(rows), hide_index=True)
+def _commit(project: Project, person: Person, dataset: str, *, merge: bool) -> None:
+    try:
+        version = commit_labels(studio.current().ledger, project, person, dataset=dataset, merge=merge).version
+    except RmkitError as error:
+        st.error(harmless(str(error)))
+        return
+    st.session_state[f"labels-{project.name}"] = version.ref
+    st.success(f"{version.ref}: {version.n_rows} rows. Next: `rmkit train frozen --data {version.ref}`")
+
+
+def _take_out(project: Project, desk: Desk, person: Person, work: pl.DataFrame) -> None:
+    """Files are made when asked for: a version may be large."""
+    with st.expander("Take out as files", icon=":material/download:"):
+        ref = st.text_input("Version", st.session_state.get(f"labels-{project.name}", f"{project.name}-labels"))
+        form = st.selectbox("Form", [ANSWERS, *FORMS])
+        if st.button("Prepare the file"):
+            try:
+                if form == ANSWERS:
+                    content = answers_jsonl(studio.current().ledger, project.name, desk.items, work)
+                    name = f"{project.name}-answers.jsonl"
+                else:
+                    name, content = export_zip(person, ref, form=form)
+            except RmkitError as error:
+                st.error(harmless(str(error)))
+                return
+            st.download_button(f"Save {name} ({len(content):,} bytes)", content, file_name=name, type="primary")

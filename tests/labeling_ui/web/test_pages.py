@@ -228,11 +228,13 @@ def test_the_project_page_shows_agreement_and_people_and_makes_a_version(
             right = int(texts[1].startswith("right"))
             desk.submit(person, held[0].id, Answer(better=right if turn >= wrong else 1 - right), active_ms=4000)
             turn += 1
+    app = opened("agreement_page", LEA)
+    assert not app.exception
+    assert {metric.label: metric.value for metric in app.metric}["two people say the same"] == "75%"
     app = opened("project_page", LEA)
     assert not app.exception
     metrics = {metric.label: metric.value for metric in app.metric}
     assert metrics["answers of 24"] == "24"
-    assert metrics["two people say the same"] == "75%"
     app = _press(app, "Make the labels a dataset version")
     assert "sums-labels@v1" in _texts(app)
 
@@ -290,11 +292,21 @@ def test_a_lead_makes_the_adjudication_and_lets_people_in_on_the_page(
         (hold,) = desk.open(person)  # both see the pair in another order, and choose what stands first
         desk.submit(person, hold.id, Answer(better=0))
         add_person(ledger, person.name, role=person.role)
-    app = _press(opened("project_page", LEA), "Adjudicate what people disagree on")
+    app = _press(opened("agreement_page", LEA), "Adjudicate what people disagree on")
     assert not app.exception
     assert "sums-disputes: 1 items" in _texts(app)
-    app = opened("project_page", LEA)
+    app = opened("people_page", LEA)
     next(one for one in app.selectbox if one.label == "Project").set_value("sums-disputes").run()
-    next(one for one in app.selectbox if one.label == "Who").set_value("ben")
-    assert not _press(app, "Do it").exception
+    next(one for one in app.multiselect if one.label == "Who").set_value(["ben"])
+    assert not _press(app, "Change members").exception
     assert members(ledger, "sums-disputes") == {"ben": "adjudicator"}
+
+
+def test_known_items_are_chosen_by_a_press_each(opened: Open, make_project: Make, ledger: Ledger) -> None:
+    make_project(gold_share=0.3)
+    app = opened("known_page", LEA)
+    assert "0 known items" in _texts(app)
+    app = _press(app, "A is right")
+    assert not app.exception
+    assert "1 new known items" in _texts(app)
+    assert "1 known items" in _texts(app)
