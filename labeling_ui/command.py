@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import get_args
 
 from labeling_ui.projects.definition import Strategy, read_definition, shipped
@@ -16,15 +17,20 @@ from rmkit.user import user_name
 
 def _demo(argv: list[str]) -> int:
     parser = arguments.parser("label demo", "Serve a ready project on generated sample pairs.", examples=["label demo"])
+    parser.add_argument("--port", type=int, default=8501, help="port")
     options = parser.parse_args(argv)
     from labeling_ui.projects.demo import make_demo
 
+    from labeling_ui.projects.demo import demo_token
+
     with open_ledger() as ledger:
         make_demo(ledger)
-    return _serve(["--json"] if options.json else [])
+        token = demo_token(ledger, user_name())
+    return _serve([*(["--json"] if options.json else []), "--port", str(options.port)], token=token)
 
 
-def _serve(argv: list[str]) -> int:
+def _serve(argv: list[str], *, token: str | None = None) -> int:
+    """`token` is one to sign in with, for a link that is printed."""
     parser = arguments.parser("label serve", "Serve the studio's pages and REST API.", examples=["label serve"])
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8501, help="port")
@@ -39,12 +45,17 @@ def _serve(argv: list[str]) -> int:
     from labeling_ui.web.server import serve
 
     with open_ledger() as ledger:
-        if not any(True for _ in people(ledger)):
+        if token is None and not any(True for _ in people(ledger)):
             token = add_person(ledger, user_name(), role="admin")
-            print(f"open http://{options.host}:{options.port}/enter?token={token}  (you are its admin)", flush=True)
-        else:
-            print(f"serving http://{options.host}:{options.port}", flush=True)
-        serve(ledger, host=options.host, port=options.port, hosts=options.allow_host)
+        at = f"http://{options.host}:{options.port}"
+
+        def ready() -> None:
+            url = f"{at}/enter?token={token}" if token else at
+            text = f"open {url}  (you are its admin)" if token else f"serving {at}"
+            display.emit({"url": url}, as_json=options.json, text=text)
+            sys.stdout.flush()
+
+        serve(ledger, host=options.host, port=options.port, hosts=options.allow_host, ready=ready)
     return 0
 
 

@@ -1,7 +1,8 @@
 """Who may do what. Checked where things are written, whatever page or request asked for it.
 
 Accounts are ledger records of kind `principal`, so that every process and host of a team sees the same ones. A token is
-shown once and kept only as its SHA-256; comparing takes the same time whatever was sent.
+shown once and kept only as its SHA-256; comparing takes the same time whatever was sent. A person may have more tokens
+beside the one that they sign in with (`add_key`): for programs, one each, so that each can be ended alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rmkit.ledger import Ledger
 Role = Literal["annotator", "lead", "admin"]
 Right = Literal["annotate", "lead", "admin"]
 
-KIND = "principal"
+KIND, KEYS = "principal", "principal_key"
 _PREFIX = "label/"
 _RIGHTS: dict[str, tuple[Right, ...]] = {
     "annotator": ("annotate",),
@@ -69,11 +70,14 @@ def invite(ledger: Ledger, lead: Person, name: str) -> str:
 
 
 def remove_person(ledger: Ledger, name: str) -> None:
-    """End an account; what the person judged stays. Raises UsageError for an unknown name."""
+    """End an account with all its tokens; what the person judged stays. Raises UsageError for an unknown name."""
     record = ledger.record(KIND, _PREFIX + name)
     if record is None:
         raise UsageError(f"no account {name!r}")
     ledger.put(KIND, _PREFIX + name, {**record.value, "active": False, "sha256": ""}, expect=record.version)
+    gone = Person(name, record.value["role"])
+    for label in keys(ledger, gone):
+        remove_key(ledger, gone, label)
 
 
 def people(ledger: Ledger) -> Iterator[Person]:
@@ -89,9 +93,34 @@ def by_token(ledger: Ledger, token: str) -> Person:
     for record in ledger.records(KIND, prefix=_PREFIX):
         if hmac.compare_digest(record.value["sha256"], target) and record.value["active"]:
             result = Person(record.key.removeprefix(_PREFIX), record.value["role"])
+    for record in () if result else ledger.records(KEYS):
+        if hmac.compare_digest(record.value["sha256"], target) and record.value["active"]:
+            return by_name(ledger, record.key.partition("/")[0])
     if result is None:
         raise ForbiddenError("this token opens nothing; ask an admin for a new one: rmkit label people add NAME")
     return result
+
+
+def add_key(ledger: Ledger, person: Person, label: str) -> str:
+    """A further token of this person, shown this once; one under the same label is replaced."""
+    if not label.strip() or "/" in label or not label.isprintable():
+        raise UsageError(f"a token's label must not be empty and has no slash and no control characters, got {label!r}")
+    token = secrets.token_urlsafe(24)
+    ledger.put(KEYS, f"{person.name}/{label}", {"sha256": _digest(token), "active": True})
+    return token
+
+
+def remove_key(ledger: Ledger, person: Person, label: str) -> None:
+    """End a further token. Raises UsageError where there is none of that label."""
+    if label not in keys(ledger, person):
+        raise UsageError(f"{person.name} has no token {label!r}")
+    ledger.put(KEYS, f"{person.name}/{label}", {"sha256": "", "active": False})
+
+
+def keys(ledger: Ledger, person: Person) -> list[str]:
+    """Labels of the person's further tokens."""
+    records = ledger.records(KEYS, prefix=f"{person.name}/")
+    return [record.key.partition("/")[2] for record in records if record.value["active"]]
 
 
 def by_name(ledger: Ledger, name: str) -> Person:

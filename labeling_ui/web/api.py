@@ -32,11 +32,14 @@ from rmkit.errors import BusyError, ConflictError, DataError, RmkitError, StoreE
 COOKIE = "rmkit_label"
 MAX_BODY = 1_000_000  # bytes
 MAX_AHEAD = 5
-FORM = """<!doctype html><title>rmkit studio</title>
+FORM = """<!doctype html><html lang="en"><title>rmkit studio</title>
 <style>body{{font:1rem system-ui;display:grid;place-items:center;height:90vh}}form{{display:grid;gap:.6rem}}</style>
 <form method="post" action="/enter"><label for="token">{label}</label>
 <input id="token" name="token" type="{kind}" value="{token}" size="36" required autofocus>
 <button>Enter</button></form>"""
+PAGE = """<!doctype html><html lang="en"><title>rmkit studio</title>
+<style>body{{font:1rem system-ui;max-width:34rem;margin:20vh auto;padding:0 1rem;line-height:1.5}}</style>
+<main><h1>{title}</h1><p>{text}</p><p><a href="/enter">Enter a token</a> or <a href="/">open the studio</a></p></main>"""
 FORM_HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
     "frame-ancestors 'none'",
@@ -100,6 +103,11 @@ def _answered(handler: Handler, request: Request, body: bytes) -> Response:
 
 def _error(status: int, text: str) -> Response:
     return JSONResponse({"error": text}, status)
+
+
+def _page(status: int, title: str, text: str) -> Response:
+    """For people: a wrong link shows what to do, not JSON."""
+    return HTMLResponse(PAGE.format(title=escape(title), text=escape(text)), status, headers=FORM_HEADERS)
 
 
 async def _activity(request: Request) -> Response:
@@ -196,7 +204,9 @@ async def _enter(request: Request) -> Response:
     """
     posted = request.method == "POST"
     if posted and _from_another_site(request):
-        return _error(403, "this form was sent by a page of another site; open the studio and enter the token there")
+        return _page(
+            403, "Not from here", "This form was sent by a page of another site. Enter the token in the studio."
+        )
     values: Mapping[str, Any] = await request.form() if posted else request.query_params
     token = str(values.get("token", ""))
     if not posted and not token:
@@ -205,7 +215,7 @@ async def _enter(request: Request) -> Response:
     try:
         person = await run_in_threadpool(by_token, studio.current().ledger, token)
     except ForbiddenError as error:
-        return _error(403, str(error))
+        return _page(403, "This link opens nothing", str(error))
     if not posted:
         form = FORM.format(label=f"Work as {escape(person.name)}", kind="hidden", token=escape(token))
         return HTMLResponse(form, headers=FORM_HEADERS)
@@ -225,7 +235,7 @@ def _from_another_site(request: Request) -> bool:
 
 async def _leave(request: Request) -> Response:
     if _from_another_site(request):
-        return _error(403, "this link stands on a page of another site; sign out in the studio")
+        return _page(403, "Not from here", "This link stands on a page of another site. Sign out in the studio.")
     response = RedirectResponse("/", status_code=303)
     response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=request.url.scheme == "https")
     return response

@@ -7,9 +7,9 @@ import importlib
 import logging
 import pkgutil
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labeling_ui.projects.project import projects
 from labeling_ui.web import pages, studio
@@ -106,8 +106,15 @@ def warm(here: Studio) -> None:
             log.warning("project %s cannot be opened: %s", project.name, error)
 
 
-def serve(ledger: Ledger, *, host: str = "127.0.0.1", port: int = 8501, hosts: Collection[str] = ()) -> None:
-    """Serve until interrupted; on loopback, under its own names and `hosts`.
+def serve(
+    ledger: Ledger,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8501,
+    hosts: Collection[str] = (),
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until interrupted; on loopback, under its own names and `hosts`. `ready` is called once the port answers.
 
     Raises UsageError where others could reach it and nobody has an account.
     """
@@ -120,5 +127,12 @@ def serve(ledger: Ledger, *, host: str = "127.0.0.1", port: int = 8501, hosts: C
     logging.getLogger("streamlit").setLevel(logging.WARNING)
     app = application(ledger, hosts=hosts if host in LOOPBACK else None)
     threading.Thread(target=warm, args=(studio.current(),), name="label-warm", daemon=True).start()
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets=sockets)
+            if not self.should_exit:
+                ready()
+
     with merging(ledger):
-        uvicorn.run(app, host=host, port=port, log_level="warning")
+        Server(uvicorn.Config(app, host=host, port=port, log_level="warning")).run()

@@ -47,8 +47,10 @@ def test_each_fault_is_counted(home: Path) -> None:
     ]
     with open_ledger(home / "ledger.sqlite") as ledger:
         ledger.append_many(events)
+        for id, place in (("a2", "0000002/0"), ("b3", "0000003/1")):
+            ledger.put("assignment", f"load/{place}", {"id": id})
     tally = Tally(acknowledged=[str(events[0].id), "gone"], save_s=[0.01, 0.03])
-    seen = Seen(acknowledged=[("browser-0", 2, "0"), ("browser-1", 3, "1")], failures=["TimeoutError: x"])
+    seen = Seen(acknowledged=[("browser-0", "a2"), ("browser-1", "b3")], failures=["TimeoutError: x"])
     figures = _figures(home, LoadConfig(), tally, seen, server=Server(home), wall=10.0, memory=[100.0, 120.0, 110.0])
     assert {name: figures[name] for name in FAULTS} == {
         "lost": 1,
