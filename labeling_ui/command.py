@@ -19,9 +19,7 @@ def _demo(argv: list[str]) -> int:
     parser = arguments.parser("label demo", "Serve a ready project on generated sample pairs.", examples=["label demo"])
     parser.add_argument("--port", type=int, default=8501, help="port")
     options = parser.parse_args(argv)
-    from labeling_ui.projects.demo import make_demo
-
-    from labeling_ui.projects.demo import demo_token
+    from labeling_ui.projects.demo import demo_token, make_demo
 
     with open_ledger() as ledger:
         make_demo(ledger)

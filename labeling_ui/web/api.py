@@ -39,7 +39,8 @@ FORM = """<!doctype html><html lang="en"><title>rmkit studio</title>
 <button>Enter</button></form>"""
 PAGE = """<!doctype html><html lang="en"><title>rmkit studio</title>
 <style>body{{font:1rem system-ui;max-width:34rem;margin:20vh auto;padding:0 1rem;line-height:1.5}}</style>
-<main><h1>{title}</h1><p>{text}</p><p><a href="/enter">Enter a token</a> or <a href="/">open the studio</a></p></main>"""
+<main><h1>{title}</h1><p>{text}</p>
+<p><a href="/enter">Enter a token</a> or <a href="/">open the studio</a></p></main>"""
 FORM_HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
     "frame-ancestors 'none'",
