@@ -105,7 +105,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
             "binarize",
         )
     }
-    | {name: f"data_pipelines.steps.trees.{name}" for name in ("rollouts", "balance_steps")}
+    | {name: f"data_pipelines.steps.trees.{name}" for name in ("rollouts", "critiques", "balance_steps")}
     | {name: f"data_pipelines.steps.policy.{name}" for name in ("policy_filter", "on_policy", "perplexity_band")}
     | {name: f"data_pipelines.steps.curation.{name}" for name in ("time_split",)}
     | {"policy_score": "data_pipelines.loops.policy_score"},

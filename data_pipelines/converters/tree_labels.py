@@ -22,6 +22,7 @@ class Config(Reading):
     options: Annotated[dict[str, Any], "the rule's own options"] = field(default_factory=dict)
     continuations: Annotated[bool, "label what was sampled from a prefix, too"] = False
     until_error: Annotated[bool, "no label behind the first step whose label is 0"] = False
+    last_only: Annotated[bool, "a label for the last step alone: what an outcome model with this head learns"] = False
 
     def __post_init__(self) -> None:
         label_rule({"use": self.rule, **self.options}, trusted=True)
@@ -37,6 +38,8 @@ def convert(example: Example, config: Config) -> Iterator[Derived]:
         if not (result.whole[at] or config.continuations) or nodes in seen:
             continue
         labels = [None if math.isnan(values[node]) else round(float(values[node]), 12) for node in nodes]
+        if config.last_only:
+            labels[:-1] = [None] * (len(labels) - 1)
         if config.until_error and 0 in labels:
             first = labels.index(0)
             labels[first + 1 :] = [None] * (len(labels) - first - 1)

@@ -117,6 +117,10 @@ main = Verbs(
             partial(_run, "evaluation.benchmarks.trees.run"),
             "step labels from rollouts, prover progress, search over budgets, a beam with shared prefixes",
         ),
+        "process-outcome": Command(
+            partial(_run, "evaluation.benchmarks.trees.process_outcome"),
+            "a process model beside an outcome model on the same rollouts of a policy trained here",
+        ),
         "process": Command(
             partial(_run, "evaluation.benchmarks.process.run"),
             "a process model beside length and lexical baselines, by problem",

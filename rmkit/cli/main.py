@@ -33,6 +33,9 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "loop": Command("data_pipelines.loops.command:main", "sample, score, select, train, again: self-improvement"),
         "memory": Command("rmkit.memory.command:main", "what was learned in words: preferences, cases, lessons"),
         "noise": Command("data_pipelines.noise:main", "turn an exact share of labels around, remembering which"),
+        "step-agreement": Command(
+            "data_pipelines.step_agreement:main", "do people, rollouts and critiques label the same steps alike"
+        ),
         "sync": Command("warehouse.events.sync:main", "merge the ledger's events into the warehouse"),
         "erase": Command("warehouse.safety.erase:main", "erase a row's text for good; digests stay provable"),
     },

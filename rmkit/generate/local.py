@@ -7,6 +7,7 @@ reply whatever it is batched with (up to rounding), which `generate(do_sample=Tr
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ class LocalGenerator:
             pad_token_id=pad,
             eos_token_id=self._eos(),
             logits_processor=[_GumbelNoise(requests)],
+            stopping_criteria=[_StopTexts(self._tokenizer, requests, width)],
             output_logits=any(request.top_logprobs for request in requests),
             return_dict_in_generate=True,
             **shared,
@@ -150,6 +152,8 @@ class LocalGenerator:
         tokens = reply[: length if stopped else request.max_tokens]
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
         cut = min((result for stop in request.stop if (result := text.find(stop)) >= 0), default=None)
+        if cut is not None:  # what stands behind the stop is padding, and was not asked for
+            tokens, stopped = tokens[: _length_until(self._tokenizer, tokens, request.stop)], False
         return Sample(
             text=text if cut is None else text[:cut],
             finish="stop" if stopped or cut is not None else "length",
@@ -172,24 +176,60 @@ class LocalGenerator:
         return tuple(results)
 
 
+def _length_until(tokenizer: Any, tokens: Sequence[int], stops: Sequence[str]) -> int:
+    """How many of the tokens it takes until one of `stops`, which their text holds, is written."""
+    lengths = range(1, len(tokens) + 1)
+
+    def written(n: int) -> bool:
+        text = tokenizer.decode(tokens[:n], skip_special_tokens=True)
+        return any(stop in text for stop in stops)
+
+    return lengths[min(bisect_left(lengths, True, key=written), len(tokens) - 1)]
+
+
+class _StopTexts:
+    """A row ends where it wrote one of its request's stop texts; the others go on."""
+
+    def __init__(self, tokenizer: Any, requests: Sequence[Request], begin: int) -> None:
+        self._tokenizer = tokenizer
+        self._stops = [request.stop for request in requests]
+        # A character may take several tokens; a stop that the window misses is cut from the text later.
+        self._windows = [4 * max(map(len, stops), default=0) + 4 for stops in self._stops]
+        self._begin = begin
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
+        done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        for row, (stops, window) in enumerate(zip(self._stops, self._windows, strict=True)):
+            if stops:
+                last = input_ids[row, max(self._begin, input_ids.shape[1] - window) :]
+                text = self._tokenizer.decode(last, skip_special_tokens=True)
+                done[row] = any(stop in text for stop in stops)
+        return done
+
+
 class _GumbelNoise:
     """Turns greedy decoding into sampling, each row at its own temperature, top-p and seed."""
 
     def __init__(self, requests: Sequence[Request]) -> None:
-        self._rows = [
-            (i, request, torch.Generator().manual_seed(_seed(request)))
-            for i, request in enumerate(requests)
-            if request.temperature > 0
-        ]
+        drawn = [(i, request) for i, request in enumerate(requests) if request.temperature > 0]
+        self._rows = torch.tensor([i for i, _ in drawn], dtype=torch.long)
+        self._temperature = torch.tensor([[request.temperature] for _, request in drawn])
+        self._top_p = [request.top_p for _, request in drawn]
+        self._random = [torch.Generator().manual_seed(_seed(request)) for _, request in drawn]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         scores = scores.float().clone()
-        for i, request, random in self._rows:
-            logprobs = torch.log_softmax(scores[i] / request.temperature, dim=-1)
-            if request.top_p < 1:
-                logprobs = _nucleus(logprobs, request.top_p)
-            uniform = torch.rand(len(logprobs), generator=random, dtype=torch.float64).to(logprobs.device)
-            scores[i] = logprobs - torch.log(-torch.log(uniform.clamp(1e-300))).float()
+        if not self._random:
+            return scores
+        rows = self._rows.to(scores.device)
+        logprobs = torch.log_softmax(scores[rows] / self._temperature.to(scores.device), dim=-1)
+        for at, top_p in enumerate(self._top_p):
+            if top_p < 1:
+                logprobs[at] = _nucleus(logprobs[at], top_p)
+        n = logprobs.shape[1]
+        uniform = torch.stack([torch.rand(n, generator=random, dtype=torch.float64) for random in self._random])
+        noise = -torch.log(-torch.log(uniform.to(scores.device).clamp(1e-300))).float()
+        scores[rows] = logprobs + noise
         return scores
 
 

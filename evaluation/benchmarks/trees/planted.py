@@ -1,4 +1,4 @@
-"""A planted arithmetic task: chains of additions and multiplications modulo 10, one line a step.
+"""A planted arithmetic task: chains of additions and multiplications modulo a number (10), one line a step.
 
     3+4*2-5   ->   3+4=7 / 7*2=4 / 4-5=9 / #### 9
 
@@ -27,6 +27,7 @@ class Chain:
     first: int
     rest: tuple[tuple[str, int], ...]
     error: float
+    modulus: int = 10
 
     @property
     def text(self) -> str:
@@ -36,7 +37,7 @@ class Chain:
     def answer(self) -> int:
         value = self.first
         for sign, number in self.rest:
-            value = applied(value, sign, number)
+            value = applied(value, sign, number, self.modulus)
         return value
 
     @property
@@ -48,14 +49,14 @@ class Chain:
         """The index of the first wrong step, -1 where there is none."""
         value = self.first
         for at, (step, (sign, number)) in enumerate(zip(steps, self.rest, strict=False)):
-            value = applied(value, sign, number)
+            value = applied(value, sign, number, self.modulus)
             if not step.strip().endswith(f"={value}"):
                 return at
         return -1 if len(steps) <= len(self.rest) or steps[-1].strip() == f"#### {value}" else len(self.rest)
 
 
-def applied(value: int, sign: str, number: int) -> int:
-    return (value + number if sign == "+" else value - number if sign == "-" else value * number) % 10
+def applied(value: int, sign: str, number: int, modulus: int = 10) -> int:
+    return (value + number if sign == "+" else value - number if sign == "-" else value * number) % modulus
 
 
 def chains(n: int, *, length: int, errors: Sequence[float], seed: int) -> list[Chain]:
@@ -101,9 +102,9 @@ class ScriptedPolicy:
             return []
         lines = []
         for sign, number in chain.rest[len(begun) :]:
-            right = applied(value, sign, number)
+            right = applied(value, sign, number, chain.modulus)
             wrong = draw.random() < chain.error
-            result = draw.choice([digit for digit in range(10) if digit != right]) if wrong else right
+            result = draw.choice([one for one in range(chain.modulus) if one != right]) if wrong else right
             lines.append(f"{value}{sign}{number}={result}")
             value = result
         return [*lines, f"#### {value}"]

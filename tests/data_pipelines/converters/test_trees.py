@@ -48,6 +48,8 @@ def test_responses_share_the_steps_that_they_begin_with() -> None:
     assert labels[1].scores == [(0, "correct", 0.0)]
     ended = tree_labels.convert(example(), tree_labels.Config(rule="any_correct", until_error=True))
     assert [one.step_labels for one in ended][2] == [0, None]
+    verdicts = tree_labels.convert(example(), tree_labels.Config(last_only=True))
+    assert [one.step_labels for one in verdicts] == [[None, 1.0], [None, 0.0], [None, 0.0], [None, None, 1.0]]
 
 
 def test_samples_from_a_prefix_count_only_behind_it_and_are_no_rows_of_their_own() -> None:

@@ -125,6 +125,24 @@ def test_tokens_are_counted_and_the_end_is_told(engine: Engine, tokenizer: Any) 
     assert (cut.text, cut.finish) == (whole.text[: whole.text.find(stop)], "stop")
 
 
+def test_a_row_ends_where_its_stop_is_written_and_the_others_go_on(
+    model: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = []
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda *args, **options: passes.append(1) or forward(*args, **options))
+    [whole] = engine.samples([ask("sky", max_tokens=20)])
+    n_whole = len(passes)
+    passes.clear()
+    [alone] = engine.samples([ask("sky", max_tokens=20, stop=(whole.text[3],))])
+    assert 1 < len(passes) < n_whole
+    assert (alone.text, alone.completion_tokens) == (whole.text[: whole.text.find(whole.text[3])], len(passes))
+    cut, other = engine.samples([ask("sky", max_tokens=20, stop=(whole.text[3],)), ask("sea", max_tokens=20)])
+    [sea] = engine.samples([ask("sea", max_tokens=20)])
+    assert (cut.text, cut.completion_tokens) == (alone.text, alone.completion_tokens)
+    assert (other.text, other.completion_tokens) == (sea.text, sea.completion_tokens)
+
+
 def test_a_prompt_that_does_not_fit_is_refused_and_the_others_are_answered(engine: Engine) -> None:
     long, short = engine.samples([ask("word " * 200), ask("sky")])
     assert long.error is not None
