@@ -104,7 +104,7 @@ def sampled_steps(folder: Path, arm: Arm, problems: Sequence[Chain], policy: Pat
     columns = {"prompt": "prompt", "response": "reference", "reference": "reference"}
     data = str(rmkit.ingest(source, name=f"seed-{seed}-problems", columns=columns).version)
     generator = {"model": str(policy), "backend": "local", "concurrency": 128, "batch_size": 64}
-    sampling = {"samples": arm.samples, "continuations": arm.continuations, "adaptive": arm.adaptive}
+    sampling: dict[str, object] = {"samples": arm.samples, "continuations": arm.continuations, "adaptive": arm.adaptive}
     sampling |= {"temperature": 1.0, "max_tokens": MAX_TOKENS, "seed": 1000 * seed, "generator": generator}
     split = {"use": "split", "train": 0.9, "validation": 0.1, "test": 0.0, "threshold": 1.0, "same_opening": False}
     steps = [{"use": "rollouts", "verifier": "answer", **sampling}, split]

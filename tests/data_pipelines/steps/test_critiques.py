@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("aiohttp")
 
-from data_pipelines.step_agreement import step_agreement
+from data_pipelines.step_agreement import Solution, step_agreement
 from data_pipelines.steps.trees.critiques import voted, wrong_steps
 from evaluation.benchmarks.judging.scripted_endpoint import Reply, ScriptedEndpoint
 from rmkit.errors import ConfigError, DataError
@@ -86,13 +86,13 @@ def test_settings_that_make_no_vote_are_refused(server: ScriptedEndpoint) -> Non
 
 def test_sources_are_compared_where_both_label() -> None:
     """Ten steps of three solutions, one label missing: 5 of 9 alike. The shares of right steps are 5/9 and 7/9."""
-    people = {
+    people: dict[Solution, list[float | None]] = {
         ("p", "r1", (1, 2, 3)): [1.0, 1.0, 0.0],
         ("p", "r2", (1, 2, 3, 4)): [1.0, 0.0, 0.0, None],
         ("q", "r3", (1, 2, 3)): [1.0, 1.0, 0.0],
         ("q", "r4", (1,)): [1.0],
     }
-    rollouts = {
+    rollouts: dict[Solution, list[float | None]] = {
         ("p", "r1", (1, 2, 3)): [0.9, 0.5, 0.2],
         ("p", "r2", (1, 2, 3, 4)): [1.0, 0.7, 0.6, 0.1],
         ("q", "r3", (1, 2, 3)): [0.8, 0.4, 0.7],
