@@ -19,29 +19,24 @@ Spec = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
 
 
 class Link(NamedTuple):
-    """One transform of a chain and its name there: that of the preset it belongs to, then its own."""
+    """One transform of a chain and its name there: that of the preset it belongs to, then its own.
+
+    `needs` are the transform's, read once: a service applies a chain to thousands of small groups.
+    """
 
     name: str
     transform: Transform
+    needs: Mapping[str, Kind]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chain:
-    """Transforms one after the other. `spec` is what it was read from, as canonical JSON."""
+    """Transforms one after the other. `spec` is what it was read from, as canonical JSON; `needs` are the columns that
+    must come with the rewards, with their kind, a link's own results not among them."""
 
     links: tuple[Link, ...]
     spec: str
-
-    @property
-    def needs(self) -> dict[str, Kind]:
-        """The columns that must come with the rewards, with their kind; a link's own results are not among them."""
-        written: set[str] = set()
-        needs: dict[str, Kind] = {}
-        for link in self.links:
-            own: dict[str, Kind] = {name: kind for name, kind in link.transform.needs.items() if name not in written}
-            needs = merged(needs, own)
-            written.add(link.transform.gives)
-        return needs
+    needs: Mapping[str, Kind]
 
     @property
     def gives(self) -> list[str]:
@@ -56,7 +51,7 @@ class Chain:
         """
         for link in self.links:
             try:
-                for name, kind in link.transform.needs.items():
+                for name, kind in link.needs.items():
                     if kind != "key":
                         actual = group.number(name).kind
                         if kind != "number" and actual != kind:
@@ -85,7 +80,13 @@ def chain(spec: Spec, *, trusted: bool = False) -> Chain:
 
 @lru_cache(maxsize=256)
 def _chain(text: str, trusted: bool) -> Chain:
-    return Chain(tuple(_links(json.loads(text), "", trusted)), text)
+    links = tuple(_links(json.loads(text), "", trusted))
+    written: set[str] = set()
+    needs: dict[str, Kind] = {}
+    for link in links:
+        needs = merged(needs, {name: kind for name, kind in link.needs.items() if name not in written})
+        written.add(link.transform.gives)
+    return Chain(links, text, needs)
 
 
 def _links(items: Sequence[Any], inside: str, trusted: bool) -> list[Link]:
@@ -99,7 +100,7 @@ def _links(items: Sequence[Any], inside: str, trusted: bool) -> list[Link]:
             new = _links(target.steps(options, where=f"chain: {label}"), label, trusted)
             stage, anywhere = target.stage, False
         else:
-            new = [Link(label, _built(target, options, f"chain: {label}"))]
+            new = [_built(target, options, label)]
             stage, anywhere = target.stage, target.anywhere
         if not anywhere:
             if STAGES.index(stage) < STAGES.index(latest[0]):
@@ -112,14 +113,14 @@ def _links(items: Sequence[Any], inside: str, trusted: bool) -> list[Link]:
     return links
 
 
-def _built(target: type[Transform], options: Mapping[str, Any], where: str) -> Transform:
+def _built(target: type[Transform], options: Mapping[str, Any], name: str) -> Link:
+    where = f"chain: {name}"
     try:
         transform = build(target, options, where=where)
-        _ = transform.needs  # names of columns are read here, so a wrong one is told now
+        return Link(name, transform, transform.needs)
     except ConfigError as error:
         message = str(error)
         raise ConfigError(message if message.startswith(where) else f"{where}: {message}") from error
-    return transform
 
 
 def _item(item: Any) -> tuple[str, dict[str, Any]]:
