@@ -16,7 +16,7 @@ quickstart: $(VENV)/.run-ready
 	$(BIN)/rmkit quickstart
 
 test: $(VENV)/.test-ready postgres
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slow: $(VENV)/.test-ready postgres
 	$(BIN)/python -m pytest -m slow

@@ -247,7 +247,7 @@ raise SystemExit(cli.main(sys.argv[2:]))
 """
 
 
-@pytest.mark.parametrize(("command", "limit"), [("train", 3000), ("score", 0)])
+@pytest.mark.parametrize(("command", "limit"), [("train", 3000), pytest.param("score", 0, marks=pytest.mark.slow)])
 def test_a_disk_that_fills_up_is_said_in_one_line(command: str, limit: int, model: Path, tmp_path: Path) -> None:
     """No file may grow beyond `limit` bytes: the system's own error, wherever the library meets it."""
     data = write_export(tmp_path / "data", kind_rows(120))

@@ -74,7 +74,7 @@ def test_gradients_under_its_mask_equal_those_by_rows(window: int | None) -> Non
 FAMILIES = [
     ("qwen3", {}),
     pytest.param("mistral", {"sliding_window": 6}, marks=pytest.mark.slow),
-    ("gemma2", {"sliding_window": 5, "attn_logit_softcapping": 3.0}),
+    pytest.param("gemma2", {"sliding_window": 5, "attn_logit_softcapping": 3.0}, marks=pytest.mark.slow),
     pytest.param("gpt2", {}, marks=pytest.mark.slow),
 ]
 

@@ -259,7 +259,7 @@ def test_fp32_is_what_is_trained_and_served(
         assert load_model(tmp_path / name, precision="fp32").score(asked) == [served]
 
 
-@pytest.mark.parametrize("kind", ["frozen", "pairwise"])
+@pytest.mark.parametrize("kind", ["pairwise", pytest.param("frozen", marks=pytest.mark.slow)])
 def test_scores_do_not_depend_on_batch_mates(values: dict[str, Any], tmp_path: Path, kind: str) -> None:
     data = write_export(tmp_path / "data", kind_rows(200))
     train.train(kind, str(data), output=tmp_path / "model", values=values)

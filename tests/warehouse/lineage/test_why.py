@@ -124,7 +124,9 @@ def test_the_text_names_all_of_it(told: duckdb.DuckDBPyConnection) -> None:
         assert piece in text, piece
 
 
-@pytest.mark.parametrize("part", ["example", "unit", "prompt", "response"])
+@pytest.mark.parametrize(
+    "part", ["example", "response", *(pytest.param(one, marks=pytest.mark.slow) for one in ("unit", "prompt"))]
+)
 def test_a_row_is_found_by_any_of_its_ids(told: duckdb.DuckDBPyConnection, part: str) -> None:
     expected = why(told, "r-1")
     unit = expected["units"][0]

@@ -253,7 +253,7 @@ def test_force_takes_the_place_of_damaged_files_and_keeps_them(used_home: Path, 
     assert (ledger_numbers(), n_judgments()) == (list(range(7)), 5)
 
 
-@pytest.mark.parametrize("what", ["ledger", "warehouse"])
+@pytest.mark.parametrize("what", ["warehouse", pytest.param("ledger", marks=pytest.mark.slow)])
 def test_force_does_not_pull_files_from_under_another_process(
     used_home: Path, made: Path, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

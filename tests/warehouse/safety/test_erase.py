@@ -89,7 +89,7 @@ def test_an_example_takes_prompt_and_responses_along(
     assert texts(connection) == {user_message("q"), assistant_message("z"), assistant_message("w")}
 
 
-@pytest.mark.parametrize("start", ["original", "rewritten"])
+@pytest.mark.parametrize("start", ["rewritten", pytest.param("original", marks=pytest.mark.slow)])
 def test_rewritten_versions_of_a_text_go_too(
     connection: duckdb.DuckDBPyConnection, load: Load, make_unit: Make, start: str
 ) -> None:
@@ -143,7 +143,7 @@ def test_an_ambiguous_prefix_names_the_candidates(connection: duckdb.DuckDBPyCon
         erase(connection, "12345678", reason="r", actor="a")
 
 
-@pytest.mark.parametrize("keep_file", [False, True])
+@pytest.mark.parametrize("keep_file", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_bytes_leave_the_file(
     home: Path, load: Load, make_unit: Make, capsys: pytest.CaptureFixture[str], keep_file: bool
 ) -> None:

@@ -110,7 +110,7 @@ def test_chunk_boundaries_change_nothing(
         make_unit(
             i, f"p{i % 7}", [f"a{i % 5}", f"b{i % 3}"], {"rater": f"h{i % 2}", "ranks": [0, 1], "strength": i * 1.0}
         )
-        for i in range(1, 16)
+        for i in range(1, 9)
     ]
 
     def outcome(name: str) -> tuple[Any, ...]:

@@ -112,7 +112,11 @@ def test_killed_ingest_many_times(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "statement", ["INSERT INTO response", pytest.param("UPDATE source", marks=pytest.mark.slow), "INSERT INTO example"]
+    "statement",
+    [
+        "INSERT INTO example",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("INSERT INTO response", "UPDATE source")),
+    ],
 )
 def test_kill_at_a_given_statement(tmp_path: Path, statement: str) -> None:
     """SIGKILL of itself right after a statement of the second chunk or later, with the transaction still open."""
