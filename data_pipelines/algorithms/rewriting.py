@@ -1,5 +1,4 @@
-"""Rows whose texts were rewritten: responses stand in the order of their content hashes, and what counts by position goes
-along.
+"""Rows whose texts were rewritten: responses stand in the order of their content hashes, and labels go along.
 
 `parent_order` of the new row says where each response stood before, so that the warehouse can carry over what it knows
 of the parent.

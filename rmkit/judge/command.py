@@ -287,6 +287,9 @@ main = Verbs(
         "run": Command(_run, "judge a dataset version, within a budget"),
         "batch": Command("rmkit.judge.batch_command:main", "the same by a provider's batch files, at half the price"),
         "jury": Command("rmkit.judge.jury_command:main", "how far several judges and their jury agree with people"),
+        "align": Command(
+            "rmkit.judge.align_command:main", "the prompt and examples that agree best with people; drift"
+        ),
         "profiles": Command(_profiles, "judge families of others, as they are asked and read"),
         "bill": Command(_bill, "what all calls in the ledger cost, dearest first"),
     },

@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from rmkit.cli import arguments, display
-from rmkit.data.example import Example
 from rmkit.data.export_folder import Data, dataset_of, export_folder
-from rmkit.data.pairs import Pair, read_pairs
+from rmkit.data.pairs import read_pairs
 from rmkit.errors import DataError, UsageError
+from rmkit.judge.agreement import Agreement, agreement_of, labels_of, with_rows
 from rmkit.judge.command import judged_examples
 from rmkit.judge.jury import Jury, load
 from rmkit.judge.tally import judging_lines, report_of
-from rmkit.metrics.accuracy import pair_accuracy
 from rmkit.types import Comparison
 
-OVERALL = "overall"
 AT_ONCE = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """Of one judge with people on one criterion: `share` of the `n` pairs that both decided or it tied (a tie is half),
-    with its interval over prompt families; `unscored` pairs are left out of it."""
-
-    judge: str
-    criterion: str
-    share: float | None
-    low: float | None
-    high: float | None
-    n: int
-    ties: int
-    unscored: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +62,7 @@ def agreement_with_people(jury: Path | Jury, data: Data, *, split: str = "all", 
         folder = export_folder(data)
         examples = judged_examples(folder, split, limit)
         pairs, _ = read_pairs(examples)
-        labels = [_labels(pair, example) for pair, example in _with_rows(pairs, examples)]
+        labels = [labels_of(pair, example) for pair, example in with_rows(pairs, examples)]
         if not any(p != 0.5 for row in labels for p in row.values()):
             raise DataError(f"{folder}: no pair that people decided in split {split!r}; a jury is compared on such")
         opinions: list[list[Comparison]] = [[] for _ in range(1 + len(opened.jurors))]
@@ -99,7 +81,7 @@ def agreement_with_people(jury: Path | Jury, data: Data, *, split: str = "all", 
             dataset=dataset_of(folder)["ref"] or str(folder),
             pairs=len(pairs),
             agreement=tuple(
-                _agreement(name, criterion, column, [row.get(criterion, 0.5) for row in labels], families)
+                agreement_of(name, criterion, column, [row.get(criterion, 0.5) for row in labels], families)
                 for criterion in criteria
                 for name, column in zip(names, opinions, strict=True)
             ),
@@ -121,42 +103,6 @@ def _open(path: Path) -> Jury:
     if third_table(path) != "jury":
         raise UsageError(f"{path} has no table [jury]; agreement of one judge: rmkit eval {path} --data DATA")
     return load(path)
-
-
-def _with_rows(pairs: Sequence[Pair], examples: Sequence[Example]) -> Iterator[tuple[Pair, Example]]:
-    rows = {example.id: example for example in examples}
-    return ((pair, rows[pair.example]) for pair in pairs)
-
-
-def _labels(pair: Pair, example: Example) -> dict[str, float]:
-    """Criterion -> people's probability that the pair's first response is better by it."""
-    labels = {OVERALL: pair.p}
-    rated: dict[str, dict[int, float]] = {}
-    for score in example.row["scores"] or []:
-        if score["value"] is not None and score["aspect"]:
-            rated.setdefault(score["aspect"], {})[score["response"] or 0] = float(score["value"])
-    for aspect, values in rated.items():
-        if pair.i in values and pair.j in values:
-            labels[aspect] = (1 + (values[pair.i] > values[pair.j]) - (values[pair.i] < values[pair.j])) / 2
-    return labels
-
-
-def _agreement(
-    name: str, criterion: str, answers: Sequence[Comparison], p: Sequence[float], families: Sequence[int]
-) -> Agreement:
-    margins = [math.nan if one.unscored else one.p_first - 0.5 for one in answers]
-    result = pair_accuracy(margins, p, clusters=families, ties="half")
-    bounds = result.interval
-    return Agreement(
-        judge=name,
-        criterion=criterion,
-        share=result.value if result.n else None,
-        low=bounds.low if bounds else None,
-        high=bounds.high if bounds else None,
-        n=result.n,
-        ties=result.ties,
-        unscored=result.unscored,
-    )
 
 
 def _alike(first: Sequence[Comparison], second: Sequence[Comparison]) -> float | None:
