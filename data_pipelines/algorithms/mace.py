@@ -43,13 +43,13 @@ def fit(
     knew_J = spammed_J = np.zeros(n)
     for _ in range(iterations):
         before = truth
-        knew_J, spammed_J, said_J3 = _counts(votes, truth, knows, spams, strategy, symmetric)
+        knew_J, spammed_J, verdicts_J3 = _counts(votes, truth, knows, spams, strategy, symmetric)
         if variational:
             knows, spams = _expected(np.stack([knew_J, spammed_J], 1), _KNOWING_PRIOR).T
-            strategy = _expected(said_J3, _STRATEGY_PRIOR)
+            strategy = _expected(verdicts_J3, _STRATEGY_PRIOR)
         else:
             knows, spams = _normalized(np.stack([knew_J, spammed_J], 1)).T
-            strategy = _normalized(said_J3)
+            strategy = _normalized(verdicts_J3)
         truth = posterior(votes, _FLAT, _confusion(knows, spams, strategy))
         if np.abs(truth - before).max(initial=0) < tolerance:
             break

@@ -210,7 +210,7 @@ def _with_signed_values(argv: list[str]) -> list[str]:
 
 
 def _reading(options: Any) -> Reading:
-    given = {
+    settings = {
         "format": options.format,
         "roles": parse_map(options.map) if options.map else {},
         "values": options.values,
@@ -231,10 +231,10 @@ def _reading(options: Any) -> Reading:
         "max_line_bytes": int(options.max_line_mb * (1 << 20)),
     }
     if options.rater and ":" not in options.rater:
-        given["roles"] = {**given["roles"], "rater": options.rater}  # a column's name
+        settings["roles"] = {**settings["roles"], "rater": options.rater}  # a column's name
     else:
-        given["rater"] = options.rater
-    reading = Reading(**given)
+        settings["rater"] = options.rater
+    reading = Reading(**settings)
     return saved.with_map(options.use_map, reading) if options.use_map else reading
 
 

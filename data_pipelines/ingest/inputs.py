@@ -157,10 +157,10 @@ def _paths(target: str, notes: list[str]) -> list[Path]:
             raise DataError(f"{path} is a folder without files of rows{why}")
         return files
     if not path.exists() and glob.has_magic(target):
-        found = sorted(Path(name) for name in glob.glob(target, recursive=True))
-        if not found:
+        matches = sorted(Path(name) for name in glob.glob(target, recursive=True))
+        if not matches:
             raise DataError(f"no file matches {target}")
-        return [one for one in found if one.is_file() and not one.name.endswith(".source.toml")]
+        return [one for one in matches if one.is_file() and not one.name.endswith(".source.toml")]
     return [path]
 
 

@@ -74,13 +74,13 @@ class Items:
                 line += place > 0
                 item = item._replace(line=line) if wide else item
                 key = self._key_of(row, has_item=is_gathered or bool(wide))
-                found = self.rows.get(key) if key is not None else None
+                matches = self.rows.get(key) if key is not None else None
                 if key is None and self.on is None:
                     yield Parsed(item.line, row)  # a form may say which column is the item's
-                elif found is None:
+                elif matches is None:
                     yield Reject(item.line, NO_ITEM, str(key)[:200])
                 else:
-                    yield Parsed(item.line, self._with(row, found))
+                    yield Parsed(item.line, self._with(row, matches))
 
     def _key_of(self, row: Mapping[str, Any], *, has_item: bool) -> str | None:
         names = [name.strip() for name in self.on.split(",")] if self.on else []
@@ -94,11 +94,11 @@ class Items:
                 return str(value)
         return str(row["item"]) if has_item and "item" in row else None
 
-    def _with(self, row: dict[str, Any], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        if len(found) > 1:
+    def _with(self, row: dict[str, Any], matches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        if len(matches) > 1:
             self.columns = ("items",)
-            return {**row, "items": [dict(one) for one in found]}
-        own = {name: value for name, value in found[0].items() if name not in self.key_columns}
+            return {**row, "items": [dict(one) for one in matches]}
+        own = {name: value for name, value in matches[0].items() if name not in self.key_columns}
         named = {(f"items.{name}" if name in row else name): value for name, value in own.items()}
         self.columns = tuple(sorted({*self.columns, *named}))
         return {**row, **named}

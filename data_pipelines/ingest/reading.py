@@ -75,11 +75,11 @@ class Reading:
     def label(self, name: str) -> str:
         """The format as it is recorded: with whatever changes what the same bytes mean."""
         roles = ",".join(sorted(f"{role}={path}" for role, path in self.roles.items()))
-        said = {
+        settings = {
             key: value
             for key, value in asdict(self).items()
             if value not in (None, (), False)
             and key not in ("format", "roles", "max_line_bytes", "keep_going", "saved_map")
         }
-        spelled = {key: ",".join(value) if isinstance(value, tuple) else str(value) for key, value in said.items()}
+        spelled = {key: ",".join(value) if isinstance(value, tuple) else str(value) for key, value in settings.items()}
         return " ".join([name, *filter(None, [roles]), *(f"{key}={value}" for key, value in spelled.items())])

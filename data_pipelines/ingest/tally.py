@@ -41,9 +41,9 @@ class Tally:
             self.judgments += 1
             if len(self.raters) < MAX_RATERS:
                 self.raters.setdefault(judgment["rater"], judgment["rater_kind"])
-            said = statement(judgment)
-            self.votes[said] += 1
-            opinions += said != "comment"
+            opinion = statement(judgment)
+            self.votes[opinion] += 1
+            opinions += opinion != "comment"
         return bool(opinions) or unit["kind"] == "rubric"
 
 
@@ -52,7 +52,7 @@ def statement(judgment: Judgment) -> str:
     ranks = judgment["ranks"]
     if ranks is not None and len(ranks) == 2 and None not in ranks:
         return "a" if ranks[0] < ranks[1] else "b" if ranks[0] > ranks[1] else "tie"
-    for name, said in (("ranks", "ranking"), ("step_labels", "steps"), ("scores", "scores"), ("edit", "edit")):
+    for name, opinion in (("ranks", "ranking"), ("step_labels", "steps"), ("scores", "scores"), ("edit", "edit")):
         if judgment[name] is not None:
-            return said
+            return opinion
     return "comment"

@@ -47,11 +47,11 @@ def _line(source: Source) -> tuple[str, str, str, str, str]:
     form = source.form
     if form is None:
         return f"`{source.name}`", "(benchmark)" if source.is_benchmark else "", source.about, source.labels, ""
-    told = ", ".join(f"`{name}`" for name in form.signature)
-    told += ", and nothing else" if form.exact else ""
-    told += f"; one of {', '.join(f'`{name}`' for name in form.any_of)}" if form.any_of else ""
+    columns = ", ".join(f"`{name}`" for name in form.signature)
+    columns += ", and nothing else" if form.exact else ""
+    columns += f"; one of {', '.join(f'`{name}`' for name in form.any_of)}" if form.any_of else ""
     about = f"{form.about} (benchmark)" if form.is_benchmark else form.about
-    return f"`{form.name}`", about, told, labels_of(form), form.kind
+    return f"`{form.name}`", about, columns, labels_of(form), form.kind
 
 
 def labels_of(form: Form) -> str:

@@ -169,11 +169,11 @@ def chosen_ranks(value: Any, names: Sequence[str], *, loose: bool) -> list[int |
     options = {plain(name): index for index, name in enumerate(names)}
     at = options.get(plain(value))
     if at is None and loose:
-        said = word(str(value))
-        if said is not None and said.side == "tie":
+        parsed = word(str(value))
+        if parsed is not None and parsed.side == "tie":
             return [0] * len(names)
-        if said is not None and (said.side == "a" or len(names) == 2):
-            at = {"a": 0, "b": 1}[said.side]
+        if parsed is not None and (parsed.side == "a" or len(names) == 2):
+            at = {"a": 0, "b": 1}[parsed.side]
         else:
             letter = plain(value).removeprefix("response")
             at = ord(letter) - ord("a") if len(letter) == 1 and letter.isalpha() else None

@@ -90,8 +90,10 @@ def value_at(row: Mapping[str, Any], path: Path) -> Any:
     if plain in row:
         return row[plain]
     if path.first_of:
-        found = [value for part in path.first_of if (value := value_at(row, part)) is not MISSING]
-        return next((value for value in found if value not in (None, "")), found[0] if found else MISSING)
+        candidates = [value for part in path.first_of if (value := value_at(row, part)) is not MISSING]
+        return next(
+            (value for value in candidates if value not in (None, "")), candidates[0] if candidates else MISSING
+        )
     if path.join:
         values = [value_at(row, part) for part in path.join]
         texts = [value for value in values if value is not MISSING and value not in (None, "")]

@@ -159,8 +159,8 @@ class Judge:
         result: Context = upper("item_context")(item, rubric=self.config.rubric)
         return result
 
-    async def _judge(self, asked_about: tuple[Candidates, Context | None]) -> Judged:
-        item, context = asked_about
+    async def _judge(self, work: tuple[Candidates, Context | None]) -> Judged:
+        item, context = work
         try:
             requests = self.requests(item, context)
         except (DataError, UnicodeError) as error:  # half a surrogate pair, a list too long: one item, not the batch

@@ -153,8 +153,8 @@ def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"votes agree with their majority in {percent(report['vote_majority'])}: {splits}"
     for juror in report.get("jury", ()):
         share = f"as the jury in {percent(juror['with_jury'])} of {juror['decided']} decided pairs"
-        said = share if juror["decided"] else f"{juror['answered']} answers"
-        yield f"{juror['judge']} (weight {juror['weight']:g}): {juror['unscored']} unscored, {said}"
+        agreement = share if juror["decided"] else f"{juror['answered']} answers"
+        yield f"{juror['judge']} (weight {juror['weight']:g}): {juror['unscored']} unscored, {agreement}"
     tokens = report["prompt_tokens"] + report["completion_tokens"]
     yield (
         f"{report['paid_calls']} calls paid now: {tokens:,} tokens, ${report['usd']:.4f}; {report['found_in_ledger']} "

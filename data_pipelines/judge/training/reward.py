@@ -16,7 +16,7 @@ from rmkit.generate import Sample
 from rmkit.judge.verdict import read_pair, read_yes_no
 
 
-def said_right(text: str, verdict: str, *, complete: bool = True) -> bool:
+def is_right(text: str, verdict: str, *, complete: bool = True) -> bool:
     """Whether the reply's verdict line says `verdict` (A, B, yes or no); a reply that was cut off says nothing."""
     sample = Sample(text=text, finish="stop" if complete else "length")
     if verdict in ("yes", "no"):
@@ -62,7 +62,7 @@ class BothOrders:
     ) -> list[float]:
         """One reward per completion; `row` holds the columns id, order, paired and verdict."""
         right = [
-            said_right(_text(completion), verdict, complete=bool(self._end & set(ids)))
+            is_right(_text(completion), verdict, complete=bool(self._end & set(ids)))
             for completion, ids, verdict in zip(completions, completion_ids, row["verdict"], strict=True)
         ]
         for name, order, paired in zip(row["id"], row["order"], row["paired"], strict=True):

@@ -28,13 +28,13 @@ def preference(result: Guess, free: dict[str, Column], values: Values | None) ->
     names = [name for role in ("model_a", "model_b") for name in EXTRAS[role] if name in free]
     models = {name for column in names for name in free[column].counts}
 
-    def said(value: Any) -> Verdict | None:
+    def read(value: Any) -> Verdict | None:
         return verdict(value, values, sides)
 
     def known(column: Column) -> bool:
         """Whether its values are verdicts: half of them where the name says so, else all."""
         texts = {str(value) for value in column.values if not isinstance(value, Mapping | list)}
-        n_known = sum(text in models or said(text) is not None for text in texts) if len(texts) <= 40 else 0
+        n_known = sum(text in models or read(text) is not None for text in texts) if len(texts) <= 40 else 0
         return bool(n_known) and (2 * n_known >= len(texts) if _label_word(column.name) else n_known == len(texts))
 
     if shown_elsewhere := [name for name in free if _MOVED & set(tokens(name)) and len(free[name].counts) > 1]:
@@ -65,7 +65,7 @@ def preference(result: Guess, free: dict[str, Column], values: Values | None) ->
         result.take("preference", "|".join(hot), "one of these is set")
         for name in hot:
             free.pop(name)
-    elif len(both) > 1 and _differ(free, both, said):
+    elif len(both) > 1 and _differ(free, both, read):
         result.open.append(f"which holds the verdict: {' or '.join(both)} say different things")
     elif both:
         result.take("preference", both[0], f"name; {shown(free[both[0]])}")
@@ -92,11 +92,11 @@ def _is_of_places(column: Column) -> bool:
     return any({"left", "right", "first", "second"} & set(tokens(value)) for value in column.counts)
 
 
-def _differ(free: Mapping[str, Column], names: Sequence[str], said: Callable[[Any], Verdict | None]) -> bool:
+def _differ(free: Mapping[str, Column], names: Sequence[str], read: Callable[[Any], Verdict | None]) -> bool:
     """Whether columns give different verdicts, as far as a sample without empty cells tells."""
     sizes = {len(free[name].values) for name in names}
     rows = zip(*(free[name].values for name in names), strict=False)
-    return len(sizes) > 1 or any(len({v.side for one in row if (v := said(one))}) > 1 for row in rows)
+    return len(sizes) > 1 or any(len({v.side for one in row if (v := read(one))}) > 1 for row in rows)
 
 
 def open_values(values: Sequence[str]) -> str:

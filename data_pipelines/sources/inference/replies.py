@@ -74,7 +74,7 @@ def replies(result: Guess, free: dict[str, Column]) -> None:
 
 def _pairs(free: Mapping[str, Column], markers: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
     """(first, second, stem) of columns whose names differ in one mark alone and whose values are replies."""
-    found = []
+    result = []
     by_tokens = {tuple(tokens(name)): name for name in free}
     for words, name in sorted(by_tokens.items()):
         for first, second in markers:
@@ -85,8 +85,8 @@ def _pairs(free: Mapping[str, Column], markers: Sequence[tuple[str, str]]) -> li
                     continue
                 plain = (name, other) == ("chosen", "rejected")  # these names mean nothing else
                 if plain or (free[name].is_reply() and free[other].is_reply()):
-                    found.append((name, other, stem))
-    return found
+                    result.append((name, other, stem))
+    return result
 
 
 def _are_names(pair: tuple[str, str, str], free: Mapping[str, Column]) -> bool:

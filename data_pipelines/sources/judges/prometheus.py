@@ -45,11 +45,11 @@ def feedback(row: Row) -> Iterator[Unit]:
 
 
 def preference(row: Row) -> Iterator[Unit]:
-    said = word(str(field(row, "orig_preference")))
-    if said is None:
+    decision = word(str(field(row, "orig_preference")))
+    if decision is None:
         raise UnusableRowError("orig_preference is not A or B")
     scores = [(at, "score", row[name]) for at, name in enumerate(("orig_score_A", "orig_score_B")) if row.get(name)]
-    verdict = judgment("gpt-4", "llm", ranks=RANKS[said.side], scores=scores, rationale=row.get("orig_feedback"))
+    verdict = judgment("gpt-4", "llm", ranks=RANKS[decision.side], scores=scores, rationale=row.get("orig_feedback"))
     answers = [response(field(row, f"orig_response_{side}")) for side in "AB"]
     yield unit(field(row, "orig_instruction"), answers, [verdict], in_columns=True, **_own(row))
 

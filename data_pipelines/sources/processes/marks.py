@@ -83,11 +83,11 @@ def rlhflow(row: Row) -> Iterator[Unit]:
     require(is_rlhflow(row), "a talk of steps and signs")
     name = "conversations" if "conversations" in row else "messages"
     talk = row[name]
-    given = [str(content(turn)) for turn in talk if role_of(turn) == "user"]
+    parts = [str(content(turn)) for turn in talk if role_of(turn) == "user"]
     signs = [_SIGNS[str(content(turn)).strip()] for turn in talk if role_of(turn) == "assistant"]
-    if len(given) != len(signs):
+    if len(parts) != len(signs):
         raise UnusableRowError("the number of labels differs from the number of steps")
-    question, steps = _split([*given, ""])
+    question, steps = _split([*parts, ""])
     verdict = judgment("roll-outs", "llm", step_labels=signs)
     yield unit(question, [in_steps(steps)], [verdict], kind="steps", row_id=row.get("id"), meta=rest(row, name, "id"))
 

@@ -18,7 +18,7 @@ from data_pipelines.sources.unit_builder import Judgment, Row, Unit, UnusableRow
 _RECORD_FIELDS = ("id", "external_id", "_server_id", "metadata", "status", "vectors", "inserted_at", "updated_at")
 
 
-class Said(NamedTuple):
+class Answer(NamedTuple):
     question: str
     value: Any
     user: str
@@ -65,44 +65,46 @@ def records(row: Row) -> Iterator[Unit]:
     yield unit(prompt, replies, judgments, in_columns=True, row_id=row_id, meta=meta)
 
 
-def _nested_responses(row: Row) -> Iterator[Said]:
+def _nested_responses(row: Row) -> Iterator[Answer]:
     inputs = row["responses"]
     if isinstance(inputs, Mapping):  # question -> list of {"value", "user_id"}
         for question, answers in inputs.items():
             for answer in answers if isinstance(answers, list) else ():
-                yield _said(question, answer)
+                yield _read_answer(question, answer)
         return
     for answer in inputs:  # one per user, with the values of all questions
         if not isinstance(answer, Mapping):
             raise UnusableRowError("a response is not an object")
         for question, value in record(answer, "values").items():
-            yield _said(question, {**answer, "value": value.get("value") if isinstance(value, Mapping) else value})
+            yield _read_answer(
+                question, {**answer, "value": value.get("value") if isinstance(value, Mapping) else value}
+            )
 
 
-def _said(question: str, answer: Any) -> Said:
+def _read_answer(question: str, answer: Any) -> Answer:
     if not isinstance(answer, Mapping):
         raise UnusableRowError("a response is not an object")
     user, status = str(answer.get("user_id") or "annotator"), str(answer.get("status") or "submitted")
-    return Said(question, answer.get("value"), user, status.rsplit(".", 1)[-1].lower())
+    return Answer(question, answer.get("value"), user, status.rsplit(".", 1)[-1].lower())
 
 
-def _nested_suggestions(row: Row) -> Iterator[Said]:
+def _nested_suggestions(row: Row) -> Iterator[Answer]:
     inputs = row.get("suggestions") or {}
     if not isinstance(inputs, Mapping | list):
         raise UnusableRowError("suggestions are neither an object nor a list")
     for question, hint in inputs.items() if isinstance(inputs, Mapping) else enumerate(inputs):
         if isinstance(hint, Mapping) and hint.get("value") is not None:
             requests = hint.get("question_name") or question
-            yield Said(str(requests), hint["value"], str(hint.get("agent") or "suggestion"))
+            yield Answer(str(requests), hint["value"], str(hint.get("agent") or "suggestion"))
 
 
-def _flat(row: Row) -> tuple[dict[str, Any], list[Said], list[Said]]:
+def _flat(row: Row) -> tuple[dict[str, Any], list[Answer], list[Answer]]:
     """Fields, responses and suggestions of a row whose questions are columns."""
     questions = [name.removesuffix(".responses") for name in row if _is_flat_question(row, name)]
     parts = {name for name in row for q in questions if name == q or name.startswith((f"{q}.", f"{q}-suggestion"))}
     fields = {name: value for name, value in row.items() if name not in parts and name not in _RECORD_FIELDS}
-    answers: list[Said] = []
-    hints: list[Said] = []
+    answers: list[Answer] = []
+    hints: list[Answer] = []
     for q in questions:
         if f"{q}.responses" in row:
             values = row[f"{q}.responses"] or []
@@ -110,18 +112,18 @@ def _flat(row: Row) -> tuple[dict[str, Any], list[Said], list[Said]]:
             states = row.get(f"{q}.responses.status") or ["submitted"] * len(values)
             if not len(values) == len(users) == len(states):
                 raise UnusableRowError("responses, users and status have different lengths")
-            answers += [Said(q, *answer) for answer in zip(values, users, states, strict=True)]
+            answers += [Answer(q, *answer) for answer in zip(values, users, states, strict=True)]
             hint, agent = row.get(f"{q}.suggestion"), row.get(f"{q}.suggestion.agent")
         else:
-            answers += [_said(q, answer) for answer in row[q]]
+            answers += [_read_answer(q, answer) for answer in row[q]]
             about = row.get(f"{q}-suggestion-metadata")
             hint, agent = row.get(f"{q}-suggestion"), about.get("agent") if isinstance(about, Mapping) else None
         if hint is not None:
-            hints.append(Said(q, hint, str(agent or "suggestion")))
+            hints.append(Answer(q, hint, str(agent or "suggestion")))
     return fields, answers, hints
 
 
-def _judgments(statement: list[Said], names: list[str], kind: str) -> list[Judgment]:
+def _judgments(statement: list[Answer], names: list[str], kind: str) -> list[Judgment]:
     """One judgment a user over all questions."""
     by_user: dict[str, Answers] = {}
     for question, value, user, _ in statement:

@@ -112,10 +112,10 @@ def _judgment(annotation: Mapping[str, Any], names: list[str], rater: str, kind:
     for result in records(annotation, "result"):
         _answer(answers, result, str(result.get("from_name") or result.get("type")))
     answers.extra |= {name: annotation[name] for name in ("ground_truth", "lead_time") if annotation.get(name)}
-    said = answers.judgment(rater, kind)
-    if said is not None:
-        said["time"] = moment(annotation.get("updated_at") or annotation.get("created_at"))
-    return said
+    vote = answers.judgment(rater, kind)
+    if vote is not None:
+        vote["time"] = moment(annotation.get("updated_at") or annotation.get("created_at"))
+    return vote
 
 
 def _answer(answers: Answers, result: Mapping[str, Any], question: str) -> None:

@@ -27,7 +27,7 @@ def matches(row: Row) -> bool:
 def units(row: Row) -> Iterator[Unit]:
     if str(row["AssignmentStatus"]).strip().lower() == "rejected":
         raise UnusableRowError("a rejected assignment")
-    given = {name.removeprefix("Input."): value for name, value in row.items() if name.startswith("Input.")}
+    inputs = {name.removeprefix("Input."): value for name, value in row.items() if name.startswith("Input.")}
     answers: dict[str, Any] = {}
     for name, value in row.items():
         if name.startswith("Answer."):
@@ -36,7 +36,7 @@ def units(row: Row) -> Iterator[Unit]:
         if isinstance(value, Mapping) and all(isinstance(one, bool) for one in value.values()):
             chosen = [key for key, one in value.items() if one]
             answers[name] = chosen[0] if len(chosen) == 1 else None
-    merged = {**given, **{(name if name not in given else f"answer.{name}"): v for name, v in answers.items()}}
+    merged = {**inputs, **{(name if name not in inputs else f"answer.{name}"): v for name, v in answers.items()}}
     merged |= {"rater": row["WorkerId"], "HITId": row["HITId"]}
     merged |= {name: row[name] for name in ("SubmitTime", "WorkTimeInSeconds") if row.get(name)}
     yield from _reader(tuple(sorted(merged)), _verdicts(answers))(merged)

@@ -50,13 +50,15 @@ def units(row: Row) -> Iterator[Unit]:
     messages, at = field(row, "messages"), as_text(field(row, "message_index"))
     if not isinstance(messages, list) or not at.isdigit() or int(at) >= len(messages):
         raise UnusableRowError("message_index names no message")
-    said = as_text(row["reaction"]).lower() if row["reaction"] is not None else ""
-    if said and said not in _UP and said not in _DOWN:
-        raise UnusableRowError(f"reaction is neither up nor down: {said[:20]!r}")
+    reaction = as_text(row["reaction"]).lower() if row["reaction"] is not None else ""
+    if reaction and reaction not in _UP and reaction not in _DOWN:
+        raise UnusableRowError(f"reaction is neither up nor down: {reaction[:20]!r}")
     prompt, reply = split_talk(messages[: int(at) + 1])
     rater = row.get("user_id") or row.get("user") or "user"
     votes = (
-        [judgment(rater, "human", scores=[(0, "thumb", float(said in _UP))], time=row.get("timestamp"))] if said else []
+        [judgment(rater, "human", scores=[(0, "thumb", float(reaction in _UP))], time=row.get("timestamp"))]
+        if reaction
+        else []
     )
     meta = rest(row, "messages", "message_index", "reaction", "user_id", "user", "id", "timestamp")
     yield unit(prompt, [response(reply)], votes, row_id=row.get("id"), meta=meta)

@@ -42,11 +42,11 @@ def mtbench(row: Row) -> Iterator[Unit]:
         value = row.get(f"{game}_winner")
         if value in (None, "", "error"):
             continue
-        said = verdict(value, names=(("model_1", models[0]), ("model_2", models[1])))
-        if said is None or said.side == "none":
+        decision = verdict(value, names=(("model_1", models[0]), ("model_2", models[1])))
+        if decision is None or decision.side == "none":
             raise UnusableRowError(UNKNOWN_VERDICT)
         votes.append(
-            judgment(judge, "llm", ranks=RANKS[said.side], rationale=row.get(f"{game}_judgment"))
+            judgment(judge, "llm", ranks=RANKS[decision.side], rationale=row.get(f"{game}_judgment"))
             | {"shown_order": order}
         )
     turn = 2 if str(row.get("turn")) == "2" else 1
@@ -68,13 +68,13 @@ def arena_hard(row: Row) -> Iterator[Unit]:
     for at, game in enumerate(records(row, "games")):
         if game.get("score") in (None, ""):
             continue
-        said = word(str(game["score"]))
-        if said is None:
+        decision = word(str(game["score"]))
+        if decision is None:
             raise UnusableRowError("the score of a game is not A>>B ... B>>A")
-        side = said.side if at % 2 else {"a": "b", "b": "a"}.get(said.side, "tie")  # game 0: A is the baseline
+        side = decision.side if at % 2 else {"a": "b", "b": "a"}.get(decision.side, "tie")  # game 0: A is the baseline
         order = [0, 1] if at % 2 else [1, 0]
         vote = judgment(
-            field(row, "judge"), "llm", ranks=RANKS[side], strength=said.strength, rationale=game.get("judgment")
+            field(row, "judge"), "llm", ranks=RANKS[side], strength=decision.strength, rationale=game.get("judgment")
         )
         votes.append(vote | {"shown_order": order})
     baseline = row.get("baseline") or next((m for m in BASELINES if m in _answers(row)), None)
@@ -97,16 +97,16 @@ def _unit(row: Row, models: Sequence[Any], votes: list[Judgment], turn: int, met
     ]
     if not prompts:
         raise UnusableRowError("--items has no text of this question")
-    asked = _texts(prompts[0], ("turns", "prompt", "question"))[:turn]
+    questions = _texts(prompts[0], ("turns", "prompt", "question"))[:turn]
     replies = [answers[model][:turn] for model in models]
     if turn > 1 and replies[0][:-1] != replies[1][:-1]:
         raise UnusableRowError(
             "the two talks differ before the last reply: the vote is on whole talks, not on one reply"
         )
     talk: list[dict[str, str]] = []
-    for at, question in enumerate(asked):
+    for at, question in enumerate(questions):
         talk.append({"role": "user", "content": question})
-        if at < len(asked) - 1:
+        if at < len(questions) - 1:
             talk.append({"role": "assistant", "content": replies[0][at]})
     both = [response(reply[-1], generator=model) for reply, model in zip(replies, models, strict=True)]
     return unit(talk, both, votes, in_columns=True, row_id=row.get("question_id"), meta=meta)

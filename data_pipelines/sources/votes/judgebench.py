@@ -39,10 +39,10 @@ def matches(row: Row) -> bool:
 
 
 def units(row: Row) -> Iterator[Unit]:
-    said = word(str(field(row, "label")))
-    if said is None:
+    label = word(str(field(row, "label")))
+    if label is None:
         raise UnusableRowError("label is not A>B or B>A")
-    votes = [judgment("verified", "verifier", ranks=RANKS[said.side])]
+    votes = [judgment("verified", "verifier", ranks=RANKS[label.side])]
     for at, game in enumerate(records(row, "judgments") if row.get("judgments") else []):
         decision = word(str(game["decision"])) if game.get("decision") else None
         if game.get("decision") and decision is None:

@@ -44,16 +44,16 @@ def units(row: Row) -> Iterator[Unit]:
 
 
 def _vote(one: Mapping[str, Any], group: str) -> dict[str, Any]:
-    said = verdict(field(one, "overall_pref"))
-    if said is None or said.side == "none":
+    preference = verdict(field(one, "overall_pref"))
+    if preference is None or preference.side == "none":
         raise UnusableRowError("overall_pref is not A, B or a tie")
     extra = {"group": group} | rest(one, "evaluator", "overall_pref", "timestamp", "time_spent")
     spent = as_number(one.get("time_spent"))
     return judgment(
         field(one, "evaluator"),
         "human",
-        ranks=RANKS[said.side],
-        strength=said.strength,
+        ranks=RANKS[preference.side],
+        strength=preference.strength,
         extra=extra,
         time=one.get("timestamp"),
         duration_s=spent,

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 from data_pipelines.judge.data.folder import Built, read_folder, write_folder  # noqa: E402
 from data_pipelines.judge.training.command import FACTS, train  # noqa: E402
 from data_pipelines.judge.training.config import JudgeTrainingConfig  # noqa: E402
-from data_pipelines.judge.training.reward import BothOrders, consistency, said_right  # noqa: E402
+from data_pipelines.judge.training.reward import BothOrders, consistency, is_right  # noqa: E402
 from data_pipelines.judge.training.trainers import together, trainer_of, usable  # noqa: E402
 from evaluation.benchmarks.judge_training import (  # noqa: E402
     admission,
@@ -45,8 +45,8 @@ from rubrics.rubric_rm import WRITER_PROMPT  # noqa: E402
     ],
 )
 def test_a_reply_is_right_by_its_last_verdict(text: str, verdict: str, expected: bool) -> None:
-    assert said_right(text, verdict) is expected
-    assert not said_right(text, verdict, complete=False)
+    assert is_right(text, verdict) is expected
+    assert not is_right(text, verdict, complete=False)
 
 
 def test_twins_are_rewarded_together() -> None:
