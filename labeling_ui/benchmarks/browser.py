@@ -18,7 +18,8 @@ WIDE = {"width": 1400, "height": 900}
 # Complete, with its last element, and nothing of it left over from the page before.
 _READY = """() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
     && (document.querySelector('[data-testid=stMain]')?.innerText.trim().length ?? 0) > 20
-    && !document.querySelector('[data-testid=stMain] [data-stale=true]')"""
+    && !document.querySelector('[data-testid=stMain] [data-stale=true]')
+    && !document.querySelector('.rmkit-answer')?.sheet?.sent"""
 
 _CHANGED = "before => document.querySelector('[data-testid=stMain]').innerText !== before"
 

@@ -18,12 +18,11 @@ from labeling_ui.benchmarks.browser import chromium, ready, signed_in
 
 PATIENCE_S = 20.0
 
-# Which item stands on the page, complete: the skip button's key names it. Null while there is none to answer.
+# Which item stands on the page, complete: its form says so. Null while there is none to answer.
 _ITEM = """() => {
     if (document.querySelector('[data-testid=stApp]')?.dataset.testScriptState !== 'notRunning') return null;
-    const [button] = document.querySelectorAll('[data-testid=stMain] [class*="st-key-skip-"]');
-    const enabled = button && !button.querySelector('button[disabled]') && !button.closest('[data-stale=true]');
-    return enabled ? [...button.classList].find(name => name.startsWith('st-key-skip-')).slice(12) : null;
+    const sheet = document.querySelector('.rmkit-answer')?.sheet;
+    return sheet && !sheet.sent ? sheet.id : null;
 }"""
 _ANOTHER_ITEM = f"before => {{ const now = ({_ITEM})(); return now && now !== before ? now : null; }}"
 
@@ -71,7 +70,7 @@ async def _annotate(
         seen.presses += 1
         following = await _shown(page, seen, here)
         if following != here:  # after a reload it may still be the same: then nothing was acknowledged
-            seen.acknowledged.append((name, here))
+            seen.acknowledged.append((name, here.partition("-")[0]))
             seen.next_item_s.append(time.monotonic() - start)
         here = following
 

@@ -39,7 +39,8 @@ ABOUT = (
 
 _PROBE = """() => {
     const main = () => document.querySelector('[data-testid=stMain]').textContent;
-    const hasEnded = () => document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning';
+    const hasEnded = () => document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'
+        && !document.querySelector('.rmkit-answer')?.sheet?.sent;
     window.keyTimes = [];
     let run = null;
     new MutationObserver(() => {

@@ -6,16 +6,21 @@ An answer speaks of *shown* places (0 is the first response on the screen); a ju
 
 from __future__ import annotations
 
+import json
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from labeling_ui.desk.items import Item
 from labeling_ui.projects.definition import TaskDefinition
+from rmkit.cli.display import printable
 from rmkit.errors import DataError
 from rmkit.ids import message_mapping
 from rmkit.types import Conversation
+from rubrics.criteria import Criterion, parse_rubric
 
 Place = Annotated[int, Field(ge=0, lt=1000)]
 MAX_TEXT = 200_000
@@ -26,6 +31,8 @@ _SAYS: dict[str, frozenset[str]] = {
     "adjudication": frozenset({"better", "strength"}),
     "ranking": frozenset({"places"}),
     "ratings": frozenset({"ratings"}),
+    "rubric": frozenset({"criteria_scores"}),
+    "turns": frozenset({"grades"}),
     "steps": frozenset({"first_wrong", "steps"}),
     "edit": frozenset({"better", "edit"}),
     "reaction": frozenset({"reaction"}),
@@ -36,12 +43,17 @@ _ALWAYS = frozenset({"verdict", "reason", "rationale"})
 
 
 class Marked(BaseModel):
-    """A marked passage: copied text, its label, and the place of the response it stands in."""
+    """A marked passage: its text and label, the place of its response, and where in it the passage starts.
+
+    `start` counts characters of the response's assistant turns joined by two line breaks; without it the first place at
+    which the text stands is meant.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     place: Place = 0
     text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
     label: str
+    start: Annotated[int, Field(ge=0, lt=2**31)] | None = None
 
 
 class Reviewed(BaseModel):
@@ -57,10 +69,11 @@ class Answer(BaseModel):
     """One answer in shown places; only the fields of the task's kind are set, and one of them must be.
 
     pairwise, adjudication: `better` is a place, null for a tie, with `strength` from 1. ranking: `places`, 0 the best,
-    null unranked. ratings: `ratings` per aspect and place. steps: `first_wrong` (null: all right) or `steps`.
-    edit: `edit` is the new text of the response at place `better` (default 0). reaction: `reaction` counts from 0.
-    spans: `spans`, empty where nothing is to be marked. A tie and "all right" are written as null: an answer without
-    its field says nothing, and is refused.
+    null unranked. ratings: `ratings` per aspect and place. rubric: `criteria_scores` per criterion and place, each one
+    of the criterion's levels (0 and 1 where it names none). turns: `grades` of the assistant's turns, from 0. steps:
+    `first_wrong` (null: all right) or `steps`. edit: `edit` is the new text of the response at place `better` (default
+    0). reaction: `reaction` counts from 0. spans: `spans`, empty where nothing is to be marked. A tie and "all right"
+    are written as null: an answer without its field says nothing, and is refused.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,6 +82,8 @@ class Answer(BaseModel):
     strength: Annotated[int, Field(ge=1, le=4)] | None = None
     places: list[Place | None] | None = None
     ratings: dict[str, list[int | None]] | None = None
+    criteria_scores: list[list[int | None]] | None = None
+    grades: list[Place | None] | None = None
     first_wrong: Place | None = None
     steps: list[Literal[0, 1] | None] | None = None
     edit: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)] | None = None
@@ -131,6 +146,10 @@ def _payload(task: TaskDefinition, item: Item, shown: Sequence[int], answer: Ans
             return {"ranks": _ranks(task, shown, answer)}
         case "ratings":
             return {"scores": _scores(task, shown, answer)}
+        case "rubric":
+            return {"scores": _criteria_scores(item, shown, answer)}
+        case "turns":
+            return {"scores": _grades(task, item, answer)}
         case "steps":
             return {"step_labels": _step_labels(len(item.step_ends), answer)}
         case "edit":
@@ -198,6 +217,59 @@ def _scores(task: TaskDefinition, shown: Sequence[int], answer: Answer) -> list[
     return scores
 
 
+def _criteria_scores(item: Item, shown: Sequence[int], answer: Answer) -> list[dict[str, object]]:
+    """Each score under its criterion's own words: rows have different rubrics."""
+    criteria, rows = item_rubric(item), answer.criteria_scores or []
+    if len(rows) != len(criteria) or any(len(row) != len(shown) for row in rows):
+        raise DataError(f"answer: {len(criteria)} criteria by {len(shown)} responses are scored (null: cannot say)")
+    scores: list[dict[str, object]] = []
+    for criterion, row in zip(criteria, rows, strict=True):
+        levels = criterion_levels(criterion)
+        for value, position in zip(row, shown, strict=True):
+            if value is None:
+                continue
+            if value not in levels:
+                allowed = ", ".join(map(str, levels))
+                raise DataError(f"answer: {criterion.criterion!r} has the levels {allowed}, got {value}")
+            scores.append({"response": position, "aspect": criterion.criterion, "value": float(value)})
+    if not scores:
+        raise DataError("answer: score at least one criterion of one response, or skip the item")
+    return scores
+
+
+def item_rubric(item: Item) -> tuple[Criterion, ...]:
+    """The criteria of the item's own row."""
+    return parse_rubric(json.loads(item.rubric or "[]"))
+
+
+def criterion_levels(criterion: Criterion) -> Mapping[int, str]:
+    """The levels of a criterion, from the lowest; one without levels is met or not."""
+    return criterion.levels or {0: "not met", 1: "met"}
+
+
+def judged_turns(item: Item) -> list[int]:
+    """Positions of the assistant's turns in the prompt and its only response together."""
+    turns = (*item.prompt, *item.responses[0])
+    return [number for number, turn in enumerate(turns) if turn.role == "assistant"]
+
+
+def _grades(task: TaskDefinition, item: Item, answer: Answer) -> list[dict[str, object]]:
+    """Grades spread evenly over [0, 1], each turn an aspect of its own."""
+    grades, n = answer.grades or [], len(judged_turns(item))
+    if len(grades) != n:
+        raise DataError(f"answer: {len(grades)} grades for {n} turns of the assistant (null: cannot say)")
+    if all(grade is None for grade in grades):
+        raise DataError("answer: grade at least one turn, or skip the item")
+    best = len(task.grades) - 1
+    if any(grade is not None and grade > best for grade in grades):
+        raise DataError(f"answer: a grade is one of 0 to {best}")
+    return [
+        {"response": 0, "aspect": f"turn {number}", "value": grade / best}
+        for number, grade in enumerate(grades, start=1)
+        if grade is not None
+    ]
+
+
 def _step_labels(n_steps: int, answer: Answer) -> list[float | None]:
     if answer.steps is not None:
         if "first_wrong" in answer.model_fields_set:
@@ -219,12 +291,17 @@ def _step_labels(n_steps: int, answer: Answer) -> list[float | None]:
 
 def _edited(response: Conversation, answer: Answer) -> list[dict[str, object]]:
     """The response with its last assistant turn replaced."""
-    last = max(number for number, message in enumerate(response) if message.role == "assistant")
+    last = last_assistant(response)
     if not answer.edit or answer.edit.strip() == response[last].content.strip():
         raise DataError("answer: the text is unchanged; change it, or skip the item")
     turns = [message_mapping(message) for message in response]
     turns[last]["content"] = answer.edit
     return turns
+
+
+def last_assistant(response: Conversation) -> int:
+    """The position of the turn that an edit replaces."""
+    return max(number for number, message in enumerate(response) if message.role == "assistant")
 
 
 def _reaction(task: TaskDefinition, answer: Answer) -> dict[str, object]:
@@ -243,12 +320,27 @@ def _spans(task: TaskDefinition, item: Item, shown: Sequence[int], answer: Answe
             raise DataError(f"answer: no label {span.label!r}; the task has {', '.join(task.span_labels)}")
         position = _stored(shown, span.place)
         text = "\n\n".join(turn.content for turn in item.responses[position] if turn.role == "assistant")
-        start = text.find(span.text)
-        if start < 0:
-            raise DataError("answer: a marked passage does not stand in the response; copy it exactly")
-        end = start + len(span.text)
-        results.append({"response": position, "start": start, "end": end, "text": span.text, "label": span.label})
+        start, end = _located(text, span)
+        results.append({"response": position, "start": start, "end": end, "text": text[start:end], "label": span.label})
     return results or [{"label": "none"}]
+
+
+def _located(text: str, span: Marked) -> tuple[int, int]:
+    """Where in the response the passage stands; the browser counts as the exact view shows it, control characters as
+    their escapes."""
+    if span.start is None:
+        start = text.find(span.text)
+        end = start + len(span.text)
+    else:
+        follows = zip(text, [*text[1:], ""], strict=True)
+        shown = ["\r" if both == ("\r", "\n") else printable(both[0]) for both in follows]
+        ends = list(accumulate(map(len, shown), initial=0))
+        is_there = "".join(shown)[span.start :].startswith(span.text)
+        start = bisect_left(ends, span.start) if is_there else -1
+        end = bisect_left(ends, span.start + len(span.text))
+    if start < 0:
+        raise DataError("answer: a marked passage does not stand in the response there; select or copy it exactly")
+    return start, end
 
 
 def _criteria(answer: Answer) -> list[dict[str, object]]:

@@ -232,6 +232,13 @@ class Desk:
             if hold.event is None and renewed - hold.until > self.task.lease_s / 2:
                 self._holds.store(replace(hold, until=renewed))
 
+    def note_draft(self, id: str, draft: Mapping[str, Any]) -> None:
+        """`keep_draft` of whoever holds it; ids that this process gave out are known to their holders alone."""
+        with self._lock:
+            hold = self._holds.given_out(id)
+        if hold is not None:
+            self.keep_draft(Person(hold.rater, "annotator"), id, draft)
+
     def draft(self, person: Person, id: str) -> dict[str, object]:
         """What was kept for this item, empty where nothing was."""
         record = self._ledger.record(DRAFT, self._draft_key(self._held(person, id)))

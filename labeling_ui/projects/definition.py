@@ -15,7 +15,20 @@ from rmkit import config
 from rmkit.errors import ConfigError, unknown
 from rmkit.ids import canonical_json, content_hash
 
-Kind = Literal["pairwise", "ranking", "ratings", "steps", "edit", "reaction", "spans", "rubric_review", "adjudication"]
+Kind = Literal[
+    "pairwise",
+    "ranking",
+    "ratings",
+    "rubric",
+    "turns",
+    "steps",
+    "edit",
+    "reaction",
+    "spans",
+    "rubric_review",
+    "adjudication",
+]
+QuizFeedback = Literal["count", "wrong", "answers"]
 Strategy = Literal["random", "uncertainty", "model_change", "disagreement", "mislabel", "coverage"]
 
 SHIPPED = Path(__file__).parent / "tasks"
@@ -53,9 +66,13 @@ class Question:
 class TaskDefinition:
     """`strengths` are the steps from slightly to much better, one for a plain choice; `top_k` 0 ranks all.
 
+    `grades` of a turn go from the worst to the best.
+
     `overlap` people judge each item. `gold_share` and `repeat_share` of what a person sees are items with a known
     answer, and the person's own earlier items in another order. `lease_s` is how long an opened item is held.
-    `max_items` per person, 0 for no limit. `quiz_pass` is the share of right answers to be admitted.
+    `max_items` per person, 0 for no limit. `quiz_pass` is the share of right answers to be admitted,
+    `quiz_tries` how often one may try (0: without end), and `quiz_feedback` what is said after a try: how many were
+    right, which ones were wrong, or the right answers too.
     """
 
     name: str
@@ -69,6 +86,7 @@ class TaskDefinition:
     top_k: int = 0
     aspects: tuple[Aspect, ...] = ()
     reactions: tuple[str, ...] = ("down", "up")
+    grades: tuple[str, ...] = ("bad", "fair", "good")
     span_labels: tuple[str, ...] = ("wrong", "unsupported", "good")
     bad_item_reasons: tuple[str, ...] = ("broken text", "wrong language", "cannot be judged", "personal data")
     ask_rationale: bool = False
@@ -81,6 +99,8 @@ class TaskDefinition:
     strategy: Strategy = "random"
     quiz: tuple[Question, ...] = ()
     quiz_pass: float = 0.8
+    quiz_tries: int = 0
+    quiz_feedback: QuizFeedback = "count"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -88,8 +108,12 @@ class TaskDefinition:
             raise ConfigError(f"task {self.name}: ratings need at least one [[aspects]] with name and question")
         if self.kind == "pairwise" and not 1 <= len(self.strengths) <= 4:
             raise ConfigError(f"task {self.name}: one to four strengths, got {len(self.strengths)}")
-        if self.overlap < 1 or self.lease_s < 1 or self.max_items < 0 or self.top_k < 0:
-            raise ConfigError(f"task {self.name}: overlap and lease_s are at least 1, max_items and top_k at least 0")
+        if not 2 <= len(self.grades) <= 9:
+            raise ConfigError(f"task {self.name}: two to nine grades, got {len(self.grades)}")
+        if self.overlap < 1 or self.lease_s < 1 or self.max_items < 0 or min(self.top_k, self.quiz_tries) < 0:
+            raise ConfigError(
+                f"task {self.name}: overlap and lease_s are at least 1, max_items, top_k and quiz_tries at least 0"
+            )
         shares = self.gold_share + self.repeat_share
         if min(self.gold_share, self.repeat_share) < 0 or shares > 0.5:
             raise ConfigError(f"task {self.name}: gold_share + repeat_share lie in [0, 0.5], got {shares:g}")

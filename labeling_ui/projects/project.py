@@ -224,11 +224,13 @@ def _unfit(row: Mapping[str, Any], task: TaskDefinition) -> str | None:
             return "fewer than two responses"
         case "steps" if n != 1 or not row["step_ends"]:
             return "not split into steps"
-        case "rubric_review" if not row["rubric"]:
+        case "rubric_review" | "rubric" if not row["rubric"]:
             return "no rubric"
-        case "edit" if not any(turn.role == "assistant" for turn in _first_response(row)):
+        case "turns" if n != 1:
+            return f"{n} responses, and turns are those of one"
+        case "edit" | "turns" if not any(turn.role == "assistant" for turn in _first_response(row)):
             return "no assistant turn"
-        case "ratings" | "spans" if n < 1:
+        case "ratings" | "rubric" | "spans" if n < 1:
             return "no response"
         case "reaction" if n != 1:
             return f"{n} responses, and a reaction is to one"

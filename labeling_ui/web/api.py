@@ -12,6 +12,7 @@ Every call carries `Authorization: Bearer TOKEN`. Errors are {"error": text} wit
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from html import escape
@@ -26,7 +27,7 @@ from labeling_ui.desk.answers import read_answer
 from labeling_ui.projects.members import takes_part
 from labeling_ui.projects.people import ForbiddenError, Person, by_token
 from labeling_ui.projects.project import projects
-from labeling_ui.web import activity, studio
+from labeling_ui.web import activity, answer_form, studio
 from rmkit.errors import BusyError, ConflictError, DataError, RmkitError, StoreError, unknown
 
 COOKIE = "rmkit_label"
@@ -63,6 +64,7 @@ def routes() -> list[Route]:
         Route(f"{project}/drafts/{{id}}", _guarded(_draft), methods=["PUT"]),
         Route("/api/{path:path}", _unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
         Route(activity.PATH, _activity, methods=["POST"]),
+        Route(answer_form.PATH, _typed, methods=["PUT"]),
         Route("/enter", _enter, methods=["GET", "POST"]),
         Route("/leave", _leave),
     ]
@@ -127,6 +129,24 @@ def _note(project: str, id: str, active_ms: int) -> None:
     desk = studio.current().opened(project)
     if desk is not None:
         desk.note_activity(id, active_ms)
+
+
+async def _typed(request: Request) -> Response:
+    """What stands in a browser's form so far, kept for its item; nothing comes back, whatever was sent."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > answer_form.MAX_BODY:
+            return Response(status_code=413)
+    await run_in_threadpool(_keep, request.path_params["project"], request.path_params["id"], bytes(body))
+    return Response(status_code=204)
+
+
+def _keep(project: str, id: str, body: bytes) -> None:
+    desk = studio.current().opened(project)
+    with contextlib.suppress(ValueError, RecursionError, RmkitError):
+        if desk is not None and isinstance(values := json.loads(body), dict):
+            desk.note_draft(id, values)
 
 
 async def _unknown(request: Request) -> Response:

@@ -1,260 +1,252 @@
-"""One form per kind of task: the controls under the responses.
+"""One form per kind of task: what the browser draws under the responses, and how what it hands back becomes an answer.
 
-Every choice has a key on the keyboard, shown on its button. Buttons send the answer from their callback, which reads
-the form as it is at that moment; what is typed or chosen is kept as a draft on every change.
+A form is data alone, JSON-ready; `assets/answer.js` draws its four kinds (choices, grid, edit, spans) and gives every
+choice its key.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import streamlit as st
-
-from labeling_ui.desk.answers import Answer, Marked, Reviewed
+from labeling_ui.desk.answers import (
+    Answer,
+    criterion_levels,
+    item_rubric,
+    judged_turns,
+    last_assistant,
+    read_answer,
+)
 from labeling_ui.desk.items import Item
 from labeling_ui.projects.definition import TaskDefinition
-from labeling_ui.web.texts import NAMES, show_marked, show_text
+from rmkit.errors import DataError
 from rmkit.types import Conversation
-from rubrics.criteria import parse_rubric
 
-_DIGITS = "123456789"
+NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+DECISIONS = ("accept", "edit", "reject")
+
+Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
-    """What a form writes on: `keep` stores one field of the draft, `send` the answer. `key` tells items apart."""
+class Form:
+    """`data` is what the browser draws; `says` makes the fields of an answer of what it hands back."""
 
-    key: str
-    draft: Mapping[str, Any]
-    keep: Callable[[str, Any], None]
-    send: Callable[[Answer], None]
+    data: Mapping[str, Any]
+    says: Callable[[Values], Mapping[str, Any]]
+
+    def answer(self, values: Any) -> Answer:
+        """The answer in what a browser sent. Raises DataError where it does not fit this form."""
+        try:
+            fields = self.says(values)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise DataError("the page sent what is no answer to this form; reload it") from error
+        return read_answer(fields)
 
 
-def form(task: TaskDefinition, item: Item, shown: Sequence[Conversation], sheet: Sheet) -> None:
-    """Draw the form of the task's kind."""
+def form(task: TaskDefinition, item: Item, shown: Sequence[Conversation]) -> Form:
+    """The form of the task's kind."""
     match task.kind:
         case "pairwise" | "adjudication":
-            _pairwise(task, sheet)
+            return _pairwise(task)
         case "reaction":
-            _reaction(task, sheet)
+            options = [{"reaction": number} for number in range(len(task.reactions))]
+            return choices(task.reactions, options, text="Why?" if task.ask_rationale else None)
         case "ranking":
-            _ranking(task, len(shown), sheet)
+            return _ranking(task, len(shown))
         case "ratings":
-            _ratings(task, len(shown), sheet)
+            return _ratings(task, len(shown))
+        case "rubric":
+            return _rubric(item, len(shown))
+        case "turns":
+            return _turns(task, item)
         case "steps":
-            _steps(item, sheet)
+            labels = ["all right", *(f"step {number}" for number in range(1, len(item.steps) + 1))]
+            said = [{"first_wrong": number - 1 if number else None} for number in range(len(labels))]
+            return choices(labels, said, first=0, question="Which step is the first wrong one?")
         case "edit":
-            _edit(shown, sheet)
+            return _edit(shown)
         case "spans":
-            _spans(task, len(shown), sheet)
+            return _spans(task, len(shown))
         case "rubric_review":
-            _review(item, sheet)
+            return _review(item)
 
 
-def _text(label: str, name: str, sheet: Sheet, *, field: str, start: str = "", height: int = 80) -> Callable[[], str]:
-    """A text area that starts from the draft's field and keeps every change; call the result for what stands in it."""
-    widget = f"{name}-{sheet.key}"
+def choices(
+    labels: Sequence[str],
+    said: Sequence[Mapping[str, Any]],
+    *,
+    first: int = 1,
+    question: str | None = None,
+    text: str | None = None,
+) -> Form:
+    """A row of choices, each of which is an answer; `text` is the label of a field for a reason."""
+    options = [{"label": label, "key": str(number)} for number, label in enumerate(labels, start=first)]
 
-    def text() -> str:
-        return str(st.session_state[widget] or "")
+    def says(values: Values) -> Mapping[str, Any]:
+        reason = str(values.get("text") or "")
+        return {**said[_index(values["choice"])], **({"rationale": reason} if text and reason else {})}
 
-    value = sheet.draft.get(field, start)
-    st.text_area(label, value=value, key=widget, height=height, on_change=lambda: sheet.keep(field, text()))
-    return text
-
-
-def _rationale(task: TaskDefinition, sheet: Sheet) -> Callable[[], str | None]:
-    if not task.ask_rationale:
-        return lambda: None
-    text = _text("Why?", "rationale", sheet, field="rationale")
-    return lambda: text() or None
-
-
-def choices(labels: Sequence[str], sheet: Sheet, answer: Callable[[int], Answer]) -> None:
-    """Buttons in a row with the digits as shortcuts; pressing one sends its answer."""
-    with st.container(horizontal=True, horizontal_alignment="center"):
-        for number, label in enumerate(labels):
-
-            def send(number: int = number) -> None:
-                sheet.send(answer(number))
-
-            shortcut = _DIGITS[number] if number < len(_DIGITS) else None
-            st.button(label, key=f"choice-{number}-{sheet.key}", shortcut=shortcut, on_click=send)
+    return Form({"kind": "choices", "options": options, "label": question, "text": text}, says)
 
 
-def _send(label: str, sheet: Sheet, answer: Callable[[], Answer], *, shortcut: str | None = "Enter") -> None:
-    def send() -> None:
-        sheet.send(answer())
+def _index(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(value)
+    return value
 
-    st.button(label, key=f"send-{sheet.key}", shortcut=shortcut, type="primary", on_click=send)
 
-
-def _pairwise(task: TaskDefinition, sheet: Sheet) -> None:
+def _pairwise(task: TaskDefinition) -> Form:
     """From A much better over a tie to B much better, in the order of the digits."""
-    rationale = _rationale(task, sheet)
     strengths = list(enumerate(task.strengths, start=1)) if len(task.strengths) > 1 else [(None, "better")]
     options: list[tuple[str, int | None, int | None]] = [(f"A {word}", 0, n) for n, word in reversed(strengths)]
     if task.allow_tie:
         options.append(("tie", None, None))
     options += [(f"B {word}", 1, n) for n, word in strengths]
-
-    def answer(number: int) -> Answer:
-        _, better, strength = options[number]
-        return Answer(better=better, strength=strength, rationale=rationale())
-
-    choices([label for label, _, _ in options], sheet, answer)
+    said = [{"better": better} | ({"strength": n} if n else {}) for _, better, n in options]
+    return choices([label for label, _, _ in options], said, text="Why?" if task.ask_rationale else None)
 
 
-def _reaction(task: TaskDefinition, sheet: Sheet) -> None:
-    rationale = _rationale(task, sheet)
-    icons = {"up": ":material/thumb_up: up", "down": ":material/thumb_down: down"}
-    labels = [icons.get(name, name) for name in task.reactions]
-    choices(labels, sheet, lambda number: Answer(reaction=number, rationale=rationale()))
+def _grid(rows: Sequence[Values], columns: Sequence[str], says: Callable[[Values], Values], **data: Any) -> Form:
+    known = {"kind": "grid", "rows": rows, "columns": columns, "tray": False, "edit_value": None}
+    return Form(known | data, says)
 
 
-def _ranking(task: TaskDefinition, n: int, sheet: Sheet) -> None:
-    draft_values = sheet.draft.get("places") or [None] * n
-    widgets = [f"place-{place}-{sheet.key}" for place in range(n)]
-
-    def places() -> list[int | None]:
-        return [st.session_state[widget] for widget in widgets]
-
-    def answer() -> Answer:
-        return Answer(places=[None if place is None else place - 1 for place in places()])
-
-    for name, column, widget, place in zip(NAMES, st.columns(n), widgets, draft_values, strict=False):
-        with column:
-            options, change = list(range(1, n + 1)), lambda: sheet.keep("places", places())
-            st.segmented_control(f"Place of {name}", options, default=place, key=widget, on_change=change)
-    st.caption("1 is the best; equal places are ties" + (f"; place at least {task.top_k}" if task.top_k else ""))
-    _send("Send", sheet, answer)
+def _names(n: int) -> list[str]:
+    """The letters of responses; a single one needs none."""
+    return list(NAMES[:n]) if n > 1 else [""]
 
 
-def _ratings(task: TaskDefinition, n: int, sheet: Sheet) -> None:
-    draft_values = sheet.draft.get("ratings") or {}
-    widgets = {
-        aspect.name: [f"rate-{aspect.name}-{place}-{sheet.key}" for place in range(n)] for aspect in task.aspects
-    }
+def _ranking(task: TaskDefinition, n: int) -> Form:
+    places = [{"label": str(place), "key": str(place), "value": place} for place in range(1, n + 1)]
+    least = f"; place at least {task.top_k}" if task.top_k else ""
+    row = {"label": "place", "question": "which place?", "options": places}
 
-    def ratings() -> dict[str, list[int | None]]:
-        return {name: [st.session_state[widget] for widget in row] for name, row in widgets.items()}
+    def says(values: Values) -> Values:
+        return {"places": [None if place is None else place - 1 for place in values["cells"][0]]}
 
+    return _grid([row | {"anchors": f"1 is the best; equal places are ties{least}"}], _names(n), says, tray=True)
+
+
+def _ratings(task: TaskDefinition, n: int) -> Form:
+    rows = []
     for aspect in task.aspects:
-        st.markdown(f"**{aspect.name}**: {aspect.question}")
-        if aspect.anchors:
-            st.caption(f"{aspect.low}: {aspect.anchors[0]}, {aspect.high}: {aspect.anchors[-1]}")
-        before = draft_values.get(aspect.name) or [None] * n
-        for place, column in enumerate(st.columns(n)):
-            with column:
-                st.segmented_control(
-                    f"{aspect.name} of {NAMES[place]}" if n > 1 else aspect.name,
-                    list(range(aspect.low, aspect.high + 1)),
-                    default=before[place],
-                    key=widgets[aspect.name][place],
-                    label_visibility="visible" if n > 1 else "collapsed",
-                    on_change=lambda: sheet.keep("ratings", ratings()),
-                )
-    _send("Send", sheet, lambda: Answer(ratings=ratings()))
+        values = range(aspect.low, aspect.high + 1)
+        keys = _scale_keys(values)
+        options = [{"label": str(value), "key": key, "value": value} for value, key in zip(values, keys, strict=True)]
+        ends = f"{aspect.low}: {aspect.anchors[0]}, {aspect.high}: {aspect.anchors[-1]}" if aspect.anchors else None
+        rows.append({"label": aspect.name, "question": aspect.question, "anchors": ends, "options": options})
+
+    def says(values: Values) -> Values:
+        cells = values["cells"]
+        return {"ratings": {aspect.name: row for aspect, row in zip(task.aspects, cells, strict=True)}}
+
+    return _grid(rows, _names(n), says)
 
 
-def _steps(item: Item, sheet: Sheet) -> None:
-    for number, text in enumerate(item.steps, start=1):
-        with st.container(border=True):
-            st.caption(f"step {number}")
-            show_text(text, key=f"step-{number}-{sheet.key}", plain=bool(st.session_state.get("is_plain")))
-    _step_keys(len(item.steps), sheet)
+def _scale_keys(scale: Iterable[int]) -> list[str]:
+    """The digit that is the value where there is one (0 is 10), else the digits from 1 in their order."""
+    values = list(scale)
+    if (values[0] >= 0 and values[-1] <= 9) or (values[0] >= 1 and values[-1] == 10):
+        return [str(value % 10) for value in values]
+    return [str(place) for place in range(1, len(values) + 1)]  # two digits from the tenth on
 
 
-def _step_keys(n: int, sheet: Sheet) -> None:
-    """Digit = first wrong step, 0 = all are right. A number that could go on waits for Enter or its second digit."""
-    typed = f"step-typed-{sheet.key}"
-
-    def answer(number: int) -> Answer:
-        st.session_state.pop(typed, None)
-        return Answer(first_wrong=number - 1 if number else None)
-
-    def press(digit: int) -> None:
-        number = 10 * st.session_state.get(typed, 0) + digit
-        if number > n:  # a slip: what was typed before it is forgotten too
-            st.session_state.pop(typed, None)
-        elif number == 0 or 10 * number > n:
-            sheet.send(answer(number))
-        else:
-            st.session_state[typed] = number
-
-    waiting = st.session_state.get(typed, 0)
-    st.caption(f"Step {waiting}… a second digit, or Enter" if waiting else "Which step is the first wrong one?")
-    with st.container(horizontal=True, horizontal_alignment="center"):
-        for digit in range(min(n, 9) + 1):
-            label = f"step {digit}" if digit else "all right"
-            key = f"digit-{digit}-{sheet.key}"
-            st.button(label, key=key, shortcut=str(digit), on_click=press, args=(digit,))
-        for number in range(10, n + 1):
-            key = f"number-{number}-{sheet.key}"
-            st.button(f"step {number}", key=key, on_click=lambda number=number: sheet.send(answer(number)))
-        if waiting:
-            _send(f"Step {waiting}", sheet, lambda: answer(waiting))
+def _rubric(item: Item, n: int) -> Form:
+    """The row's own criteria by responses."""
+    rows = []
+    for number, one in enumerate(item_rubric(item), start=1):
+        levels = criterion_levels(one)
+        keys = _scale_keys(levels)
+        options = [
+            {"label": f"{value}: {meaning}" if one.levels else meaning, "key": key, "value": value}
+            for (value, meaning), key in zip(levels.items(), keys, strict=True)
+        ]
+        label = one.criterion if len(one.criterion) < 40 else f"criterion {number}"
+        rows.append({"label": label, "question": one.criterion, "anchors": one.explanation, "options": options})
+    return _grid(rows, _names(n), lambda values: {"criteria_scores": values["cells"]})
 
 
-def _edit(shown: Sequence[Conversation], sheet: Sheet) -> None:
-    place = 0
-    if len(shown) > 1:
-        names = list(NAMES[: len(shown)])
-        chosen = st.segmented_control("Start from", names, default="A", required=True, key=f"from-{sheet.key}")
-        place = names.index(chosen or "A")
-    before = shown[place][-1].content
-    text = _text("Your version", f"edit-{place}", sheet, field=f"edit-{place}", start=before, height=260)
-    if text().strip() != before.strip():
-        show_marked(before, text(), names=("before", "yours"))
-    _send("Send", sheet, lambda: Answer(better=place, edit=text() or None), shortcut=None)
+def _turns(task: TaskDefinition, item: Item) -> Form:
+    grades = [{"label": name, "key": str(key + 1), "value": key} for key, name in enumerate(task.grades)]
+    rows = [
+        {"label": f"turn {number}", "question": f"turn {number}", "anchors": None, "options": grades}
+        for number in range(1, len(judged_turns(item)) + 1)
+    ]
+    return _grid(rows, [""], lambda values: {"grades": [grade for (grade,) in values["cells"]]})
 
 
-def _spans(task: TaskDefinition, n: int, sheet: Sheet) -> None:
-    marked: list[dict[str, Any]] = list(sheet.draft.get("spans") or [])
-    widgets = {name: f"{name}-{sheet.key}" for name in ("passage", "label", "where")}
-    names = list(NAMES[:n])
-
-    def mark() -> None:
-        summary = {name: st.session_state.get(widget) for name, widget in widgets.items()}
-        if summary["passage"]:
-            place = names.index(summary["where"]) if summary["where"] else 0
-            sheet.keep("spans", [*marked, {"place": place, "text": summary["passage"], "label": summary["label"]}])
-
-    with st.form(f"mark-{sheet.key}", clear_on_submit=True):
-        st.text_input("Passage, copied exactly", key=widgets["passage"])
-        labels = list(task.span_labels)
-        st.segmented_control("It is", labels, default=labels[0], required=True, key=widgets["label"])
-        if n > 1:
-            st.segmented_control("in", names, default="A", required=True, key=widgets["where"])
-        st.form_submit_button("Mark", shortcut="M", on_click=mark)
-    for span in marked:
-        st.text(f"{span['label']}: {span['text']}")
-    _send(
-        f"Send ({len(marked)} marked)", sheet, lambda: Answer(spans=[Marked(**span) for span in marked]), shortcut=None
-    )
+def quiz_form(task: TaskDefinition) -> Form:
+    """The task's quiz, question by question."""
+    rows = [
+        {
+            "label": f"question {number}",
+            "question": one.text,
+            "anchors": None,
+            "options": [{"label": choice, "key": str(key + 1), "value": key} for key, choice in enumerate(one.choices)],
+        }
+        for number, one in enumerate(task.quiz, start=1)
+    ]
+    return _grid(rows, [""], lambda values: {})
 
 
-def _review(item: Item, sheet: Sheet) -> None:
-    decided: list[Callable[[], Reviewed | None]] = []
-    for number, criterion in enumerate(parse_rubric(json.loads(item.rubric or "[]"))):
-        with st.container(border=True):
-            decided.append(_criterion(number, criterion.criterion, sheet))
-    _send("Send", sheet, lambda: Answer(criteria=[one for review in decided if (one := review()) is not None]))
+def quiz_choices(values: Any) -> list[int | None]:
+    """What was chosen at each question of `quiz_form`. Raises DataError for anything else."""
+    try:
+        chosen = [choice for (choice,) in values["cells"]]
+    except (LookupError, TypeError, ValueError) as error:
+        raise DataError("the page sent what is no answer to the quiz; reload it") from error
+    if not all(choice is None or type(choice) is int for choice in chosen):
+        raise DataError("the page sent what is no answer to the quiz; reload it")
+    return chosen
 
 
-def _criterion(number: int, text: str, sheet: Sheet) -> Callable[[], Reviewed | None]:
-    """One criterion with its decision; call the result for what was decided, None where nothing was."""
-    show_text(text, key=f"criterion-{number}-{sheet.key}")
-    widget, options = f"decide-{number}-{sheet.key}", ["accept", "edit", "reject"]
-    decision = st.segmented_control(f"Criterion {number + 1}", options, default=None, key=widget)
-    field, edited = f"criterion-{number}", decision == "edit"
-    wording = _text("New wording", field, sheet, field=field, start=text) if edited else None
+def _review(item: Item) -> Form:
+    options = [{"label": name, "key": str(key), "value": name} for key, name in enumerate(DECISIONS, start=1)]
+    rows = [
+        {"label": f"criterion {number}", "question": one.criterion, "anchors": one.explanation, "options": options}
+        for number, one in enumerate(item_rubric(item), start=1)
+    ]
 
-    def decided() -> Reviewed | None:
-        choice = st.session_state[widget]
-        return choice and Reviewed(criterion=number, decision=choice, text=wording() if wording else None)
+    def says(values: Values) -> Values:
+        reviewed = []
+        for number, (decision,) in enumerate(values["cells"]):
+            if decision is None:
+                continue
+            wording = {"text": values["texts"].get(str(number))} if decision == "edit" else {}
+            reviewed.append({"criterion": number, "decision": decision} | wording)
+        return {"criteria": reviewed}
 
-    return decided
+    return _grid(rows, [""], says, edit_value="edit")
+
+
+def _edit(shown: Sequence[Conversation]) -> Form:
+    starts = [
+        {"name": name, "text": turns[last_assistant(turns)].content} for name, turns in zip(NAMES, shown, strict=False)
+    ]
+
+    def says(values: Values) -> Values:
+        place = _index(values["place"])
+        return {"better": place, "edit": values["texts"].get(str(place)) or starts[place]["text"] or None}
+
+    return Form({"kind": "edit", "starts": starts}, says)
+
+
+def edited(task: TaskDefinition, shown: Sequence[Conversation], draft: Values) -> tuple[str, str] | None:
+    """(before, now) of a text that is being edited, None where it is as it was."""
+    try:
+        place = _index(draft.get("place"))
+        before, now = shown[place][last_assistant(shown[place])].content, str(draft["texts"][str(place)])
+    except (LookupError, ValueError, TypeError):
+        return None
+    return (before, now) if task.kind == "edit" and now.strip() != before.strip() else None
+
+
+def _spans(task: TaskDefinition, n: int) -> Form:
+    labels = [{"label": label, "key": str(key)} for key, label in enumerate(task.span_labels, start=1)]
+
+    def says(values: Values) -> Values:
+        return {"spans": [dict(span) for span in values["spans"]]}
+
+    return Form({"kind": "spans", "labels": labels, "columns": n}, says)

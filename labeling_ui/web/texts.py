@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -17,12 +17,13 @@ from typing import Any
 import streamlit as st
 
 from labeling_ui.web.differences import differences
+from labeling_ui.web.forms import NAMES
 from labeling_ui.web.markup import exact, formatted
 from rmkit.cli.display import printable
 from rmkit.types import Conversation, Message
 
 FOLD_OVER = 6000  # characters; a longer turn shows its beginning and a button for the rest
-NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+BEGIN = 60  # characters of a folded turn that are shown
 _ASSETS = Path(__file__).parent / "assets"
 _MARKDOWN = re.compile(r"([!-/:-@\[-`{-~])")
 
@@ -37,9 +38,9 @@ def show_text(text: str, *, key: str, plain: bool = False) -> None:
     _show(_text(text, plain=plain), key=key)
 
 
-def show_conversation(turns: Conversation, *, key: str, plain: bool = False, at_top: bool = False) -> None:
-    """The turns with their roles; system and tool turns are folded. `at_top` scrolls up where the text is a new one."""
-    _show("".join(_turn(turn, plain=plain) for turn in turns), key=key, at_top=at_top)
+def show_conversation(turns: Conversation, *, key: str, plain: bool = False) -> None:
+    """The turns with their roles; system and tool turns are folded."""
+    _show("".join(_turn(turn, plain=plain) for turn in turns), key=key)
 
 
 def show_response(turns: Conversation, *, key: str, plain: bool = False) -> None:
@@ -50,13 +51,37 @@ def show_response(turns: Conversation, *, key: str, plain: bool = False) -> None
 def show_responses(responses: Sequence[Conversation], *, key: str, plain: bool = False) -> None:
     """Responses side by side, each a region under its letter; in at most three columns, fewer where it is narrow."""
     parts = []
-    for name, turns in zip(NAMES, responses, strict=False):
+    for place, (name, turns) in enumerate(zip(NAMES, responses, strict=False)):
         heading = f"<h3>{name}</h3>" if len(responses) > 1 else ""
         label = f"Response {name}" if len(responses) > 1 else "Response"
         body = "".join(_body(turn, plain=plain) if turn.role == "assistant" else _folded(turn) for turn in turns)
-        parts.append(f'<section class="response" aria-label="{label}">{heading}{body}</section>')
+        parts.append(f'<section class="response" data-column="{place}" aria-label="{label}">{heading}{body}</section>')
     columns = len(parts) if len(parts) < 4 else 2 + len(parts) % 2
     _show(f'<div class="responses" style="--columns: {columns}">{"".join(parts)}</div>', key=key)
+
+
+def show_turns(turns: Conversation, *, key: str, plain: bool = False) -> None:
+    """A whole conversation whose assistant turns are judged one by one, each a region under its number."""
+    parts, number = [], 0
+    for turn in turns:
+        if turn.role != "assistant":
+            parts.append(_turn(turn, plain=plain))
+            continue
+        parts.append(
+            f'<section class="response" data-row="{number}" aria-label="Turn {number + 1}"><h3>turn {number + 1}</h3>'
+            f"{_body(turn, plain=plain)}</section>"
+        )
+        number += 1
+    _show("".join(parts), key=key)
+
+
+def show_steps(steps: Sequence[str], *, key: str, plain: bool = False) -> None:
+    """The steps of a solution, each a region under its number."""
+    parts = [
+        f'<section class="response" aria-label="Step {n}"><h3>step {n}</h3>{_text(step, plain=plain)}</section>'
+        for n, step in enumerate(steps, start=1)
+    ]
+    _show(f'<div class="responses" style="--columns: 1">{"".join(parts)}</div>', key=key)
 
 
 def show_differences(first: Conversation, second: Conversation, *, names: tuple[str, str]) -> None:
@@ -89,16 +114,29 @@ def _turn(turn: Message, *, plain: bool) -> str:
 
 
 def _folded(turn: Message) -> str:
-    """A turn that few need to read, exactly as it is."""
-    return f"<details><summary>{escape(turn.role)} message</summary>{exact(turn.content)}</details>"
+    """A turn that few need to read, exactly as it is; how it begins stands on the fold."""
+    who = f"{turn.role} {turn.name}" if turn.name else turn.role
+    begin = " ".join(turn.content[: 2 * BEGIN].split())
+    shown = begin[:BEGIN] + ("…" if len(begin) > BEGIN or len(turn.content) > 2 * BEGIN else "")
+    size = f"{len(turn.content):,} characters"
+    label = f"{escape(printable(who))}: <q>{escape(printable(shown))}</q> ({size})"
+    return f"<details><summary>{label}</summary>{exact(turn.content)}</details>"
 
 
 def _body(turn: Message, *, plain: bool) -> str:
     """What a turn says, thinks and calls."""
     thinking = f"<details><summary>reasoning</summary>{exact(turn.reasoning)}</details>" if turn.reasoning else ""
-    written = [json.dumps(dict(call), indent=2, ensure_ascii=False) for call in turn.tool_calls]
-    calls = "".join(f"<details><summary>calls a tool</summary>{exact(call)}</details>" for call in written)
-    return thinking + (_text(turn.content, plain=plain) if turn.content else "") + calls
+    calls = "".join(_call(call) for call in turn.tool_calls)
+    said = f'<div class="said">{_text(turn.content, plain=plain)}</div>' if turn.content else ""
+    return thinking + said + calls
+
+
+def _call(call: Mapping[str, Any]) -> str:
+    """A tool's name, with the whole call in the fold."""
+    function = call.get("function", call)
+    name = str(function.get("name", "a tool")) if isinstance(function, Mapping) else "a tool"
+    whole = exact(json.dumps(dict(call), indent=2, ensure_ascii=False))
+    return f"<details><summary>calls <b>{escape(printable(name))}</b></summary>{whole}</details>"
 
 
 def _text(text: str, *, plain: bool) -> str:
@@ -108,8 +146,8 @@ def _text(text: str, *, plain: bool) -> str:
     return f'<div class="long" data-length="{len(text):,}">{shown}</div>'
 
 
-def _show(html: str, *, key: str, at_top: bool = False) -> None:
-    _component()(data={"html": html, "at_top": at_top}, key=f"text-{key}")
+def _show(html: str, *, key: str) -> None:
+    _component()(data={"html": html}, key=f"text-{key}")
 
 
 @cache

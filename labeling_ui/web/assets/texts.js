@@ -4,15 +4,7 @@ export default function ({ data, parentElement }) {
   if (root.shown === data.html) return;
   root.shown = data.html;
   root.innerHTML = data.html;
-  if (data.at_top) begin();
   for (const long of root.querySelectorAll(".long")) fold(long);
-}
-
-// A new item is read from its beginning; what lies under the answer's controls must not shine through.
-function begin() {
-  document.querySelector("[data-testid=stMain]")?.scrollTo(0, 0);
-  const app = document.querySelector("[data-testid=stApp]");
-  if (app) document.documentElement.style.setProperty("--studio-background", getComputedStyle(app).backgroundColor);
 }
 
 function fold(long) {

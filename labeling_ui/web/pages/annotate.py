@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -19,12 +18,21 @@ from labeling_ui.desk.leases import Lease
 from labeling_ui.projects.people import Person, by_name
 from labeling_ui.web import studio
 from labeling_ui.web.activity import IDLE_S, watch
+from labeling_ui.web.answer_form import PATH as DRAFTS
+from labeling_ui.web.answer_form import show_form
 from labeling_ui.web.evidence import votes_on
-from labeling_ui.web.forms import Sheet, choices, form
+from labeling_ui.web.forms import NAMES, Form, choices, edited, form
 from labeling_ui.web.pages import quiz
 from labeling_ui.web.pages.choose import choose_project
 from labeling_ui.web.pages.warehouse_view import reading
-from labeling_ui.web.texts import NAMES, harmless, show_conversation, show_differences, show_responses
+from labeling_ui.web.texts import (
+    show_conversation,
+    show_differences,
+    show_marked,
+    show_responses,
+    show_steps,
+    show_turns,
+)
 from rmkit.errors import RmkitError
 
 AHEAD = 2
@@ -82,8 +90,10 @@ def _pace(mine: list[Lease]) -> str:
 
 def _item(desk: Desk, person: Person, hold: Lease) -> None:
     task, item, shown = desk.task, desk.items[hold.item], desk.shown(hold)
-    plain, is_pair = bool(st.session_state.get("is_plain")), len(shown) == 2
-    sheet = _sheet(desk, person, hold)
+    is_pair, key = len(shown) == 2, f"{hold.id}-{hold.revision}"
+    exact_only = task.kind == "spans"  # a passage is a place in the text as it was written
+    plain = exact_only or bool(st.session_state.get("is_plain"))
+    draft = desk.draft(person, hold.id)
     _wall_s(hold)
     watch(desk.project, hold)
     st.subheader(task.question, anchor=False)
@@ -92,43 +102,48 @@ def _item(desk: Desk, person: Person, hold: Lease) -> None:
     if task.warning and st.session_state.get("agreed") != hold.id:
         _warn(desk, hold)
         return
-    show_conversation(item.prompt, key=f"prompt-{sheet.key}", plain=plain, at_top=True)
-    if is_pair and st.session_state.get("is_compared"):
+    if task.kind == "turns":
+        show_turns((*item.prompt, *shown[0]), key="turns", plain=plain)
+    else:
+        show_conversation(item.prompt, key="prompt", plain=plain)
+    if task.kind == "steps":
+        show_steps(item.steps, key="steps", plain=plain)
+    elif is_pair and st.session_state.get("is_compared") and not exact_only:
         show_differences(*shown, names=("A", "B"))
-    elif task.kind != "steps" and shown:
-        show_responses(shown, key=f"responses-{sheet.key}", plain=plain)
+    elif shown and task.kind != "turns":
+        show_responses(shown, key="responses", plain=plain)
     if task.kind == "adjudication":
         _votes(desk, hold)
+    if change := edited(task, shown, draft):
+        show_marked(*change, names=("before", "yours"))
     with st.container(key="answer-bar"):
-        if refused := st.session_state.pop("refused", None):
-            st.error(harmless(refused))
-        if st.session_state.get("faulty") == hold.id:
-            _faults(task.bad_item_reasons, sheet)
-        else:
-            form(task, item, shown, sheet)
+        is_faulty = st.session_state.get("faulty") == hold.id
+        own = _faults(task.bad_item_reasons) if is_faulty else form(task, item, shown)
+        show_form(
+            own,
+            id=f"{key}-fault" if is_faulty else key,  # no press is taken for the other form's
+            path=DRAFTS.format(project=desk.project, id=hold.id),
+            draft={} if is_faulty else draft,
+            announcement=f"Item {desk.n_answered(person) + 1}. {task.question}",
+            refused=st.session_state.pop("refused", None),
+            send=lambda values: _answer(desk, hold, own, values),
+        )
         with st.container(horizontal=True):
             _undo(desk, person)
-            if is_pair:
+            if is_pair and not exact_only:
                 _switch("Differences", "is_compared", "D")
-            _switch("Exact text", "is_plain", "P")
+            if not exact_only:
+                _switch("Exact text", "is_plain", "P")
             _skip(desk, hold, Answer(verdict="skip"))
             _switch("Something is wrong", "faulty", "W", value=hold.id)
-            st.caption("Exact: every character as it was written" if plain else "Formatted: press P for exact text")
+            formats = "Formatted: press P for exact text"
+            st.caption(f"{'Exact: every character as it was written' if plain else formats}; ? shows the keys")
 
 
-def _sheet(desk: Desk, person: Person, hold: Lease) -> Sheet:
-    def keep(name: str, value: Any) -> None:
-        _refusable(lambda: desk.keep_draft(person, hold.id, {**desk.draft(person, hold.id), name: value}))
-
-    key = f"{hold.id}-{hold.revision}"
-    return Sheet(key, desk.draft(person, hold.id), keep, lambda answer: _send(desk, hold, answer))
-
-
-def _faults(reasons: tuple[str, ...], sheet: Sheet) -> None:
-    """What may be wrong with an item; its keys are others than the form's, so that no press is taken for another."""
-    st.caption("What is wrong with it?", text_alignment="center")
-    apart = replace(sheet, key=f"fault-{sheet.key}")
-    choices(reasons, apart, lambda number: Answer(verdict="bad_item", reason=reasons[number]))
+def _faults(reasons: tuple[str, ...]) -> Form:
+    """What may be wrong with an item."""
+    said = [{"verdict": "bad_item", "reason": reason} for reason in reasons]
+    return choices(reasons, said, question="What is wrong with it?")
 
 
 def _votes(desk: Desk, hold: Lease) -> None:
@@ -170,7 +185,7 @@ def _switch(label: str, name: str, shortcut: str, *, value: Any = True) -> None:
 
 def _skip(desk: Desk, hold: Lease, answer: Answer) -> None:
     def skip() -> None:
-        _send(desk, hold, answer)
+        _refusable(lambda: _submit(desk, hold, answer))
 
     icon = ":material/skip_next:"
     st.button("Skip", shortcut="S", key=f"skip-{hold.id}", type="tertiary", icon=icon, on_click=skip)
@@ -188,9 +203,13 @@ def _warn(desk: Desk, hold: Lease) -> None:
         _skip(desk, hold, Answer(verdict="skip", reason="warned content"))
 
 
-def _send(desk: Desk, hold: Lease, answer: Answer) -> None:
+def _answer(desk: Desk, hold: Lease, own: Form, values: Any) -> None:
+    _refusable(lambda: _submit(desk, hold, own.answer(values)))
+
+
+def _submit(desk: Desk, hold: Lease, answer: Answer) -> None:
     wall_ms, active_ms = int(1000 * _wall_s(hold)), desk.activity(hold.id, idle_s=IDLE_S)
-    _refusable(lambda: desk.submit(_person(), hold.id, answer, active_ms=active_ms, wall_ms=wall_ms))
+    desk.submit(_person(), hold.id, answer, active_ms=active_ms, wall_ms=wall_ms)
 
 
 def _refusable(write: Callable[[], Any]) -> None:

@@ -222,3 +222,17 @@ def test_pages_may_ask_no_other_host(ledger: Ledger, home: Path) -> None:
 def test_unknown_projects_and_questions_are_told(anna: TestClient) -> None:
     assert "no project 'nums'" in anna.get("/api/projects/nums/next").json()["error"]
     assert "from 1 to 5" in anna.get("/api/projects/sums/next?ahead=99").json()["error"]
+
+
+def test_what_is_typed_is_kept_by_the_id_that_only_the_holder_knows(anna: TestClient) -> None:
+    (held,) = anna.get("/api/projects/sums/next").json()
+    page = TestClient(anna.app)  # the browser's own call carries no token
+
+    def put(id: str, body: bytes) -> tuple[int, object]:
+        status = page.put(f"/drafts/sums/{id}", content=body).status_code
+        return status, anna.get("/api/projects/sums/next").json()[0]["draft"]
+
+    assert put(held["id"], b'{"text": "half a sent"}') == (204, {"text": "half a sent"})
+    for id, body in (("0" * 32, b'{"text": "x"}'), (held["id"], b"[1]"), (held["id"], b"{"), (held["id"], b"[" * 9999)):
+        assert put(id, body) == (204, {"text": "half a sent"})
+    assert put(held["id"], b'{"text": "' + b"x" * 1_000_000 + b'"}') == (413, {"text": "half a sent"})

@@ -117,7 +117,8 @@ def _prompt(page: Any) -> str:
 
 
 NEXT_ITEM = """before => document.querySelector('[data-testid=stMain]').innerText !== before
-    && document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'"""
+    && document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'
+    && !document.querySelector('.rmkit-answer')?.sheet?.sent"""
 
 
 def _press(page: Any, key: str) -> float:

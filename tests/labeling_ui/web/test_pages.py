@@ -6,12 +6,11 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from labeling_ui.desk.answers import Answer
-from labeling_ui.projects.definition import Aspect, Question
+from labeling_ui.projects.definition import Question
 from labeling_ui.projects.disputes import create_adjudication
 from labeling_ui.projects.members import members
 from labeling_ui.projects.people import Person, add_person, remove_person
@@ -21,15 +20,12 @@ from labeling_ui.web.server import merging
 from labeling_ui.web.studio import Studio
 from rmkit.ledger import Ledger
 from tests.labeling_ui.conftest import ANNA, BEN, LEA
+from tests.labeling_ui.web.answer_forms import answered, forms
 from warehouse.events.sync import sync
 from warehouse.store import open_warehouse
 
 streamlit_testing = pytest.importorskip("streamlit.testing.v1")
 Make = Callable[..., Project]
-ASPECTS = (Aspect(name="truth", question="?"),)
-RATED = [{"aspect": "truth", "response": place, "value": 4.0} for place in range(2)]
-SPAN = {"response": 0, "start": 0, "end": 2, "text": "ri", "label": "good"}
-EDITED = {"role": "assistant", "content": "right: 5, I think"}
 Open = Callable[..., "streamlit_testing.AppTest"]
 
 
@@ -56,8 +52,13 @@ def _texts(app: streamlit_testing.AppTest) -> str:
 
 
 def _press(app: streamlit_testing.AppTest, label: str) -> streamlit_testing.AppTest:
-    button = next(button for button in app.button if button.label == label)
-    return button.click().run()
+    """Click Streamlit's own button, or the choice of that label in the answer's form."""
+    buttons = [button for button in app.button if button.label == label]
+    return buttons[0].click().run() if buttons else answered(app, {"choice": _choices(app).index(label)})
+
+
+def _choices(app: streamlit_testing.AppTest) -> list[str]:
+    return [option["label"] for shown in forms(app) for option in shown["form"].get("options", ())]
 
 
 def test_without_a_project_the_page_says_what_to_do(opened: Open) -> None:
@@ -94,18 +95,44 @@ def test_nobody_sees_a_model_name_a_known_answer_or_anothers_vote(opened: Open, 
         assert set(told) == {"id", "kind", "prompt", "responses", "steps", "rubric", "held_until", "draft"}
 
 
+QUIZ = (
+    Question(text="What first?", choices=("style", "truth"), answer=1),
+    Question(text="What last?", choices=("length", "style", "truth"), answer=0),
+)
+
+
 def test_a_quiz_must_be_passed_first(opened: Open, make_project: Make, ledger: Ledger) -> None:
-    make_project(guidelines="Truth first.", quiz=(Question(text="What first?", choices=("style", "truth"), answer=1),))
+    make_project(guidelines="Truth first.", quiz=QUIZ)
     app = opened("annotate")
     assert "Truth first." in _texts(app)
-    assert not [button for button in app.button if button.label == "tie"]
-    app.radio[0].set_value(0)
-    app = _press(app, "Send")
-    assert "0 of 1 right, 1 are needed" in _texts(app)
-    app.radio[0].set_value(1)
-    app = _press(app, "Send")
-    assert [button for button in app.button if button.label == "tie"]
+    assert [row["question"] for row in forms(app)[0]["form"]["rows"]] == ["What first?", "What last?"]
+    app = answered(app, {"cells": [[1], [None]]})
+    assert forms(app)[0]["refused"].startswith("1 of 2 right, 2 are needed")
+    assert "Not right" not in _texts(app)
+    app = answered(app, {"cells": [[1], [0]]})
+    assert "tie" in _choices(app)
     assert [recorded.event.payload["passed"] for recorded in ledger.events(kinds=["label_quiz"])] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("wrong", ["Not right: What last\\?"]),
+        ("answers", ["Not right: What last\\? Right is: length"]),
+    ],
+)
+def test_a_quiz_says_what_its_lead_wants_and_ends_after_the_last_try(
+    opened: Open, make_project: Make, ledger: Ledger, said: str, expected: list[str]
+) -> None:
+    make_project(guidelines="Truth first.", quiz=QUIZ, quiz_tries=2, quiz_feedback=said)
+    app = answered(opened("annotate"), {"cells": [[1], [1]]})
+    assert [line.value.replace("\\:", ":") for line in app.markdown if "right" in line.value] == expected
+    assert "1 try left" in _texts(app)
+    app = answered(app, {"cells": [[0], [1]]})
+    assert "no try left" in _texts(app)
+    assert not forms(app)
+    assert "tie" not in _choices(opened("annotate"))
+    assert len(list(ledger.events(kinds=["label_quiz"]))) == 2
 
 
 def test_a_warning_comes_before_the_item_and_can_be_declined(opened: Open, make_project: Make, ledger: Ledger) -> None:
@@ -118,12 +145,6 @@ def test_a_warning_comes_before_the_item_and_can_be_declined(opened: Open, make_
     _press(fresh, "Skip")
     (recorded,) = ledger.events(kinds=["judgment"])
     assert recorded.event.payload["verdict"] == "skip"
-
-
-def test_a_draft_is_there_again_for_a_new_session(opened: Open, make_project: Make) -> None:
-    make_project(ask_rationale=True)
-    opened("annotate").text_area[0].set_value("because").run()
-    assert opened("annotate").text_area[0].value == "because"
 
 
 def test_an_ended_account_can_neither_answer_nor_read_on(opened: Open, make_project: Make, ledger: Ledger) -> None:
@@ -146,7 +167,7 @@ def test_an_answer_to_an_item_that_has_gone_to_someone_else_is_told(
     elsewhere._holds.store(replace(hold, rater="ben"))
     before = _texts(app)
     app = _press(app, "tie")
-    assert "anna does not hold" in _texts(app)
+    assert "anna does not hold" in forms(app)[0]["refused"]
     assert "right" in _texts(app)
     assert _texts(app) != before
     assert ledger.last_seq() == 0
@@ -155,9 +176,9 @@ def test_an_answer_to_an_item_that_has_gone_to_someone_else_is_told(
 def test_what_is_wrong_with_an_item_is_said_by_two_keys(opened: Open, make_project: Make, ledger: Ledger) -> None:
     make_project()
     app = _press(opened("annotate"), "Something is wrong")
-    assert not [button for button in app.button if button.label == "tie"]
+    assert "tie" not in _choices(app)
     app = _press(app, "wrong language")
-    assert [button for button in app.button if button.label == "tie"]  # of the next item
+    assert "tie" in _choices(app)  # of the next item
     (recorded,) = ledger.events(kinds=["judgment"])
     assert (recorded.event.payload["verdict"], recorded.event.payload["rationale"]) == ("bad_item", "wrong language")
 
@@ -173,47 +194,28 @@ def test_differences_are_marked_on_demand_and_for_the_items_to_come(opened: Open
     assert "background" not in _texts(_press(app, "Differences"))
 
 
-@pytest.mark.parametrize(
-    ("kind", "options", "fill", "said"),
-    [
-        ("pairwise", {"ask_rationale": True}, {"rationale": "because"}, {"rationale": "because", "ranks": [0, 0]}),
-        ("ranking", {}, {"place-0": 1, "place-1": 1}, {"ranks": [0, 0]}),
-        ("ratings", {"aspects": ASPECTS}, {"rate-truth-0": 4, "rate-truth-1": 4}, {"scores": RATED}),
-        ("reaction", {}, {}, {"value": 1.0}),
-        ("spans", {}, {"passage": "ri", "label": "good"}, {"spans": [SPAN]}),
-        ("edit", {}, {"edit-0": "right: 5, I think"}, {"edit": [EDITED]}),
-    ],
-)
-def test_every_kind_of_task_has_its_form_and_its_answer_is_written(
-    opened: Open,
-    make_project: Make,
-    pairs: str,
-    singles: str,
-    ledger: Ledger,
-    kind: str,
-    options: dict[str, object],
-    fill: dict[str, object],
-    said: dict[str, object],
+def test_a_refused_answer_is_said_in_the_form_and_the_item_stays(
+    opened: Open, make_project: Make, ledger: Ledger
 ) -> None:
-    make_project(kind=kind, data=singles if kind == "reaction" else pairs, **options)
-    app = opened("annotate")
-    for name, value in fill.items():
-        (widget,) = [one for one in _inputs(app) if (one.key or "").startswith(f"{name}-")]
-        widget.set_value(value)
-        if name in ("rationale", "place-1", "rate-truth-1", "edit-0"):
-            app = app.run()  # a draft by now: the widgets of a fresh session would start from it
-    if kind == "spans":
-        app = _press(app, "Mark")
-    labels = {"pairwise": "tie", "reaction": ":material/thumb_up: up", "spans": "Send (1 marked)"}
-    app = _press(app, labels.get(kind, "Send"))
-    assert not app.exception
-    assert not app.error
+    make_project(ask_rationale=True)
+    app = _press(opened("annotate"), "tie")
+    (shown,) = forms(app)
+    assert "asks for a reason" in shown["refused"]
+    assert ledger.last_seq() == 0
+    app = answered(app, {"choice": _choices(app).index("tie"), "text": "because"})
+    (shown,) = forms(app)
+    assert shown["refused"] is None
     (recorded,) = ledger.events()
-    assert recorded.event.payload.items() >= said.items()
+    assert recorded.event.payload["rationale"] == "because"
 
 
-def _inputs(app: streamlit_testing.AppTest) -> list[Any]:
-    return [*app.text_area, *app.text_input, *app.button_group]
+def test_an_answer_of_an_item_that_has_gone_writes_nothing(opened: Open, make_project: Make, ledger: Ledger) -> None:
+    make_project()
+    app = opened("annotate")
+    (first,) = forms(app)
+    app = _press(app, "tie")
+    app = answered(app, {"choice": 0}, id=first["id"])
+    assert len(list(ledger.events())) == 1
 
 
 def test_the_project_page_shows_agreement_and_people_and_makes_a_version(
