@@ -27,14 +27,15 @@ from labeling_ui.web.pages import (
 
 ASSETS = Path(sign_in.__file__).parent / "assets"
 ICON = ASSETS / "icon.png"  # a Material icon would be asked for at another host
-STYLE = f"<style>{(ASSETS / 'studio.css').read_text('utf-8')}</style>"
+STYLE, SCRIPT = ((ASSETS / f"studio.{kind}").read_text("utf-8") for kind in ("css", "js"))
 SIDEBAR_PX = 230  # narrow, so that two responses fit beside it
 
 
 def main() -> None:
     """Run by Streamlit on every interaction."""
     st.set_page_config(page_title="rmkit studio", page_icon=ICON, layout="wide", initial_sidebar_state=SIDEBAR_PX)
-    st.html(STYLE)
+    st.html(f"<style>{STYLE}</style>")
+    st.html(f"<script>{SCRIPT}</script>", unsafe_allow_javascript=True)
     person = sign_in.person(studio.current().ledger)
     if person is None:
         return

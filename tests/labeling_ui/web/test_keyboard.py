@@ -2,148 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from data_pipelines.ingest.command import ingest
-from labeling_ui.benchmarks.process import Server
-from labeling_ui.projects.definition import Question, read_definition
-from labeling_ui.projects.members import add_member
-from labeling_ui.projects.people import add_person
-from labeling_ui.projects.project import create_project
 from rmkit.ledger import open_ledger
+from tests.labeling_ui.web.conftest import CHROMIUM, Served
+from tests.labeling_ui.web.keyboard_tasks import TASKS, N
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytest.importorskip("playwright.sync_api")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")]
 
+Enter = Callable[..., Any]
 QUIET = """() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
     && !document.querySelector('[data-testid=stMain] [data-stale=true]')"""
 READY = """before => { const sheet = document.querySelector('.rmkit-answer')?.sheet;
     return sheet && sheet.id !== before && !sheet.sent; }"""
 DONE = "Nothing left for you here"
-N = 3  # items of each project
-
-PAIRS = [
-    {"prompt": f"Question {n}?", "chosen": f"Yes, {n} is right. It is right twice.", "rejected": f"No {n}."}
-    for n in range(N)
-]
-LISTS = [
-    {
-        "prompt": f"Name {n}",
-        "responses": [f"Name {n} is {k}." for k in range(4)],
-        "scores": [float(k) for k in range(4)],
-        "rubric": [{"criterion": "Is it right?"}, {"criterion": "Is it short?", "levels": {"1": "no", "2": "yes"}}],
-    }
-    for n in range(N)
-]
-SINGLES = [{"prompt": f"Question {n}?", "completion": f"Answer {n}.", "label": True} for n in range(N)]
-STEPS = [
-    {
-        "problem": f"Problem {n}?",
-        "steps": [f"{n} + {k}." for k in range(12)],
-        "label": -1,
-        "final_answer_correct": True,
-    }
-    for n in range(N)
-]
-TRACES = [
-    {
-        "prompt": [{"role": "user", "content": f"Fix {n}"}],
-        "completion": [
-            {
-                "role": "assistant",
-                "content": "I look.",
-                "tool_calls": [{"id": "c", "type": "function", "function": {"name": "read", "arguments": "{}"}}],
-            },
-            {"role": "tool", "tool_call_id": "c", "name": "read", "content": "it is broken\n" * 50},
-            {"role": "assistant", "content": "Done."},
-        ],
-        "label": True,
-    }
-    for n in range(N)
-]
-
-# What is pressed for one item of each task, and what the first answer must say.
-TASKS: dict[str, tuple[list[dict[str, Any]], str, list[str]]] = {
-    "pairwise": (PAIRS, "pairwise", ["7"]),
-    "reason": (PAIRS, "pairwise", ["t", "text:B is right", "Escape", "1"]),
-    "reaction": (SINGLES, "reaction", ["2"]),
-    "steps": (STEPS, "steps", ["1", "2"]),
-    "ranking": (LISTS, "ranking", ["2", "1", "1", "4", "Enter"]),
-    "ratings": (LISTS, "ratings", ["5", "ArrowRight", "3", "ArrowLeft", "Backspace", "Enter"]),
-    "rubric": (LISTS, "rubric", ["1", "0", "1", "ArrowDown", "2", "Enter"]),
-    "rubric_review": (LISTS, "rubric_review", ["1", "2", "t", "text: And is it kind?", "Escape", "Enter"]),
-    "turns": (TRACES, "turns", ["1", "3", "Enter"]),
-    "trace": (TRACES, "trace", ["ArrowDown", "3", "Enter"]),
-    "spans": (PAIRS, "spans", ["ArrowRight", "Shift+ArrowRight", "1", "n", "3", "Backspace", "Enter"]),
-    "edit": (PAIRS, "edit", ["2", "t", "text: Or so.", "Control+Enter"]),
-}
-
-
-def _write(home: Path, name: str, rows: list[dict[str, Any]]) -> str:
-    (home / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    version = ingest(home / f"{name}.jsonl", dataset=name).version
-    assert version is not None
-    return version.ref
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str], Path]]:
-    """A studio with a project for each task and somebody who works in it alone; address, tokens and its home."""
-    home = tmp_path_factory.mktemp("keyboard")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RMKIT_HOME", str(home))
-        with open_ledger() as ledger:
-            tokens = {}
-            refs = {id(rows): _write(home, f"rows-{n}", rows) for n, (rows, _, _) in enumerate(TASKS.values())}
-            quiz = (Question(text="What first?", choices=("style", "truth"), answer=1),)
-            for name, (rows, task, _) in TASKS.items():
-                definition = replace(
-                    read_definition(task),
-                    quiz=quiz if name == "pairwise" else (),
-                    overlap=1,
-                    gold_share=0.0,
-                    repeat_share=0.0,
-                    ask_rationale=name == "reason",
-                )
-                create_project(ledger, name, task=definition, data=refs[id(rows)])
-                tokens[name] = add_person(ledger, name, role="annotator")
-                add_member(ledger, name, name)
-            tokens["both"] = add_person(ledger, "both", role="annotator")
-            for task in ("ratings", "turns"):
-                definition = replace(read_definition(task), gold_share=0.0, repeat_share=0.0)
-                create_project(ledger, f"other-{task}", task=definition, data=refs[id(TASKS[task][0])])
-                add_member(ledger, f"other-{task}", "both")
-        server = Server(home)
-        server.start()
-        yield server.url, tokens, home
-        server.kill()
-
-
-@pytest.fixture
-def enter(served: tuple[str, dict[str, str], Path]) -> Iterator[Callable[[str], Any]]:
-    """The first page of somebody who signed in by keyboard."""
-    url, tokens, _ = served
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-
-        def open_(name: str) -> Any:
-            page = browser.new_page(viewport={"width": 1400, "height": 900})
-            page.set_default_timeout(60_000)
-            page.goto(f"{url}/enter?token={tokens[name]}")
-            page.keyboard.press("Tab")
-            page.keyboard.press("Enter")
-            return page
-
-        yield open_
-        browser.close()
 
 
 def _press(page: Any, keys: list[str]) -> None:
@@ -207,10 +84,8 @@ def _check(name: str, payload: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_task_from_the_sign_in_to_the_last_item(
-    enter: Callable[[str], Any], served: tuple[str, dict[str, str], Path], name: str
-) -> None:
-    page = enter(name)
+def test_a_task_from_the_sign_in_to_the_last_item(sign_in: Enter, served: Served, name: str) -> None:
+    page = sign_in(name)
     if name == "pairwise":
         page.get_by_text("What first?").wait_for()
         page.wait_for_function(QUIET)
@@ -224,13 +99,13 @@ def test_a_task_from_the_sign_in_to_the_last_item(
         _press(page, TASKS[name][2])
         if number == N - 1:
             page.get_by_text(DONE).wait_for()
-    said = _said(served[2], name)
+    said = _said(served.home, name)
     assert len(said) == N
     _check(name, said[0])
 
 
-def test_keys_work_at_once_after_choosing_a_project_and_after_a_refusal(enter: Callable[[str], Any]) -> None:
-    page = enter("both")
+def test_keys_work_at_once_after_choosing_a_project_and_after_a_refusal(sign_in: Enter) -> None:
+    page = sign_in("both")
     page.wait_for_function(READY, arg="")
     first = page.get_by_role("heading").first.inner_text()
     page.locator("[data-testid=stSidebar] input[role=combobox]").focus()
@@ -252,8 +127,8 @@ def test_keys_work_at_once_after_choosing_a_project_and_after_a_refusal(enter: C
     page.get_by_role("dialog", name="Keys").wait_for(state="hidden")
 
 
-def test_what_is_typed_survives_a_reload(enter: Callable[[str], Any]) -> None:
-    page = enter("edit")  # all items are answered by now
+def test_what_is_typed_survives_a_reload(sign_in: Enter) -> None:
+    page = sign_in("edit")  # all items are answered by now
     page.get_by_text(DONE).wait_for()
     page.wait_for_function(QUIET)
     _press(page, ["u"])
