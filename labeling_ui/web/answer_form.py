@@ -65,6 +65,12 @@ def show_form(
     _component()(data=data, key=KEY, on_answer_change=on_answer, on_look_change=lambda: None)
 
 
+def preview_form(form: Form, *, id: str) -> None:
+    """Draw the form as annotators see it; it listens to no key, takes no focus and sends nothing."""
+    data = {"id": id, "attempt": 0, "path": None, "draft": {}, "announce": "", "refused": None}
+    _component()(data=data | {"form": form.data, "keys": (), "preview": True}, key="answer-preview")
+
+
 @cache
 def _component() -> Any:
     """Registered at first use: importing the module must not need a running studio."""

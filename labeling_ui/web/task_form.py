@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 import streamlit as st
 
 from labeling_ui.desk.items import Item
-from labeling_ui.projects.definition import TaskDefinition, parse_definition
-from labeling_ui.web.forms import Sheet, form
-from labeling_ui.web.texts import harmless, show_conversation, show_responses
+from labeling_ui.projects.definition import QuizFeedback, TaskDefinition, parse_definition
+from labeling_ui.web.answer_form import preview_form
+from labeling_ui.web.forms import form
+from labeling_ui.web.texts import harmless, show_conversation, show_responses, show_steps, show_turns
 from rmkit.errors import ConfigError, RmkitError
 from rmkit.ids import canonical_json
 from rmkit.types import Message
 
+_FEEDBACK = {
+    "count": "how many were right",
+    "wrong": "which ones were wrong",
+    "answers": "the right answers too",
+}
 _ASPECT = "name | question | lowest | highest | what the lowest means | what the highest means"
 
 
@@ -46,13 +52,17 @@ def preview(task: TaskDefinition, item: Item | None) -> None:
         if item is None:
             st.caption("No item yet: the responses stand here.")
             return
-        show_conversation(item.prompt, key="preview-prompt")
-        if task.kind != "steps" and item.responses:
+        if task.kind == "turns" and item.responses:
+            show_turns((*item.prompt, *item.responses[0]), key="preview-turns")
+        else:
+            show_conversation(item.prompt, key="preview-prompt")
+        if task.kind == "steps":
+            show_steps(item.steps, key="preview-steps")
+        elif item.responses and task.kind != "turns":
             show_responses(item.responses, key="preview-responses")
-        silent = Sheet(f"preview-{task.id[:8]}", {}, lambda name, value: None, lambda answer: None)
         try:
-            form(task, item, item.responses, silent)
-        except (RmkitError, IndexError) as error:
+            preview_form(form(task, item, item.responses), id=task.id)
+        except (RmkitError, IndexError, ValueError) as error:
             st.error(harmless(f"this item cannot be shown: {error}"))
 
 
@@ -79,6 +89,8 @@ def _answers(task: TaskDefinition, key: str) -> dict[str, Any]:
         values["aspects"] = [_aspect(line) for line in text.splitlines() if line.strip()]
     if task.kind == "reaction":
         values["reactions"] = _words_of("Reactions, from bad to good", task.reactions, f"{key}-reactions")
+    if task.kind == "turns":
+        values["grades"] = _words_of("Grades of a turn, from the worst to the best", task.grades, f"{key}-grades")
     if task.kind == "spans":
         values["span_labels"] = _words_of("Labels of passages", task.span_labels, f"{key}-spans")
     values["bad_item_reasons"] = _words_of("What may be wrong with an item", task.bad_item_reasons, f"{key}-bad")
@@ -116,7 +128,15 @@ def _quiz(task: TaskDefinition, key: str) -> dict[str, Any]:
         if text.strip() and right is not None:
             questions.append({"text": text, "choices": choices, "answer": choices.index(right)})
     share = _percent("Right answers needed, percent", task.quiz_pass, f"{key}-pass", high=100) if number else 0.8
-    return {"quiz": questions, "quiz_pass": share}
+    values: dict[str, Any] = {"quiz": questions, "quiz_pass": share}
+    if number:
+        values["quiz_tries"] = _whole("Tries (0: without end)", task.quiz_tries, f"{key}-tries", low=0, high=100)
+        kinds = get_args(QuizFeedback)
+        at = kinds.index(task.quiz_feedback)
+        values["quiz_feedback"] = st.selectbox(
+            "After a try, say", kinds, at, format_func=_FEEDBACK.__getitem__, key=f"{key}-feedback"
+        )
+    return values
 
 
 def _limits(task: TaskDefinition, key: str) -> dict[str, Any]:
@@ -150,9 +170,8 @@ def sample_item(task: TaskDefinition) -> Item:
     text = "Lima has ten million people.\n\nPeru has 34 million.\n\nSo a third of Peru lives there."
     shown = (text,) if task.kind == "steps" else replies[:n]
     ends = (28, 50, len(text)) if task.kind == "steps" else ()
-    rubric = (
-        canonical_json([{"criterion": "Names the capital", "weight": 1.0}]) if task.kind == "rubric_review" else None
-    )
+    has_rubric = task.kind in ("rubric", "rubric_review")
+    rubric = canonical_json([{"criterion": "Names the capital", "weight": 1.0}]) if has_rubric else None
     prompt = (Message("user", "What is the capital of Peru?"),)
     responses = tuple((Message("assistant", reply),) for reply in shown)
     return Item(0, "", "", prompt, responses, ends, rubric, None, None, {})

@@ -10,7 +10,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     return;
   }
   sheet?.end();
-  if (sheet?.id !== data.id) begin();
+  if (sheet?.id !== data.id && !data.preview) begin();
   root.sheet = open(root, data, (name, value) => setTriggerValue(name, value));
 }
 
@@ -38,13 +38,14 @@ function open(root, data, tell) {
     timer = setTimeout(store, KEEP_AFTER_MS);
   };
   sheet.send = () => {
-    if (sheet.sent) return;
+    if (sheet.sent || data.preview) return;
     sheet.sent = true;
     clearTimeout(timer);
     timer = null;
     tell("answer", { id: data.id, values });
   };
   sheet.look = async () => {
+    if (data.preview) return;
     if (timer !== null) await store();
     tell("look", { id: data.id });
   };
@@ -57,6 +58,7 @@ function open(root, data, tell) {
   root.append(help);
 
   const onKey = (event) => {
+    if (!root.isConnected) return sheet.end(); // another page of the studio is open by now
     if (event.ctrlKey && event.key === "Enter" && root.contains(event.target)) return sheet.send();
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (document.querySelector("[role=dialog], [data-baseweb=popover] [role=listbox]")) return;
@@ -78,6 +80,10 @@ function open(root, data, tell) {
     if (!own && event.target.closest?.("[role=combobox], [role=radiogroup], summary") && event.key.length > 1) return;
     if (form.press(event.key, event.shiftKey)) event.preventDefault();
   };
+  if (data.preview) {
+    sheet.end = () => form.end?.();
+    return sheet;
+  }
   document.addEventListener("keydown", onKey);
   const onHide = () => timer !== null && store();
   addEventListener("pagehide", onHide);

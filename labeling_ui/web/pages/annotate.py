@@ -26,6 +26,7 @@ from labeling_ui.web.pages import quiz
 from labeling_ui.web.pages.choose import choose_project
 from labeling_ui.web.pages.warehouse_view import reading
 from labeling_ui.web.texts import (
+    harmless,
     show_conversation,
     show_differences,
     show_marked,

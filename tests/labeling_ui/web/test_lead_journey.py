@@ -28,7 +28,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no 
 
 READY = """() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
     && (document.querySelector('[data-testid=stMain]')?.innerText.trim().length ?? 0) > 20
-    && !document.querySelector('[data-testid=stMain] [data-stale=true]')"""
+    && !document.querySelector('[data-testid=stMain] [data-stale=true]')
+    && !document.querySelector('.rmkit-answer')?.sheet?.sent"""
 N = 8
 
 
@@ -123,6 +124,7 @@ def server(home: Path) -> Iterator[tuple[Server, str]]:
 
 
 def _item(visitor: Visitor) -> int:
+    visitor.page.get_by_text(re.compile(r"question \d+")).first.wait_for(timeout=60_000)
     match = re.search(r"question (\d+)", visitor.text())
     assert match, visitor.text()
     return int(match[1])
