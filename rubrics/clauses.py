@@ -2,7 +2,7 @@
 
 Each (response, criterion) is one yes/no call that does not know of the others; hard rules with code make no call at
 all. So the result cannot depend on the order of the clauses, and a clause can be added without asking the others again.
-Thresholds are per clause, since a judge's probabilities are calibrated for each clause apart.
+Thresholds are per clause, since a judge's probabilities are calibrated for each clause apart (`clause_thresholds`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from rmkit.judge import Context, Judge
 from rmkit.types import Candidates, Score
 from rmkit.verifiers.rules import compiled
 from rubrics.aggregate import Aggregate, Rule, aggregate_group
+from rubrics.clause_thresholds import centered
 from rubrics.criteria import Criterion
 
 
@@ -55,9 +56,11 @@ def score_clauses(
     *,
     rule: Rule = "gated",
     thresholds: Mapping[str, float] | None = None,
+    otherwise: float = 0.5,
 ) -> list[list[ClauseScores]]:
-    """[item][response] scores. `thresholds` by criterion text, 0.5 otherwise. The judge must be of the form yes_no, and
-    may be None where every criterion is checked by code.
+    """[item][response] scores. `thresholds` by criterion text, `otherwise` for all others; sums and gates take the
+    probabilities with their threshold moved to one half, `met` holds them as they are. The judge must be of the form
+    yes_no, and may be None where every criterion is checked by code.
 
     Raises ConfigError for another judge, DataError for a faulty check or senseless weights.
     """
@@ -72,7 +75,9 @@ def score_clauses(
         answers = iter([result.scores() for result in judged])
     elif requests:
         raise ConfigError(f"no code checks {requests[0][1].criterion!r}: a judge has to")
-    return [_scored(item, criteria, answers, rule, thresholds or {}) for item, criteria in items]
+    names = {criterion.criterion for _, criteria in items for criterion in criteria if not criterion.check}
+    known = {name: (thresholds or {}).get(name, otherwise) for name in names}
+    return [_scored(item, criteria, answers, rule, known) for item, criteria in items]
 
 
 def _scored(
@@ -95,18 +100,20 @@ def _scored(
             columns.append([None if score.unscored else score.value for score in scores])
             evidence.append([score.rationale for score in scores])
     rows = [[column[i] for column in columns] for i in range(len(item.completions))]
+    limits = [thresholds.get(criterion.criterion, 0.5) for criterion in criteria]
+    moved = [
+        [None if value is None else centered(value, limit) for value, limit in zip(row, limits, strict=True)]
+        for row in rows
+    ]
     return [
         ClauseScores(
             aggregate=result,
             criteria=tuple(criterion.criterion for criterion in criteria),
             met=tuple(row),
             evidence=tuple(column[i] for column in evidence),
-            passed=tuple(
-                None if value is None else value >= thresholds.get(criterion.criterion, 0.5)
-                for criterion, value in zip(criteria, row, strict=True)
-            ),
+            passed=tuple(None if value is None else value >= limit for value, limit in zip(row, limits, strict=True)),
         )
-        for i, (row, result) in enumerate(zip(rows, aggregate_group(criteria, rows, rule=rule), strict=True))
+        for i, (row, result) in enumerate(zip(rows, aggregate_group(criteria, moved, rule=rule), strict=True))
     ]
 
 

@@ -5,6 +5,7 @@ generate  rubrics.jsonl   the rubrics that were kept, with their requests: `rmki
           writer.jsonl    request -> rubric, for training a writer
           judge.jsonl     request, responses, rubric -> rationale and verdict, balanced, for training a judge
 check     how often the responses of a version keep each hard rule of a rubric file
+calibrate a threshold for each clause, from people's labels (calibrate_command)
 """
 
 from __future__ import annotations
@@ -252,6 +253,7 @@ main = Verbs(
     {
         "generate": Command(_generate_main, "contrastive rubrics, kept where a judge under them agrees"),
         "check": Command(_check_main, "how often the responses keep each hard rule"),
+        "calibrate": Command("rubrics.calibrate_command:main", "a threshold and AUROC for each clause, from labels"),
     },
     examples=[
         "rubrics generate judge.toml uf@v2 -o rubrics/uf --limit 200 --max-usd 5",

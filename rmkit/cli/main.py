@@ -42,6 +42,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
     "versions": {
         "datasets": Command("warehouse.versions.commands:datasets", "datasets with their versions, branches and tags"),
         "diff": Command("warehouse.versions.commands:diff", "rows added, removed and changed between two versions"),
+        "coverage": Command("evaluation.coverage.command:main", "a map of what the prompts are about"),
         "tag": Command("warehouse.versions.commands:tag", "name a version"),
         "branch": Command("warehouse.versions.commands:branch", "start or list branches"),
         "merge": Command("warehouse.versions.commands:merge", "merge one branch or version into another"),

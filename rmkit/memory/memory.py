@@ -109,4 +109,4 @@ def encoder(name: str = "minilm") -> Embed:
     from rmkit.features.encoder import Encoder, EncoderConfig, Text
 
     opened = Encoder(EncoderConfig(encoder=name))
-    return lambda texts: np.asarray(opened.encode([Text(text, "end") for text in texts]), np.float64)
+    return lambda texts: np.asarray(opened.features([Text(text, "end") for text in texts]), np.float64)

@@ -46,7 +46,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     texts: dict[Text, int] = {}
     prompts = [texts.setdefault(prompt_text(row["prompt"]), len(texts)) for row in rows]
     responses = [[texts.setdefault(_response(one), len(texts)) for one in row["responses"] or ()] for row in rows]
-    vectors = Encoder(config).encode(list(texts)).astype(np.float32) if texts else np.zeros((0, 1), np.float32)
+    vectors = Encoder(config).features(list(texts)).astype(np.float32) if texts else np.zeros((0, 1), np.float32)
     kept_of: dict[int, tuple[int, float]] = {}
     for i, j, cosine in _near(vectors[prompts] if rows else vectors, config.threshold):
         if i in kept_of or j in kept_of:

@@ -144,7 +144,7 @@ def test_rows_that_say_the_same_in_other_words_go(monkeypatch: pytest.MonkeyPatc
     class Planted:
         def __init__(self, config: Any) -> None: ...
 
-        def encode(self, texts: list[Any]) -> np.ndarray:
+        def features(self, texts: list[Any]) -> np.ndarray:
             names = sorted({text.text.split()[0].strip("?") for text in texts})
             vectors = np.zeros((len(texts), 2 * len(names)))
             for row, text in zip(vectors, texts, strict=True):
