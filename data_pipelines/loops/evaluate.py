@@ -6,14 +6,15 @@ With `policy`: `samples` replies to each prompt of the split, their mean reward 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
 from data_pipelines.loops.records import Left, Place
 from data_pipelines.loops.replies import sampled_replies
+from data_pipelines.steps.score import scorer
 from rmkit import plugins
 from rmkit.data.example import prompt_facts
 from rmkit.errors import ConfigError, DataError
@@ -21,7 +22,6 @@ from rmkit.generate import Request
 from rmkit.generate.local import load_local
 from rmkit.ids import parse_messages
 from rmkit.ledger import open_ledger
-from rmkit.models import load_model
 from rmkit.types import Candidates, Completion, Message
 from warehouse.versions.dataset import load_dataset
 
@@ -29,6 +29,7 @@ from warehouse.versions.dataset import load_dataset
 @dataclass(frozen=True, kw_only=True)
 class Config:
     reward: Annotated[str, "the reward model"]
+    options: Annotated[dict[str, Any], "those of a verifier as `reward`"] = field(default_factory=dict)
     policy: Annotated[str, "folder of the causal language model whose replies are judged"] = ""
     split: Annotated[str, "whose prompts, or pairs"] = "test"
     max_prompts: Annotated[int, "the first so many prompts"] = 200
@@ -44,7 +45,7 @@ class Config:
 
 def act(config: Config, place: Place) -> Left:
     """`mean_reward` with its standard error over prompts, or `accuracy`. Raises DataError without such rows."""
-    if not config.policy:
+    if not config.policy:  # a reward model
         result = plugins.resolve("front_door", "evaluate")(config.reward, data=place.version, split=config.split)
         return Left({"accuracy": result.models[0].measures["overall"].percent / 100})
     rows = {row.row["prompt"]: row.row for row in load_dataset(place.version, split=config.split)}
@@ -71,7 +72,7 @@ def act(config: Config, place: Place) -> Left:
     ]
     if not items:
         raise DataError(f"evaluate: {config.policy} gave no reply to {len(drawn)} prompts of split {config.split}")
-    scores = [[one.value for one in scores] for scores in load_model(config.reward).score(items)]
+    scores = [[one.value for one in scores] for scores in scorer(config.reward, config.options).score(items)]
     means = np.array([np.mean(one) for one in scores if np.isfinite(one).all()])
     return Left(
         {

@@ -18,7 +18,8 @@
 A step is one of the loop's own (`join`, `train_policy`, `train_reward`, `evaluate`), a converter, or a step of
 recipes, with their options. `{NAME}` stands for a setting (of a list: the round's entry, the last one for all later
 rounds), for `data` (the version given), `version` (the dataset version that came last), `round`, `rounds`, or for what
-an earlier step left under the name of its `as`; `previous_NAME` is what stood there a round before.
+an earlier step left under the name of its `as`. `previous_NAME` is what NAME stood for before a step last changed it
+(or what it stands for, where that was the first), `first_NAME` the setting of that name.
 
     once = true      before the first round only; with "{round}" = 0
     data = "..."     the version to start from instead of the one that came last
@@ -46,7 +47,8 @@ _NAME = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A number or text that the steps read as {NAME}; None as default: it must be given."""
+    """A number or text that the steps read as {NAME}; None as default: it must be given. A default may be another
+    setting in braces."""
 
     default: Any = None
     help: str = ""
@@ -110,6 +112,7 @@ class Loop:
                 raise ConfigError(f"{where}: {unknown('setting', name, [*self.settings, 'rounds'])}")
             _check_type(value, self.settings[name].default, where=f"{where}: {name}")
         names = {name: values.get(name, setting.default) for name, setting in self.settings.items()}
+        names = {name: filled(value, names, where=f"{where}: {name}") for name, value in names.items()}
         if missing := [name for name, value in names.items() if value is None]:
             raise ConfigError(f"{where}: missing {', '.join(missing)}; give each as --set NAME=VALUE")
         result = Loop(**{**vars(self), "rounds": rounds, "names": names})
@@ -125,8 +128,9 @@ class Loop:
 
     def _check(self, where: str) -> None:
         names = self.names_of(1, data="data")
-        names |= {step.name: "artifact" for step in self.steps if step.name and step.name not in names}
-        names |= {f"previous_{name}": str(value) for name, value in names.items()}
+        left = {step.name: "artifact" for step in self.steps if step.name}
+        names |= {f"first_{name}": value for name, value in names.items()}
+        names |= left | {f"previous_{name}": value for name, value in left.items()}
         for number, step in enumerate(self.steps, 1):
             place = f"{where}: step {number}"
             filled(step.data, names, where=place)

@@ -1,7 +1,7 @@
 """What language models think of every response, as scores: the implicit rewards of DPO, CREAM and SPIN.
 
     beta (log pi(y | x) - log ref(y | x))      sums over the tokens of the response, its end included
-    beta log pi(y | x) / |y|                   without a reference
+    beta log pi(y | x) / |y|                   without a reference, or where that is the policy itself
 
 `aspect` names the score. Rows with a response that does not fit `max_length` tokens are dropped.
 """
@@ -39,9 +39,13 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     rows = [row for row in frame.to_dicts() if row["responses"]]
     items = [Example(row).candidates for row in rows]
     texts = [PolicyPair(item.prompt, one.text, None) for item in items for one in item.completions]
+    compared = config.reference not in ("", config.policy)
     policy = _likelihoods(config.policy, texts, config)
-    reference = _likelihoods(config.reference, texts, config) if config.reference else [None] * len(texts)
-    values = [_value(one, other, config) for one, other in zip(policy, reference, strict=True)]
+    reference = _likelihoods(config.reference, texts, config) if compared else policy
+    values = [
+        None if one is None or other is None else _value(one, other if compared else None, config.beta)
+        for one, other in zip(policy, reference, strict=True)
+    ]
     scored, place = [], 0
     dropped: list[tuple[str, str, str | None]] = [
         (row["id"], "no response to score", None) for row in frame.to_dicts() if not row["responses"]
@@ -70,8 +74,6 @@ def _likelihoods(folder: str, texts: list[PolicyPair], config: Config) -> list[L
     return log_likelihoods(model, load_tokenizer(Path(folder)), texts, max_length=config.max_length)
 
 
-def _value(policy: LogLikelihood | None, reference: LogLikelihood | None, config: Config) -> float | None:
-    if policy is None or (reference is None and config.reference):
-        return None
+def _value(policy: LogLikelihood, reference: LogLikelihood | None, beta: float) -> float:
     own = policy.total / policy.tokens if reference is None else policy.total - reference.total
-    return round(config.beta * own, 6)
+    return round(beta * own, 6)

@@ -18,7 +18,7 @@ import fcntl
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +59,6 @@ class LoopResult:
         return asdict(self) | {"folder": str(self.folder)}
 
 
-@dataclass
-class _State:
-    """What the rounds so far left: artifacts and versions by name, as they stand and as they stood a round before."""
-
-    names: dict[str, Any] = field(default_factory=dict)
-    before: dict[str, Any] = field(default_factory=dict)
-
-
 def run_loop(
     loop: Loop, data: str, *, folder: Path, dataset: str | None = None, max_usd: float | None = None
 ) -> LoopResult:
@@ -98,7 +90,7 @@ class _Run:
         rounds, taken = range(self.loop.rounds + 1), list[bool]()
         climber = None if self.loop.climb is None else _Climber(self.loop.climb, self.loop.names)
         with display.progress("steps", sum(len(_parts(self.loop.steps, number)) for number in rounds)) as advance:
-            state = self._round(0, _State(), {}, advance)
+            state = self._round(0, {}, {}, advance)
             for number in rounds[1:]:
                 after = self._round(number, state, {} if climber is None else climber.names, advance)
                 accepted = climber is None or climber.accepts(self._measure(number, climber.climb.measure))
@@ -106,27 +98,30 @@ class _Run:
                 state = after if accepted else state
                 self._tag(number)
                 self._write_page(taken)
+        names = {step.name: state[step.name] for step in self.loop.steps if step.name}
         return LoopResult(
-            self.folder, self.dataset, self.loop.rounds, tuple(self.records), state.names, tuple(taken), self._spent()
+            self.folder, self.dataset, self.loop.rounds, tuple(self.records), names, tuple(taken), self._spent()
         )
 
     def _round(
-        self, number: int, state: _State, climbed: Mapping[str, Any], advance: Callable[[int], object]
-    ) -> _State:
-        """The state after a round; finished steps are read."""
-        names = {**self.loop.names_of(number, data=self.data), **climbed}
-        names |= {f"previous_{key}": value for key, value in names.items()}
-        names |= state.names | {f"previous_{key}": value for key, value in state.before.items()}
-        start, left = dict(names), dict(state.names)
+        self, number: int, state: Mapping[str, Any], climbed: Mapping[str, Any], advance: Callable[[int], object]
+    ) -> dict[str, Any]:
+        """What all steps so far left by name, and by `previous_` and name; finished steps are read."""
+        given = {**self.loop.names_of(number, data=self.data), **climbed}
+        first = {f"first_{key}": value for key, value in given.items()}
+        left = dict(state)
+        names = {**given, **first, **left}
         for at, part in enumerate(_parts(self.loop.steps, number), 1):
             record = self._step(number, at, part, names)
             self.records.append(record)
             if record.version is not None:
                 names["version"] = record.version
             if name := part[-1].name:
-                names[name] = left[name] = record.artifact or record.version
+                value = record.artifact or record.version
+                left |= {name: value, f"previous_{name}": names.get(name, value)}
+                names |= left
             advance(1)
-        return _State(left, {key: start.get(key, value) for key, value in left.items()})
+        return left
 
     def _step(self, number: int, at: int, part: Sequence[LoopStep], names: Mapping[str, Any]) -> StepRecord:
         stem = self.folder / f"round-{number}" / f"{at:02d}-{part[-1].use}"

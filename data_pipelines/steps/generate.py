@@ -27,7 +27,8 @@ from rmkit.ids import assistant_message, parse_messages
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """`generator` is a table as in a judge's TOML; `max_usd` is what new calls may cost (default: no limit)."""
+    """`generator` is a table as in a judge's TOML; `max_usd` is what new calls may cost (default: no limit).
+    `author` is the name that the replies are stored under (default: the generator's)."""
 
     generator: GeneratorConfig
     samples: int = 4
@@ -35,6 +36,7 @@ class Config:
     top_p: float = 1.0
     max_tokens: int = 1024
     keep_given: bool = True
+    author: str = ""
     max_usd: float | None = None
     seed: int = 0
 
@@ -57,7 +59,8 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     if not config.keep_given:
         again = set(frame.filter(~pl.col("prompt").is_first_distinct())["id"])
     target = [row for row in rows if row["id"] not in again]
-    author, replies = _replies([row["prompt"] for row in target], config, context)
+    name, replies = _replies([row["prompt"] for row in target], config, context)
+    author = config.author or name
     answered = []
     dropped: list[tuple[str, str, str | None]] = [
         (row["id"], "its prompt was sampled for another row", None) for row in rows if row["id"] in again

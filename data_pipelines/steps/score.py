@@ -6,7 +6,8 @@ score in full are dropped with its reason, never given a made-up number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -16,14 +17,16 @@ from data_pipelines.algorithms.responses import SCORED, ranks_of, result_of
 from data_pipelines.steps import Context, StepResult
 from rmkit.data.example import Example
 from rmkit.errors import ConfigError
+from rmkit.types import RewardModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """`model` is an artifact folder, a name under $RMKIT_HOME/models, or `length`."""
+    """`model` is an artifact folder, a name under $RMKIT_HOME/models, `length`, or a verifier with its `options`."""
 
     model: str
     label: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.model:
@@ -32,9 +35,7 @@ class Config:
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """Rows with the model's scores beside those they had."""
-    from rmkit.models import load_model
-
-    model = load_model(config.model)
+    model = scorer(config.model, config.options)
     aspect = model.info.name
     rows = frame.to_dicts()
     scorable = [row for row in rows if row["responses"]]
@@ -61,3 +62,14 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     facts = {"aspect": aspect, "fingerprint": model.info.fingerprint, "scored": len(scored_rows)}
     facts |= {"mean": round(fmean(everything), 6)} if everything else {}
     return result_of(frame, scored_rows, dropped, facts)
+
+
+def scorer(name: str, options: Mapping[str, Any]) -> RewardModel:
+    """The model, or the verifier with these options. Raises UsageError, ConfigError, ModelError."""
+    if options:
+        from rmkit.verifiers.verifier import load_verifier
+
+        return load_verifier(name, options, trusted=True)
+    from rmkit.models import load_model
+
+    return load_model(name)
