@@ -93,6 +93,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
             "subset",
             "noise",
             "peer_review",
+            "peer_verdicts",
             "cross_fit",
             "uncertainty",
             "confident_learning",
@@ -384,6 +385,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "upper": {
         "export_data": "data_pipelines.ingest.export_data:export_data",
         "export_folder": "warehouse.out.export:export_folder",
+        "peer_verdicts": "data_pipelines.steps.peer_verdicts:record",
         "train_judge": "data_pipelines.judge.training.command:main",
         "row_context": "rubrics.row_context:context_of",
         "item_context": "rubrics.row_context:item_context",

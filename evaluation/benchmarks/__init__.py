@@ -49,7 +49,8 @@ main = Verbs(
             "denoising methods under known label noise; speed of peer review",
         ),
         "upo": Command(
-            partial(_run, "evaluation.benchmarks.upo"), "UPO without estimator, smoothing or likelihood, on a tiny policy"
+            partial(_run, "evaluation.benchmarks.upo"),
+            "UPO without estimator, smoothing or likelihood, on a tiny policy",
         ),
         "training": Command(
             partial(_run, "evaluation.benchmarks.training.run"), "explicit training beside TRL's RewardTrainer"

@@ -1,8 +1,9 @@
 """`rmkit bench upo`: UPO and its ablations on a tiny policy whose world has a known preference.
 
-The world is that of `rmkit bench policy`: people judge with noise, so the reward model that learns from their pairs errs,
-and what a reply is worth is known. Each arm runs `rmkit loop upo`; it is judged by what replies to held-out prompts are
-worth after the last round, and by how many of the new pairs that it trained on have the worse reply in front.
+The world is that of `rmkit bench policy`: people judge with noise, so the reward model that learns from their pairs
+errs, and what a reply is worth is known. Each arm runs `rmkit loop upo`; it is judged by what replies to held-out
+prompts are worth after the last round, and by how many of the new pairs that it trained on have the worse reply in
+front.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 SIZE: dict[str, Any] = {
     "prompts": 50, "samples": 4, "temperature": 1.0, "max_tokens": 14, "max_length": 128, "test_prompts": 60,
-    "estimator": "language_model", "estimator_lr": 3e-3, "estimator_epochs": 3, "pair_share": 0.5,
-    "lr": 5e-4, "epochs": 2, "nll": 0.02, "beta": 0.1,
+    "estimator": "language_model", "estimator_lr": 3e-3, "estimator_epochs": 2, "pair_share": 0.5,
+    "test_samples": 12, "lr": 1e-3, "epochs": 2, "nll": 0.02, "beta": 0.1,
 }  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
         examples=["bench upo --seeds 3 --page docs/benchmarks/upo.md"],
     )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--pairs", type=int, default=300, help="labeled pairs D0, a fifth of them held out")
+    parser.add_argument("--pairs", type=int, default=240, help="labeled pairs D0, a fifth of them held out")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_page()
     options = parser.parse_args(argv)
@@ -84,7 +85,7 @@ def main(argv: list[str]) -> int:
 
 
 def one_seed(folder: Path, seed: int, *, pairs: int, rounds: int) -> dict[str, Any]:
-    """Worth of replies by arm and round (round 0: after DPO on D0), and the share of wrong new pairs, in a fresh home."""
+    """Worth of replies by arm and round (0: after DPO on D0), and the share of wrong new pairs; in a fresh home."""
     before = os.environ.get("RMKIT_HOME")
     os.environ["RMKIT_HOME"] = str(folder / "home")
     try:
@@ -123,7 +124,7 @@ def worth(result: LoopResult) -> list[float]:
 
 
 def wrong_share(dataset: str, rounds: int) -> float:
-    """Of the new pairs that were trained on in all rounds and are worth different, the share with the worse in front."""
+    """Of the new pairs of all rounds whose replies are not worth the same, the share with the worse one in front."""
     right = []
     for number in range(1, rounds + 1):
         for example in load_dataset(f"{dataset}@round-{number}"):
@@ -155,23 +156,25 @@ def page(result: Mapping[str, Any]) -> str:
         gain = "" if name == "UPO" else "{:+.2f} [{:+.2f}, {:+.2f}]".format(*interval(gains))
         wrong = f"{100 * fmean(run['arms'][name]['wrong'] for run in runs):.1f}%"
         rows.append([name, *(f"{value:+.2f}" for value in by_round), gain, wrong])
-    return "\n".join([
-        "# UPO and its ablations",
-        "",
-        f"    {result['command']}",
-        "",
-        ABOUT,
-        display.markdown(header, rows),
-        "",
-        f"{len(runs)} seeds; {versions_text('torch', 'transformers')}.",
-        "",
-    ])
+    return "\n".join(
+        [
+            "# UPO and its ablations",
+            "",
+            f"    {result['command']}",
+            "",
+            ABOUT,
+            display.markdown(header, rows),
+            "",
+            f"{len(runs)} seeds; {versions_text('torch', 'transformers')}.",
+            "",
+        ]
+    )
 
 
 ABOUT = """\
-A Llama of 64 dimensions with random weights, people who judge its replies with noise, a lexical reward model that learned
-from their pairs (D0), and a language model with a pair head as estimator, trained on D0 too. Each arm is `rmkit loop upo`
-with other settings: DPO on D0, then rounds. Worth: courteous minus rude words of replies to held-out prompts, which no
-model is told. The difference to UPO after the last round is paired by seed, with a 95% t interval. Wrong pairs: of the new
-pairs that were trained on, those with the worse reply in front.
+A Llama of 64 dimensions with random weights, people who judge its replies with noise, a lexical reward model that
+learned from their pairs (D0), and a language model with a pair head as estimator, trained on D0 too. Each arm is
+`rmkit loop upo` with other settings: DPO on D0, then rounds. Worth: courteous minus rude words of replies to held-out
+prompts, which no model is told. The difference to UPO after the last round is paired by seed, with a 95% t interval.
+Wrong pairs: of the new pairs that were trained on, those with the worse reply in front.
 """

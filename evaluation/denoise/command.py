@@ -63,6 +63,7 @@ main = Verbs(
     {
         "bench": Command(bench, "all methods under injected noise, with plain advice"),
         "votes": Command("evaluation.denoise.votes:main", "one random vote a pair: is the others' majority recovered?"),
+        "crm": Command("evaluation.denoise.crm:main", "CRM against plain training: two models each, on one suite"),
         "downstream": Command("evaluation.denoise.downstream:main", "RM-Bench with and without each method"),
         "fine-tuned": Command("evaluation.denoise.fine_tuned:main", "two fine-tuned models under peer review"),
         "suspects": Command("evaluation.denoise.suspects:queue_main", "the most doubtful labels, queued for people"),

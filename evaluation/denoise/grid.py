@@ -156,6 +156,7 @@ def compute(folder: Path, cell: Cell, methods: Sequence[str], head: HeadConfig, 
 def _store(path: Path, outcome: Outcome, flips: NDArray[np.bool_], prior: float) -> None:
     right = ~flips
     facts: dict[str, Any] = {"prior": prior, "method_facts": _small(outcome.facts)}
+    facts |= {"disparity": outcome.facts.get("disparity")}
     if outcome.weight is not None:
         selected = outcome.weight > 0
         facts |= {

@@ -8,6 +8,7 @@ All methods train the same small head on the same frozen features; only what the
     label_smoothing, robust   cDPO and rDPO losses with the noise prior
     peer, self, mean     two heads select pairs (CRM): by the other's, their own, both margins; global scope
     peer_batch       the paper's selection within every batch
+    curriculum, peer_curriculum   two heads that walk their pairs from easy to hard, without and with peer selection
     cross_fit, confident, gap, upo_*   filters: a head trained anew on what they keep
 
 `prior` is the share of wrong labels that a method is told.
@@ -93,7 +94,15 @@ def combined(task: Task, how: str) -> Outcome:
         combine(scale.standardized(reward), how=how)  # type: ignore[arg-type]
         for reward in score(heads, Table(task.test))
     )
-    return Outcome(chosen - rejected)
+    return Outcome(chosen - rejected, facts={"disparity": disparity(score_margins(heads, Table(task.test)))})
+
+
+def disparity(margin_2n: NDArray[np.floating]) -> float:
+    """How far two models are apart: mean |z_A - z_B| of their margins over their own root mean square; 0: they agree,
+    2 sqrt(1 / pi) = 1.13: as two independent normal ones."""
+    margin = np.asarray(margin_2n, dtype=np.float64)
+    scaled = margin / np.sqrt(np.mean(margin**2, axis=1, keepdims=True))
+    return float(np.mean(np.abs(scaled[0] - scaled[1])))
 
 
 def with_loss(task: Task, loss: str) -> Outcome:
@@ -102,16 +111,19 @@ def with_loss(task: Task, loss: str) -> Outcome:
     return Outcome(_margin(fit_heads(task.train, head, seeds=(2 * task.seed,)), task.test))
 
 
-def reviewed(task: Task, **review: str) -> Outcome:
+def reviewed(task: Task, *, noise: float | None = None, **review: str | bool) -> Outcome:
+    """`noise` in place of the task's prior: with 0 nobody selects."""
     result = collaborate(
         task.train,
-        noise=task.prior,
+        noise=task.prior if noise is None else noise,
         review=ReviewConfig(**review),  # type: ignore[arg-type]
         head=task.head,
         seed=task.seed,
     )
     margin = result.audit.margin.mean(axis=1)
-    return Outcome(result.margin(task.test), result.verdicts.weight, margin[-1].astype(np.float64), margin)
+    apart = disparity(score_margins(result.heads, Table(task.test)))
+    weight = None if noise == 0 else result.verdicts.weight
+    return Outcome(result.margin(task.test), weight, margin[-1].astype(np.float64), margin, {"disparity": apart})
 
 
 @functools.lru_cache(maxsize=1)
@@ -184,6 +196,8 @@ METHODS: dict[str, Callable[[Task], Outcome]] = {
     "peer": lambda task: reviewed(task, selector="peer"),
     "self": lambda task: reviewed(task, selector="self"),
     "mean": lambda task: reviewed(task, selector="mean"),
+    "curriculum": lambda task: reviewed(task, noise=0.0, selector="peer", curriculum=True),
+    "peer_curriculum": lambda task: reviewed(task, selector="peer", curriculum=True),
     "peer_batch": lambda task: reviewed(task, selector="peer", scope="batch"),
     "cross_fit": cross_fitted,
     "confident": confident,

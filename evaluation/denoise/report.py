@@ -19,7 +19,7 @@ from rmkit.errors import UsageError
 from rmkit.revision import versions_text
 
 HEADER = ("noise", "rate", "method", "accuracy", "± seeds", "vs standard", "95% interval", "p (Holm)")
-SELECTION = ("kept", "kept, right", "wrong, found", "AUC")
+SELECTION = ("kept", "kept, right", "wrong, found", "AUC", "disparity")
 SHOWN_EPOCHS = (1, 2, 4, 10)
 
 
@@ -91,7 +91,7 @@ def cells(line: Line) -> list[str]:
         *gain,
         "" if line.p_holm is None else f"{line.p_holm:.2g}" if line.p_holm >= 1e-4 else "<1e-4",
         *("" if value is None else f"{100 * value:.0f}" for value in (line.kept, line.kept_precision, line.found)),
-        "" if line.auc is None else f"{line.auc:.2f}",
+        *("" if value is None else f"{value:.2f}" for value in (line.auc, line.disparity)),
     ]
 
 

@@ -5,6 +5,7 @@
                 are both resampled (2,000 draws, percentile, 95%)
     p           of a normal test with the draws' deviation; p_holm: Holm's correction over all methods and noises of the
                 table but the ceiling
+    disparity   how far the two models of a method are apart on the test pairs (evaluation.denoise.methods)
     auc         probability that a right label has a larger margin than a wrong one, by the margins a method decides
                 with; for standard training after its first epoch, before it has learned the wrong labels by heart
 
@@ -55,6 +56,7 @@ class Line:
     kept_precision: float | None
     found: float | None
     auc: float | None
+    disparity: float | None = None
 
 
 def summarize(results: Sequence[Result], family: NDArray[np.int64], *, seed: int = 0) -> list[Line]:
@@ -92,7 +94,7 @@ def _line(
         p_holm=None,
         **{
             name: _mean(result.facts.get(name) for result in group)
-            for name in ("kept", "kept_precision", "found", "auc")
+            for name in ("kept", "kept_precision", "found", "auc", "disparity")
         },
     )
 

@@ -77,6 +77,16 @@ def denoised(
     return weighted, facts | {"reasons": {} if method == "upo_smoothed" else verdicts.reasons}
 
 
+def estimated_prior(pairs: Sequence[Pair], *, encoder: EncoderConfig, seed: int) -> noise_prior.NoisePrior:
+    """The share of labels that heads on frozen features which never saw them contradict: an upper estimate, with its
+    interval. Raises DataError below 50 decided pairs."""
+    features = pair_features(pairs, Encoder(encoder))
+    result, decided = oriented([pair.id for pair in pairs], features.vectors, features.rows, p=features.p)
+    families = [pair.family for pair, known in zip(pairs, decided, strict=True) if known]
+    margin = cross_fit_filter(result, groups=families, seed=seed).evidence["margin"]
+    return noise_prior.from_margins(margin, groups=families, seed=seed)
+
+
 def _weighed(pairs: Sequence[Pair], verdicts: LabelWeights) -> list[Pair]:
     weight = dict(zip(verdicts.ids, verdicts.weight.tolist(), strict=True))
     weighed = [replace(pair, weight=pair.weight * weight.get(pair.id, 1.0)) for pair in pairs]

@@ -17,8 +17,10 @@ from rmkit.atomic import draft_folder, put
 from rmkit.cli import arguments, display
 from rmkit.cli.display import number
 from rmkit.config import build
-from rmkit.data.export_folder import export_folder, model_folder, trainable_dataset
+from rmkit.data.export_folder import export_folder, model_folder, split_pairs, trainable_dataset
 from rmkit.errors import MissingExtraError, UsageError
+from rmkit.features.encoder import EncoderConfig
+from rmkit.plugins import upper
 from rmkit.reliability.peer_review import ReviewConfig
 from rmkit.training.config import TrainingConfig, training_config
 from rmkit.training.kinds import kind_of
@@ -26,6 +28,7 @@ from rmkit.training.kinds import kind_of
 if TYPE_CHECKING:
     from rmkit.chat.encode import Chat
     from rmkit.models.transformer.reward_module import RewardModule
+    from rmkit.reliability.noise_prior import NoisePrior
     from rmkit.reliability.review_audit import EpochFacts
 
 AUDIT = "audit.parquet"
@@ -36,7 +39,7 @@ def main(argv: list[str]) -> int:
         "train peers",
         "Fine-tune two transformers that select training pairs for each other, on data with wrong labels.",
         examples=[
-            "train peers --data hh@v2 --model Qwen/Qwen3-0.6B --noise 0.3 --set lora_rank=16 --set num_train_epochs=3",
+            "train peers --data hh@v2 --model Qwen/Qwen3-0.6B --set num_train_epochs=3 --out hh-peers",
             "train peers --kind implicit --data hh@v2 --model Qwen/Qwen3-0.6B --noise 0.3 --set num_train_epochs=3",
         ],
     )
@@ -45,7 +48,11 @@ def main(argv: list[str]) -> int:
     )
     parser.add_data()
     parser.add_argument("--model", help="Hugging Face id or folder of a causal or encoder model")
-    parser.add_argument("--noise", type=float, required=True, help="share of wrong labels to expect, in [0, 0.5)")
+    parser.add_argument(
+        "--noise", type=float, help="share of wrong labels to expect, in [0, 0.5) (default: an upper estimate)"
+    )
+    parser.add_encoder(help="frozen encoder that estimates the noise: minilm or a folder")
+    parser.add_argument("--out", metavar="NAME", help="dataset for a version weighed by what both models kept")
     parser.epilog = f"and those of rmkit train explicit (or, with --kind implicit, implicit)\n\n{parser.epilog}"
     parser.add_config(ReviewConfig)
     parser.add_seed(None, help="as --set seed=N")
@@ -63,6 +70,8 @@ def main(argv: list[str]) -> int:
         settings,
         noise=options.noise,
         review=build(ReviewConfig, review, where="train peers"),
+        encoder=options.encoder,
+        out=options.out,
         output=options.output,
         resume=options.resume,
         restart=options.restart,
@@ -85,13 +94,14 @@ class PeersResult:
     """Both models by name (A, B), the accuracy of their mean, the facts of each epoch, and the file of the audit."""
 
     path: Path
-    noise: float
+    noise: NoisePrior
     skipped: Mapping[str, Mapping[str, int]]
     epochs: tuple[EpochFacts, ...]
     models: Mapping[str, Peer]
     mean_accuracy: float
     audit: Path
     seconds: float
+    version: str | None = None
 
 
 def _text(result: PeersResult) -> str:
@@ -108,15 +118,18 @@ def _text(result: PeersResult) -> str:
     ]
     alone = ", ".join(f"{name} {display.percent(one.accuracy)}" for name, one in result.models.items())
     text = f"validation accuracy: {alone}, mean of both {display.percent(result.mean_accuracy)}"
-    return "\n".join([display.table(header, rows), text, f"models and audit in {result.path}"])
+    end = [f"models and audit in {result.path}", *([f"weighed data: {result.version}"] if result.version else [])]
+    return "\n".join([f"noise {result.noise}", display.table(header, rows), text, *end])
 
 
 def train_peers(
     data: str,
     settings: TrainingConfig,
     *,
-    noise: float,
+    noise: float | None = None,
+    encoder: str = EncoderConfig.encoder,
     review: ReviewConfig | None = None,
+    out: str | None = None,
     output: Path | None = None,
     resume: bool = False,
     restart: bool = False,
@@ -124,7 +137,9 @@ def train_peers(
 ) -> PeersResult:
     """Train both models, each reviewing the other's pairs.
 
-    Policies share one reference, whose log-probabilities are computed once.
+    Policies share one reference, whose log-probabilities are computed once. Without `noise` it is estimated by
+    cross-fitted heads on features of `encoder`. With `out` what both models kept goes into the warehouse: the audit of
+    every pair and epoch, and a version of that dataset with the weights 0, 1/2 and 1; `data` must name a version then.
 
     Raises DataError below 50 pairs or where there are benchmark rows, ConfigError for a noise prior outside [0, 0.5),
     UsageError where an interrupted run stands in the way.
@@ -135,21 +150,29 @@ def train_peers(
         raise MissingExtraError("transformers", "train") from error
     import pyarrow.parquet as pq
 
-    from rmkit.reliability.label_weights import check_noise
+    from rmkit.reliability.label_weights import MIN_PAIRS
+    from rmkit.reliability.noise_prior import stated
+    from rmkit.training.denoised import estimated_prior
     from rmkit.training.peer_review import Peers, PeerTrainer
     from rmkit.training.run import arguments as trainer_arguments
     from rmkit.training.run import prepare_run_dir, steps
     from rmkit.training.splits import read_splits
 
     review, start = review or ReviewConfig(), time.monotonic()
-    check_noise(noise)
+    if out is not None and Path(data).is_dir():
+        raise UsageError(f"--out takes a dataset version to weigh, NAME@REF, got the folder {data}")
     folder = export_folder(data)
+    if noise is None:
+        pairs, _ = split_pairs(folder, "train", at_least=MIN_PAIRS)
+        prior = estimated_prior(pairs, encoder=EncoderConfig(encoder=encoder), seed=settings.seed)
+    else:
+        prior = stated(noise)
     target = output or model_folder(folder, "peers")
     if target.exists() and not (target / AUDIT).is_file() and not (target.is_dir() and not any(target.iterdir())):
         raise UsageError(f"{target} exists and holds no reviewed pair of models; name another folder with -o")
     run = paths.home() / "runs" / f"peers-{target.name}"
     dataset = trainable_dataset(folder, allow_benchmark=allow_benchmark)
-    identity = {"settings": settings.as_json(), "review": asdict(review), "noise": noise, "dataset": dataset}
+    identity = {"settings": settings.as_json(), "review": asdict(review), "noise": prior.value, "dataset": dataset}
     checkpoint = prepare_run_dir(run, identity, resume=resume, restart=restart)
     first, second, chat = build_peers(settings)
     rows, skipped = read_splits(folder, chat, settings.objective)
@@ -163,7 +186,7 @@ def train_peers(
             arguments,
             config=settings,
             review=review,
-            noise=noise,
+            noise=prior.value,
             rows=rows["train"],
             on_step=advance,
         )
@@ -174,15 +197,17 @@ def train_peers(
         pq.write_table(audit.table(), draft / AUDIT)
         put(draft, target, replace=True)
     shutil.rmtree(run, ignore_errors=True)
+    weighed = None if out is None else str(upper("peer_verdicts")(data, target, out))
     return PeersResult(
         path=target,
-        noise=noise,
+        noise=prior,
         skipped=skipped,
         epochs=audit.epochs,
         models=models,
         mean_accuracy=mean_accuracy,
         audit=target / AUDIT,
         seconds=round(time.monotonic() - start, 2),
+        version=weighed,
     )
 
 
