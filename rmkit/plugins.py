@@ -112,6 +112,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         name: f"data_pipelines.steps.curation.{name}"
         for name in ("time_split", "personal_data", "language", "semantic_dedup")
     }
+    | {name: f"data_pipelines.steps.rubrics.{name}" for name in ("attach_rubrics", "utilities")}
     | {"policy_score": "data_pipelines.loops.policy_score"},
     "converters": {
         name: f"data_pipelines.converters.{name}"
@@ -385,6 +386,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "upper": {
         "export_data": "data_pipelines.ingest.export_data:export_data",
         "export_folder": "warehouse.out.export:export_folder",
+        "attach_rubrics": "data_pipelines.steps.rubrics.attach_rubrics:attach",
         "peer_verdicts": "data_pipelines.steps.peer_verdicts:record",
         "train_judge": "data_pipelines.judge.training.command:main",
         "row_context": "rubrics.row_context:context_of",

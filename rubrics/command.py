@@ -4,6 +4,7 @@ generate  rubrics.jsonl   the rubrics that were kept, with their requests: `rmki
           audit.jsonl     every instance: rubric, verdicts, accuracy, why it was dropped
           writer.jsonl    request -> rubric, for training a writer
           judge.jsonl     request, responses, rubric -> rationale and verdict, balanced, for training a judge
+attach    a version in which the pairs of `generate` have the rubrics that were kept
 check     how often the responses of a version keep each hard rule of a rubric file
 calibrate a threshold for each clause, from people's labels (calibrate_command)
 """
@@ -32,6 +33,7 @@ from rmkit.ids import message_mapping
 from rmkit.judge import Context, Judge, judging_lines, load_judge
 from rmkit.judge.prompt_file import PromptFile
 from rmkit.ledger import Ledger, open_ledger
+from rmkit.plugins import upper
 from rubrics.contrastive import ContrastConfig, Instance, Outcome, contrast, contrast_request
 from rubrics.criteria import criterion_object
 from rubrics.rubric_file import read_rubric, use
@@ -74,6 +76,21 @@ def _check_main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     result = _check(options)
     display.emit(result, as_json=options.json, text=_rules_text(result))
+    return 0
+
+
+def _attach_main(argv: list[str]) -> int:
+    summary = "The kept rubrics on the rows they were drawn from, as a version: judging these rows uses them."
+    parser = arguments.parser("rubrics attach", summary, examples=["rubrics attach rubrics/uf uf@v2 --out uf-rubrics"])
+    parser.add_argument("folder", type=Path, help="what `rmkit rubrics generate` wrote")
+    parser.add_data("data")
+    parser.add_argument("--only", action="store_true", help="drop rows without a kept rubric")
+    parser.add_argument("--out", metavar="NAME", help="dataset that the new version belongs to (default: the same)")
+    options = parser.parse_args(argv)
+    result = upper("attach_rubrics")(options.data, options.folder, options.out, only=options.only)
+    attached = result["steps"][0]["facts"]["attached"]
+    text = f"{result['version']}: {attached} of {result['rows_out']} rows have their rubric"
+    display.emit(result, as_json=options.json, text=text)
     return 0
 
 
@@ -252,11 +269,13 @@ main = Verbs(
     "Write rubrics from preferences, or run a rubric file's hard rules on a version.",
     {
         "generate": Command(_generate_main, "contrastive rubrics, kept where a judge under them agrees"),
+        "attach": Command(_attach_main, "the kept rubrics on the rows they were drawn from, as a version"),
         "check": Command(_check_main, "how often the responses keep each hard rule"),
         "calibrate": Command("rubrics.calibrate_command:main", "a threshold and AUROC for each clause, from labels"),
     },
     examples=[
         "rubrics generate judge.toml uf@v2 -o rubrics/uf --limit 200 --max-usd 5",
+        "rubrics attach rubrics/uf uf@v2 --out uf-rubrics",
         "rubrics check helpful.toml uf@v2 --split test",
     ],
 )

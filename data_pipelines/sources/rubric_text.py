@@ -24,8 +24,7 @@ def criteria(value: Any) -> tuple[Criterion, ...]:
     """The criteria of a rubric in any of these spellings. Raises UnusableRowError for an empty or unreadable one."""
     try:
         if isinstance(value, str):
-            lines = [line for line in value.splitlines() if line.strip() and not line.rstrip().endswith(":")]
-            result = tuple(_of_line(line) for line in lines)
+            result = tuple(_of_line(item) for item in _items(value))
         elif isinstance(value, list):
             result = tuple(_of_line(item) if isinstance(item, str) else _of_object(item) for item in value)
         elif isinstance(value, Mapping):
@@ -37,6 +36,24 @@ def criteria(value: Any) -> tuple[Criterion, ...]:
     if not result:
         raise UnusableRowError("empty rubric")
     return result
+
+
+def _items(text: str) -> list[str]:
+    """The items of a list as text: its lines, but for headings; where some end in a tag, what leads up to a tag is one
+    item, however many lines it has. Raises DataError for text behind the last tag: it was cut off."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not any(_TAG.search(line) for line in lines):
+        return [line for line in lines if not line.rstrip().endswith(":")]
+    items: list[list[str]] = [[]]
+    for line in lines:
+        if not items[-1] and not _NUMBER.match(line) and line.rstrip().endswith(":"):
+            continue  # a heading
+        items[-1].append(line.strip())
+        if _TAG.search(line):
+            items.append([])
+    if items[-1]:
+        raise DataError("the last criterion has no tag where others have one")
+    return [" ".join(item) for item in items[:-1]]
 
 
 def _of_line(line: str) -> Criterion:

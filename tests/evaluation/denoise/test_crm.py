@@ -84,6 +84,7 @@ def test_the_whole_command(home: Path, tmp_path: Path, capsys: pytest.CaptureFix
     encoder = write_tiny_encoder(tmp_path / "encoder")
     words = ["crm", "kind", "--model", str(tmp_path / "model"), "--encoder", str(encoder)]
     words += ["--set", "num_train_epochs=2", "--set", "learning_rate=1e-3", "--set", "global_batch_size=16", "--json"]
+    words += ["--set", "max_length=256"]
     words += ["--policy", str(tmp_path / "model"), "--test-reward", "length", "--samples", "2", "--max-tokens", "8"]
     capsys.readouterr()
     assert cli.call("denoise", [*words, "-o", str(tmp_path / "crm")]) == 0
