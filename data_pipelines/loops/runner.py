@@ -162,7 +162,11 @@ class _Run:
         recipe = Recipe(name=f"{self.loop.name}-{number}-{at}", description=self.loop.description, steps=steps)
         left = None if self.max_usd is None else max(0.0, self.max_usd - self._spent())
         result = run_recipe(recipe, version, out=self.dataset, purpose=self.purpose, max_usd=left)
-        return Left({step["step"]: _step_facts(step) for step in result["steps"]}, version=result["version"])
+        facts: dict[str, Any] = {}
+        for step in result["steps"]:
+            again = sum(key.split(" ")[0] == step["step"] for key in facts)
+            facts[f"{step['step']} {again + 1}" if again else step["step"]] = _step_facts(step)
+        return Left(facts, version=result["version"])
 
     def _spent(self) -> float:
         """What the sampling of this loop was ever billed, whichever process made the calls."""

@@ -33,6 +33,7 @@ from rmkit.metrics.bootstrap import clustered_interval
 from rmkit.models import load_model
 from rmkit.training.front import train
 from rmkit.training.peer_review_command import AUDIT, train_peers
+from rmkit.training.run import last_checkpoint, run_folder
 from rmkit.training.settings import read_settings
 from rmkit.types import Candidates, Completion, Message
 from warehouse.versions.dataset import load_dataset
@@ -145,12 +146,22 @@ def trained(
     version = None
     if not (folder / "peers" / AUDIT).is_file():
         dataset = f"{data.partition('@')[0]}-peers"
-        peers = train_peers(data, settings, noise=noise, encoder=encoder, output=folder / "peers", out=dataset)
+        peers = train_peers(
+            data,
+            settings,
+            noise=noise,
+            encoder=encoder,
+            output=folder / "peers",
+            out=dataset,
+            resume=last_checkpoint(paths.home() / "runs" / "peers-peers") is not None,
+        )
         version = peers.version
     values = {key: value for key, value in settings.as_json().items() if key != "seed"}
     for number, name in enumerate("AB"):
-        if not (folder / f"plain-{name}").exists():
-            train("explicit", data, output=folder / f"plain-{name}", seed=seed + number, resume=True, **values)
+        target = folder / f"plain-{name}"
+        if not target.exists():
+            begun = last_checkpoint(run_folder(target)) is not None
+            train("explicit", data, output=target, seed=seed + number, resume=begun, **values)
     for kind in ("peers", "plain"):
         if not (folder / f"{kind}-both").exists():
             members = [str(folder / (f"peers/{name}" if kind == "peers" else f"plain-{name}")) for name in "AB"]
