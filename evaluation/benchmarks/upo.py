@@ -35,7 +35,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "without the likelihood": {"nll": 0.0},
 }
 SIZE: dict[str, Any] = {
-    "prompts": 50, "samples": 4, "temperature": 1.0, "max_tokens": 14, "max_length": 128, "test_prompts": 60,
+    "prompts": 30, "samples": 4, "temperature": 1.0, "max_tokens": 14, "max_length": 128, "test_prompts": 60,
     "estimator": "language_model", "estimator_lr": 3e-3, "estimator_epochs": 2, "pair_share": 0.5,
     "test_samples": 12, "lr": 1e-3, "epochs": 2, "nll": 0.02, "beta": 0.1,
 }  # fmt: skip
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
         examples=["bench upo --seeds 3 --page docs/benchmarks/upo.md"],
     )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--pairs", type=int, default=240, help="labeled pairs D0, a fifth of them held out")
+    parser.add_argument("--pairs", type=int, default=200, help="labeled pairs D0, a fifth of them held out")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_page()
     options = parser.parse_args(argv)

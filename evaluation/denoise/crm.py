@@ -12,6 +12,7 @@ What is in the folder is not trained again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -190,9 +191,10 @@ def policy_gain(
         scores = [[one.value for one in row] for row in load_model(reward).score(items)]
         picked.append([value[int(np.argmax(row))] for row, value in zip(scores, worth, strict=True)])
     difference = np.subtract(*picked)
-    low, high = clustered_interval(difference, np.arange(len(difference)))
+    between = clustered_interval(difference, np.arange(len(difference)))
+    low, high = (math.nan, math.nan) if between is None else (between.low, between.high)
     peers, plain = (float(np.mean(one)) for one in picked)
-    return PolicyGain(len(items), samples, peers, plain, float(difference.mean()), float(low), float(high))
+    return PolicyGain(len(items), samples, peers, plain, float(difference.mean()), low, high)
 
 
 def text(result: CrmResult) -> str:

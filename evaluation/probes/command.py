@@ -87,6 +87,7 @@ main = Verbs(
     {
         "perturb": Command(perturb, "changed replies that must not earn more: cut off, repeated, flattering ..."),
         "shift": Command("evaluation.probes.shift_command:main", "two models on pairs in and out of distribution"),
+        "implicit": Command("evaluation.probes.shift_study:main", "trains explicit and implicit models, and compares"),
         "cycles": Command("evaluation.probes.cycles_command:main", "do preferences go round, and what that costs"),
     },
     examples=[
