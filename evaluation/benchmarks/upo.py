@@ -99,7 +99,7 @@ def one_seed(folder: Path, seed: int, *, pairs: int, rounds: int) -> dict[str, A
         words.save_pretrained(folder / "policy")
         arms = {}
         for name, change in ARMS.items():
-            given = {"policy": str(folder / "policy"), "estimator_model": str(folder / "policy")}
+            given: dict[str, Any] = {"policy": str(folder / "policy"), "estimator_model": str(folder / "policy")}
             given |= {"reward": str(folder / "reward"), "test_reward": f"{__name__}:planted", "seed": seed}
             settings = SIZE | given | change | {"rounds": rounds}
             if settings["estimator"] == "none":

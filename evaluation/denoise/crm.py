@@ -157,7 +157,7 @@ def trained(
             resume=last_checkpoint(paths.home() / "runs" / "peers-peers") is not None,
         )
         version = peers.version
-    values = {key: value for key, value in settings.as_json().items() if key != "seed"}
+    values: dict[str, Any] = {key: value for key, value in settings.as_json().items() if key != "seed"}
     for number, name in enumerate("AB"):
         target = folder / f"plain-{name}"
         if not target.exists():
@@ -190,7 +190,7 @@ def policy_gain(
     for reward in rewards:
         scores = [[one.value for one in row] for row in load_model(reward).score(items)]
         picked.append([value[int(np.argmax(row))] for row, value in zip(scores, worth, strict=True)])
-    difference = np.subtract(*picked)
+    difference = np.array(picked[0]) - np.array(picked[1])
     between = clustered_interval(difference, np.arange(len(difference)))
     low, high = (math.nan, math.nan) if between is None else (between.low, between.high)
     peers, plain = (float(np.mean(one)) for one in picked)

@@ -136,7 +136,7 @@ def study(
             best: dict[str, tuple[float, Path, dict[str, float]]] = {}
             for kind in KINDS:
                 for own in grid[kind]:
-                    accuracy, path = _trained(kind, data, folder, settings | own, seed)
+                    accuracy, path = _trained(kind, data, folder, {**settings, **own}, seed)
                     if kind not in best or accuracy > best[kind][0]:
                         best[kind] = accuracy, path, own
                     advance(1)
@@ -169,7 +169,8 @@ def _summary(
         cells=tuple(
             StudyCell(
                 name,
-                *(fmean(float(run["cells"][name][side]["percent"]) for run in runs) for side in ("first", "second")),
+                fmean(float(run["cells"][name]["first"]["percent"]) for run in runs),
+                fmean(float(run["cells"][name]["second"]["percent"]) for run in runs),
                 between(points[name]),
             )
             for name in names

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import polars as pl
 
@@ -36,10 +36,8 @@ class Config:
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """Rows with their rubric. Raises DataError where the folder knows none of them."""
-    rubrics = {
-        one["meta"]["instance"]: rubric_json(parse_rubric(one["rubric"]))
-        for one in read_lines(Path(config.folder) / KEPT)
-    }
+    kept: list[dict[str, Any]] = read_lines(Path(config.folder) / KEPT)
+    rubrics = {one["meta"]["instance"]: rubric_json(parse_rubric(one["rubric"])) for one in kept}
     why = {one["id"]: one["dropped"] for one in read_lines(Path(config.folder) / AUDIT) if one["dropped"]}
     ids = frame["id"].to_list()
     if not any(one in rubrics or one in why for one in ids):
