@@ -6,6 +6,7 @@
     POST /api/projects/NAME/undo/ID             take the answer back
     POST /api/projects/NAME/release/ID          give the item back unanswered
     PUT  /api/projects/NAME/drafts/ID           keep what is written so far
+    GET  /api/openapi.json                      all calls, those for leads too (`lead_api`); without a token
 
 Every call carries `Authorization: Bearer TOKEN`. Errors are {"error": text} with 400, 401, 403, 404, 409, 413 or 503.
 """
@@ -23,11 +24,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from labeling_ui.desk.answers import read_answer
+from labeling_ui.desk.answers import Answer, read_answer
 from labeling_ui.projects.members import takes_part
 from labeling_ui.projects.people import ForbiddenError, Person, by_token
 from labeling_ui.projects.project import projects
 from labeling_ui.web import activity, answer_form, studio
+from labeling_ui.web.lead_api import OPERATIONS, Body, Operation, call
+from labeling_ui.web.openapi import document
 from rmkit.errors import BusyError, ConflictError, DataError, RmkitError, StoreError, unknown
 
 COOKIE = "rmkit_label"
@@ -54,14 +57,10 @@ Handler = Callable[[Request, Person, dict[str, Any]], Any]
 
 def routes() -> list[Route]:
     """The API's routes, /enter, which turns a token into a cookie, and /leave, which takes the cookie away."""
-    project = "/api/projects/{project}"
     return [
-        Route("/api/projects", _guarded(_projects)),
-        Route(f"{project}/next", _guarded(_next)),
-        Route(f"{project}/answers/{{id}}", _guarded(_answer), methods=["POST"]),
-        Route(f"{project}/undo/{{id}}", _guarded(_undo), methods=["POST"]),
-        Route(f"{project}/release/{{id}}", _guarded(_release), methods=["POST"]),
-        Route(f"{project}/drafts/{{id}}", _guarded(_draft), methods=["PUT"]),
+        *(Route(one.path, _guarded(one.handler), methods=[one.method]) for one in EVERYONE),
+        *(Route(one.path, _for_lead(one), methods=[one.method]) for one in OPERATIONS),
+        Route("/api/openapi.json", _openapi),
         Route("/api/{path:path}", _unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
         Route(activity.PATH, _activity, methods=["POST"]),
         Route(answer_form.PATH, _typed, methods=["PUT"]),
@@ -80,6 +79,14 @@ def _guarded(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         return await run_in_threadpool(_answered, handler, request, bytes(body))
 
     return endpoint
+
+
+def _for_lead(operation: Operation) -> Callable[[Request], Awaitable[Response]]:
+    return _guarded(lambda request, person, values: call(operation, request, person, values))
+
+
+async def _openapi(request: Request) -> Response:
+    return JSONResponse(document(OPERATIONS, EVERYONE))
 
 
 def _answered(handler: Handler, request: Request, body: bytes) -> Response:
@@ -260,3 +267,23 @@ async def _leave(request: Request) -> Response:
     response = RedirectResponse("/", status_code=303)
     response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=request.url.scheme == "https")
     return response
+
+
+class AnswerBody(Body):
+    """`active_ms` and `wall_ms` are believed up to the time since the item was given out."""
+
+    answer: Answer
+    active_ms: int | None = None
+    wall_ms: int | None = None
+
+
+_PROJECT = "/api/projects/{project}"
+_AHEAD = {"ahead": f"how many, up to {MAX_AHEAD}"}
+EVERYONE = (
+    Operation("GET", "/api/projects", "See projects with their progress", _projects),
+    Operation("GET", f"{_PROJECT}/next", "Get items to judge now", _next, query=_AHEAD),
+    Operation("POST", f"{_PROJECT}/answers/{{id}}", "Answer an item", _answer, AnswerBody),
+    Operation("POST", f"{_PROJECT}/undo/{{id}}", "Take an answer back", _undo),
+    Operation("POST", f"{_PROJECT}/release/{{id}}", "Give an item back unanswered", _release),
+    Operation("PUT", f"{_PROJECT}/drafts/{{id}}", "Keep what is written so far", _draft),
+)

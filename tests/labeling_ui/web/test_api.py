@@ -16,6 +16,7 @@ from labeling_ui.projects.project import Project
 from labeling_ui.web import studio
 from labeling_ui.web.api import COOKIE, routes
 from labeling_ui.web.guard import Guard
+from labeling_ui.web.lead_api import OPERATIONS
 from labeling_ui.web.studio import Studio
 from rmkit.errors import UsageError
 from rmkit.ledger import Ledger
@@ -98,10 +99,11 @@ ROUTES = (
 
 def test_every_route_is_in_the_table() -> None:
     table = {(method, re.sub(r"sums", "{project}", path).replace("0000000", "{id}")) for method, path in ROUTES}
+    table |= {(one.method, one.path) for one in OPERATIONS}
     served = {
         (next(iter(set(route.methods or ()) - {"HEAD"})), route.path)
         for route in routes()
-        if "api" in route.path and route.path != "/api/{path:path}"
+        if "api" in route.path and route.path not in ("/api/{path:path}", "/api/openapi.json")
     }
     assert table == served
 
@@ -146,7 +148,9 @@ def test_a_link_becomes_a_cookie_that_scripts_cannot_read(client: TestClient, le
     assert cookie.startswith(f"{COOKIE}={token}")
     assert "HttpOnly" in cookie
     assert "samesite=strict" in cookie.lower()
-    assert client.get("/enter?token=nonsense").status_code == 403
+    wrong = client.get("/enter?token=nonsense")
+    assert (wrong.status_code, wrong.headers["content-type"]) == (403, "text/html; charset=utf-8")
+    assert "This link opens nothing" in wrong.text
     assert 'type="password"' in client.get("/enter").text
     left = client.get("/leave")
     assert (left.status_code, left.headers["location"]) == (303, "/")

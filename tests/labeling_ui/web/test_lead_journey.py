@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from labeling_ui.benchmarks.process import Server
+from labeling_ui.client import StudioClient, StudioError
 from labeling_ui.projects.people import add_person
 from rmkit.ledger import open_ledger
 from warehouse.store import open_warehouse
@@ -225,6 +226,12 @@ def test_from_a_votes_file_to_a_committed_version_without_a_terminal(
             lea.click("button", re.compile("Save votes-labels"))
         assert download.value.suggested_filename == "votes-labels-v1-trl.zip"
         spent = time.monotonic() - begin
+        with StudioClient(running.url, token=token) as program:  # what the pages did, seen by a program
+            assert [one["name"] for one in program.projects()] == ["votes", "votes-disputes"]
+            answers = list(program.answers("votes"))
+            assert {one["rater"] for one in answers} == {"anna", "ben"}
+            with pytest.raises(StudioError, match="invite"):
+                StudioClient(running.url, token=links[0].rpartition("=")[2]).invite("eve")
         browser.close()
     with open_warehouse(home / "warehouse.duckdb", read_only=True) as connection:
         rows = checkout(
