@@ -107,8 +107,7 @@ def _prioritize(argv: list[str]) -> int:
     with open_ledger() as ledger:
         summary = prioritize(ledger, open_project(ledger, options.name), options.strategy, models=options.model)
     text = (
-        f"{options.name}: {summary['items']} items ordered by {options.strategy}; a running studio takes it up on "
-        "restart"
+        f"{options.name}: {summary['items']} items ordered by {options.strategy}; a running studio takes it up at once"
     )
     display.emit(summary, as_json=options.json, text=text)
     return 0

@@ -14,12 +14,13 @@ from labeling_ui.desk.item_weights import write_weights
 from labeling_ui.desk.items import Items
 from labeling_ui.learning.strategies import Floats, Pool, scores, weights
 from labeling_ui.projects.definition import Strategy
-from labeling_ui.projects.project import Project
+from labeling_ui.projects.project import Project, note_change
 from rmkit.cli import display
 from rmkit.errors import UsageError
 from rmkit.ledger import Ledger
 from rmkit.types import Candidates, Completion, Event, RewardModel
 
+KIND = "label_priority"
 NEEDS_MODELS = ("uncertainty", "disagreement", "model_change", "mislabel")
 WINDOW = 256
 BATCH = (
@@ -45,7 +46,9 @@ def prioritize(ledger: Ledger, project: Project, strategy: Strategy, *, models: 
     loaded = [load_model(path) for path in models]
     pool = Pool(
         p=_p(loaded, items),
-        features=_differences(items) if strategy in ("model_change", "coverage") else np.zeros((len(items), 1)),
+        features=differences(items, range(len(items)))
+        if strategy in ("model_change", "coverage")
+        else np.zeros((len(items), 1)),
         labeled=np.zeros(len(items), bool),
         label=_labels(project, items) if strategy == "mislabel" else np.full(len(items), np.nan),
     )
@@ -54,7 +57,8 @@ def prioritize(ledger: Ledger, project: Project, strategy: Strategy, *, models: 
     )
     summary = {"project": project.name, "strategy": strategy, "items": len(items)}
     summary["models"] = [model.info.fingerprint for model in loaded]
-    ledger.append(Event(kind="label_priority", actor="rmkit label", payload=summary))
+    ledger.append(Event(kind=KIND, actor="rmkit label", payload=summary))
+    note_change(ledger, project.name)
     return summary
 
 
@@ -76,14 +80,14 @@ def _candidates(items: Items, number: int) -> Candidates:
     return Candidates(item.prompt, tuple(Completion(response) for response in item.responses))
 
 
-def _differences(items: Items) -> Floats:
-    """[n, D] frozen features of the first response minus those of the second."""
+def differences(items: Items, numbers: Sequence[int]) -> Floats:
+    """[n, D] frozen features of the first response minus those of the second, of these items."""
     from rmkit.features.encoder import Encoder, EncoderConfig
     from rmkit.models.small.frozen import response_of
 
     texts = [
         response_of((item.prompt, completion))
-        for number in range(len(items))
+        for number in numbers
         for item in [_candidates(items, number)]
         for completion in item.completions
     ]

@@ -67,7 +67,7 @@ def _run(data: Labeled, strategy: Strategy, settings: SimulationConfig, *, seed:
         accuracy.append(_accuracy(data.x[test] @ head, data.p[test]))
         if round_ == settings.rounds or labeled.all():
             break
-        known = Pool(_members(x, p, labeled, settings, rng), x, labeled, np.where(labeled, p, np.nan))
+        known = Pool(bootstrap_p(x, p, labeled, settings, rng), x, labeled, np.where(labeled, p, np.nan))
         score = scores(strategy, known, batch=settings.batch, seed=seed * 1000 + round_)
         left = np.flatnonzero(~labeled)
         order, _ = drawing(weights(score[left]), seed=seed * 1000 + round_)
@@ -75,9 +75,10 @@ def _run(data: Labeled, strategy: Strategy, settings: SimulationConfig, *, seed:
     return accuracy + accuracy[-1:] * (settings.rounds + 1 - len(accuracy))
 
 
-def _members(
+def bootstrap_p(
     x: Floats, p: Floats, labeled: NDArray[np.bool_], settings: SimulationConfig, rng: np.random.Generator
 ) -> Floats:
+    """[K, n] win probabilities by heads fitted on resamples of the labeled rows."""
     known = np.flatnonzero(labeled)
     draws = [rng.choice(known, len(known)) for _ in range(settings.members)]
     margins = np.array([x @ _fit(x[drawn], p[drawn], settings.penalty) for drawn in draws])

@@ -10,6 +10,8 @@ import polars as pl
 import streamlit as st
 
 from labeling_ui.desk.desk import Desk
+from labeling_ui.learning.from_answers import Replay, order_by_answers, replay, strategy_in_use
+from labeling_ui.learning.strategies import LEARNING
 from labeling_ui.projects.export import answers_jsonl, export_zip
 from labeling_ui.projects.labels import commit_labels
 from labeling_ui.projects.pace import pace
@@ -43,6 +45,8 @@ def page() -> None:
         st.info("No answers yet. Invite people on the page People.", icon=":material/lightbulb:")
     else:
         _set_aside(work)
+        if task.kind == "pairwise":
+            _queue(project, desk, person, work)
     _labels(project, desk, person, work)
 
 
@@ -100,6 +104,44 @@ def _set_aside(work: pl.DataFrame) -> None:
             .sort("times", descending=True)
         )
         st.dataframe(reasons, hide_index=True)
+
+
+def _queue(project: Project, desk: Desk, person: Person, work: pl.DataFrame) -> None:
+    """Which items come next, and what another order would have gained on the answers so far."""
+    ledger = studio.current().ledger
+    with st.expander(f"What comes next: {strategy_in_use(ledger, project.name)}", icon=":material/sort:"):
+        if st.button("Try the strategies on the answers so far"):
+            try:
+                with st.spinner("Replaying the answers with each strategy"):
+                    st.session_state[f"replay-{project.name}"] = replay(desk.items, work)
+            except RmkitError as error:
+                st.error(harmless(str(error)))
+        if tried := st.session_state.get(f"replay-{project.name}"):
+            _replayed(tried)
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            strategy = st.selectbox("Order the rest by", ["random", *LEARNING])
+            if st.button("Use it"):
+                try:
+                    with st.spinner("Ordering what is left"):
+                        done = order_by_answers(ledger, project, person, work, strategy)
+                except RmkitError as error:
+                    st.error(harmless(str(error)))
+                else:
+                    st.success(f"{strategy}: {done['items']} items ordered, from the next item on.")
+
+
+def _replayed(tried: Replay) -> None:
+    rows = [
+        {
+            "strategy": row["strategy"],
+            "right at the end, percent": round(row["final_percent"], 1),
+            "gain over random, points": round(row["gain_points"], 2),
+            "interval": "" if row["strategy"] == "random" else "{:+.2f} to {:+.2f}".format(*row["gain_interval"]),
+        }
+        for row in tried.rows
+    ]
+    st.dataframe(rows, hide_index=True)
+    st.caption(harmless(f"{tried.pairs} pairs with an answer; {tried.verdict}"))
 
 
 def _labels(project: Project, desk: Desk, person: Person, work: pl.DataFrame) -> None:

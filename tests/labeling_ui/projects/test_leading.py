@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 
 from labeling_ui.desk.answers import Answer
 from labeling_ui.desk.desk import Desk
+from labeling_ui.learning.from_answers import order_by_answers, strategy_in_use
 from labeling_ui.projects.disputes import create_adjudication
 from labeling_ui.projects.groups import Rule, chosen, groups, put_group, put_rules
 from labeling_ui.projects.known import KnownAdded, add_known, import_known, open_items
@@ -209,3 +211,43 @@ def test_the_pace_counts_the_last_week_and_the_work_that_is_left(ledger: Ledger,
     later = pace(work, left=30, now=now + timedelta(days=30))
     assert (later.per_day, later.days) == (0, None)
     assert pace(frame, left=5, now=now).days is None
+
+
+def test_the_queue_is_learned_from_the_answers_and_taken_up_while_the_studio_runs(
+    ledger: Ledger, make_project: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features stand in for the encoder: item k lies at k, the answers say that the first is better above 6.
+
+    So items 5 to 8 are the uncertain ones, and `uncertainty` draws one of those left among them first.
+    """
+
+    def features(items: object, numbers: list[int]) -> object:
+        return np.array([[one - 6.5] for one in numbers], np.float64)
+
+    monkeypatch.setattr("labeling_ui.learning.from_answers.differences", features)
+    monkeypatch.setattr("labeling_ui.learning.from_answers.LEAST", 8)
+    project = make_project(overlap=1)
+    here = Studio(ledger)
+    work = pl.DataFrame(
+        [
+            {"event": str(at), "item": at, "slot": "0", "verdict": "ok", "ranks": [0, 1] if at > 6 else [1, 0]}
+            for at in (0, 1, 2, 3, 4, 9, 10, 11)
+        ],
+        schema=here.work("sums").frame().schema,
+    )
+    assert strategy_in_use(ledger, "sums") == "random"
+    with pytest.raises(DataError, match="3 pairs have an answer"):
+        order_by_answers(ledger, project, LEA, work.head(3), "uncertainty")
+    with pytest.raises(UsageError, match="needs reward models"):
+        order_by_answers(ledger, project, LEA, work, "mislabel")
+    before = here.desk("sums")
+    assert order_by_answers(ledger, project, LEA, work, "uncertainty")["items"] == 4
+    after = here.desk("sums")
+    assert after is not before
+    stored = np.load(project.folder / "weights.npy")
+    assert stored[[0, 1, 2, 3, 4, 9, 10, 11]].tolist() == [1.0] * 8
+    assert stored[5:9].mean() == pytest.approx(1)
+    assert int(stored.argmax()) in (6, 7)  # nearest to where the answers turn
+    order_by_answers(ledger, project, LEA, work, "random")
+    assert strategy_in_use(ledger, "sums") == "random"
+    assert set(np.load(project.folder / "weights.npy")) == {1.0}
