@@ -37,6 +37,7 @@ PAGES = (
     "agreement",
     "task",
     "known-items",
+    "playground",
     "data",
     "datasets",
     "models",
