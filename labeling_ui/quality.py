@@ -216,6 +216,21 @@ def _votes(answers: pl.DataFrame) -> Votes:
     return Votes(row, rater, verdict, unknown, raters, pairs["item"].n_unique())
 
 
+def skill_intervals(work: pl.DataFrame, *, draws: int = 100, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """95% bootstrap interval of each person's skill, over the items that two or more people judged."""
+    votes = _votes(counted(work))
+    shared = votes.only(votes.counts().sum(1)[votes.row] >= 2)
+    if not len(shared.row):
+        return {}
+    distinct, weight_R = shared.distinct()
+    n = int(weight_R.sum())
+    drawn = np.random.default_rng(seed).multinomial(n, weight_R / weight_R.sum(), size=draws)
+    right = np.array([dawid_skene.accuracy(*dawid_skene.fit(distinct, weight_R=one)) for one in drawn])
+    low, high = np.percentile(right, [2.5, 97.5], axis=0)
+    judged = {int(one) for one in shared.rater}
+    return {name: (float(low[at]), float(high[at])) for at, name in enumerate(votes.raters) if at in judged}
+
+
 def _skills(answers: pl.DataFrame) -> dict[str, float]:
     votes = _votes(answers)
     shared = votes.only(votes.counts().sum(1)[votes.row] >= 2)

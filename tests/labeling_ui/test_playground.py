@@ -32,9 +32,7 @@ def test_a_judge_that_cannot_answer_is_a_reason_and_no_zero(home: object) -> Non
     assert [score.unscored is None for score in played.columns[0].scores] == [False, False]
     assert all(row.reward is None and "reference" in str(row.missing) for row in played.mix)
     with pytest.raises(DataError, match="column"):
-        play(
-            _case("4", "5", reference="4"), ["exact_match"], weights={}, transforms=["gdpo"]
-        )
+        play(_case("4", "5", reference="4"), ["exact_match"], weights={}, transforms=["gdpo"])
 
 
 def test_an_interval_is_said_only_where_the_model_says_how_sure_it_is() -> None:

@@ -13,17 +13,18 @@ import numpy as np
 import polars as pl
 import pytest
 
+from labeling_ui.agreement import ItemAgreement, by_item, by_label, by_question, over_time
 from labeling_ui.desk.answers import Answer
 from labeling_ui.projects.project import Project
 from labeling_ui.projects.work import SCHEMA, Work
-from labeling_ui.quality import Share, agreement, people_reports
+from labeling_ui.quality import Share, agreement, people_reports, skill_intervals
 from rmkit.ledger import Ledger
 from tests.labeling_ui.conftest import ANNA, BEN
 
 Make = Callable[..., Project]
 
 
-def _work(*rows: tuple[str, int, str, list[int]], **columns: object) -> pl.DataFrame:
+def _work(*rows: tuple[str, int, str, list[int] | None], **columns: object) -> pl.DataFrame:
     """Rows of (rater, item, slot, ranks)."""
     made = [
         {
@@ -185,3 +186,69 @@ def test_wilson_interval_and_nothing_of_nothing() -> None:
     half = z * math.sqrt(0.8 * 0.2 / 10 + z**2 / 400) / (1 + z**2 / 10)
     assert Share(8, 10).interval == pytest.approx((center - half, center + half), abs=1e-6)
     assert math.isnan(Share(0, 0).value)
+
+
+def test_the_skill_of_who_answered_more_is_known_more_closely() -> None:
+    """Four people judge 60 items; `a` errs on every fifth of 60, `d` on every fifth of the first 15 only."""
+    rows = []
+    for item in range(60):
+        truth, other = (FIRST, SECOND) if item % 2 else (SECOND, FIRST)
+        rows += [(name, item, str(at), truth) for at, name in enumerate("bc")]
+        rows.append(("a", item, "2", other if item % 5 == 0 else truth))
+        if item < 15:
+            rows.append(("d", item, "3", other if item % 5 == 0 else truth))
+    work = _work(*rows)
+    bounds = skill_intervals(work)
+    skill = {report.name: report.skill for report in people_reports(work)}
+    for name in "abcd":
+        assert bounds[name][0] <= skill[name] <= bounds[name][1]  # type: ignore[operator]
+    assert bounds["a"][1] - bounds["a"][0] < bounds["d"][1] - bounds["d"][0]
+    assert bounds["a"][1] < bounds["b"][0] + 0.1
+    assert skill_intervals(_work(("a", 0, "0", FIRST))) == {}
+
+
+def test_each_question_each_label_and_each_item_have_their_own_agreement() -> None:
+    """Two aspects of two responses by three people, against the krippendorff package; labels and items by hand."""
+    krippendorff = pytest.importorskip("krippendorff")
+    draw = random.Random(2)
+    table: dict[str, dict[str, list[float]]] = {name: {} for name in ("truth", "style")}
+    rows, values = [], []
+    for item in range(20):
+        for at, name in enumerate("abc"):
+            said = []
+            for aspect in table:
+                for place in range(2):
+                    value = float(min(max(item % 4 + draw.choice((0, 0, 1, -1)), 0), 4))
+                    table[aspect].setdefault(name, []).append(value)
+                    said.append({"question": aspect, "place": place, "value": value})
+            rows.append((name, item, str(at), None))
+            values.append(said)
+    work = _work(*rows).with_columns(values=pl.Series(values, dtype=SCHEMA["values"]))  # type: ignore[arg-type]
+    told = {one.question: one for one in by_question(work)}
+    assert set(told) == {"truth", "style"}
+    for aspect, columns in table.items():
+        for level in ("nominal", "ordinal"):
+            theirs = krippendorff.alpha(reliability_data=list(columns.values()), level_of_measurement=level)
+            assert getattr(told[aspect], level).value == pytest.approx(theirs, abs=1e-9)
+        assert (told[aspect].things, told[aspect].same.n) == (40, 120)
+
+    pairs = [
+        ("a", 0, "0", FIRST),
+        ("b", 0, "1", FIRST),
+        ("c", 0, "2", SECOND),
+        ("a", 1, "0", [0, 0]),
+        ("b", 2, "0", FIRST),
+    ]
+    labels = {one.label: (one.answers, one.shared) for one in by_label(_work(*pairs))}
+    assert labels == {"1 is better": (3, Share(2, 4)), "2 is better": (1, Share(0, 2)), "tie": (1, Share(0, 0))}
+    assert by_item(_work(*pairs)) == [ItemAgreement(0, 3, 2, Share(1, 3))]
+
+
+def test_agreement_over_time_goes_by_the_last_answer_to_an_item() -> None:
+    """Items of the first day agree, those of the ninth do not; the second answer to item 1 comes on the ninth."""
+    days = {(0, "a"): 1, (0, "b"): 1, (1, "a"): 1, (1, "b"): 9, (2, "a"): 9, (2, "b"): 9}
+    said = {(2, "b"): SECOND}
+    work = _work(*[(name, item, "01"["ab".index(name)], said.get((item, name), FIRST)) for item, name in days])
+    work = work.with_columns(time=pl.Series([datetime(2026, 1, day, tzinfo=UTC) for day in days.values()]))
+    assert [share for _, share in over_time(work)] == [Share(1, 1), Share(1, 2)]
+    assert over_time(work.head(1)) == []

@@ -86,7 +86,9 @@ def _over_time(work: pl.DataFrame) -> None:
     st.subheader("Over time", anchor=False)
     chart = alt.Chart(pl.DataFrame(rows))
     time, scale = alt.X("time:T", title=None), alt.Scale(domain=[0, 1])
-    line = chart.mark_rule(strokeWidth=3).encode(x=time, y=alt.Y("low:Q", title="say the same", scale=scale), y2="high")
+    line = chart.mark_rule(strokeWidth=3, color="#1c83e1").encode(
+        x=time, y=alt.Y("low:Q", title="say the same", scale=scale), y2="high"
+    )
     points = chart.mark_point(filled=True, size=80).encode(x=time, y="share:Q", tooltip=["share", "pairs"])
     st.altair_chart(line + points, height=220)
 

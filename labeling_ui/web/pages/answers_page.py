@@ -23,6 +23,10 @@ from rmkit.ids import canonical_json
 PAGE_ROWS = 100
 STATES = ("not reviewed", "accepted", "returned", "commented")
 PARTS = ("own", "known", "repeat")
+COLUMNS = {
+    "when": st.column_config.DatetimeColumn(format="D MMM, HH:mm"),
+    "seconds": st.column_config.NumberColumn(format="%.1f"),
+}
 
 
 def page() -> None:
@@ -111,7 +115,12 @@ def _table(desk: Desk, rows: pl.DataFrame, said: Mapping[str, Review]) -> pl.Dat
         }
         for row in shown.to_dicts()
     ]
-    st.dataframe(pl.DataFrame(table, infer_schema_length=None), hide_index=True, height=min(36 * len(table) + 40, 400))
+    st.dataframe(
+        pl.DataFrame(table, infer_schema_length=None),
+        hide_index=True,
+        height=min(36 * len(table) + 40, 400),
+        column_config=COLUMNS,
+    )
     return shown
 
 
@@ -131,10 +140,11 @@ def _answer(desk: Desk, person: Person, row: dict[str, Any], work: pl.DataFrame,
     others = work.filter(pl.col("item") == row["item"], pl.col("verdict") == "ok")
     st.dataframe(
         [
-            {"who": one["rater"], "said": in_words(desk.task, one), "why": one["reason"], "when": one["time"]}
+            {"who": one["rater"], "said": in_words(desk.task, one), "why": one["reason"] or "", "when": one["time"]}
             for one in others.to_dicts()
         ],
         hide_index=True,
+        column_config=COLUMNS,
     )
     if before := said.get(row["event"]):
         st.caption(harmless(f"{before.decision} by {before.lead}: {before.comment}"))

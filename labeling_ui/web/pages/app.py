@@ -41,7 +41,7 @@ def main() -> None:
     if person is None:
         return
     st.session_state["person"] = person
-    chosen = st.navigation(_pages(person))
+    chosen = st.navigation(_pages(person), expanded=True)
     sign_in.way_out(person)
     chosen.run()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import get_args
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from labeling_ui.projects.groups import Rule, chosen, groups, put_group, put_rul
 from labeling_ui.projects.members import MemberRole, add_member, members, remove_member
 from labeling_ui.projects.people import Person, invite, people
 from labeling_ui.projects.project import Project, note_change, projects
-from labeling_ui.quality import PersonReport, people_reports
+from labeling_ui.quality import PersonReport, people_reports, skill_intervals
 from labeling_ui.web import studio
 from labeling_ui.web.pages.choose import choose_project
 from labeling_ui.web.pages.my_work import counted, percent
@@ -36,7 +37,7 @@ def page() -> None:
     _groups(person)
     _assignment(project, desk, person)
     if not work.is_empty():
-        _work(project, desk, person, people_reports(work))
+        _work(desk, person, work)
     _pauses(name)
 
 
@@ -166,14 +167,16 @@ def _spelled(rule: Rule) -> str:
     return f"{who}: {', '.join(what)}"
 
 
-def _work(project: Project, desk: Desk, person: Person, reports: list[PersonReport]) -> None:
+def _work(desk: Desk, person: Person, work: pl.DataFrame) -> None:
+    reports = people_reports(work)
     st.subheader("How they work", anchor=False)
-    paused = desk.paused()
+    paused, sure = desk.paused(), skill_intervals(work)
     rows = [
         {
             "name": report.name + (" (paused)" if report.name in paused else ""),
+            "to look at": "; ".join(report.warnings()),
             "answers": report.answers,
-            "skill": report.skill,
+            "skill": _skill(report, sure),
             "known items": counted(report.gold),
             "with others": counted(report.with_others),
             "repeats alike": counted(report.repeated_same),
@@ -181,11 +184,10 @@ def _work(project: Project, desk: Desk, person: Person, reports: list[PersonRepo
             "longer": percent(report.longer),
             "seconds": report.active_s,
             "skipped": report.skipped,
-            "to look at": "; ".join(report.warnings()),
         }
         for report in reports
     ]
-    skill = st.column_config.NumberColumn(format="%.2f", help="chance of the true verdict (Dawid-Skene)")
+    skill = st.column_config.TextColumn(help="chance of the true verdict (Dawid-Skene), 95% bootstrap over items")
     seconds = st.column_config.NumberColumn(format="%.1f", help="median of active seconds an answer")
     st.dataframe(pl.DataFrame(rows), hide_index=True, column_config={"skill": skill, "seconds": seconds})
     _intervals(reports)
@@ -199,6 +201,13 @@ def _work(project: Project, desk: Desk, person: Person, reports: list[PersonRepo
                 return
             desk.pause(person, name, paused=what == "pause", reason=reason)
             st.rerun()
+
+
+def _skill(report: PersonReport, sure: Mapping[str, tuple[float, float]]) -> str:
+    if report.skill is None:
+        return "–"
+    bounds = sure.get(report.name)
+    return f"{report.skill:.2f}" + (f", {bounds[0]:.2f} to {bounds[1]:.2f}" if bounds else "")
 
 
 def _intervals(reports: list[PersonReport]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,6 +14,7 @@ import pytest
 from labeling_ui.desk.answers import Answer
 from labeling_ui.projects.definition import Question
 from labeling_ui.projects.disputes import create_adjudication
+from labeling_ui.projects.export import answers_jsonl
 from labeling_ui.projects.members import members
 from labeling_ui.projects.people import Person, add_person, remove_person
 from labeling_ui.projects.project import Project
@@ -19,7 +22,7 @@ from labeling_ui.web import studio
 from labeling_ui.web.server import merging
 from labeling_ui.web.studio import Studio
 from rmkit.ledger import Ledger
-from tests.labeling_ui.conftest import ANNA, BEN, LEA
+from tests.labeling_ui.conftest import ANNA, BEN, CARA, LEA
 from tests.labeling_ui.web.answer_forms import answered, forms
 from warehouse.events.sync import sync
 from warehouse.store import open_warehouse
@@ -312,3 +315,30 @@ def test_known_items_are_chosen_by_a_press_each(opened: Open, make_project: Make
     assert not app.exception
     assert "1 new known items" in _texts(app)
     assert "1 known items" in _texts(app)
+
+
+def test_the_agreement_page_shows_what_the_krippendorff_package_gives_for_the_exported_answers(
+    opened: Open, make_project: Make, ledger: Ledger
+) -> None:
+    krippendorff = pytest.importorskip("krippendorff")
+    project = make_project(overlap=3)
+    desk, draw = project.desk(ledger), random.Random(4)
+    for person in (ANNA, BEN, CARA):
+        while held := desk.open(person):
+            right = [response[-1].content.startswith("right") for response in desk.shown(held[0])].index(True)
+            better = draw.choice((right, right, 1 - right, None))
+            desk.submit(
+                person, held[0].id, Answer(better=better, strength=None if better is None else draw.randint(1, 3))
+            )
+    app = opened("agreement_page", LEA)
+    told = {metric.label: metric.value for metric in app.metric}
+    table: dict[str, dict[int, float]] = {}
+    for line in answers_jsonl(ledger, "sums", desk.items, studio.current().work("sums").frame()).splitlines():
+        answer = json.loads(line)
+        side = answer["ranks"][0] - answer["ranks"][1]
+        table.setdefault(answer["rater"], {})[answer["item"]] = side * (answer["strength"] or 1)
+    ratings = [[row.get(item, math.nan) for item in range(12)] for row in table.values()]
+    signs = [[math.nan if math.isnan(one) else (one > 0) - (one < 0) for one in row] for row in ratings]
+    for level, data in (("nominal", signs), ("ordinal", ratings)):
+        theirs = krippendorff.alpha(reliability_data=data, level_of_measurement=level)
+        assert told[f"alpha, {level}"] == f"{theirs:.3f}"
