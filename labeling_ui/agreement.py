@@ -8,7 +8,7 @@ answers in items' own slots count.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -55,11 +55,11 @@ def by_question(work: pl.DataFrame) -> list[QuestionAgreement]:
     if not _verdicts(work).is_empty():
         whole = agreement(work)
         result.append(QuestionAgreement(PAIR_QUESTION, whole.nominal, whole.ordinal, whole.items, whole.pairs))
-    for (question,), said in _values(work).group_by("question", maintain_order=True):
-        thing = said.select(pl.struct("item", "place").rank("dense"))["item"].cast(pl.Int64).to_numpy() - 1
-        scale = said["value"].unique().sort()
+    for (question,), rows in _values(work).group_by("question", maintain_order=True):
+        thing = rows.select(pl.struct("item", "place").rank("dense"))["item"].cast(pl.Int64).to_numpy() - 1
+        scale = rows["value"].unique().sort()
         counts = np.zeros((int(thing.max()) + 1, len(scale)), np.int64)
-        np.add.at(counts, (thing, scale.search_sorted(said["value"]).to_numpy()), 1)
+        np.add.at(counts, (thing, scale.search_sorted(rows["value"]).to_numpy()), 1)
         alphas = [
             Alpha(level, value, (low, high))
             for level in ("nominal", "ordinal")
@@ -74,8 +74,8 @@ def by_question(work: pl.DataFrame) -> list[QuestionAgreement]:
 def by_label(work: pl.DataFrame) -> list[LabelAgreement]:
     """One row a label of each question, in the order of the question's scale."""
     result = []
-    said = pl.concat([_verdicts(work), _values(work).with_columns(label=_number(pl.col("value")))], how="diagonal")
-    sizes = said.with_columns(
+    rows = pl.concat([_verdicts(work), _values(work).with_columns(label=_number(pl.col("value")))], how="diagonal")
+    sizes = rows.with_columns(
         alike=pl.len().over("question", "item", "place", "label") - 1,
         others=pl.len().over("question", "item", "place") - 1,
     )
@@ -126,7 +126,7 @@ def over_time(work: pl.DataFrame, *, parts: int = 12) -> list[tuple[datetime, Sh
         return []
     begin, end = items["last"].min(), items["last"].max()
     spent = (pl.col("last") - begin).dt.total_microseconds()
-    whole = max((end - begin).total_seconds() * 1e6, 1.0)  # type: ignore[operator]
+    whole = max((end - begin) / timedelta(microseconds=1), 1.0)  # type: ignore[operator]
     at = (spent * parts / whole).floor().cast(pl.Int64).clip(0, parts - 1)
     grouped = items.group_by(part=at).agg(
         pl.col("last").min(), right=pl.col("same").sum(), n=(pl.col("total") * (pl.col("total") - 1) // 2).sum()
@@ -153,8 +153,8 @@ def _verdicts(work: pl.DataFrame) -> pl.DataFrame:
 
 def _values(work: pl.DataFrame) -> pl.DataFrame:
     """What was said of parts of an item: item, question, place, value."""
-    said = counted(work).select("item", "values").explode("values").drop_nulls("values")
-    return said.select("item", pl.col("values").struct.unnest()).sort("question")
+    rows = counted(work).select("item", "values").explode("values").drop_nulls("values")
+    return rows.select("item", pl.col("values").struct.unnest()).sort("question")
 
 
 def _number(value: pl.Expr) -> pl.Expr:

@@ -26,10 +26,10 @@ from warehouse.versions.versions import get, resolve
 
 def answer_rows(ledger: Ledger, project: str, items: Items, work: pl.DataFrame) -> Iterator[dict[str, Any]]:
     """One mapping an answer of `Work.frame`, oldest first, with its texts and what a lead said of it; JSON-ready."""
-    said = reviews(ledger, project)
+    reviewed = reviews(ledger, project)
     for row in work.to_dicts():
         item = items[row["item"]]
-        review = said.get(row["event"])
+        review = reviewed.get(row["event"])
         yield {
             **{name: value for name, value in row.items() if name not in ("answer", "supersedes")},
             "time": row["time"].isoformat(),

@@ -74,7 +74,7 @@ def import_known(ledger: Ledger, project: Project, lead: Person, ref: str) -> Kn
     if not rows and not left_out:
         raise DataError(f"{ref} has no row with a label that could be a known answer")
     numbers = {unit: number for number, unit in enumerate(Items(project.folder).column("unit").to_pylist())}
-    here = {numbers[row["unit"]]: json.loads(row["gold"]) for row in rows if row["unit"] in numbers}
+    here = {numbers[row["unit"]]: json.loads(str(row["gold"])) for row in rows if row["unit"] in numbers}
     fresh = [row for row in rows if row["unit"] not in numbers]
     added = add_known(ledger, project, lead, here)
     n_fresh = add_part(project.folder, fresh) if fresh else 0

@@ -108,7 +108,7 @@ def create_project(
         elif disputed is not None and row["unit"] not in disputed:
             skipped["people do not disagree on it"] += 1
         else:
-            items.append(known.pop(row["unit"], None) or _item(row, None))
+            items.append(known.pop(row["unit"]) if row["unit"] in known else _item(row, None))
     items += known.values()
     skipped += known_unfit
     if not items:

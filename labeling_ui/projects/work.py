@@ -28,7 +28,7 @@ _COLUMNS: dict[str, Any] = {
     "strength": pl.Float64,
     # what is said of parts of the item: ratings by aspect and response, steps, a reaction, places of more than two
     "values": pl.List(pl.Struct({"question": pl.String, "place": pl.Int64, "value": pl.Float64})),
-    "answer": pl.String,  # what was said, as text that is equal for equal answers
+    "answer": pl.String,  # what was values, as text that is equal for equal answers
     "chose_first_shown": pl.Boolean,  # pairs without a tie
     "chose_longer": pl.Boolean,  # pairs without a tie and of unequal length
     "gold_right": pl.Boolean,  # known items only
@@ -106,15 +106,15 @@ def _row(event: Event, extra: Mapping[str, Any], items: Items) -> dict[str, obje
 
 
 def _values(payload: Mapping[str, Any]) -> list[dict[str, object]] | None:
-    said: list[tuple[str, int, float | None]] = []
-    said += [(one["aspect"], one["response"], one["value"]) for one in payload.get("scores") or ()]
-    said += [("step", place, label) for place, label in enumerate(payload.get("step_labels") or ())]
+    values: list[tuple[str, int, float | None]] = []
+    values += [(one["aspect"], one["response"], one["value"]) for one in payload.get("scores") or ()]
+    values += [("step", place, label) for place, label in enumerate(payload.get("step_labels") or ())]
     ranks = payload.get("ranks") or ()
-    said += [("place", place, rank) for place, rank in enumerate(ranks) if len(ranks) != 2]
+    values += [("place", place, rank) for place, rank in enumerate(ranks) if len(ranks) != 2]
     if payload.get("value") is not None:
-        said.append(("reaction", payload.get("response") or 0, payload["value"]))
+        values.append(("reaction", payload.get("response") or 0, payload["value"]))
     names = ("question", "place", "value")
-    return [dict(zip(names, one, strict=True)) for one in said if one[2] is not None] or None
+    return [dict(zip(names, one, strict=True)) for one in values if one[2] is not None] or None
 
 
 def gold_right(gold: Mapping[str, Any] | None, payload: Mapping[str, Any]) -> bool | None:

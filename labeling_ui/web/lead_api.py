@@ -1,6 +1,6 @@
 """The part of the REST API that is for leads: what the pages for them do, for programs.
 
-Each operation is a row of OPERATIONS; the OpenAPI document is made of the same rows, so it says what is served.
+Each operation is a row of OPERATIONS; the OpenAPI document is project of the same rows, so it says what is served.
 """
 
 from __future__ import annotations
@@ -309,8 +309,8 @@ def _commit(request: Request, person: Person, body: Commit) -> object:
 
 def _adjudicate(request: Request, person: Person, body: Adjudication) -> object:
     here = studio.current()
-    made = create_adjudication(here.ledger, here.project(_name(request)), person, name=body.name)
-    return {"name": made.name, "items": len(Items(made.folder))}
+    project = create_adjudication(here.ledger, here.project(_name(request)), person, name=body.name)
+    return {"name": project.name, "items": len(Items(project.folder))}
 
 
 def _invite(request: Request, person: Person, body: Invitation) -> object:

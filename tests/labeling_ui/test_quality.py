@@ -215,22 +215,22 @@ def test_each_question_each_label_and_each_item_have_their_own_agreement() -> No
     rows, values = [], []
     for item in range(20):
         for at, name in enumerate("abc"):
-            said = []
+            values_of = []
             for aspect in table:
                 for place in range(2):
                     value = float(min(max(item % 4 + draw.choice((0, 0, 1, -1)), 0), 4))
                     table[aspect].setdefault(name, []).append(value)
-                    said.append({"question": aspect, "place": place, "value": value})
+                    values_of.append({"question": aspect, "place": place, "value": value})
             rows.append((name, item, str(at), None))
-            values.append(said)
+            values.append(values_of)
     work = _work(*rows).with_columns(values=pl.Series(values, dtype=SCHEMA["values"]))  # type: ignore[arg-type]
-    told = {one.question: one for one in by_question(work)}
-    assert set(told) == {"truth", "style"}
+    by_name = {one.question: one for one in by_question(work)}
+    assert set(by_name) == {"truth", "style"}
     for aspect, columns in table.items():
         for level in ("nominal", "ordinal"):
             theirs = krippendorff.alpha(reliability_data=list(columns.values()), level_of_measurement=level)
-            assert getattr(told[aspect], level).value == pytest.approx(theirs, abs=1e-9)
-        assert (told[aspect].things, told[aspect].same.n) == (40, 120)
+            assert getattr(by_name[aspect], level).value == pytest.approx(theirs, abs=1e-9)
+        assert (by_name[aspect].things, by_name[aspect].same.n) == (40, 120)
 
     pairs = [
         ("a", 0, "0", FIRST),
@@ -247,8 +247,8 @@ def test_each_question_each_label_and_each_item_have_their_own_agreement() -> No
 def test_agreement_over_time_goes_by_the_last_answer_to_an_item() -> None:
     """Items of the first day agree, those of the ninth do not; the second answer to item 1 comes on the ninth."""
     days = {(0, "a"): 1, (0, "b"): 1, (1, "a"): 1, (1, "b"): 9, (2, "a"): 9, (2, "b"): 9}
-    said = {(2, "b"): SECOND}
-    work = _work(*[(name, item, "01"["ab".index(name)], said.get((item, name), FIRST)) for item, name in days])
+    values_of = {(2, "b"): SECOND}
+    work = _work(*[(name, item, "01"["ab".index(name)], values_of.get((item, name), FIRST)) for item, name in days])
     work = work.with_columns(time=pl.Series([datetime(2026, 1, day, tzinfo=UTC) for day in days.values()]))
     assert [share for _, share in over_time(work)] == [Share(1, 1), Share(1, 2)]
     assert over_time(work.head(1)) == []

@@ -38,34 +38,34 @@ def page() -> None:
         return
     here = studio.current()
     desk, work = here.desk(name), here.work(name).frame()
-    said = reviews(here.ledger, name)
-    _returned(said, work)
+    reviewed = reviews(here.ledger, name)
+    _returned(reviewed, work)
     if work.is_empty():
         st.info("No answers yet.", icon=":material/lightbulb:")
         return
-    rows = _filtered(desk, work, said)
+    rows = _filtered(desk, work, reviewed)
     if rows.is_empty():
         st.info("No answer fits. Loosen a filter.")
         return
-    shown = _table(desk, rows, said)
+    shown = _table(desk, rows, reviewed)
     labels = {row["event"]: _label(row, desk) for row in shown.to_dicts()}
     # Of the project: an answer of another one, chosen before, is none of these.
     picked = st.selectbox("Read one", list(labels), index=None, key=f"read-{name}", format_func=labels.__getitem__)
     if picked is not None:
-        _answer(desk, person, shown.row(by_predicate=pl.col("event") == picked, named=True), work, said)
+        _answer(desk, person, shown.row(by_predicate=pl.col("event") == picked, named=True), work, reviewed)
 
 
-def _returned(said: Mapping[str, Review], work: pl.DataFrame) -> None:
+def _returned(reviewed: Mapping[str, Review], work: pl.DataFrame) -> None:
     """Answers that were returned are superseded: they are not in the table, and wait for their annotator."""
     current = set(work["event"])
-    waiting = [one for one in said.values() if one.decision == "returned" and one.event not in current]
+    waiting = [one for one in reviewed.values() if one.decision == "returned" and one.event not in current]
     if waiting:
         with st.expander(f"Returned: {len(waiting)}", icon=":material/undo:"):
             rows = [{"to": one.rater, "by": one.lead, "when": one.time, "comment": one.comment} for one in waiting]
             st.dataframe(rows, hide_index=True)
 
 
-def _filtered(desk: Desk, work: pl.DataFrame, said: Mapping[str, Review]) -> pl.DataFrame:
+def _filtered(desk: Desk, work: pl.DataFrame, reviewed: Mapping[str, Review]) -> pl.DataFrame:
     with st.container(horizontal=True):
         who = st.multiselect("Who", work["rater"].unique().sort().to_list(), key="answers-who")
         state = st.multiselect("Review", list(STATES), key="answers-state")
@@ -77,7 +77,7 @@ def _filtered(desk: Desk, work: pl.DataFrame, said: Mapping[str, Review]) -> pl.
         skipped = st.toggle("Skips and bad items", key="answers-skipped")
     rows = work.with_columns(
         review=pl.col("event").replace_strict(
-            {event: one.decision for event, one in said.items()}, default="not reviewed", return_dtype=pl.String
+            {event: one.decision for event, one in reviewed.items()}, default="not reviewed", return_dtype=pl.String
         ),
         part=part_of(pl.col("slot")),
     )
@@ -95,7 +95,7 @@ def _filtered(desk: Desk, work: pl.DataFrame, said: Mapping[str, Review]) -> pl.
     return rows.sort("time", descending=True)
 
 
-def _table(desk: Desk, rows: pl.DataFrame, said: Mapping[str, Review]) -> pl.DataFrame:
+def _table(desk: Desk, rows: pl.DataFrame, reviewed: Mapping[str, Review]) -> pl.DataFrame:
     n_pages = -(-rows.height // PAGE_ROWS)
     number = 1
     if n_pages > 1:
@@ -109,7 +109,7 @@ def _table(desk: Desk, rows: pl.DataFrame, said: Mapping[str, Review]) -> pl.Dat
             "said": in_words(desk.task, row),
             "known item": "" if row["gold_right"] is None else "right" if row["gold_right"] else "wrong",
             "review": row["review"],
-            "comment": said[row["event"]].comment if row["event"] in said else "",
+            "comment": reviewed[row["event"]].comment if row["event"] in reviewed else "",
             "seconds": row["active_s"],
             "when": row["time"],
         }
@@ -128,7 +128,9 @@ def _label(row: Mapping[str, Any], desk: Desk) -> str:
     return f"item {row['item']}, {row['rater']}: {in_words(desk.task, row)} ({row['review']})"
 
 
-def _answer(desk: Desk, person: Person, row: dict[str, Any], work: pl.DataFrame, said: Mapping[str, Review]) -> None:
+def _answer(
+    desk: Desk, person: Person, row: dict[str, Any], work: pl.DataFrame, reviewed: Mapping[str, Review]
+) -> None:
     item = desk.items[row["item"]]
     show_conversation(item.prompt, key="answer-prompt")
     ranks = row["ranks"]
@@ -146,7 +148,7 @@ def _answer(desk: Desk, person: Person, row: dict[str, Any], work: pl.DataFrame,
         hide_index=True,
         column_config=COLUMNS,
     )
-    if before := said.get(row["event"]):
+    if before := reviewed.get(row["event"]):
         st.caption(harmless(f"{before.decision} by {before.lead}: {before.comment}"))
     with st.form("review", clear_on_submit=True):
         comment = st.text_input("Comment (the annotator reads it)")

@@ -112,7 +112,7 @@ def _labels(project: Project) -> dict[str, dict[str, Any]]:
         rows = pl.DataFrame(pl.from_arrow(table)).to_dicts()
         known = (project.digest, {row["unit"]: summary for row in rows if (summary := _summary(row))})
         st.session_state["known-labels"] = known
-    return known[1]  # type: ignore[no-any-return]
+    return known[1]
 
 
 def _summary(row: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -117,7 +117,7 @@ def _looked(path: Path, reading: Reading, slot: str) -> Look:
     if known is None or known[:2] != (path, reading):
         known = (path, reading, look(path, reading))
         st.session_state[f"new-look-{slot}"] = known
-    return known[2]  # type: ignore[no-any-return]
+    return known[2]
 
 
 def _reading(path: Path, plain: Look) -> Reading:

@@ -138,7 +138,7 @@ def _assignment(project: Project, desk: Desk, person: Person) -> None:
                 _put_new(project, person, known, who, values)
 
 
-def _put_new(project: Project, person: Person, known: list[Rule], who: list[str], values: dict[str, object]) -> None:
+def _put_new(project: Project, person: Person, known: list[Rule], who: list[str], values: Mapping[str, object]) -> None:
     try:
         rule = Rule(
             people=tuple(one for one in who if not one.startswith("group ")),

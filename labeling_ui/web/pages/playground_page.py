@@ -59,8 +59,8 @@ def _pick() -> None:
             st.session_state["play-prompt"] = item.prompt[-1].content if item.prompt else ""
             st.session_state["play-n"] = min(max(len(item.responses), 1), MOST)
             for at, response in enumerate(item.responses[:MOST]):
-                said = [turn.content for turn in response if turn.role == "assistant"]
-                st.session_state[f"play-reply-{at}"] = "\n\n".join(said)
+                texts = [turn.content for turn in response if turn.role == "assistant"]
+                st.session_state[f"play-reply-{at}"] = "\n\n".join(texts)
 
         st.button("Take it", on_click=fill)
 

@@ -180,7 +180,7 @@ def _take_out(project: Project, desk: Desk, person: Person, work: pl.DataFrame) 
                     content = answers_jsonl(studio.current().ledger, project.name, desk.items, work)
                     name = f"{project.name}-answers.jsonl"
                 else:
-                    name, content = export_zip(person, ref, form=form)
+                    name, content = export_zip(person, ref, form=next(one for one in FORMS if one == form))
             except RmkitError as error:
                 st.error(harmless(str(error)))
                 return

@@ -125,8 +125,8 @@ def test_a_changed_task_is_a_new_version_that_a_running_studio_takes_up(ledger: 
     assert here.desk("sums").progress()["wanted"] == 36
     with pytest.raises(UsageError, match="somebody else changed the task"):
         revise_task(ledger, project, LEA, replace(project.task, overlap=9))
-    told = [(one.task.overlap, one.lead, one.why) for one in revisions(ledger, "sums")]
-    assert told == [(3, "lea", "more votes"), (1, project.created_by, "as it was created")]
+    versions = [(one.task.overlap, one.lead, one.why) for one in revisions(ledger, "sums")]
+    assert versions == [(3, "lea", "more votes"), (1, project.created_by, "as it was created")]
 
 
 def test_a_returned_answer_is_gone_and_comes_first_to_who_gave_it(ledger: Ledger, make_project: Make) -> None:

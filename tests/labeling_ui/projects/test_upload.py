@@ -57,8 +57,8 @@ def test_what_the_lead_must_say_first_is_said_with_the_columns(home: Path) -> No
     assert seen.result is None
     assert "--values" in str(seen.problem)
     assert list(seen.columns) == ["question", "left", "right", "winner", "annotator"]
-    told = look(path, Reading(values="1=a,2=b"))
-    assert told.problem is None
-    assert told.result is not None
-    assert dict(told.result.labels) == {"a": 16, "b": 8}
+    seen = look(path, Reading(values="1=a,2=b"))
+    assert seen.problem is None
+    assert seen.result is not None
+    assert dict(seen.result.labels) == {"a": 16, "b": 8}
     assert look(keep_upload(LEA, "x.pdf", b"%PDF-1.4"), Reading()).columns == {}

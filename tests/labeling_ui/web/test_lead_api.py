@@ -42,10 +42,10 @@ def _right(item: dict[str, list[list[dict[str, str]]]]) -> int:
 
 def test_a_program_makes_a_project_has_it_answered_reviewed_and_committed(app: TestClient, ledger: Ledger) -> None:
     lea = _client(app, add_person(ledger, "lea", role="lead"))
-    made = lea.create_project(
+    project = lea.create_project(
         "two", data="sums", task={"name": "t", "kind": "pairwise", "title": "T", "question": "Q?"}
     )
-    assert (made["items"], made["data"]) == (12, "sums@v1")
+    assert (project["items"], project["data"]) == (12, "sums@v1")
     anna, ben = (_client(app, lea.invite(name)) for name in ("anna", "ben"))
     for who, n_wrong in ((anna, 0), (ben, 2)):
         turn = 0
@@ -76,7 +76,7 @@ def test_a_program_makes_a_project_has_it_answered_reviewed_and_committed(app: T
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "told"),
+    ("method", "path", "body", "message"),
     [
         ("POST", "/projects", {"name": "x", "dta": "sums"}, "did you mean 'data'?"),
         ("POST", "/projects", {"name": "x", "data": "sums", "task": "/etc/passwd"}, "task '/etc/passwd'"),
@@ -92,12 +92,12 @@ def test_a_program_makes_a_project_has_it_answered_reviewed_and_committed(app: T
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(
-    app: TestClient, ledger: Ledger, method: str, path: str, body: dict[str, object] | None, told: str
+    app: TestClient, ledger: Ledger, method: str, path: str, body: dict[str, object] | None, message: str
 ) -> None:
     lea = _client(app, add_person(ledger, "lea", role="lead"))
     with pytest.raises(StudioError) as refused:
         lea.call(method, path, body)
-    assert (refused.value.status, told in str(refused.value)) == (400, True), str(refused.value)
+    assert (refused.value.status, message in str(refused.value)) == (400, True), str(refused.value)
 
 
 def test_no_annotator_and_nobody_without_a_token_leads(app: TestClient, ledger: Ledger) -> None:
@@ -112,17 +112,17 @@ def test_no_annotator_and_nobody_without_a_token_leads(app: TestClient, ledger: 
 
 
 def test_the_document_says_what_is_served(app: TestClient) -> None:
-    told = app.get("/api/openapi.json").json()
+    message = app.get("/api/openapi.json").json()
     served = {(one.path, one.method.lower()) for one in (*EVERYONE, *OPERATIONS)}
-    assert {(path, method) for path, methods in told["paths"].items() for method in methods} == served
+    assert {(path, method) for path, methods in message["paths"].items() for method in methods} == served
     refs = {
         part["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
-        for methods in told["paths"].values()
+        for methods in message["paths"].values()
         for part in methods.values()
         if "requestBody" in part
     }
-    assert refs <= set(told["components"]["schemas"])
-    assert "Marked" in told["components"]["schemas"]  # a schema that another one names
+    assert refs <= set(message["components"]["schemas"])
+    assert "Marked" in message["components"]["schemas"]  # a schema that another one names
     missing = app.get("/api/project/sums")
     assert (missing.status_code, missing.headers["content-type"]) == (404, "application/json")
 

@@ -331,7 +331,7 @@ def test_the_agreement_page_shows_what_the_krippendorff_package_gives_for_the_ex
                 person, held[0].id, Answer(better=better, strength=None if better is None else draw.randint(1, 3))
             )
     app = opened("agreement_page", LEA)
-    told = {metric.label: metric.value for metric in app.metric}
+    metrics = {metric.label: metric.value for metric in app.metric}
     table: dict[str, dict[int, float]] = {}
     for line in answers_jsonl(ledger, "sums", desk.items, studio.current().work("sums").frame()).splitlines():
         answer = json.loads(line)
@@ -341,4 +341,4 @@ def test_the_agreement_page_shows_what_the_krippendorff_package_gives_for_the_ex
     signs = [[math.nan if math.isnan(one) else (one > 0) - (one < 0) for one in row] for row in ratings]
     for level, data in (("nominal", signs), ("ordinal", ratings)):
         theirs = krippendorff.alpha(reliability_data=data, level_of_measurement=level)
-        assert told[f"alpha, {level}"] == f"{theirs:.3f}"
+        assert metrics[f"alpha, {level}"] == f"{theirs:.3f}"
