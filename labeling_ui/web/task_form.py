@@ -28,15 +28,15 @@ _ASPECT = "name | question | lowest | highest | what the lowest means | what the
 def edit_task(task: TaskDefinition, *, key: str) -> TaskDefinition | None:
     """The task as the widgets say; None, with the reason on the page, where that is no task."""
     words, answers, quiz, limits = st.tabs(["Words", "Answers", "Quiz", "Limits"])
-    with words:
-        values = _words(task, key)
-    with answers:
-        values |= _answers(task, key)
-    with quiz:
-        values |= _quiz(task, key)
-    with limits:
-        values |= _limits(task, key)
     try:
+        with words:
+            values = _words(task, key)
+        with answers:
+            values |= _answers(task, key)
+        with quiz:
+            values |= _quiz(task, key)
+        with limits:
+            values |= _limits(task, key)
         return parse_definition({**asdict(task), **values}, where="this task")
     except RmkitError as error:
         st.error(harmless(str(error)))

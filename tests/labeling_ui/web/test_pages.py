@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from labeling_ui.desk.answers import Answer
-from labeling_ui.projects.definition import Question
+from labeling_ui.projects.definition import Aspect, Question
 from labeling_ui.projects.disputes import create_adjudication
 from labeling_ui.projects.export import answers_jsonl
 from labeling_ui.projects.members import members
@@ -342,3 +342,24 @@ def test_the_agreement_page_shows_what_the_krippendorff_package_gives_for_the_ex
     for level, data in (("nominal", signs), ("ordinal", ratings)):
         theirs = krippendorff.alpha(reliability_data=data, level_of_measurement=level)
         assert metrics[f"alpha, {level}"] == f"{theirs:.3f}"
+
+
+def test_a_lead_edits_the_task_and_sees_it_as_annotators_will(opened: Open, make_project: Make, ledger: Ledger) -> None:
+    make_project(guidelines="Truth first.")
+    app = opened("task_page", LEA)
+    next(one for one in app.text_input if one.label == "Question").set_value("Which is *truer*?").run()
+    next(one for one in app.toggle if one.label == "Show it as annotators will see it").set_value(True).run()
+    assert not app.exception
+    assert "Which is *truer*?" in _texts(app)
+    app = _press(app, "Use the changed task")
+    assert studio.current().project("sums").task.question == "Which is *truer*?"
+    assert studio.current().desk("sums").open(ANNA)
+    assert "changed\\: question" in _texts(app)
+
+
+def test_an_aspect_that_cannot_be_read_is_a_sentence_on_the_page(opened: Open, make_project: Make) -> None:
+    make_project(kind="ratings", aspects=(Aspect(name="truth", question="?"),))
+    app = opened("task_page", LEA)
+    next(one for one in app.text_area if one.label.startswith("Aspects")).set_value("truth | ? | low | high").run()
+    assert not app.exception
+    assert any("whole numbers" in error.value for error in app.error)
