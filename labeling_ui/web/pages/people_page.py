@@ -13,7 +13,7 @@ import streamlit as st
 from labeling_ui.desk.desk import PAUSE, Desk
 from labeling_ui.projects.groups import Rule, chosen, groups, put_group, put_rules, rules
 from labeling_ui.projects.members import MemberRole, add_member, members, remove_member
-from labeling_ui.projects.people import Person, invite, people
+from labeling_ui.projects.people import Person, add_key, invite, keys, people, remove_key
 from labeling_ui.projects.project import Project, note_change, projects
 from labeling_ui.quality import PersonReport, people_reports, skill_intervals
 from labeling_ui.web import studio
@@ -29,6 +29,7 @@ def page() -> None:
     st.header("People", anchor=False)
     name = choose_project()
     _invite(person)
+    _tokens(person)
     if name is None:
         return
     here = studio.current()
@@ -55,6 +56,29 @@ def _invite(person: Person) -> None:
             continue
         st.caption(f"{harmless(name)}: this link is shown this once")
         st.code(f"{_address()}/enter?token={token}", language=None)
+
+
+def _tokens(person: Person) -> None:
+    """Tokens of the lead's own for programs, one each, so that each can be ended alone."""
+    ledger = studio.current().ledger
+    own = keys(ledger, person)
+    with st.expander(f"Your tokens for programs: {len(own)}", icon=":material/key:"):
+        for label in own:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.text(label)
+                if st.button("End this token", key=f"end-token-{label}", type="tertiary"):
+                    remove_key(ledger, person, label)
+                    st.rerun()
+        with st.form("token", clear_on_submit=True):
+            label = st.text_input("What for", placeholder="nightly export")
+            if st.form_submit_button("Make a token"):
+                try:
+                    token = add_key(ledger, person, label.strip())
+                except RmkitError as error:
+                    st.error(harmless(str(error)))
+                    return
+                st.caption("This token is shown this once. The API: GET /api/openapi.json")
+                st.code(token, language=None)
 
 
 def _address() -> str:
