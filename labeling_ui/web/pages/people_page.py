@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import get_args
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import altair as alt
@@ -136,7 +136,7 @@ def _groups(person: Person) -> None:
 
 
 def _assignment(project: Project, desk: Desk, person: Person) -> None:
-    """Rules that reserve items; one made by hand on the page Answers stands here as well."""
+    """Rules that reserve items: chosen by hand, by a text of their prompt, or by a range of their numbers."""
     ledger = studio.current().ledger
     known = rules(ledger, project.name)
     with st.expander(
@@ -153,22 +153,29 @@ def _assignment(project: Project, desk: Desk, person: Person) -> None:
             who = st.multiselect(
                 "For", [one.name for one in people(ledger)] + [f"group {name}" for name in groups(ledger)]
             )
+            numbers = st.text_input("Items by number", placeholder="3, 17, 20")
             contains = st.text_input("Items whose prompt contains")
             cells = st.columns(2)
             first = cells[0].number_input("From item number", min_value=0, value=None, step=1)
             last = cells[1].number_input("To item number", min_value=0, value=None, step=1)
             if st.form_submit_button("Reserve them"):
                 values = {"contains": contains, "first": first, "last": last}
-                _put_new(project, person, known, who, values)
+                _put_new(project, person, known, who, numbers, values)
 
 
-def _put_new(project: Project, person: Person, known: list[Rule], who: list[str], values: Mapping[str, object]) -> None:
+def _put_new(
+    project: Project, person: Person, known: list[Rule], who: list[str], numbers: str, values: Mapping[str, Any]
+) -> None:
     try:
         rule = Rule(
             people=tuple(one for one in who if not one.startswith("group ")),
             groups=tuple(one.removeprefix("group ") for one in who if one.startswith("group ")),
-            **values,  # type: ignore[arg-type]
+            items=tuple(int(one) for one in numbers.replace(",", " ").split()),
+            **values,
         )
+    except ValueError:
+        st.error("Items by number: whole numbers with commas between.")
+        return
     except RmkitError as error:
         st.error(harmless(str(error)))
         return

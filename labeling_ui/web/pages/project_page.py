@@ -97,7 +97,7 @@ def _steps(hours: float) -> tuple[str, alt.TimeUnitParams]:
 def _set_aside(work: pl.DataFrame) -> None:
     bad = work.filter(pl.col("verdict") == "bad_item")
     if not bad.is_empty():
-        st.subheader("Set aside as bad items", anchor=False)
+        st.subheader("Called bad items", anchor=False)
         reasons = (
             bad.group_by("reason")
             .agg(times=pl.len(), items=pl.col("item").unique().sort())

@@ -363,3 +363,22 @@ def test_an_aspect_that_cannot_be_read_is_a_sentence_on_the_page(opened: Open, m
     next(one for one in app.text_area if one.label.startswith("Aspects")).set_value("truth | ? | low | high").run()
     assert not app.exception
     assert any("whole numbers" in error.value for error in app.error)
+
+
+def test_items_are_reserved_and_people_invited_on_the_page(opened: Open, make_project: Make, ledger: Ledger) -> None:
+    make_project()
+    add_person(ledger, "anna", role="annotator")
+    app = opened("people_page", LEA)
+    next(one for one in app.text_input if one.label == "Invite annotators").set_value("dora, lea")
+    app = _press(app, "Make their links")
+    assert [code.value.partition("token=")[1] for code in app.code] == ["token="]
+    assert any("lea has an account already" in error.value for error in app.error)
+    next(one for one in app.multiselect if one.label == "For").set_value(["anna"])
+    next(one for one in app.text_input if one.label == "Items by number").set_value("3, x")
+    app = _press(app, "Reserve them")
+    assert any("whole numbers" in error.value for error in app.error)
+    next(one for one in app.multiselect if one.label == "For").set_value(["anna"])
+    next(one for one in app.text_input if one.label == "Items by number").set_value("3, 7")
+    app = _press(app, "Reserve them")
+    assert not app.exception
+    assert {hold.item for hold in studio.current().desk("sums").open(ANNA, ahead=2)} == {3, 7}
