@@ -5,6 +5,7 @@ Needs chromium and playwright; skipped where either is absent. `-s` prints time 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -75,9 +76,13 @@ class Visitor:
     def choose(self, label: str, option: str) -> None:
         """An option of a selectbox or multiselect."""
         field = self.page.get_by_role("combobox", name=label).first
-        field.click()
-        field.fill(option)
-        self.page.get_by_role("option", name=option).first.click()
+        for patience_s in (5, 10, 30):  # a page that runs meanwhile closes the list
+            self.ready()
+            field.click()
+            field.fill(option)
+            with contextlib.suppress(playwright.TimeoutError):
+                self.page.get_by_role("option", name=option).first.click(timeout=1000 * patience_s)
+                break
         self.page.keyboard.press("Tab")
         self.clicks += 2
         self.ready()
