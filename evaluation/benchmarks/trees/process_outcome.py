@@ -4,10 +4,9 @@ A seed's problems are sampled, labeled and trained on by the recipe step `rollou
 `rmkit train process`, as a user would. All arms start from the policy's weights, have one head and may let the policy
 write as many steps: 16 solutions of each problem, or fewer with continuations from their prefixes.
 
-    outcome      16 solutions; the verdict labels the last step alone
-    mean         4 solutions, one continuation of each of the 6 prefixes: 4 * 7 + 4 * (6 + 5 + 4 + 3 + 2 + 1) steps
-    any_correct  the same samples under the other rule
-    bisected     5 solutions, continuations only where bisection asks for them (at most 2 a prefix); any_correct
+    outcome   16 solutions; the verdict labels the last step alone
+    mean      4 solutions, one continuation of each of the 6 prefixes: 4 * 7 + 4 * (6 + 5 + 4 + 3 + 2 + 1) steps
+    bisected  6 solutions, continuations only where bisection asks for them (at most 2 a prefix); any_correct
 
 Samples from a prefix are trained on, too: they are paid for and have verdicts. On held-out problems each model chooses
 among 16 solutions of the policy, which are the same for all of them, and names the first wrong step of the wrong ones.
@@ -63,20 +62,22 @@ class Arm:
 ARMS = (
     Arm(name="outcome", samples=16, continuations=0, aggregate="last-max", last_only=True),
     Arm(name="mean", samples=4, continuations=1, aggregate="min-max"),
-    Arm(name="any_correct", samples=4, continuations=1, aggregate="min-max", rule="any_correct"),
-    Arm(name="bisected", samples=5, continuations=2, aggregate="min-max", rule="any_correct", adaptive=True),
+    Arm(name="bisected", samples=6, continuations=2, aggregate="min-max", rule="any_correct", adaptive=True),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One arm of one seed. `written` steps a problem; `accuracy` by aggregate of 16 candidates; `hits` how often the
-    first wrong step of wrong solutions is named at .5, `step_auc` of right against wrong steps of all of them."""
+    """One arm of one seed. `written` steps a problem; `first` and `any_right` are the candidates' without any model;
+    `accuracy` by aggregate of 16 candidates; `hits` how often the first wrong step of wrong solutions is named at .5,
+    `step_auc` of right against wrong steps of all of them."""
 
     arm: str
     seed: int
     written: float
     rows: int
+    first: float
+    any_right: float
     accuracy: Mapping[str, float]
     hits: float
     step_auc: float
@@ -136,9 +137,9 @@ def trained(version: str, output: Path, policy: Path, *, seed: int) -> tuple[Rew
         model=str(policy),
         output=output,
         seed=seed,
-        learning_rate=1e-3,
+        learning_rate=1.5e-3,
         num_train_epochs=3.0,
-        global_batch_size=32,
+        global_batch_size=64,
         evaluations_per_epoch=1,
         max_length=100,
         response_reserve_tokens=60,
@@ -167,11 +168,13 @@ def measured(
     hits: list[float] = []
     scores: list[float] = []
     sound: list[bool] = []
+    solved: list[list[bool]] = []
     for question, own in zip(questions, states, strict=True):
         stepwise = ModelScorer(model, question.item)(own)
         candidates = [
             Candidate(steps, numbers, read_answer("".join(steps))) for steps, numbers in zip(own, stepwise, strict=True)
         ]
+        solved.append([one.answer == str(question.answer) for one in candidates])
         for name, values in right.items():
             chosen = choose(candidates, name)
             values.append(float(chosen is not None and chosen.answer == str(question.answer)))
@@ -182,7 +185,15 @@ def measured(
             if truth >= 0:
                 hits.append(float(first_error(numbers) == truth))
     accuracy = {name: float(np.mean(values)) for name, values in right.items()}
-    return Measured(arm=arm.name, accuracy=accuracy, hits=float(np.mean(hits)), step_auc=auc(scores, sound), **facts)
+    return Measured(
+        arm=arm.name,
+        first=float(np.mean([row[0] for row in solved])),
+        any_right=float(np.mean([any(row) for row in solved])),
+        accuracy=accuracy,
+        hits=float(np.mean(hits)),
+        step_auc=auc(scores, sound),
+        **facts,
+    )
 
 
 def measure(folder: Path, *, problems: int, questions: int, seeds: int, policy_steps: int) -> Result:
@@ -194,27 +205,29 @@ def measure(folder: Path, *, problems: int, questions: int, seeds: int, policy_s
     write_text(folder / "questions.jsonl", lines([{"prompt": q.text, "reference": str(q.answer)} for q in asked]))
     held_out = {one.text for one in asked}
     results: list[Measured] = []
-    answers: list[list[list[bool]]] = []
     with display.progress("arms", seeds * len(ARMS)) as advance:
         for seed in range(seeds):
-            own = [one for one in signed_chains(problems, seed=seed) if one.text not in held_out]
-            states = drawn(asked, policy, seed=seed)
-            answers.append(
-                [[read_answer("".join(s)) == str(q.answer) for s in row] for q, row in zip(asked, states, strict=True)]
-            )
+            states: list[list[State]] = []
             for arm in ARMS:
-                version, written = sampled_steps(folder, arm, own, policy, seed=seed)
-                model, rows = trained(version, folder / f"{arm.name}-{seed}", policy, seed=seed)
-                results.append(measured(arm, model, asked, states, seed=seed, written=written, rows=rows))
+                stored = folder / f"{arm.name}-{seed}.json"
+                if not stored.exists():  # a run that was stopped goes on from here
+                    states = states or drawn(asked, policy, seed=seed)
+                    own = [one for one in signed_chains(problems, seed=seed) if one.text not in held_out]
+                    version, written = sampled_steps(folder, arm, own, policy, seed=seed)
+                    model, rows = trained(version, folder / f"{arm.name}-{seed}", policy, seed=seed)
+                    one = measured(arm, model, asked, states, seed=seed, written=written, rows=rows)
+                    write_text(stored, json.dumps(asdict(one)))
+                results.append(Measured(**json.loads(stored.read_text())))
                 advance(1)
     of = {(one.arm, one.seed): one for one in results}
     base = ARMS[0]
+    first = [of[base.name, seed] for seed in range(seeds)]
     return Result(
         problems=problems,
         questions=len(asked),
-        majority=tuple(of[base.name, seed].accuracy[MAJORITY] for seed in range(seeds)),
-        any_right=tuple(float(np.mean([any(row) for row in one])) for one in answers),
-        first=tuple(float(np.mean([row[0] for row in one])) for one in answers),
+        majority=tuple(one.accuracy[MAJORITY] for one in first),
+        any_right=tuple(one.any_right for one in first),
+        first=tuple(one.first for one in first),
         measured=tuple(results),
         gains={arm.name: _gains(arm, base, of, seeds) for arm in ARMS[1:]},
     )
@@ -238,10 +251,10 @@ def main(argv: list[str]) -> int:
         examples=["bench process-outcome -o runs", "bench process-outcome --seeds 2 --problems 40 -o runs --json"],
     )
     parser.add_output("policy, models, data and questions.jsonl", required=True)
-    parser.add_argument("--problems", type=arguments.positive, default=80, help="to train on, a seed")
+    parser.add_argument("--problems", type=arguments.positive, default=150, help="to train on, a seed")
     parser.add_argument("--questions", type=arguments.positive, default=60, help="held out, the same for all seeds")
     parser.add_argument("--seeds", type=int, choices=sorted(T_95), default=5)
-    parser.add_argument("--policy-steps", type=arguments.positive, default=600, help="of training the policy")
+    parser.add_argument("--policy-steps", type=arguments.positive, default=500, help="of training the policy")
     options = parser.parse_args(argv)
     folder: Path = options.output.resolve()
     folder.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,7 @@ def tokenizer() -> Any:
     )
 
 
-def train_policy(folder: Path, *, seed: int, steps: int = 600, batch: int = 64, hidden: int = 64) -> Path:
+def train_policy(folder: Path, *, seed: int, steps: int = 500, batch: int = 64, hidden: int = 64) -> Path:
     """The policy's folder: next-token loss on the solutions alone."""
     import torch
     import transformers
