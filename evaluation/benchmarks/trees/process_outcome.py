@@ -2,14 +2,15 @@
 
 A seed's problems are sampled, labeled and trained on by the recipe step `rollouts`, the converter `tree_labels` and
 `rmkit train process`, as a user would. All arms start from the policy's weights, have one head and may let the policy
-write as many steps: 16 solutions of each problem, or fewer with continuations from their prefixes.
+write at most as many steps: 16 solutions of each problem, or 4 with a continuation of each of their 6 prefixes, which
+are 4 * 7 + 4 * (6 + 5 + 4 + 3 + 2 + 1) steps, less what prefixes share.
 
     outcome   16 solutions; the verdict labels the last step alone
-    mean      4 solutions, one continuation of each of the 6 prefixes: 4 * 7 + 4 * (6 + 5 + 4 + 3 + 2 + 1) steps
-    bisected  6 solutions, continuations only where bisection asks for them (at most 2 a prefix); any_correct
+    mean      4 solutions, continued at the policy's own temperature; labels are the mean outcome
+    cool      the same solutions, continued at temperature .3: a stronger prover
 
-Samples from a prefix are trained on, too: they are paid for and have verdicts. On held-out problems each model chooses
-among 16 solutions of the policy, which are the same for all of them, and names the first wrong step of the wrong ones.
+On held-out problems each model chooses among 16 solutions of the policy, which are the same for all of them, and names
+the first wrong step of the wrong ones.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -42,27 +44,25 @@ from rmkit.search.space import Candidate, State
 from rmkit.types import RewardModel
 
 CANDIDATES = 16
-MAX_TOKENS = 56
+MAX_TOKENS = 24
 TEST_SEED = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """How an arm samples and labels; `aggregate` is what it was chosen to select by before any result."""
+    """How an arm samples and labels; `aggregate` is what it was chosen to select by before any result. `prover` is the
+    temperature of continuations, None where there are none."""
 
     name: str
     samples: int
-    continuations: int
+    prover: float | None
     aggregate: str
-    rule: str = "mean"
-    adaptive: bool = False
-    last_only: bool = False
 
 
 ARMS = (
-    Arm(name="outcome", samples=16, continuations=0, aggregate="last-max", last_only=True),
-    Arm(name="mean", samples=4, continuations=1, aggregate="min-max"),
-    Arm(name="bisected", samples=6, continuations=2, aggregate="min-max", rule="any_correct", adaptive=True),
+    Arm(name="outcome", samples=16, prover=None, aggregate="last-max"),
+    Arm(name="mean", samples=4, prover=1.0, aggregate="min-max"),
+    Arm(name="cool", samples=4, prover=0.3, aggregate="min-max"),
 )
 
 
@@ -85,8 +85,8 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """`gains` of an arm over the outcome model, paired by seed: by its own aggregate, by the outcome model's, in first
-    errors."""
+    """`gains` of an arm over the outcome model, paired by seed: best of 16 by each one's own aggregate, last-vote,
+    first errors, AUC of steps; and of its last-vote over the majority."""
 
     problems: int
     questions: int
@@ -104,13 +104,18 @@ def sampled_steps(folder: Path, arm: Arm, problems: Sequence[Chain], policy: Pat
     write_text(source, lines([{"prompt": one.text, "reference": str(one.answer)} for one in problems]))
     columns = {"prompt": "prompt", "response": "reference", "reference": "reference"}
     data = str(rmkit.ingest(source, name=f"seed-{seed}-problems", columns=columns).version)
-    generator = {"model": str(policy), "backend": "local", "concurrency": 128, "batch_size": 64}
-    sampling: dict[str, object] = {"samples": arm.samples, "continuations": arm.continuations, "adaptive": arm.adaptive}
-    sampling |= {"temperature": 1.0, "max_tokens": MAX_TOKENS, "seed": 1000 * seed, "generator": generator}
-    split = {"use": "split", "train": 0.9, "validation": 0.1, "test": 0.0, "threshold": 1.0, "same_opening": False}
-    steps = [{"use": "rollouts", "verifier": "answer", **sampling}, split]
+    generator = {"model": str(policy), "backend": "local", "concurrency": 256, "batch_size": 128}
+    sampling = {"use": "rollouts", "verifier": "answer", "max_tokens": MAX_TOKENS, "generator": generator}
+    solutions = {"samples": arm.samples, "continuations": 0, "temperature": 1.0, "seed": 1000 * seed}
+    steps: list[dict[str, object]] = [sampling | solutions]
+    if arm.prover is not None:
+        prover = {"samples": 0, "continuations": 1, "temperature": arm.prover, "seed": 1000 * seed + 500}
+        steps.append(sampling | prover)
+    steps.append(
+        {"use": "split", "train": 0.9, "validation": 0.1, "test": 0.0, "threshold": 1.0, "same_opening": False}
+    )
     rollouts = rmkit.run_recipe({"recipe": {"name": name}, "step": steps}, data, out=name).version
-    config = tree_labels.Config(rule=arm.rule, continuations=True, last_only=arm.last_only)
+    config = tree_labels.Config(rule="mean", last_only=arm.prover is None)
     return str(convert("tree_labels", rollouts, f"{name}-steps", config)["version"]), _written(rollouts, len(problems))
 
 
@@ -119,18 +124,19 @@ def lines(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _written(version: str, n_problems: int) -> float:
-    """Steps written for a problem: of each sample those behind what it was given."""
+    """Steps written for a problem: of a continuation those behind its prefix, of what was there already all."""
     total = 0.0
     for row in rmkit.load_dataset(version).to_polars().iter_rows(named=True):
         for score in row["scores"]:
             if score["aspect"].startswith(SAMPLED):
-                start = int(score["aspect"].removeprefix(SAMPLED))
-                total += score["value"] * (len(row["step_ends"][score["response"]]) - start)
+                start, n = int(score["aspect"].removeprefix(SAMPLED)), len(row["step_ends"][score["response"]])
+                total += score["value"] * (n - start if start < n else n)
     return total / n_problems
 
 
-def trained(version: str, output: Path, policy: Path, *, seed: int) -> tuple[RewardModel, int]:
-    """The process model of an arm, from the policy's weights, and how many rows it learned from."""
+def trained(version: str, output: Path, policy: Path, *, arm: Arm, seed: int) -> tuple[RewardModel, int]:
+    """The process model of an arm, from the policy's weights, and how many rows it learned from; all arms take about as
+    many optimizer steps."""
     result = rmkit.train(
         "process",
         version,
@@ -138,7 +144,7 @@ def trained(version: str, output: Path, policy: Path, *, seed: int) -> tuple[Rew
         output=output,
         seed=seed,
         learning_rate=1.5e-3,
-        num_train_epochs=3.0,
+        num_train_epochs=3.0 * CANDIDATES / arm.samples,
         global_batch_size=64,
         evaluations_per_epoch=1,
         max_length=100,
@@ -206,19 +212,17 @@ def measure(folder: Path, *, problems: int, questions: int, seeds: int, policy_s
     held_out = {one.text for one in asked}
     results: list[Measured] = []
     with display.progress("arms", seeds * len(ARMS)) as advance:
-        for seed in range(seeds):
-            states: list[list[State]] = []
-            for arm in ARMS:
-                stored = folder / f"{arm.name}-{seed}.json"
-                if not stored.exists():  # a run that was stopped goes on from here
-                    states = states or drawn(asked, policy, seed=seed)
-                    own = [one for one in signed_chains(problems, seed=seed) if one.text not in held_out]
-                    version, written = sampled_steps(folder, arm, own, policy, seed=seed)
-                    model, rows = trained(version, folder / f"{arm.name}-{seed}", policy, seed=seed)
-                    one = measured(arm, model, asked, states, seed=seed, written=written, rows=rows)
-                    write_text(stored, json.dumps(asdict(one)))
-                results.append(Measured(**json.loads(stored.read_text())))
-                advance(1)
+        for arm, seed in product(ARMS, range(seeds)):
+            stored = folder / f"{arm.name}-{seed}.json"
+            if not stored.exists():  # a run that was stopped goes on from here
+                own = [one for one in signed_chains(problems, seed=seed) if one.text not in held_out]
+                version, written = sampled_steps(folder, arm, own, policy, seed=seed)
+                model, rows = trained(version, folder / f"{arm.name}-{seed}", policy, arm=arm, seed=seed)
+                states = drawn(asked, policy, seed=seed)
+                one = measured(arm, model, asked, states, seed=seed, written=written, rows=rows)
+                write_text(stored, json.dumps(asdict(one)))
+            results.append(Measured(**json.loads(stored.read_text())))
+            advance(1)
     of = {(one.arm, one.seed): one for one in results}
     base = ARMS[0]
     first = [of[base.name, seed] for seed in range(seeds)]
@@ -239,6 +243,7 @@ def _gains(arm: Arm, base: Arm, of: Mapping[tuple[str, int], Measured], seeds: i
     return {
         "chosen": Gain.of([own.accuracy[arm.aggregate] - other.accuracy[base.aggregate] for own, other in pairs]),
         "last-vote": Gain.of(vote),
+        "over_majority": Gain.of([own.accuracy["last-vote"] - other.accuracy[MAJORITY] for own, other in pairs]),
         "hits": Gain.of([own.hits - other.hits for own, other in pairs]),
         "step_auc": Gain.of([own.step_auc - other.step_auc for own, other in pairs]),
     }
@@ -300,7 +305,7 @@ def text_of(result: Result) -> str:
         rows,
     )
     gains = display.markdown(
-        ("arm minus outcome", "best of 16", "last-vote", "first errors", "AUC of steps"),
+        ("arm minus outcome", "best of 16", "last-vote", "last-vote minus majority", "first errors", "AUC of steps"),
         [
             (name, *(f"{one.mean:+.3f} ({one.low:+.3f} to {one.high:+.3f})" for one in gain.values()))
             for name, gain in result.gains.items()

@@ -3,7 +3,8 @@
     a pair (i, j) where  r_i > high,  r_i > r_j + gap,  r_j > floor
 
 A score of 0 is code that does not compile: it is no negative either. r is the label `children_mean` unless another rule
-is named. `balance` are that paper's weights of samples by probability and reward (secondary description).
+is named. `balance` are that paper's weights of samples by probability and reward (secondary description); a pair's is
+its chosen side's, by the policy's prior of the step and r, over the pairs of a prompt.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,15 +27,26 @@ class ScoreGap:
     gap: Annotated[float, "the scores lie further apart than this"] = 0.4
     floor: Annotated[float, "the rejected one's score lies above"] = 0.0
     value: Annotated[str, "label rule to go by"] = "children_mean"
+    weight: Annotated[
+        Literal["none", "alpha", "beta"],
+        "of a pair in training: the larger of the two ratios, or the smaller",
+    ] = "none"
 
     def siblings(self, tree: Tree) -> list[StepPair]:
         r = label(tree, self.value)
-        return [
-            StepPair(i, j)
+        places = [
+            (i, j)
             for node in tree.nodes
             for i, j in permutations(node.children, 2)
             if not math.isnan(r[i] + r[j]) and r[i] > self.high and r[i] > r[j] + self.gap and r[j] > self.floor
         ]
+        if self.weight == "none" or not places:
+            return [StepPair(i, j) for i, j in places]
+        prior = [tree.nodes[i].facts.prior for i, _ in places]
+        unknown = any(map(math.isnan, prior))  # then probability says nothing, and reward decides
+        alpha, beta = balance([1.0] * len(prior) if unknown else prior, [r[i] for i, _ in places])
+        weights = alpha if self.weight == "alpha" else beta
+        return [StepPair(i, j, weight=float(own)) for (i, j), own in zip(places, weights, strict=True)]
 
 
 def balance(probability: ArrayLike, reward: ArrayLike, *, clip: float = 5.0) -> tuple[Floats, Floats]:

@@ -128,6 +128,23 @@ def test_samples_are_weighted_by_what_is_rare_of_them() -> None:
     assert balance([0.01, 0.01, 0.01, 9.97], [0, 0, 0, 0], clip=2)[0].tolist() == [1, 1, 1, 2]
 
 
+def test_pairs_carry_the_weights_of_what_they_choose() -> None:
+    """Chosen steps of probability .2 and .6, reward 1 and .9: ratios .5, 1.5 and 1/.95, .9/.95."""
+    builder = Builder()
+    for steps, outcome in (("a", 0.5), ("b", 0.3), ("ac", 1.0), ("ad", 0.9), ("ae", 0.4)):
+        builder.add(path(steps, outcome))
+    for steps, prior in (("ac", 0.2), ("ad", 0.6)):
+        builder.mark(tuple(steps), Facts(prior=prior))
+    tree = builder.tree()
+    rule = {"use": "score_gap", "value": "mean"}
+    names = [("ac", "ae"), ("ad", "ae")]
+    for which, weights in (("alpha", [1 / 0.95, 1.5]), ("beta", [0.5, 0.9 / 0.95])):
+        pairs = siblings(tree, rule | {"weight": which})
+        assert named(tree, pairs) == names
+        assert [pair.weight for pair in pairs] == pytest.approx(weights)
+    assert {pair.weight for pair in siblings(tree, rule)} == {1.0}
+
+
 @pytest.mark.parametrize("name", plugins.BUILT_IN["tree_pairs"])
 def test_pairs_do_not_depend_on_the_order_of_completions(name: str) -> None:
     paths = [path("abc", 1, "x"), path("abd", 0.3, "y"), path("ae", 0.2, "z"), path("f", 0.1), path("f", 0.2)]
