@@ -250,8 +250,13 @@ def main(argv: list[str]) -> int:
         result = study(problems, searches, policy, verifier, plan)
         calls = spent([searches.engine.tally])
     options.output.mkdir(parents=True, exist_ok=True)
+    held = {problem.id: held_out(problem) for problem in problems}
     lines = [
-        json.dumps({**row._asdict(), "correct": None if math.isnan(row.correct) else row.correct})
+        json.dumps(
+            row._asdict()
+            | {"correct": None if math.isnan(row.correct) else row.correct, "bin": result.bins[row.question]}
+            | {"pass_rate": result.rates[row.question], "held_out": held[row.question]}
+        )
         for row in result.rows
     ]
     write_text(options.output / "rows.jsonl", "\n".join(lines) + "\n")
@@ -297,19 +302,25 @@ def plot(result: Study, path: Path) -> str | None:
     from matplotlib import pyplot as plt
 
     names = [name for name, _ in BINS if result.questions[name]]
-    figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.4), sharey=True, squeeze=False)
+    methods = list(dict.fromkeys(row.method for row in result.rows))
+    budgets = sorted({row.budget for row in result.rows})
+    size = (3.6 * len(names) + 1.6, 3.6)
+    figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for axis, name in zip(axes[0], names, strict=True):
         here = [row for row in result.rows if result.bins[row.question] == name]
-        for method in dict.fromkeys(row.method for row in here):
-            budgets = sorted({row.budget for row in here})
-            means = [_means([row for row in here if row.budget == budget])[method] for budget in budgets]
-            axis.plot(budgets, means, marker="o", label=method, linewidth=1)
+        means = {budget: _means([row for row in here if row.budget == budget]) for budget in budgets}
+        for at, method in enumerate(methods):
+            line = "-" if method == MAJORITY else ":" if method in SEARCHES else "--" if "vote" in method else "-."
+            values = [means[budget][method] for budget in budgets]
+            color = plt.get_cmap("tab20")(2 * at % 20 + (at >= 10))
+            axis.plot(budgets, values, marker=".", label=method, linewidth=1.2, linestyle=line, color=color)
         axis.set_title(f"{name} (n = {result.questions[name]})")
         axis.set_xscale("log", base=2)
+        axis.set_xticks(budgets, list(map(str, budgets)))
+        axis.minorticks_off()
         axis.set_xlabel("budget, solutions")
     axes[0][0].set_ylabel("accuracy")
-    axes[0][-1].legend(fontsize=6)
-    figure.tight_layout()
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
     return str(path)

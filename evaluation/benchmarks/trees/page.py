@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rmkit.cli import display
@@ -11,27 +11,6 @@ from rmkit.cli import display
 def page(result: Mapping[str, Any]) -> str:
     """Markdown of all that was measured."""
     settings = result["settings"]
-    labels = display.markdown(
-        (
-            "rule",
-            "continuations of a prefix",
-            "names the first error",
-            "interval",
-            "steps right",
-            "continuations a problem",
-        ),
-        [
-            (
-                one["rule"] + (", bisected" if one["adaptive"] else ""),
-                str(one["rollouts"]),
-                f"{one['hits']:.3f}",
-                f"{one['low']:.3f} to {one['high']:.3f}",
-                f"{one['step_accuracy']:.3f}",
-                f"{one['continuations']:.1f}",
-            )
-            for one in result["labels"]
-        ],
-    )
     progress = display.markdown(
         ("K", "variance of the advantage", "correlation with progress", "bias, C(n - k, K)", "bias, plug-in"),
         [
@@ -59,7 +38,7 @@ def page(result: Mapping[str, Any]) -> str:
             for one in result["search"]
         ],
     )
-    return f"""{labels}
+    return f"""{hits_table(result["labels"])}
 
 {result["labels"][0]["solutions"]} wrong solutions of {settings["problems"]} problems.
 
@@ -73,6 +52,31 @@ def page(result: Mapping[str, Any]) -> str:
 
 {_shared(result["shared"])}
 {_verdicts(result["verdicts"]) if result["verdicts"] else ""}"""
+
+
+def hits_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rules by the number of continuations (`run.Hit`)."""
+    return display.markdown(
+        (
+            "rule",
+            "continuations of a prefix",
+            "names the first error",
+            "interval",
+            "steps right",
+            "continuations a problem",
+        ),
+        [
+            (
+                one["rule"] + (", bisected" if one["adaptive"] else ""),
+                str(one["rollouts"]),
+                f"{one['hits']:.3f}",
+                f"{one['low']:.3f} to {one['high']:.3f}",
+                f"{one['step_accuracy']:.3f}",
+                f"{one['continuations']:.1f}",
+            )
+            for one in rows
+        ],
+    )
 
 
 def _confidence(rows: list[dict[str, Any]]) -> str:

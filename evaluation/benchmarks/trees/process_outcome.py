@@ -30,7 +30,9 @@ from data_pipelines.algorithms.trees import SAMPLED
 from data_pipelines.converters import tree_labels
 from data_pipelines.converters.runner import convert
 from evaluation.benchmarks.policy.arithmetic import T_95, Gain
+from evaluation.benchmarks.trees.page import hits_table
 from evaluation.benchmarks.trees.planted import Chain
+from evaluation.benchmarks.trees.run import labels_experiment
 from evaluation.benchmarks.trees.trained_policy import signed_chains, train_policy
 from rmkit.atomic import write_text
 from rmkit.cli import arguments, display
@@ -46,6 +48,8 @@ from rmkit.types import RewardModel
 CANDIDATES = 16
 MAX_TOKENS = 24
 TEST_SEED = 10_000
+LABEL_SEED = 20_000
+LABEL_ROLLOUTS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +98,7 @@ class Result:
     any_right: tuple[float, ...]
     first: tuple[float, ...]
     measured: tuple[Measured, ...] = field(repr=False)
+    labels: tuple[Mapping[str, Any], ...] = field(repr=False)
     gains: Mapping[str, Mapping[str, Gain]]
 
 
@@ -202,7 +207,7 @@ def measured(
     )
 
 
-def measure(folder: Path, *, problems: int, questions: int, seeds: int, policy_steps: int) -> Result:
+def measure(folder: Path, *, problems: int, questions: int, labels: int, seeds: int, policy_steps: int) -> Result:
     """Every arm of every seed; policy, models and data stay under `folder`."""
     policy = folder / "policy"
     if not policy.exists():
@@ -223,6 +228,15 @@ def measure(folder: Path, *, problems: int, questions: int, seeds: int, policy_s
                 write_text(stored, json.dumps(asdict(one)))
             results.append(Measured(**json.loads(stored.read_text())))
             advance(1)
+    stored = folder / "labels.json"
+    if not stored.exists():
+        hits = labels_experiment(
+            signed_chains(labels, seed=LABEL_SEED),
+            lambda: load_local(policy, batch_size=128),
+            rollouts=LABEL_ROLLOUTS,
+            seed=0,
+        )
+        write_text(stored, json.dumps([asdict(one) for one in hits]))
     of = {(one.arm, one.seed): one for one in results}
     base = ARMS[0]
     first = [of[base.name, seed] for seed in range(seeds)]
@@ -233,6 +247,7 @@ def measure(folder: Path, *, problems: int, questions: int, seeds: int, policy_s
         any_right=tuple(one.any_right for one in first),
         first=tuple(one.first for one in first),
         measured=tuple(results),
+        labels=tuple(json.loads(stored.read_text())),
         gains={arm.name: _gains(arm, base, of, seeds) for arm in ARMS[1:]},
     )
 
@@ -258,6 +273,7 @@ def main(argv: list[str]) -> int:
     parser.add_output("policy, models, data and questions.jsonl", required=True)
     parser.add_argument("--problems", type=arguments.positive, default=150, help="to train on, a seed")
     parser.add_argument("--questions", type=arguments.positive, default=60, help="held out, the same for all seeds")
+    parser.add_argument("--labels", type=arguments.positive, default=40, help="problems to name first errors in")
     parser.add_argument("--seeds", type=int, choices=sorted(T_95), default=5)
     parser.add_argument("--policy-steps", type=arguments.positive, default=500, help="of training the policy")
     options = parser.parse_args(argv)
@@ -268,6 +284,7 @@ def main(argv: list[str]) -> int:
         folder,
         problems=options.problems,
         questions=options.questions,
+        labels=options.labels,
         seeds=options.seeds,
         policy_steps=options.policy_steps,
     )
@@ -315,7 +332,7 @@ def text_of(result: Result) -> str:
         f"One sample {_spread(result.first)}, majority of 16 {_spread(result.majority)}, any of 16 right "
         f"{_spread(result.any_right)}."
     )
-    return f"{arms}\n\n{plain}\n\n{gains}"
+    return f"{arms}\n\n{plain}\n\n{gains}\n\n{hits_table(result.labels)}"
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -6,7 +6,7 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path as File
@@ -22,7 +22,7 @@ from evaluation.benchmarks.trees.verdicts import verdicts
 from rmkit.atomic import write_text
 from rmkit.chat.steps import step_texts
 from rmkit.cli import arguments, display
-from rmkit.generate import Engine, Limits, Request
+from rmkit.generate import Engine, Generator, Limits, Request
 from rmkit.ids import content_hash
 from rmkit.metrics.bootstrap import clustered_interval
 from rmkit.search.adapters import GeneratorProposer
@@ -60,11 +60,12 @@ class Hit:
     solutions: int
 
 
-def grown(problems: Sequence[Chain], *, rollouts: int, adaptive: bool, seed: int) -> list[Samples]:
+def grown(problems: Sequence[Chain], policy: Generator, *, rollouts: int, adaptive: bool, seed: int) -> list[Samples]:
     """Two solutions of each problem with their continuations."""
     plan = Plan(samples=2, continuations=rollouts, adaptive=adaptive, separator="\n")
-    works = [Work(one.item, Request(prompt=one.item.prompt, temperature=1.0, seed=seed), ()) for one in problems]
-    with Engine(ScriptedPolicy(problems), limits=Limits(concurrency=32)) as engine:
+    requests = [Request(prompt=one.item.prompt, temperature=1.0, max_tokens=64, seed=seed) for one in problems]
+    works = [Work(one.item, request, ()) for one, request in zip(problems, requests, strict=True)]
+    with Engine(policy, limits=Limits(concurrency=128)) as engine:
         return list(engine.each(partial(sampled, engine, load_verifier("exact_match"), plan), works))
 
 
@@ -108,15 +109,27 @@ def hit(problems: Sequence[Chain], results: Sequence[Samples], name: str, *, rol
     )
 
 
-def labels_experiment(n: int, *, seed: int) -> list[Hit]:
-    problems = chains(n, length=LENGTH, errors=ERRORS, seed=seed)
+def labels_experiment(
+    problems: Sequence[Chain],
+    policy: Callable[[], Generator],
+    *,
+    rollouts: Sequence[int] = ROLLOUTS,
+    seed: int,
+) -> list[Hit]:
+    """Every rule with every number of continuations; `policy` opens the generator anew for each."""
     hits = []
-    for rollouts in ROLLOUTS:
-        plain = grown(problems, rollouts=rollouts, adaptive=False, seed=seed)
-        hits += [hit(problems, plain, name, rollouts=rollouts, adaptive=False) for name in RULES]
-        bisected = grown(problems, rollouts=rollouts, adaptive=True, seed=seed)
-        hits.append(hit(problems, bisected, "any_correct", rollouts=rollouts, adaptive=True))
+    for n in rollouts:
+        plain = grown(problems, policy(), rollouts=n, adaptive=False, seed=seed)
+        hits += [hit(problems, plain, name, rollouts=n, adaptive=False) for name in RULES]
+        bisected = grown(problems, policy(), rollouts=n, adaptive=True, seed=seed)
+        hits.append(hit(problems, bisected, "any_correct", rollouts=n, adaptive=True))
     return hits
+
+
+def scripted_labels(n: int, *, seed: int) -> list[Hit]:
+    """Of the scripted policy."""
+    problems = chains(n, length=LENGTH, errors=ERRORS, seed=seed)
+    return labels_experiment(problems, lambda: ScriptedPolicy(problems), seed=seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,7 +333,7 @@ def main(argv: list[str]) -> int:
     start = time.perf_counter()
     searched, cells = search_experiment(options.questions, seeds=range(options.seeds), noise=options.noise)
     result = {
-        "labels": [asdict(one) for one in labels_experiment(options.problems, seed=0)],
+        "labels": [asdict(one) for one in scripted_labels(options.problems, seed=0)],
         "progress": [asdict(one) for one in progress_experiment(seed=0)],
         "confidence": [asdict(confidence_experiment(visits=visits, seeds=options.seeds)) for visits in (4, 8, 16, 40)],
         "search": [asdict(one) for one in searched],

@@ -10,7 +10,7 @@ import pytest
 
 from evaluation.benchmarks.trees.confidence import confidence_experiment
 from evaluation.benchmarks.trees.planted import Chain, ScriptedPolicy
-from evaluation.benchmarks.trees.run import labels_experiment, noisy, progress_experiment, search_experiment
+from evaluation.benchmarks.trees.run import noisy, progress_experiment, scripted_labels, search_experiment
 from evaluation.benchmarks.trees.verdicts import verdicts
 
 CHAIN = Chain(3, (("+", 4), ("*", 2), ("-", 5)), 0.3)
@@ -73,7 +73,7 @@ def test_solutions_of_a_file_become_trees(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_experiments_on_labels_and_search_go_the_way_they_must() -> None:
-    hits = {(one.rule, one.rollouts, one.adaptive): one for one in labels_experiment(40, seed=1)}
+    hits = {(one.rule, one.rollouts, one.adaptive): one for one in scripted_labels(40, seed=1)}
     assert hits["any_correct", 2, False].hits > hits["mean >= .5", 2, False].hits
     bisected, plain = hits["any_correct", 4, True], hits["any_correct", 4, False]
     assert bisected.continuations < plain.continuations / 2
