@@ -6,8 +6,8 @@ write at most as many steps: 16 solutions of each problem, or 4 with a continuat
 are 4 * 7 + 4 * (6 + 5 + 4 + 3 + 2 + 1) steps, less what prefixes share.
 
     outcome   16 solutions; the verdict labels the last step alone
-    mean      4 solutions, continued at the policy's own temperature; labels are the mean outcome
-    cool      the same solutions, continued at temperature .3: a stronger prover
+    cool      4 solutions, continued at temperature .3, by a stronger prover; labels are the mean outcome
+    mean      the same solutions, continued at the policy's own temperature
 
 On held-out problems each model chooses among 16 solutions of the policy, which are the same for all of them, and names
 the first wrong step of the wrong ones.
@@ -65,8 +65,8 @@ class Arm:
 
 ARMS = (
     Arm(name="outcome", samples=16, prover=None, aggregate="last-max"),
-    Arm(name="mean", samples=4, prover=1.0, aggregate="min-max"),
     Arm(name="cool", samples=4, prover=0.3, aggregate="min-max"),
+    Arm(name="mean", samples=4, prover=1.0, aggregate="min-max"),
 )
 
 
@@ -271,8 +271,8 @@ def main(argv: list[str]) -> int:
         examples=["bench process-outcome -o runs", "bench process-outcome --seeds 2 --problems 40 -o runs --json"],
     )
     parser.add_output("policy, models, data and questions.jsonl", required=True)
-    parser.add_argument("--problems", type=arguments.positive, default=150, help="to train on, a seed")
-    parser.add_argument("--questions", type=arguments.positive, default=60, help="held out, the same for all seeds")
+    parser.add_argument("--problems", type=arguments.positive, default=100, help="to train on, a seed")
+    parser.add_argument("--questions", type=arguments.positive, default=40, help="held out, the same for all seeds")
     parser.add_argument("--labels", type=arguments.positive, default=40, help="problems to name first errors in")
     parser.add_argument("--seeds", type=int, choices=sorted(T_95), default=5)
     parser.add_argument("--policy-steps", type=arguments.positive, default=500, help="of training the policy")
