@@ -24,7 +24,7 @@ from tests.data_pipelines.kind_pairs import write_kind_pairs  # noqa: E402
 from warehouse.versions.dataset import load_dataset  # noqa: E402
 
 pytestmark = pytest.mark.slow
-SMALL = {"rounds": 2, "prompts": 8, "max_tokens": 16, "lr": 1e-3, "max_length": 256, "test_prompts": 4}
+SMALL: dict[str, Any] = {"rounds": 2, "prompts": 8, "max_tokens": 16, "lr": 1e-3, "max_length": 256, "test_prompts": 4}
 
 
 @pytest.fixture
@@ -91,7 +91,13 @@ def test_auto_cei_undoes_a_round_that_did_not_help(policy: Path, tmp_path: Path)
     (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
     cli.call("ingest", [str(tmp_path / "sums.jsonl"), "--name", "sums", "--json"])
     run_recipe(parse_recipe({"recipe": {"name": "split"}, "step": [{"use": "split"}]}, where="test"), "sums")
-    settings = {"policy": str(tmp_path / "shy"), "rounds": 3, "center": 0.0, "samples": 2, "temperature": 0.3}
+    settings: dict[str, Any] = {
+        "policy": str(tmp_path / "shy"),
+        "rounds": 3,
+        "center": 0.0,
+        "samples": 2,
+        "temperature": 0.3,
+    }
     result = loop("auto_cei", tmp_path / "cei", data="sums", **settings)
     assert len({one["mean_reward"] for one in facts(result, "evaluate")}) == 1
     assert result.taken == (True, False, False)
