@@ -42,7 +42,7 @@ def tries_left(ledger: Ledger, task: TaskDefinition, person: Person) -> int | No
     if not task.quiz_tries:
         return None
     tries = (recorded.event.payload for recorded in ledger.events(kinds=[KIND]))
-    return task.quiz_tries - sum(one["task"] == task.id and one["rater"] == person.name for one in tries)
+    return task.quiz_tries - sum(bool(one["task"] == task.id and one["rater"] == person.name) for one in tries)
 
 
 def admit(ledger: Ledger, task: TaskDefinition, person: Person, chosen: Sequence[int | None]) -> QuizResult:

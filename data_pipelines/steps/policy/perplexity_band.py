@@ -41,7 +41,7 @@ class Config:
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """Rows with the responses inside the band, labels as they were where a row loses none. Raises DataError where no
     row has the scores, or a score is above 0."""
-    scored = [(row, logp) for row in frame.to_dicts() if (logp := rewards_of(row, config.aspect)) is not None]
+    scored = [(row, values) for row in frame.to_dicts() if (values := rewards_of(row, config.aspect)) is not None]
     if not scored:
         raise DataError(f"no row has a score of {config.aspect} for every response; bring mean log-probabilities")
     logp = np.concatenate([values for _, values in scored])

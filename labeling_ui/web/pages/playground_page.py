@@ -11,7 +11,8 @@ from labeling_ui.playground import Column, Played, interval, judges, play
 from labeling_ui.projects.people import Person
 from labeling_ui.projects.project import add_queued, projects
 from labeling_ui.web import studio
-from labeling_ui.web.texts import NAMES, harmless, show_conversation
+from labeling_ui.web.forms import NAMES
+from labeling_ui.web.texts import harmless, show_conversation
 from rmkit.errors import ConfigError, RmkitError
 from rmkit.ledger.annotation_queue import enqueue, queue_item
 from rmkit.types import Candidates, Completion, Conversation, Message
