@@ -126,7 +126,7 @@ def over_time(work: pl.DataFrame, *, parts: int = 12) -> list[tuple[datetime, Sh
         return []
     begin, end = items["last"].min(), items["last"].max()
     spent = (pl.col("last") - begin).dt.total_microseconds()
-    whole: float = max((end - begin) / timedelta(microseconds=1), 1.0)  # type: ignore[operator]
+    whole = float((end - begin) / timedelta(microseconds=1)) or 1.0  # type: ignore[operator]
     at = (spent * parts / whole).floor().cast(pl.Int64).clip(0, parts - 1)
     grouped = items.group_by(part=at).agg(
         pl.col("last").min(), right=pl.col("same").sum(), n=(pl.col("total") * (pl.col("total") - 1) // 2).sum()
