@@ -33,6 +33,7 @@ _SAYS: dict[str, frozenset[str]] = {
     "ratings": frozenset({"ratings"}),
     "rubric": frozenset({"criteria_scores"}),
     "turns": frozenset({"grades"}),
+    "live": frozenset({"better", "strength", "live_turns"}),
     "steps": frozenset({"first_wrong", "steps"}),
     "edit": frozenset({"better", "edit"}),
     "reaction": frozenset({"reaction"}),
@@ -72,7 +73,8 @@ class Answer(BaseModel):
     null unranked. ratings: `ratings` per aspect and place. rubric: `criteria_scores` per criterion and place, each one
     of the criterion's levels (0 and 1 where it names none). turns: `grades` of the assistant's turns, from 0. steps:
     `first_wrong` (null: all right) or `steps`. edit: `edit` is the new text of the response at place `better` (default
-    0). reaction: `reaction` counts from 0. spans: `spans`, empty where nothing is to be marked. A tie and "all right"
+    0). reaction: `reaction` counts from 0. spans: `spans`, empty where nothing is to be marked. live: `better`
+    and `strength` for a turn, `live_turns` for the whole chat. A tie and "all right"
     are written as null: an answer without its field says nothing, and is refused.
     """
 
@@ -88,6 +90,7 @@ class Answer(BaseModel):
     steps: list[Literal[0, 1] | None] | None = None
     edit: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)] | None = None
     reaction: Place | None = None
+    live_turns: Annotated[int, Field(ge=1, lt=10_000)] | None = None
     spans: list[Marked] | None = None
     criteria: list[Reviewed] | None = None
     reason: Annotated[str, Field(max_length=2000)] | None = None
@@ -140,12 +143,14 @@ def _require_fields(task: TaskDefinition, answer: Answer) -> None:
 
 def _payload(task: TaskDefinition, item: Item, shown: Sequence[int], answer: Answer) -> dict[str, object]:
     match task.kind:
-        case "pairwise" | "adjudication":
-            return _pairwise(task, shown, answer)
         case "ranking":
             return {"ranks": _ranks(task, shown, answer)}
         case "ratings":
             return {"scores": _scores(task, shown, answer)}
+        case "live" if answer.live_turns:  # a whole chat; its choices are events of their own
+            return {"spans": [{"label": "live", "turns": answer.live_turns}]}
+        case "pairwise" | "adjudication" | "live":
+            return _pairwise(task, shown, answer)
         case "rubric":
             return {"scores": _criteria_scores(item, shown, answer)}
         case "turns":

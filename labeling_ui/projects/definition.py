@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from rmkit import config
 from rmkit.errors import ConfigError, unknown
+from rmkit.generate.config import GeneratorConfig
 from rmkit.ids import canonical_json, content_hash
 
 Kind = Literal[
@@ -27,6 +28,7 @@ Kind = Literal[
     "spans",
     "rubric_review",
     "adjudication",
+    "live",
 ]
 QuizFeedback = Literal["count", "wrong", "answers"]
 Strategy = Literal["random", "uncertainty", "model_change", "disagreement", "mislabel", "coverage"]
@@ -66,6 +68,7 @@ class Question:
 class TaskDefinition:
     """`strengths` are the steps from slightly to much better, one for a plain choice; `top_k` 0 ranks all.
 
+    A live chat is with two `models`, served at their `base_url`, `max_tokens` a reply at `temperature`.
     `grades` of a turn go from the worst to the best.
 
     `overlap` people judge each item. `gold_share` and `repeat_share` of what a person sees are items with a known
@@ -86,6 +89,9 @@ class TaskDefinition:
     top_k: int = 0
     aspects: tuple[Aspect, ...] = ()
     reactions: tuple[str, ...] = ("down", "up")
+    models: tuple[GeneratorConfig, ...] = ()
+    max_tokens: int = 1024
+    temperature: float = 0.7
     grades: tuple[str, ...] = ("bad", "fair", "good")
     span_labels: tuple[str, ...] = ("wrong", "unsupported", "good")
     bad_item_reasons: tuple[str, ...] = ("broken text", "wrong language", "cannot be judged", "personal data")
@@ -108,6 +114,10 @@ class TaskDefinition:
             raise ConfigError(f"task {self.name}: ratings need at least one [[aspects]] with name and question")
         if self.kind == "pairwise" and not 1 <= len(self.strengths) <= 4:
             raise ConfigError(f"task {self.name}: one to four strengths, got {len(self.strengths)}")
+        if self.kind == "live" and (len(self.models) != 2 or any(one.backend != "endpoint" for one in self.models)):
+            raise ConfigError(f"task {self.name}: a live chat needs two [[models]] with model and base_url")
+        if self.max_tokens < 1 or not 0 <= self.temperature <= 2:
+            raise ConfigError(f"task {self.name}: max_tokens is at least 1, temperature from 0 to 2")
         if not 2 <= len(self.grades) <= 9:
             raise ConfigError(f"task {self.name}: two to nine grades, got {len(self.grades)}")
         if self.overlap < 1 or self.lease_s < 1 or self.max_items < 0 or min(self.top_k, self.quiz_tries) < 0:
@@ -135,7 +145,7 @@ def read_definition(name_or_path: str) -> TaskDefinition:
 def parse_definition(table: Mapping[str, Any], *, where: str) -> TaskDefinition:
     """The definition in a table, as read from TOML or from a stored project."""
     values = dict(table)
-    for key, cls in (("aspects", Aspect), ("quiz", Question)):
+    for key, cls in (("aspects", Aspect), ("quiz", Question), ("models", GeneratorConfig)):
         if key in values:
             values[key] = tuple(config.build(cls, one, where=f"{where}: {key}") for one in values[key])
     return config.build(TaskDefinition, values, where=where)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
+from labeling_ui.projects.live_pairs import live_pairs
 from labeling_ui.projects.people import Person
 from labeling_ui.projects.project import Project, projects
 from rmkit.errors import DataError
@@ -82,13 +83,17 @@ def commit_labels(
     `merge` makes it a version of the project's own data instead (unless `dataset` names another): all its rows, those
     with an answer under their new label. Splits are those of the project's data. A pair that an adjudication of this
     project has decided is labeled by that decision alone. Raises ForbiddenError for an
-    annotator, DataError where nothing is answered. An edit task gives new pairs: each edit beside what it started from.
+    annotator, DataError where nothing is answered. An edit task gives new pairs: each edit beside what it started from;
+    so do live chats: both replies to each message.
     """
     lead.require("lead", "commit labels")
     with open_warehouse() as connection:
         merged = sync(connection, ledger)
         if project.task.kind == "edit":
             return Committed(_commit_edits(connection, project, lead, dataset or f"{project.name}-labels"), merged)
+        if project.task.kind == "live":
+            pairs = live_pairs(ledger, project.name)
+            return Committed(_new_pairs(connection, project, lead, dataset or f"{project.name}-labels", pairs), merged)
         own = project.data.partition("@")[0] if merge else f"{project.name}-labels"
         decisions = [one.name for one in projects(ledger) if one.source == project.name]
         return Committed(_commit(connection, project, lead, dataset or own, merge=merge, decisions=decisions), merged)
@@ -99,14 +104,22 @@ def _commit_edits(
 ) -> DatasetVersion:
     """Every valid edit as a pair of its own: the edit is better than the response it started from."""
     rows = connection.execute(_EDITS, [project.name]).fetchall()
-    if not rows:
-        raise DataError(f"project {project.name} has no edits yet; annotate first: rmkit label serve")
-    units = [_edit_pair(line, *row) for line, row in enumerate(rows, start=1)]
+    return _new_pairs(
+        connection, project, lead, dataset, [_edit_pair(line, *row) for line, row in enumerate(rows, start=1)]
+    )
+
+
+def _new_pairs(
+    connection: duckdb.DuckDBPyConnection, project: Project, lead: Person, dataset: str, units: list[dict[str, object]]
+) -> DatasetVersion:
+    """Pairs whose texts were written in this project, as rows in UNIT_SCHEMA."""
+    if not units:
+        raise DataError(f"project {project.name} has no {project.task.kind} pairs yet; annotate: rmkit label serve")
     source = SourceInfo(
         name=f"label-{project.name}",
         path=f"project {project.name}",
         format="labels",
-        file_sha256=digest([str(row[0]) for row in rows]),
+        file_sha256=digest([str(unit["source_row"]) for unit in units]),
         text_origin="mixed",
     )
     report = load_units(

@@ -230,6 +230,8 @@ def _unfit(row: Mapping[str, Any], task: TaskDefinition) -> str | None:
             return f"{n} responses, and turns are those of one"
         case "edit" | "turns" if not any(turn.role == "assistant" for turn in _first_response(row)):
             return "no assistant turn"
+        case "live" if not row["prompt"]:
+            return "no prompt"
         case "ratings" | "rubric" | "spans" if n < 1:
             return "no response"
         case "reaction" if n != 1:

@@ -21,6 +21,7 @@ KEY = "answer-form"
 PAGE_KEYS = (
     ("U", "take the last answer back"),
     ("S", "skip"),
+    ("F", "finish a live chat"),
     ("W", "something is wrong with the item"),
     ("D", "mark what differs between two responses"),
     ("P", "the exact text, every character as it was written"),

@@ -48,7 +48,7 @@ class Form:
 def form(task: TaskDefinition, item: Item, shown: Sequence[Conversation]) -> Form:
     """The form of the task's kind."""
     match task.kind:
-        case "pairwise" | "adjudication":
+        case "pairwise" | "adjudication" | "live":
             return _pairwise(task)
         case "reaction":
             options = [{"reaction": number} for number in range(len(task.reactions))]
@@ -230,7 +230,21 @@ def _edit(shown: Sequence[Conversation]) -> Form:
         place = _index(values["place"])
         return {"better": place, "edit": values["texts"].get(str(place)) or starts[place]["text"] or None}
 
-    return Form({"kind": "edit", "starts": starts}, says)
+    return Form({"kind": "edit", "label": "Your version", "starts": starts, "begin": False}, says)
+
+
+def message_form(start: str) -> Form:
+    """A message to write, with the keys in it at once."""
+    data = {"kind": "edit", "label": "Your message", "starts": [{"name": "", "text": start}], "begin": True}
+    return Form(data, lambda values: {})
+
+
+def written(values: Any, start: str) -> str:
+    """What was written in a `message_form`. Raises DataError for anything else."""
+    try:
+        return str(values["texts"].get("0", start))
+    except (LookupError, TypeError, AttributeError) as error:
+        raise DataError("the page sent no message; reload it") from error
 
 
 def edited(task: TaskDefinition, shown: Sequence[Conversation], draft: Values) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from labeling_ui.desk.desk import Desk
 from labeling_ui.desk.leases import Lease
+from labeling_ui.desk.live import ServedModels
 from labeling_ui.projects.people import Person
 from labeling_ui.projects.project import Project, change_number, open_project
 from labeling_ui.projects.work import Work
@@ -20,6 +21,7 @@ class Studio:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
+        self.models = ServedModels()
         self._lock = threading.Lock()
         self._open: dict[str, tuple[Project, Desk, Work]] = {}
         self._changes: dict[str, int] = {}  # of each open project, as it was opened

@@ -6,6 +6,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".rmkit-answer");
   const sheet = root.sheet;
   if (sheet?.id === data.id && sheet.attempt === data.attempt) {
+    root.removeAttribute("aria-busy");
     sheet.sent = false; // the server has run and the item is the same: what was sent did not arrive, or was refused
     return;
   }
@@ -40,6 +41,7 @@ function open(root, data, tell) {
   sheet.send = () => {
     if (sheet.sent || data.preview) return;
     sheet.sent = true;
+    root.setAttribute("aria-busy", "true");
     clearTimeout(timer);
     timer = null;
     tell("answer", { id: data.id, values });
@@ -52,6 +54,7 @@ function open(root, data, tell) {
 
   root.replaceChildren();
   root.setAttribute("aria-label", "Your answer");
+  root.removeAttribute("aria-busy");
   const form = FORMS[data.form.kind](data.form, sheet, root);
   if (data.refused) root.prepend(element("p", { className: "refused", role: "alert" }, data.refused));
   const help = keysHelp([...form.keys, ...data.keys]);
@@ -93,7 +96,7 @@ function open(root, data, tell) {
     removeEventListener("pagehide", onHide);
     form.end?.();
   };
-  root.focus({ preventScroll: true });
+  (form.begins ?? root).focus({ preventScroll: true });
   announce(data.refused || data.announce);
   return sheet;
 }
@@ -322,7 +325,7 @@ const FORMS = {
     values.place ??= 0;
     values.texts ??= {};
     const text = () => values.texts[values.place] ?? form.starts[values.place].text;
-    const { area, node } = textField("Your version", text(), (now) => ((values.texts[values.place] = now), sheet.keep()));
+    const { area, node } = textField(form.label, text(), (now) => ((values.texts[values.place] = now), sheet.keep()));
     area.rows = 8;
     area.addEventListener("blur", () => sheet.look());
     const hint = element("p", { className: "hint" });
@@ -340,6 +343,7 @@ const FORMS = {
     const typed = digits((key) => start(Number(key) - 1), hint);
     const help = [["T", "write; Escape leaves the text and shows what differs"], ["Ctrl Enter", "send, from the text too"], ["Enter", "send"]];
     return {
+      begins: form.begin ? area : undefined,
       keys: buttons.length ? [["digits", "start from another response"], ...help] : help,
       press(key) {
         if (typed.press(key, keys)) return true;

@@ -24,6 +24,7 @@ from labeling_ui.web.evidence import votes_on
 from labeling_ui.web.forms import NAMES, Form, choices, edited, form
 from labeling_ui.web.pages import quiz
 from labeling_ui.web.pages.choose import choose_project
+from labeling_ui.web.pages.live import LivePart
 from labeling_ui.web.pages.warehouse_view import reading
 from labeling_ui.web.texts import (
     harmless,
@@ -103,35 +104,36 @@ def _item(desk: Desk, person: Person, hold: Lease) -> None:
     if task.warning and st.session_state.get("agreed") != hold.id:
         _warn(desk, hold)
         return
-    if task.kind == "turns":
-        show_turns((*item.prompt, *shown[0]), key="turns", plain=plain)
+    live = LivePart(desk, person, hold) if task.kind == "live" else None
+    if live:
+        live.show(plain=plain)
     else:
-        show_conversation(item.prompt, key="prompt", plain=plain)
-    if task.kind == "steps":
-        show_steps(item.steps, key="steps", plain=plain)
-    elif is_pair and st.session_state.get("is_compared") and not exact_only:
-        show_differences(*shown, names=("A", "B"))
-    elif shown and task.kind != "turns":
-        show_responses(shown, key="responses", plain=plain)
-    if task.kind == "adjudication":
-        _votes(desk, hold)
+        _show_item(desk, hold, plain=plain)
     if change := edited(task, shown, draft):
         show_marked(*change, names=("before", "yours"))
     with st.container(key="answer-bar"):
         is_faulty = st.session_state.get("faulty") == hold.id
-        own = _faults(task.bad_item_reasons) if is_faulty else form(task, item, shown)
+        own = _faults(task.bad_item_reasons) if is_faulty else live.form if live else form(task, item, shown)
+        shown_key = live.key if live else key
+
+        def send(values: Any) -> None:
+            is_turn = live is not None and not is_faulty
+            _refusable(lambda: live.send(values) if is_turn and live else _submit(desk, hold, own.answer(values)))
+
         show_form(
             own,
-            id=f"{key}-fault" if is_faulty else key,  # no press is taken for the other form's
+            id=f"{shown_key}-fault" if is_faulty else shown_key,  # no press is taken for the other form's
             path=DRAFTS.format(project=desk.project, id=hold.id),
             draft={} if is_faulty else draft,
             announcement=f"Item {desk.n_answered(person) + 1}. {task.question}",
             refused=st.session_state.pop("refused", None),
-            send=lambda values: _answer(desk, hold, own, values),
+            send=send,
         )
         with st.container(horizontal=True):
             _undo(desk, person)
-            if is_pair and not exact_only:
+            if live:
+                _finish(desk, hold, live)
+            if is_pair and not exact_only and not live:
                 _switch("Differences", "is_compared", "D")
             if not exact_only:
                 _switch("Exact text", "is_plain", "P")
@@ -139,6 +141,31 @@ def _item(desk: Desk, person: Person, hold: Lease) -> None:
             _switch("Something is wrong", "faulty", "W", value=hold.id)
             formats = "Formatted: press P for exact text"
             st.caption(f"{'Exact: every character as it was written' if plain else formats}; ? shows the keys")
+
+
+def _show_item(desk: Desk, hold: Lease, *, plain: bool) -> None:
+    """What is judged, and beside it what only some may see."""
+    task, item, shown = desk.task, desk.items[hold.item], desk.shown(hold)
+    if task.kind == "turns":
+        show_turns((*item.prompt, *shown[0]), key="turns", plain=plain)
+        return
+    show_conversation(item.prompt, key="prompt", plain=plain)
+    if task.kind == "steps":
+        show_steps(item.steps, key="steps", plain=plain)
+    elif len(shown) == 2 and st.session_state.get("is_compared") and task.kind != "spans":
+        show_differences(*shown, names=("A", "B"))
+    elif shown:
+        show_responses(shown, key="responses", plain=plain)
+    if task.kind == "adjudication":
+        _votes(desk, hold)
+
+
+def _finish(desk: Desk, hold: Lease, live: LivePart) -> None:
+    def finish() -> None:
+        _refusable(lambda: _submit(desk, hold, live.finish()))
+
+    icon, off = ":material/done_all:", not live.may_finish
+    st.button("Finish", shortcut="F", key="finish", type="tertiary", icon=icon, disabled=off, on_click=finish)
 
 
 def _faults(reasons: tuple[str, ...]) -> Form:
@@ -202,10 +229,6 @@ def _warn(desk: Desk, hold: Lease) -> None:
     with st.container(horizontal=True):
         st.button("Show it", shortcut="Enter", key=f"show-{hold.id}", type="primary", on_click=agree)
         _skip(desk, hold, Answer(verdict="skip", reason="warned content"))
-
-
-def _answer(desk: Desk, hold: Lease, own: Form, values: Any) -> None:
-    _refusable(lambda: _submit(desk, hold, own.answer(values)))
 
 
 def _submit(desk: Desk, hold: Lease, answer: Answer) -> None:
