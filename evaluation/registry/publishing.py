@@ -124,7 +124,7 @@ def push_data(
     tasks: Sequence[str] = (),
     message: str = "",
 ) -> PushResult:
-    """Send an export of NAME@VERSION to the dataset repository ORG/NAME. Raises as `export_version` with release."""
+    """Send an export of NAME@VERSION to the dataset repository ORG/NAME. Raises as `export_version` for a release."""
     _check_repository(repository)
     with tempfile.TemporaryDirectory() as draft, open_warehouse(read_only=True) as connection:
         place = export_version(
@@ -132,7 +132,7 @@ def push_data(
             resolve(connection, ref),
             Path(draft) / "data",
             form=form,  # type: ignore[arg-type]
-            release=True,
+            target="release",
             allow_licenses=allow_licenses,
             allow_benchmark=allow_benchmark,
             languages=languages,

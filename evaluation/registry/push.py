@@ -49,7 +49,7 @@ def _model(argv: list[str]) -> int:
 def _data(argv: list[str]) -> int:
     parser = arguments.parser(
         "push data",
-        "Send a dataset version, as rmkit export --release writes it, to a dataset repository of the Hub.",
+        "Send a dataset version, as rmkit export --target release writes it, to a dataset repository of the Hub.",
         examples=["push data hh@v2 my-lab/hh --dry-run", "push data hh@gold my-lab/hh --format trl --language en"],
     )
     parser.add_argument("ref", metavar="NAME@VERSION", help="a version, tag, branch or digest prefix")

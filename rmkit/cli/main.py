@@ -48,6 +48,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "merge": Command("warehouse.versions.commands:merge", "merge one branch or version into another"),
         "export": Command("warehouse.out.export:main", "write a version as Parquet with manifest and card"),
         "drops": Command("warehouse.lineage.drops:main", "which rows the making of a version dropped, and why"),
+        "provenance": Command("warehouse.lineage.provenance_command:main", "sources: consent, dates, removal"),
         "why": Command("warehouse.lineage.why:main", "everything known about one row"),
         "backup": Command("warehouse.safety.backup:main", "consistent copy of ledger and warehouse, while in use"),
         "restore": Command("warehouse.safety.restore:main", "bring a backup back, verified"),

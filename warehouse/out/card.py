@@ -70,10 +70,20 @@ def _rows(manifest: Mapping[str, Any]) -> str:
 
 def _sources(manifest: Mapping[str, Any]) -> str:
     rows = [
-        (one["name"], one["rows"], one["license"], one["revision"] or "", one["url"] or "", one["sha256"][:16])
+        (
+            one["name"],
+            one["rows"],
+            one["license"],
+            one.get("consent", "unknown"),
+            one.get("collected", "unknown"),
+            one.get("removal", "unknown"),
+            one["revision"] or "",
+            one["url"] or "",
+            one["sha256"][:16],
+        )
         for one in manifest["sources"]
     ]
-    columns = ("source", "rows", "license", "revision", "url", "file sha256")
+    columns = ("source", "rows", "license", "consent", "collected", "removal", "revision", "url", "file sha256")
     licenses = markdown(("license", "rows"), manifest["licenses"].items())
     return (
         f"## Sources and licenses\n\n{markdown(columns, rows)}\n\nA row that several sources share counts for each of "

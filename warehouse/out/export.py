@@ -2,15 +2,15 @@
 
 Rows are sorted by example hash within each split, the writer's options are pinned, and nothing that changes between two
 runs (clock, path, warehouse id) is written. The folder is built beside its place and takes it in one step, so nobody
-ever sees half of one. What may leave is decided here: a release refuses blocked and unknown licenses and benchmark
-data.
+ever sees half of one. What may leave is decided here: the targets release and research refuse licenses,
+benchmark data and sources without consent (`targets`); rows of a source that was taken back go nowhere.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,15 @@ from rmkit.config import read_object
 from rmkit.data.example import MANIFEST, read_manifest
 from rmkit.errors import DataError, StoreError, UsageError
 from rmkit.ids import content_hash, file_sha256
+from rmkit.ledger import open_ledger
 from rmkit.paths import home
+from warehouse.lineage.source_facts import SourceFacts, read_facts
 from warehouse.out.card import card
+from warehouse.out.croissant import NAME as CROISSANT
+from warehouse.out.croissant import croissant
 from warehouse.out.forms import FORMS, LINES, Form, json_lines, sft_rows, trl_table
-from warehouse.out.licenses import refused
 from warehouse.out.manifest import PARQUET, describe, identities, verify_export
+from warehouse.out.targets import TARGETS, Target, refused_licenses
 from warehouse.sql import run
 from warehouse.store import open_warehouse
 from warehouse.versions.checkout import checkout
@@ -40,6 +44,7 @@ ROWS_PER_FILE = 262_144
 _UNSPLIT = "rows"  # file name of rows that belong to no split
 _NOTES = {
     "erased_rows": "left out: their text was erased",
+    "removed_rows": "left out: their source was taken back",
     "benchmark_rows": "are benchmark data: not to be trained on",
 }
 
@@ -51,7 +56,7 @@ def export_version(
     *,
     form: Form = "native",
     split: str | None = None,
-    release: bool = False,
+    target: Target = "local",
     allow_licenses: Collection[str] = (),
     allow_benchmark: bool = False,
     languages: Sequence[str] = (),
@@ -60,22 +65,30 @@ def export_version(
     """Write a version (or one split) and give back its folder (default: under $RMKIT_HOME/exports).
 
     An identical export that is already there is left untouched. Reads only; `record_export` notes it in the warehouse.
+    `target` says for whom it is (`warehouse.out.targets`); rows of a source that was taken back are left out for all.
     `languages` (ISO codes) and `tasks` (the Hub's task categories, else those of preference data) go into manifest and
     card.
 
-    Raises VersionError for an unknown version, UsageError for a split without rows, DataError where a release holds
-    blocked or unknown licenses or benchmark rows, StoreError where the folder holds something else.
+    Raises VersionError for an unknown version, UsageError for a split without rows, DataError where the target
+    may not have a license, a benchmark or a source without consent, StoreError where the folder holds something else.
     """
     table = checkout(connection, version_id, split=split)
     if split is not None and not table.num_rows:
         raise UsageError(f"{get(connection, version_id).ref} has no rows in split {split!r}")
+    with open_ledger(read_only=True) as ledger:
+        facts = read_facts(ledger)
+    table, n_removed = _without_removed(connection, table, [sha256 for sha256, one in facts.items() if one.removed])
     manifest = describe(connection, version_id, table, form=form)
-    if release:
-        _check_release(manifest, allow_licenses, allow_benchmark)
+    for source in manifest["sources"]:
+        own = facts.get(source["sha256"], SourceFacts())
+        source |= {"consent": own.consent, "collected": own.collected, "removal": own.removal}
+    manifest["removed_rows"] = n_removed
+    if target != "local":
+        _check_target(connection, manifest, table, facts, target, allow_licenses, allow_benchmark)
     folder = folder or home() / "exports" / _default_name(manifest, split)
     manifest |= {"languages": list(languages)} if languages else {}
     manifest |= {"tasks": list(tasks)} if tasks else {}
-    manifest["complete"] = split is None and not manifest["erased_rows"]
+    manifest["complete"] = split is None and not manifest["erased_rows"] and not n_removed
     with draft_folder(folder) as draft:
         _write(draft, table, manifest)
         if not _is_there(folder, draft, manifest):
@@ -83,8 +96,50 @@ def export_version(
     return folder
 
 
-def _check_release(manifest: dict[str, Any], allow_licenses: Collection[str], allow_benchmark: bool) -> None:
-    if bad := refused(manifest["stated_licenses"], allow_licenses):
+def _without_removed(
+    connection: duckdb.DuckDBPyConnection, table: pa.Table, removed: Sequence[str]
+) -> tuple[pa.Table, int]:
+    """The table without the rows of which any source is one of these files, and how many those are."""
+    gone = _of_sources(connection, table, removed)
+    if not gone:
+        return table, 0
+    return table.filter(pc.invert(pc.is_in(table["id"], pa.array(sorted(gone))))), len(gone)
+
+
+def _of_sources(connection: duckdb.DuckDBPyConnection, table: pa.Table, files: Sequence[str]) -> set[str]:
+    """Ids of the rows that come from any of these files, whatever else they come from."""
+    if not files:
+        return set()
+    connection.register("exported", table.select(["id"]))
+    try:
+        rows = run(
+            connection,
+            "SELECT DISTINCT x.id FROM exported x JOIN example e ON e.h = x.id::UUID "
+            "JOIN unit_source us USING (unit_id) JOIN source s USING (source_id) "
+            "WHERE list_contains(?, s.file_sha256)",
+            [list(files)],
+        )
+    finally:
+        connection.unregister("exported")
+    return {row_id for (row_id,) in rows}
+
+
+def _check_target(
+    connection: duckdb.DuckDBPyConnection,
+    manifest: dict[str, Any],
+    table: pa.Table,
+    facts: Mapping[str, SourceFacts],
+    target: Target,
+    allow_licenses: Collection[str],
+    allow_benchmark: bool,
+) -> None:
+    without = _of_sources(connection, table, [sha256 for sha256, one in facts.items() if one.consent == "refused"])
+    if without:
+        raise DataError(
+            f"{manifest['ref']} may not be released: consent was refused for the source of {len(without)} rows; drop "
+            f"them with a recipe (rmkit provenance show {manifest['ref']} names the source)"
+        )
+    if bad := refused_licenses(manifest["stated_licenses"], target, allow_licenses):
         listed = ", ".join(f"{name} ({n} rows)" for name, n in bad.items())
         raise DataError(
             f"{manifest['ref']} may not be released: {listed}; drop those rows with a recipe, or add "
@@ -124,7 +179,9 @@ def _write(folder: Path, table: pa.Table, manifest: dict[str, Any]) -> None:
         names = list(_write_split(folder, split, part, manifest))
         manifest["splits"][_file_stem(split) if split is None else split] = {"rows": part.num_rows, "files": names}
     (folder / "README.md").write_text(card(manifest), encoding="utf-8")
-    manifest["files"]["README.md"] = {"sha256": file_sha256(folder / "README.md")}
+    (folder / CROISSANT).write_text(croissant(manifest), encoding="utf-8")
+    for name in ("README.md", CROISSANT):
+        manifest["files"][name] = {"sha256": file_sha256(folder / name)}
     text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
@@ -206,13 +263,18 @@ def main(argv: list[str]) -> int:
     parser = arguments.parser(
         "export",
         "Write a dataset version as files with a manifest and a dataset card; the same version gives the same bytes.",
-        examples=["export hh", "export hh@v2 -o out/hh --format trl --split train", "export hh@gold --release"],
+        examples=["export hh", "export hh@v2 -o out/hh --format trl --split train", "export hh@gold --target release"],
     )
     parser.add_argument("ref", metavar="NAME@VERSION", nargs="?", help="a version, tag, branch or digest prefix")
     parser.add_output("folder (default: $RMKIT_HOME/exports/NAME-vN-DIGEST)")
     parser.add_argument("--format", choices=FORMS, default="native", help="form of the rows")
     parser.add_argument("--split", help="only this split")
-    parser.add_argument("--release", action="store_true", help="refuse blocked and unknown licenses and benchmarks")
+    parser.add_argument(
+        "--target",
+        choices=TARGETS,
+        default="local",
+        help="for whom: release and research refuse licenses, benchmarks, sources without consent",
+    )
     parser.add_argument("--allow-license", action="append", default=[], metavar="ID", help="let this one pass")
     parser.add_argument("--allow-benchmark", action="store_true", help="let benchmark rows pass")
     parser.add_argument("--language", action="append", default=[], metavar="CODE", help="for the card: en, de ...")
@@ -231,7 +293,7 @@ def main(argv: list[str]) -> int:
             options.output,
             form=options.format,
             split=options.split,
-            release=options.release,
+            target=options.target,
             allow_licenses=options.allow_license,
             allow_benchmark=options.allow_benchmark,
             languages=options.language,
@@ -258,11 +320,12 @@ def export_folder(ref: str, folder: Path | None = None, *, form: Form = "native"
 def _result(folder: Path, manifest: dict[str, Any]) -> dict[str, object]:
     keys = ("ref", "digest", "rows_digest", "form", "n_rows", "erased_rows", "left_out", "benchmark_rows", "licenses")
     splits = {split: facts["rows"] for split, facts in manifest["splits"].items()}
-    return {"path": folder} | {key: manifest[key] for key in keys} | {"splits": splits}
+    removed = {"removed_rows": manifest.get("removed_rows", 0)}
+    return {"path": folder} | {key: manifest[key] for key in keys} | removed | {"splits": splits}
 
 
 def _text(result: dict[str, Any]) -> str:
-    counted = [f"{result[key]} rows {what}" for key, what in _NOTES.items() if result[key]]
+    counted = [f"{result[key]} rows {what}" for key, what in _NOTES.items() if result.get(key)]
     left_out = [f"{n} rows left out: {reason}" for reason, n in result["left_out"].items()]
     lines = [
         f"{result['ref']} as {result['form']} in {result['path']}",

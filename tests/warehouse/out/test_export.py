@@ -267,13 +267,13 @@ def test_verification_notices_every_tampering(
 
 def test_a_release_names_what_stops_it(connection: duckdb.DuckDBPyConnection, version_id: int, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"unknown \(1 rows\); .*--allow-license unknown"):
-        export_version(connection, version_id, release=True)
-    folder = export_version(connection, version_id, tmp_path / "ok", release=True, allow_licenses=["unknown"])
+        export_version(connection, version_id, target="release")
+    folder = export_version(connection, version_id, tmp_path / "ok", target="release", allow_licenses=["unknown"])
     assert verify_export(folder)["n_rows"] == 4
     connection.execute("UPDATE source SET is_benchmark = true").fetchall()
     with pytest.raises(DataError, match=r"4 rows are benchmark data \(toy\).*--allow-benchmark"):
-        export_version(connection, version_id, release=True, allow_licenses=["unknown"])
-    export_version(connection, version_id, release=True, allow_licenses=["UNKNOWN"], allow_benchmark=True)
+        export_version(connection, version_id, target="release", allow_licenses=["unknown"])
+    export_version(connection, version_id, target="release", allow_licenses=["UNKNOWN"], allow_benchmark=True)
 
 
 def test_an_empty_version_and_an_unknown_split(connection: duckdb.DuckDBPyConnection, version_id: int) -> None:
@@ -308,7 +308,7 @@ def test_the_command(connection: duckdb.DuckDBPyConnection, capsys: pytest.Captu
     assert cli.call("export", ["--verify", str(tmp_path / "out")]) == 0
     assert "toy@v1" in capsys.readouterr().out
     with pytest.raises(DataError, match="may not be released"):
-        cli.call("export", ["toy", "--release"])
+        cli.call("export", ["toy", "--target", "release"])
     for nonsense in ([], ["toy", "--verify", str(tmp_path)]):
         with pytest.raises(UsageError, match="NAME@VERSION, or --verify"):
             cli.call("export", nonsense)
@@ -364,7 +364,7 @@ def test_a_release_never_holds_a_blocked_or_erased_row(
     free = all(restriction(name) < 2 or name in allowed for unit in said.keys() - gone for name in said[unit])
     with tempfile.TemporaryDirectory() as folder:
         try:
-            out = export_version(EIGHT, 1, Path(folder) / "out", release=True, allow_licenses=allowed)
+            out = export_version(EIGHT, 1, Path(folder) / "out", target="release", allow_licenses=allowed)
         except DataError:
             assert not free
             return
