@@ -176,7 +176,7 @@ def test_the_card_is_hugging_faces(connection: duckdb.DuckDBPyConnection, versio
     assert facts["size_categories"] == ["n<1K"]
     files = {entry["split"]: entry["path"] for entry in facts["configs"][0]["data_files"]}
     assert files == {"test": ["test-00000.parquet"], "train": ["train-00000.parquet"]}
-    assert "| toy | 4 | MIT | r1 | https://example.org/toy |" in body
+    assert "| toy | 4 | MIT | unknown | unknown | unknown | r1 | https://example.org/toy |" in body
     assert "| unknown | 1 |" in body
 
 
