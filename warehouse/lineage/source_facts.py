@@ -53,6 +53,6 @@ def state_facts(ledger: Ledger, sha256: str, changes: Mapping[str, object], *, b
     """The facts of a file after `changes`, recorded with who stated them; what is not named stays."""
     known = ledger.record(KIND, sha256)
     values = {name: value for name, value in (known.value if known else {}).items() if name != "by"}
-    facts = SourceFacts(**(values | dict(changes)))  # type: ignore[arg-type]
+    facts = SourceFacts(**(values | dict(changes)))
     ledger.put(KIND, sha256, asdict(facts) | {"by": by}, expect=known.version if known else 0)
     return facts
