@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evaluation.benchmarks.trees.confidence import confidence_experiment
 from evaluation.benchmarks.trees.planted import Chain, ScriptedPolicy
+from evaluation.benchmarks.trees.process_outcome import ARMS, measured
 from evaluation.benchmarks.trees.run import noisy, progress_experiment, scripted_labels, search_experiment
+from evaluation.benchmarks.trees.trained_policy import signed_chains, tokenizer
 from evaluation.benchmarks.trees.verdicts import verdicts
+from rmkit.chat.steps import step_texts
+from rmkit.types import Candidates, Completion, Score
 
 CHAIN = Chain(3, (("+", 4), ("*", 2), ("-", 5)), 0.3)
 
@@ -69,6 +76,54 @@ def test_solutions_of_a_file_become_trees(tmp_path: Path) -> None:
     assert trees.pairs["on_path"] == 1
     mean = next(one for one in rules if one.rule == "mean")
     assert (mean.right, mean.wrong, mean.auc) == (0.875, 0.25, 1.0)  # a is worth .5
+
+
+def test_steps_are_tokens_of_the_trained_policy_and_decode_to_the_very_text() -> None:
+    pytest.importorskip("transformers")
+    words = tokenizer()
+    chain = Chain(3, (("+", 2), ("*", 3)), math.nan, 13)
+    assert (chain.text, chain.answer) == ("3+2*3", 2)  # 5, 15
+    solution = "3+2=5\n5*3=2\n#### 2"
+    ids = words(solution, add_special_tokens=False)["input_ids"]
+    assert words.convert_ids_to_tokens(ids) == ["3+2=5\n", "5*3=2\n", "####", " ", "2"]
+    assert words.decode(ids) == solution
+    problem = words(chain.text, add_special_tokens=False)["input_ids"]
+    assert words.convert_ids_to_tokens(problem) == ["3", "+", "2", "*", "3"]
+    assert len({one.text for one in signed_chains(90, seed=1)}) == 90
+
+
+class Knowing:
+    """A reward model that knows the first error of every solution, and overlooks those of products."""
+
+    def __init__(self, question: Chain) -> None:
+        self._question = question
+
+    def score(self, items: Sequence[Candidates]) -> list[list[Score]]:
+        return [[self._score(one) for one in item.completions] for item in items]
+
+    def _score(self, completion: Completion) -> Score:
+        steps = step_texts(completion)
+        error = self._question.first_error(steps)
+        seen = error >= 0 and "*" not in steps[error]
+        values = tuple(0.2 if seen and at >= error else 0.7 for at in range(len(steps)))
+        return Score(min(values), steps=values)
+
+
+def test_what_a_model_chooses_and_where_it_sees_errors() -> None:
+    question = Chain(3, (("+", 2), ("*", 3)), math.nan, 13)
+    states = [
+        ("3+2=6\n", "6*3=5\n", "#### 5"),  # seen at once
+        ("3+2=5\n", "5*3=4\n", "#### 4"),  # overlooked
+        ("3+2=5\n", "5*3=2\n", "#### 2"),
+        ("3+2=5\n", "5*3=2\n", "#### 2"),
+    ]
+    model: Any = Knowing(question)
+    result = measured(ARMS[0], model, [question], [states], seed=3, written=1.0, rows=2)
+    assert (result.first, result.any_right, result.hits) == (0, 1, 0.5)
+    assert result.accuracy["min-max"] == 0  # of equals the first: the one whose error it does not know
+    assert result.accuracy["min-vote"] == result.accuracy["majority"] == 1
+    # five wrong steps, three of them at .2: seven right ones at .7 win 21 comparisons and tie 14
+    assert result.step_auc == pytest.approx((21 + 14 / 2) / 35)
 
 
 @pytest.mark.slow
