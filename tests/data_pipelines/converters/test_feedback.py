@@ -232,3 +232,18 @@ def test_the_page_on_converters_runs() -> None:
     assert len(blocks) == 4
     for block in blocks:
         exec(block.split("```")[0], {})
+
+
+@pytest.mark.slow
+def test_real_thumbs(home: Path, shared_data: Path) -> None:
+    """Counted anew from the file: all loved replies stay, about the share of the others."""
+    path = shared_data / "feedback_convai.jsonl.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        thumbs = [message.get("thumb") for line in file for message in json.loads(line)["messages"]]
+    ingest(path, dataset="talks")
+    convert("reactions", "talks", "loved", reactions.Config(negatives_kept=0.5))
+    with open_warehouse(read_only=True) as connection:
+        values = [row["scores"][0]["value"] for row in checkout(connection, resolve(connection, "loved")).to_pylist()]
+    ups, downs = thumbs.count("up"), thumbs.count("down")
+    assert 0.9 * ups < sum(value > 0 for value in values) <= ups  # thumbs without a user turn have no prompt
+    assert sum(value == 0 for value in values) == pytest.approx(0.5 * downs, abs=4 * math.sqrt(downs / 4))
