@@ -181,6 +181,7 @@ def test_a_plan_is_worth_the_mean_of_its_rollouts() -> None:
         plans.Config(pattern="plan")
 
 
+@pytest.mark.slow
 def test_a_weighted_pair_is_stored_with_its_lineage(home: Path, tmp_path: Path) -> None:
     rows = [
         {
