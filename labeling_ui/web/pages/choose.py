@@ -21,7 +21,7 @@ def choose_project() -> str | None:
         return None
     if not names:
         st.info(
-            "There is no project yet. A lead makes one from a dataset version: "
+            "There is no project yet. A lead makes one on the page New project, or: "
             "`rmkit label create NAME --data DATASET@VERSION`",
             icon=":material/lightbulb:",
         )
