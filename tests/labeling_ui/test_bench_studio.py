@@ -14,7 +14,7 @@ from labeling_ui.benchmarks.browser_people import Seen
 from labeling_ui.benchmarks.http_people import Tally
 from labeling_ui.benchmarks.load import FAULTS, LoadConfig, _figures
 from labeling_ui.benchmarks.process import Server
-from labeling_ui.benchmarks.scale import _memory
+from labeling_ui.benchmarks.scale import PAGES, _memory
 from rmkit.errors import ConfigError
 from rmkit.ledger import open_ledger
 from rmkit.revision import versions_text
@@ -100,8 +100,6 @@ def test_every_page_of_a_small_project_is_opened_and_used(capsys: pytest.Capture
     pytest.importorskip("playwright")
     assert main(["studio-scale", "--items", "300", "--answers", "60", "--actions", "20", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert Counter(told["pages"].keys()) == Counter(
-        ["annotate", "my-work", "project", "data", "datasets", "models", "rubrics", "settings"]
-    )
+    assert Counter(told["pages"].keys()) == Counter(PAGES)
     assert told["actions"] == 20
     assert told["memory_mb_first_last_most"][0] > 50
