@@ -243,8 +243,8 @@ def test_from_a_votes_file_to_a_committed_version_without_a_terminal(
             connection, resolve(connection, "votes-labels@v1"), columns=("prompt", "responses", "p", "n_votes")
         )
     for row in rows.to_pylist():
-        right = [json.loads(text)[0]["content"].startswith("right") for text in row["responses"]].index(True)
-        assert row["p"][right] == 1.0, row
+        best = [json.loads(text)[0]["content"].startswith("right") for text in row["responses"]].index(True)
+        assert row["p"][best] == 1.0, row
         assert row["n_votes"] == (1 if "question 7" in row["prompt"] else 2)
     print(
         f"from the file to the version in {spent:.0f} s; the lead: {lea.clicks} clicks, "
