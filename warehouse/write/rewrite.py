@@ -1,8 +1,8 @@
 """Storing what steps made of examples: rewritten text, new labels, families, splits and weights.
 
 A row whose text a step changed becomes a new unit that names its parent and keeps the parent's origins (file, line,
-license, who wrote each response), so lineage and license survive every rewrite. Responses are sorted by hash again, and
-the label goes along.
+license, who wrote each response), so lineage and license survive every rewrite; what the row says in `meta` beyond the
+parent's, or otherwise, stands in each origin. Responses are sorted by hash again, and the label goes along.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ WHERE p.messages IS NULL OR r.messages IS NULL AND r.resp_id IS NOT NULL
 
 _LINEAGE = """
 CREATE OR REPLACE TEMP TABLE lineage AS
-SELECT k.id AS unit_id, parent.unit_id AS parent_id, incoming.generators,
+SELECT k.id AS unit_id, parent.unit_id AS parent_id, incoming.generators, numbered.meta AS new_meta,
     list_transform(incoming.permutation, lambda spot: coalesce(numbered.parent_order[spot], spot - 1)) AS parent_order
 FROM known_unit k JOIN incoming ON incoming.i = k.spot JOIN numbered ON numbered.frame_row = incoming.line
 JOIN unit parent ON parent.h = numbered.unit::UUID
@@ -66,7 +66,9 @@ SELECT l.unit_id, source_id, line, source_row, subset, split, license,
     CASE WHEN list_contains(parent_order, {NEW}) THEN list_transform(generators, lambda g: named.ids[g])
          WHEN len(gen_ids) = len(parent_order)
          THEN list_select(gen_ids, list_transform(parent_order, lambda spot: spot + 1))
-         WHEN gen_ids IS NOT NULL THEN list_transform(generators, lambda g: named.ids[g]) END, meta
+         WHEN gen_ids IS NOT NULL THEN list_transform(generators, lambda g: named.ids[g]) END,
+    CASE WHEN new_meta IS NULL OR new_meta = meta THEN meta WHEN meta IS NULL THEN new_meta
+         ELSE json_merge_patch(meta::JSON, new_meta::JSON)::VARCHAR END
 FROM lineage l JOIN unit_source s ON s.unit_id = l.parent_id, named
 """
 

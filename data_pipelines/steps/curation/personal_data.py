@@ -5,6 +5,8 @@
     drop     rows with a hit go
     count    nothing changes
 
+A row with hits in meta alone is dropped, for meta belongs to a row's origin and is rewritten with its texts only.
+
 Whatever is done, the facts count hits by kind and rows, and evidence never shows a whole hit. What the warehouse keeps
 of the file as it was ingested, and people's reasons, stay as they are: `rmkit erase` forgets them.
 """
@@ -50,9 +52,9 @@ class Config:
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """Rows without what was looked for, or as they were."""
     texts = _Texts(config.kinds)
-    columns = pl.concat_list("prompt", pl.col("responses").fill_null([]), "reference", "meta")
+    read = pl.concat_list("prompt", pl.col("responses").fill_null([]), "reference", "meta")
     suspects = frame.with_row_index("_at").filter(
-        columns.list.eval(pl.element().fill_null("").str.contains(_SUSPECT)).list.any()
+        read.list.eval(pl.element().fill_null("").str.contains(_SUSPECT)).list.any()
     )
     rows: dict[int, dict[str, Any]] = {}
     evidence: dict[int, str] = {}
@@ -67,12 +69,15 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     facts: dict[str, object] = {"rows_with_hits": len(rows), "hits_by_kind": n_by_kind}
     listed = ", ".join(f"{kind} {n}" for kind, n in n_by_kind.items())
     facts["note"] = f"in {len(rows)} of {len(frame)} rows" + (f" ({listed})" if listed else "")
-    if config.action == "drop":
-        why = ["personal data or secrets" if at in rows else None for at in range(len(frame))]
-        reason = pl.Series(why, dtype=pl.String)
-        shown = pl.Series([evidence.get(at) for at in range(len(frame))], dtype=pl.String)
-        return partition(frame, reason, evidence=shown, facts=facts)
-    return nothing_dropped(with_rows(frame, rows) if config.action == "mask" and rows else frame, facts)
+    if config.action == "count":
+        return nothing_dropped(frame, facts)
+    masks = config.action == "mask"
+    in_meta = {at for at, row in rows.items() if masks and row["unit"] == frame["unit"][at]}
+    kept = with_rows(frame, {at: row for at, row in rows.items() if at not in in_meta}) if masks else frame
+    why = dict.fromkeys(in_meta if masks else rows, "personal data or secrets" + (" in meta alone" if masks else ""))
+    columns = [[one.get(at) for at in range(len(frame))] for one in (why, {at: evidence[at] for at in why})]
+    reason, shown = (pl.Series(one, dtype=pl.String) for one in columns)
+    return partition(kept, reason, evidence=shown, facts=facts)
 
 
 class _Texts:

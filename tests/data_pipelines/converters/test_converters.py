@@ -144,6 +144,7 @@ def test_pairs_are_stored_with_votes_and_lineage() -> None:
     parents = {unit["unit"]: unit["rewritten_from"] for unit in facts["units"]}
     assert parents[clear["unit"]] == facts["units"][0]["unit"]
     assert origins(clear) == ["e1"]
+    assert json.loads(clear["meta"]) == {"source": "toy", "label_type": "human", "words_edited": 1}
     assert origins(contested) == ["e1", "e2"]
 
 

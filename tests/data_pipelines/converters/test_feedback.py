@@ -247,3 +247,41 @@ def test_real_thumbs(home: Path, shared_data: Path) -> None:
     ups, downs = thumbs.count("up"), thumbs.count("down")
     assert 0.9 * ups < sum(value > 0 for value in values) <= ups  # thumbs without a user turn have no prompt
     assert sum(value == 0 for value in values) == pytest.approx(0.5 * downs, abs=4 * math.sqrt(downs / 4))
+
+
+@pytest.mark.slow
+def test_corrections_become_a_memory_of_preferences(
+    home: Path, shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Real corrections, a scripted model that infers, and what is remembered for each context."""
+    from evaluation.benchmarks.judging.scripted_endpoint import Reply, ScriptedEndpoint
+    from rmkit.cli import main as cli
+
+    with gzip.open(shared_data / "edits_ilf_code.jsonl.gz", "rt", encoding="utf-8") as file:
+        lines = [next(file) for _ in range(6)]
+    (tmp_path / "ilf.jsonl").write_text("".join(lines))
+
+    def infer(asked: dict[str, Any]) -> Reply:
+        return Reply(text=f"Prefers {len(asked['messages'][-1]['content'])}.")
+
+    with ScriptedEndpoint(infer) as endpoint:
+        (tmp_path / "answer.toml").write_text(
+            '[recipe]\nname = "answer"\n[[step]]\nuse = "generate"\nsamples = 1\ntemperature = 0.0\n'
+            f'[step.generator]\nmodel = "m"\nbase_url = "{endpoint.base_url}"\n'
+        )
+        memory = str(tmp_path / "preferences.jsonl")
+        for command in (
+            ["ingest", str(tmp_path / "ilf.jsonl")],
+            ["convert", "requests", "--data", "ilf", "--out", "asked"],
+            ["run", str(tmp_path / "answer.toml"), "--data", "asked", "--out", "answered"],
+            ["memory", "add", memory, "answered"],
+        ):
+            assert cli.main(command) == 0
+    context = json.loads(lines[3])["prompt"][-1]["content"]
+    entries = [json.loads(line) for line in Path(memory).read_text().splitlines()]
+    assert {one["context"] for one in entries} == {json.loads(line)["prompt"][-1]["content"] for line in lines}
+    capsys.readouterr()
+    assert cli.main(["memory", "search", memory, context, "-k", "1", "--json"]) == 0
+    (nearest,) = json.loads(capsys.readouterr().out)["entries"]
+    assert nearest["similarity"] == 1
+    assert nearest["text"] == next(one["text"] for one in entries if one["context"] == context)

@@ -103,6 +103,9 @@ def test_rows_are_masked_with_all_that_counts_by_position() -> None:
     assert masked["parent_order"][place] == rows[0]["responses"].index(assistant_message("mail a@b.org"))
     assert json.loads(masked["meta"]) == {"by": "[EMAIL]", "n": 7}
     assert masked["unit"] == unit_hash("pair", masked["prompt"], responses=masked["responses"])
+    alone = pair("plain", "one", "two", meta='{"by": "c@d.org"}')
+    (dropped,) = apply("personal_data", [*rows[:1], alone]).dropped.to_dicts()
+    assert (dropped["id"], dropped["reason"]) == (alone["id"], "personal data or secrets in meta alone")
     dropped = apply("personal_data", rows, action="drop").dropped.to_dicts()
     assert [(one["id"], one["evidence"]) for one in dropped] == [
         (rows[0]["id"], "email a@... (7 characters); email c@... (7 characters)")
