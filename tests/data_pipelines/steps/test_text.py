@@ -362,7 +362,6 @@ def test_known_leaks_of_real_data_are_all_found(shared_data: Path) -> None:
         ("near_dedup", {"kinds": ["pairs"]}, "rubric"),
         ("split", {"train": 0.5}, "ratios"),
         ("subset", {"max_rows": 0}, "max_rows"),
-        ("subset", {}, "max_rows"),
         ("normalize", {"ncf": True}, "nfc"),
         ("nonsense", {}, "near_dedup"),
     ],
