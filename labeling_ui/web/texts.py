@@ -18,7 +18,7 @@ import streamlit as st
 
 from labeling_ui.web.differences import differences
 from labeling_ui.web.forms import NAMES
-from labeling_ui.web.markup import exact, formatted
+from labeling_ui.web.markup import MAX_FORMATTED, exact, formatted
 from rmkit.cli.display import printable
 from rmkit.types import Conversation, Message
 
@@ -48,13 +48,18 @@ def show_response(turns: Conversation, *, key: str, plain: bool = False) -> None
     show_responses([turns], key=key, plain=plain)
 
 
-def show_responses(responses: Sequence[Conversation], *, key: str, plain: bool = False) -> None:
-    """Responses side by side, each a region under its letter; in at most three columns, fewer where it is narrow."""
+def show_responses(responses: Sequence[Conversation], *, key: str, plain: bool = False, whole: bool = False) -> None:
+    """Responses side by side, each a region under its letter; in at most three columns, fewer where it is narrow.
+
+    `whole` has all of a very long text on the page at once, not only its beginning.
+    """
     parts = []
     for place, (name, turns) in enumerate(zip(NAMES, responses, strict=False)):
         heading = f"<h3>{name}</h3>" if len(responses) > 1 else ""
         label = f"Response {name}" if len(responses) > 1 else "Response"
-        body = "".join(_body(turn, plain=plain) if turn.role == "assistant" else _folded(turn) for turn in turns)
+        body = "".join(
+            _body(turn, plain=plain, whole=whole) if turn.role == "assistant" else _folded(turn) for turn in turns
+        )
         parts.append(f'<section class="response" data-column="{place}" aria-label="{label}">{heading}{body}</section>')
     columns = len(parts) if len(parts) < 4 else 2 + len(parts) % 2
     _show(f'<div class="responses" style="--columns: {columns}">{"".join(parts)}</div>', key=key)
@@ -123,11 +128,11 @@ def _folded(turn: Message) -> str:
     return f"<details><summary>{label}</summary>{exact(turn.content)}</details>"
 
 
-def _body(turn: Message, *, plain: bool) -> str:
+def _body(turn: Message, *, plain: bool, whole: bool = False) -> str:
     """What a turn says, thinks and calls."""
     thinking = f"<details><summary>reasoning</summary>{exact(turn.reasoning)}</details>" if turn.reasoning else ""
     calls = "".join(_call(call) for call in turn.tool_calls)
-    said = f'<div class="said">{_text(turn.content, plain=plain)}</div>' if turn.content else ""
+    said = f'<div class="said">{_text(turn.content, plain=plain, whole=whole)}</div>' if turn.content else ""
     return thinking + said + calls
 
 
@@ -139,10 +144,16 @@ def _call(call: Mapping[str, Any]) -> str:
     return f"<details><summary>calls <b>{escape(printable(name))}</b></summary>{whole}</details>"
 
 
-def _text(text: str, *, plain: bool) -> str:
-    shown = exact(text) if plain else formatted(text)
+def _text(text: str, *, plain: bool, whole: bool = False) -> str:
+    """A long text shows its beginning. Of one too long to be formatted, the rest is laid out only when it is asked for,
+    which takes a browser seconds; `whole` has it there at once, for who must find a place in it."""
     if len(text) <= FOLD_OVER:
-        return shown
+        return exact(text) if plain else formatted(text)
+    if whole or len(text) <= MAX_FORMATTED:
+        shown = exact(text) if plain else formatted(text)
+    else:
+        cut = FOLD_OVER - text[:FOLD_OVER].endswith("\r")  # a line break of two characters stays one
+        shown = f'{exact(text[:cut])}<div class="rest" hidden>{exact(text[cut:])}</div>'
     return f'<div class="long" data-length="{len(text):,}">{shown}</div>'
 
 

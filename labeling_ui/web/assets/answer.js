@@ -215,6 +215,7 @@ const FORMS = {
     values.cells = blank.map((row, r) => row.map((_, c) => values.cells?.[r]?.[c] ?? null));
     values.texts ??= {};
     const single = columns.length === 1 && !columns[0];
+    const inLine = single || rows.length === 1; // one row or column of cells, which wraps where the page is narrow
     let at = [0, 0];
     const cells = rows.map((row, r) =>
       columns.map((_, c) => {
@@ -239,7 +240,8 @@ const FORMS = {
         columns.forEach((_, x) => {
           const value = values.cells[y][x];
           const short = value === null ? "·" : labelOf(y, value).split(":")[0];
-          cells[y][x].textContent = single ? `${row.label}: ${short}` : short;
+          const name = single ? row.label : columns[x];
+          cells[y][x].textContent = inLine ? `${name}: ${short}` : short;
           cells[y][x].setAttribute("aria-label", `${nameOf(y, x)}: ${labelOf(y, value)}`);
           cells[y][x].classList.toggle("current", y === r && x === c);
           if (y === r && x === c) cells[y][x].setAttribute("aria-current", "true");
@@ -287,7 +289,7 @@ const FORMS = {
     }, hint);
     const steps = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] };
 
-    const table = single ? element("div", { className: "options" }, ...cells.flat()) : tableOf(rows, columns, cells);
+    const table = inLine ? element("div", { className: "options" }, ...cells.flat()) : tableOf(rows, columns, cells);
     root.append(form.tray ? tray : "", table, question, anchors, hint, options, extra, sendButton(sheet));
     draw();
     return {

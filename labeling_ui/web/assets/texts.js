@@ -14,9 +14,29 @@ function fold(long) {
   button.textContent = label(false);
   button.setAttribute("aria-expanded", "false");
   button.addEventListener("click", () => {
+    const rest = long.querySelector(".rest");
+    if (rest) {
+      rest.remove();
+      long.querySelector(".exact").append(...blocks(rest.textContent));
+    }
     const open = long.classList.toggle("open");
     button.textContent = label(open);
     button.setAttribute("aria-expanded", String(open));
   });
   long.after(button);
+}
+
+// The text in blocks of whole lines, of which the browser lays out only those in view.
+function* blocks(text, size = 20_000) {
+  let from = text.indexOf("\n") + 1; // up to here it goes on with the line that was cut
+  yield text.slice(0, from);
+  while (from < text.length) {
+    const line = text.indexOf("\n", from + size);
+    const to = line < 0 ? text.length : line + 1;
+    const block = document.createElement("div");
+    block.className = "block";
+    block.textContent = text.slice(from, to);
+    yield block;
+    from = to;
+  }
 }

@@ -155,7 +155,7 @@ def _show_item(desk: Desk, hold: Lease, *, plain: bool) -> None:
     elif len(shown) == 2 and st.session_state.get("is_compared") and task.kind != "spans":
         show_differences(*shown, names=("A", "B"))
     elif shown:
-        show_responses(shown, key="responses", plain=plain)
+        show_responses(shown, key="responses", plain=plain, whole=task.kind == "spans")
     if task.kind == "adjudication":
         _votes(desk, hold)
 

@@ -137,3 +137,14 @@ def test_reading_and_scrolling_is_work_and_a_pause_is_not_all_of_it(studio: Call
     assert 215_000 <= page.evaluate("window.reports[0]") <= 240_000  # four times 40 s, and 60 s of the ten minutes
     (payload,) = _payloads()
     assert 0 < payload["active_ms"] <= payload["wall_ms"]  # no more is believed than the server's own clock allows
+
+
+def test_a_text_of_three_megabytes_is_laid_out_only_when_it_is_asked_for(studio: Callable[..., Any]) -> None:
+    text = "".join(f"Line {n} <b>&amp; -> \u05d0\n" for n in range(130_000)) + "end"
+    page = studio([{"prompt": "Long?", "chosen": text, "rejected": "short"}], "pairwise", overlap=1)
+    laid_out = "document.querySelector('.rmkit-text .responses').innerText.length"
+    assert 5000 < page.evaluate(laid_out) < 7000
+    page.get_by_role("button", name=f"Show all {len(text):,} characters").click()
+    page.get_by_role("button", name="Show less").wait_for()
+    whole = page.locator(".rmkit-text .long .exact").evaluate_all("all => all.map(one => one.textContent)")
+    assert whole == [text]
