@@ -63,10 +63,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
                 add_member(ledger, name, name)
             tokens["lea"] = add_person(ledger, "lea", role="lead")
             tokens["both"] = add_person(ledger, "both", role="annotator")
-            for task in ("ratings", "turns"):
+            tokens["writer"] = add_person(ledger, "writer", role="annotator")
+            for task, name in (("ratings", "both"), ("turns", "both"), ("edit", "writer")):
                 definition = replace(read_definition(task), gold_share=0.0, repeat_share=0.0)
                 create_project(ledger, f"other-{task}", task=definition, data=refs[id(TASKS[task][0])])
-                add_member(ledger, f"other-{task}", "both")
+                add_member(ledger, f"other-{task}", name)
         server = Server(home)
         server.start()
         yield Served(server.url, tokens, home)

@@ -128,11 +128,9 @@ def test_keys_work_at_once_after_choosing_a_project_and_after_a_refusal(sign_in:
 
 
 def test_what_is_typed_survives_a_reload(sign_in: Enter) -> None:
-    page = sign_in("edit")  # all items are answered by now
-    page.get_by_text(DONE).wait_for()
-    page.wait_for_function(QUIET)
-    _press(page, ["u"])
+    page = sign_in("writer")
     page.wait_for_function(READY, arg="")
+    page.wait_for_function(QUIET)
     with page.expect_response(lambda response: "/drafts/" in response.url and response.status == 204):
         _press(page, ["t", "text: Half a sent"])
     page.reload()
