@@ -246,7 +246,7 @@ def _same_loop(folder: Path, loop: Loop, data: str, dataset: str) -> None:
     }
     document |= {"step": steps, "climb": None if loop.climb is None else asdict(loop.climb)}
     plain, summary = json.loads(json.dumps(document)), folder / SUMMARY
-    if summary.exists():
+    if summary.exists() and any(folder.glob("round-*/*.json")):  # before its first step ends, a loop can be mended
         known = read_object(summary, raises=ConfigError, hint="name another folder")
         if other := [key for key in plain if known.get(key) != plain[key]]:
             raise ConfigError(f"{folder} holds a loop with other {', '.join(other)}; name another folder")

@@ -42,6 +42,8 @@ def act(config: Config, place: Place) -> Left:
     if not pairs:
         reasons = "; ".join(f"{reason}: {n}" for reason, n in unused.items())
         raise DataError(f"train_policy: none of {len(rows)} rows of {place.version} can be learned from ({reasons})")
+    if missing := [one for one in (config.model, config.reference) if one and not Path(one).is_dir()]:
+        raise ConfigError(f"train_policy: no folder {missing[0]}; a policy is the folder of a causal language model")
     folders = [Path(config.model)] + ([Path(config.reference or config.model)] if config.loss == "dpo" else [])
     model, *reference = (load_pretrained("AutoModelForCausalLM", one, dtype="float32").model for one in folders)
     tokenizer = load_tokenizer(folders[0])

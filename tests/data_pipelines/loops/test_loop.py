@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from data_pipelines.loops.loop import Climb, filled, parse_loop, read_loop, shipped
-from data_pipelines.loops.runner import _Climber, _parts, run_loop
+from data_pipelines.loops.runner import _Climber, _parts, _same_loop, run_loop
 from rmkit.atomic import write_text
 from rmkit.cli import main as cli
 from rmkit.errors import ConfigError
@@ -85,6 +85,19 @@ def test_all_shipped_loops_can_be_read(tmp_path: Path) -> None:
         given = {key: f"models/{key}" for key, setting in loop.settings.items() if setting.default is None}
         assert loop.with_settings(given).description
         assert all(setting.help for setting in loop.settings.values())
+
+
+def test_a_loop_can_be_mended_until_its_first_step_has_ended(tmp_path: Path) -> None:
+    loops = [parse_loop(HALVES, where="halves").with_settings({"seed": seed}) for seed in (0, 1)]
+    for loop in loops:
+        _same_loop(tmp_path, loop, "digest", "halves")
+    (tmp_path / "round-0").mkdir()
+    (tmp_path / "round-0" / "01-subset.json").write_text("{}")
+    _same_loop(tmp_path, loops[1], "digest", "halves")
+    with pytest.raises(ConfigError, match="other settings"):
+        _same_loop(tmp_path, loops[0], "digest", "halves")
+    with pytest.raises(ConfigError, match="other data"):
+        _same_loop(tmp_path, loops[1], "another digest", "halves")
 
 
 def test_rounds_are_versions_and_a_loop_that_was_cut_off_goes_on(
