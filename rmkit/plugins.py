@@ -113,6 +113,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
         for name in ("time_split", "personal_data", "language", "semantic_dedup")
     }
     | {name: f"data_pipelines.steps.rubrics.{name}" for name in ("attach_rubrics", "utilities")}
+    | {
+        name: f"data_pipelines.steps.rubrics.turns:{''.join(word.title() for word in name.split('_'))}"
+        for name in ("ask_judge", "ask_writer", "rubric_reward")
+    }
     | {"policy_score": "data_pipelines.loops.policy_score"},
     "converters": {
         name: f"data_pipelines.converters.{name}"
@@ -182,6 +186,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
             "similarity",
             "external",
             "code",
+            "verdict",
         )
     },
     "tree_labels": {

@@ -16,6 +16,7 @@ from data_pipelines.loops.loop import read_loop  # noqa: E402
 from data_pipelines.loops.policy import PolicyConfig, PolicyPair, train_policy  # noqa: E402
 from data_pipelines.loops.runner import LoopResult, run_loop  # noqa: E402
 from data_pipelines.recipes.recipe import parse_recipe, run_recipe  # noqa: E402
+from data_pipelines.steps.rubrics import turns  # noqa: E402
 from evaluation.denoise.fine_tuned import causal_model  # noqa: E402
 from rmkit.cli import main as cli  # noqa: E402
 from rmkit.models.transformer.pretrained import load_pretrained, load_tokenizer  # noqa: E402
@@ -104,3 +105,41 @@ def test_auto_cei_undoes_a_round_that_did_not_help(policy: Path, tmp_path: Path)
     means = [one["mean"] for one in facts(result, "score")]
     assert means[1] < means[0] < means[2]  # tanh((lines - center) / 2): center 0, then 1, then -1
     assert result.names["policy"].endswith("round-1/03-train_policy")
+
+
+def imitating(policy: Path, target: Path, lessons: list[PolicyPair], *, epochs: int) -> Path:
+    """A copy of the policy that has learned to give these answers; its positions reach further than the original's."""
+    settings = json.loads((policy / "config.json").read_text()) | {"max_position_embeddings": 4096}
+    (policy / "config.json").write_text(json.dumps(settings))
+    model, tokenizer = load_pretrained("AutoModelForCausalLM", policy, dtype="float32").model, load_tokenizer(policy)
+    config = PolicyConfig(loss="nll", lr=5e-3, epochs=epochs, max_length=3000, batch_pairs=4)
+    train_policy(model, None, tokenizer, lessons, config=config)
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    return target
+
+
+def test_rubric_arm_trains_the_judge_before_the_writer(policy: Path, tmp_path: Path) -> None:
+    """A writer that knows two rubrics, a judge that says A or B by chance: some answers are better than others."""
+    rubrics = [f"1. The response is {word}. [principle]" for word in ("kind", "short")]
+    items = [one.candidates for one in load_dataset("kind", split="train")][:8]
+    writing = [PolicyPair(turns.writer_request(one.prompt), rubric, None) for one in items for rubric in rubrics]
+    judging = [
+        PolicyPair(turns.judge_request(one.prompt, one.completions, rubrics[at % 2]), f"Verdict: {letter}", None)
+        for at, one in enumerate(items)
+        for letter in "AB"
+    ]
+    writer = imitating(policy, tmp_path / "writer", writing, epochs=12)
+    judge = imitating(policy, tmp_path / "judge", judging, epochs=8)
+    settings = {"writer": str(writer), "judge": str(judge), "rounds": 1, "prompts": 10, "samples": 4, "max_tokens": 24}
+    result = run_loop(
+        read_loop("rubric_arm").with_settings(settings | {"lr": 1e-4, "max_length": 3000}),
+        "kind",
+        folder=tmp_path / "arm",
+    )
+    trained = [(record.round, Path(str(record.artifact)).name) for record in result.steps if record.artifact]
+    assert trained[0] == (1, "03-train_policy")
+    [score], [reward] = facts(result, "score"), facts(result, "rubric_reward")
+    assert -1 < score["mean"] < 1  # of -1 unreadable, 0 wrong, 1 right: each is a reward the judge can prefer by
+    assert reward["rubrics"] > 0
+    assert -1 <= reward["mean"] <= 1

@@ -18,7 +18,9 @@ from rmkit.errors import ConfigError, DataError
 from rmkit.judge import load_judge
 from rmkit.ledger import open_ledger
 from rmkit.reliability.utilities import utilities
-from rmkit.types import Candidates, Comparison, ModelInfo, Score
+from rmkit.types import Candidates, Comparison, Completion, Message, ModelInfo, Score
+from rmkit.verifiers.verdict import verdict_of
+from rmkit.verifiers.verifier import load_verifier
 from rubrics.row_context import context_of
 from tests.data_pipelines.frames import apply, first_text, frame, pair
 from tests.data_pipelines.steps.test_rewards import order, scored
@@ -196,3 +198,18 @@ def test_the_published_form_goes_in_with_its_rubrics_and_trains(
     path.write_text("\n".join(json.dumps(row | {"winner": "the left one"}) for row in rows[:3]))
     with pytest.raises(DataError, match="the left one"):
         cli.call("ingest", [str(path), "--name", "odd"])
+
+
+def test_what_writer_and_judge_are_asked_and_how_verdicts_are_read() -> None:
+    rows = frame([pair("q", "good", "bad"), pair("q", "fine", "poor"), pair("r", "x", "y")])
+    result = apply("ask_writer", rows)
+    assert result.dropped["reason"].to_list() == ["its prompt is another row's, too"]
+    first = result.kept.to_dicts()[0]
+    assert "Write the rubric by which responses" in first["prompt"]
+    assert [json.loads(text)[0]["content"] for text in json.loads(first["reference"])["responses"]] == ["good", "bad"]
+    assert first["p"] is None
+    assert [verdict_of(text) for text in ("so.\nVerdict: A", "Verdict: B", "no idea")] == ["A", "B", None]
+    item = Candidates((Message("user", "q"),), tuple(Completion((Message("assistant", text),)) for text in (
+        "Verdict: A", "Verdict: B", "neither")), reference="B")  # fmt: skip
+    [scores] = load_verifier("verdict").score([item])
+    assert [one.value for one in scores] == [0.0, 1.0, -1.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 
 import httpx
@@ -268,6 +269,9 @@ def test_abstention_has_three_values() -> None:
     texts = ("The answer is 72", "The answer is 71", "I don't know.", "I'm not sure, but the answer is 72")
     assert [one.value for one in scores("abstention", "72", *texts, wrong=-2.0)] == [1, -2, 0, 1]
     assert value("abstention", "unanswerable", "It cannot be determined.") == 1
+    late = "6 times 9?\n\nI tried.\nI don't know."
+    assert value("abstention", "54", late, slope=1.0, center=1.0) == pytest.approx(math.tanh(1.0))  # three lines
+    assert value("abstention", "54", "I don't know.", slope=1.0, center=4.0) == pytest.approx(math.tanh(-1.5))
 
 
 def test_citations_stand_word_for_word() -> None:
