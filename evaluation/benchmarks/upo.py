@@ -132,8 +132,8 @@ def wrong_share(dataset: str, rounds: int) -> float:
             if not any(str(one).startswith("local:") for one in row["generators"] or ()) or len(row["p"] or ()) != 2:
                 continue
             values = [liking(completion.text) for completion in example.candidates.completions]
-            if values[0] != values[1]:
-                right.append((values[0] > values[1]) == (row["p"][0] >= row["p"][1]))
+            if values[0] != values[1] and row["p"][0] != row["p"][1]:  # smoothed to a tie, a label has no side
+                right.append((values[0] > values[1]) == (row["p"][0] > row["p"][1]))
     return 1 - fmean(right)
 
 
