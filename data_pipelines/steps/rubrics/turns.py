@@ -112,11 +112,11 @@ class RubricReward:
                     for order, letter in (((better, worse), "A"), ((worse, better), "B")):
                         questions.append(judge_request(prompt, order, rubric))
                         places.append((at, spot, letter))
-        for (at, spot, letter), answer in zip(places, _answers(questions, config, context), strict=True):
-            values[at][spot] += 0.5 * (verdict_of(answer or "") == letter)
+        for (at, spot, letter), verdict in zip(places, _answers(questions, config, context), strict=True):
+            values[at][spot] += 0.5 * (verdict_of(verdict or "") == letter)
         scored = [row | {"scores": _scores(own)} for row, own in zip(rows, values, strict=True)]
         everything = [value for own in values for value in own]
-        facts = {"rubrics": len(everything), "unreadable": sum(value < 0 for value in everything)}
+        facts: dict[str, float] = {"rubrics": len(everything), "unreadable": sum(value < 0 for value in everything)}
         facts["mean"] = round(sum(everything) / max(len(everything), 1), 6)
         return result_of(frame, scored, [], facts)
 
@@ -149,7 +149,7 @@ def _ordered(row: Row) -> tuple[Completion, Completion]:
 
 def _as_question(row: Row, question: Conversation, *, reference: str) -> Row:
     """The row with another prompt and no label; its responses stay until answers take their place."""
-    label = {"p": None, "ranks": None, "margin": None, "scores": None, "votes": [], "rubric": None}
+    label: Row = {"p": None, "ranks": None, "margin": None, "scores": None, "votes": [], "rubric": None}
     return row | label | {"prompt": messages_json(question), "reference": reference}
 
 
