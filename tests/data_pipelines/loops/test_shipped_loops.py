@@ -129,9 +129,9 @@ def test_rubric_arm_trains_the_judge_before_the_writer(policy: Path, tmp_path: P
         for at, one in enumerate(items)
         for letter in "AB"
     ]
-    writer = imitating(policy, tmp_path / "writer", writing, epochs=12)
-    judge = imitating(policy, tmp_path / "judge", judging, epochs=8)
-    settings = {"writer": str(writer), "judge": str(judge), "rounds": 1, "prompts": 10, "samples": 4, "max_tokens": 24}
+    writer = imitating(policy, tmp_path / "writer", writing, epochs=25)
+    judge = imitating(policy, tmp_path / "judge", judging, epochs=12)
+    settings = {"writer": str(writer), "judge": str(judge), "rounds": 1, "prompts": 16, "samples": 6, "max_tokens": 48}
     result = run_loop(
         read_loop("rubric_arm").with_settings(settings | {"lr": 1e-4, "max_length": 3000}),
         "kind",
