@@ -7,7 +7,6 @@ are 4 * 7 + 4 * (6 + 5 + 4 + 3 + 2 + 1) steps, less what prefixes share.
 
     outcome   16 solutions; the verdict labels the last step alone
     cool      4 solutions, continued at temperature .3, by a stronger prover; labels are the mean outcome
-    mean      the same solutions, continued at the policy's own temperature
 
 On held-out problems each model chooses among 16 solutions of the policy, which are the same for all of them, and names
 the first wrong step of the wrong ones.
@@ -66,7 +65,6 @@ class Arm:
 ARMS = (
     Arm(name="outcome", samples=16, prover=None, aggregate="last-max"),
     Arm(name="cool", samples=4, prover=0.3, aggregate="min-max"),
-    Arm(name="mean", samples=4, prover=1.0, aggregate="min-max"),
 )
 
 
