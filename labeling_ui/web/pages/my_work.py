@@ -1,4 +1,4 @@
-"""My work: what I have answered, and taking an answer back.
+"""My work: what I have answered, what leads wrote about it, and taking an answer back.
 
 How it compares with known answers and with repeats is for leads: beside the answer it would say which items are known.
 """
@@ -11,6 +11,7 @@ import streamlit as st
 from labeling_ui.desk.desk import Desk
 from labeling_ui.desk.leases import Lease
 from labeling_ui.projects.people import Person
+from labeling_ui.projects.reviews import Review, reviews
 from labeling_ui.quality import Share, people_reports
 from labeling_ui.web import studio
 from labeling_ui.web.pages.choose import choose_project
@@ -37,8 +38,9 @@ def page() -> None:
     st.subheader("Answers, newest first", anchor=False)
     history = desk.history(person)
     shown = st.session_state.setdefault("my-work-shown", SHOWN)
+    reviewed = reviews(here.ledger, name)
     for hold in history[:shown]:
-        _answer(desk, person, hold, mine)
+        _answer(desk, person, hold, mine, None if hold.event is None else reviewed.get(hold.event))
     if len(history) > shown and st.button("Show older ones", type="tertiary"):
         st.session_state["my-work-shown"] = shown + SHOWN
         st.rerun()
@@ -58,14 +60,18 @@ def _per_day(mine: pl.DataFrame) -> None:
         st.bar_chart(days, x="day", y="answers", height=180)
 
 
-def _answer(desk: Desk, person: Person, hold: Lease, mine: pl.DataFrame) -> None:
+def _answer(desk: Desk, person: Person, hold: Lease, mine: pl.DataFrame, review: Review | None) -> None:
     summary = mine.filter(pl.col("event") == hold.event).to_dicts()
     if not summary:
         return
     item = desk.items[hold.item]
     label = item.prompt[-1].content[:90].replace("\n", " ") if item.prompt else f"item {hold.item}"
     verdict = "" if summary[0]["verdict"] == "ok" else f" ({summary[0]['verdict'].replace('_', ' ')})"
-    with st.expander(f"{summary[0]['time']:%d %b %H.%M}{verdict}: {harmless(label)}"):
+    comment = review.comment if review else ""
+    icon = ":material/comment:" if comment else None
+    with st.expander(f"{summary[0]['time']:%d %b %H.%M}{verdict}: {harmless(label)}", icon=icon):
+        if review and comment:
+            st.info(harmless(f"{review.lead}: {comment}"), icon=":material/comment:")
         for place, response in enumerate(desk.shown(hold)):
             ranks = summary[0]["ranks"]
             chosen = ranks is not None and ranks[hold.order[place]] == 0

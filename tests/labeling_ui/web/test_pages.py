@@ -18,6 +18,7 @@ from labeling_ui.projects.export import answers_jsonl
 from labeling_ui.projects.members import members
 from labeling_ui.projects.people import Person, add_person, remove_person
 from labeling_ui.projects.project import Project
+from labeling_ui.projects.reviews import write_review
 from labeling_ui.web import studio
 from labeling_ui.web.server import merging
 from labeling_ui.web.studio import Studio
@@ -242,6 +243,18 @@ def test_the_project_page_shows_agreement_and_people_and_makes_a_version(
     assert metrics["answers of 24"] == "24"
     app = _press(app, "Make the labels a dataset version")
     assert "sums-labels@v1" in _texts(app)
+
+
+def test_my_work_shows_what_a_lead_wrote_about_an_answer(opened: Open, make_project: Make, ledger: Ledger) -> None:
+    make_project()
+    desk = studio.current().desk("sums")
+    (hold,) = desk.open(ANNA)
+    desk.submit(ANNA, hold.id, Answer(better=0))
+    event = desk.history(ANNA)[0].event
+    assert event is not None
+    write_review(ledger, "sums", LEA, event=event, rater=ANNA.name, decision="commented", comment="see rule 3")
+    assert "see rule 3" in _texts(opened("my_work"))
+    assert "rule 3" not in _texts(opened("my_work", BEN))
 
 
 def test_my_work_takes_an_answer_back(opened: Open, make_project: Make, ledger: Ledger) -> None:
