@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import get_args
 
 from labeling_ui.projects.definition import Strategy, read_definition, shipped
@@ -29,7 +30,11 @@ def _demo(argv: list[str]) -> int:
 
 def _serve(argv: list[str], *, token: str | None = None) -> int:
     """`token` is one to sign in with, for a link that is printed."""
-    parser = arguments.parser("label serve", "Serve the studio's pages and REST API.", examples=["label serve"])
+    parser = arguments.parser(
+        "label serve",
+        "Serve the studio's pages and REST API.",
+        examples=["label serve", "label serve --models models.toml"],
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8501, help="port")
     parser.add_argument(
@@ -39,9 +44,14 @@ def _serve(argv: list[str], *, token: str | None = None) -> int:
         metavar="NAME",
         help="name under which a proxy on this machine passes requests on (repeatable)",
     )
+    parser.add_argument(
+        "--models", type=Path, metavar="FILE", help="TOML file of the models of live chats: where each is and its key"
+    )
     options = parser.parse_args(argv)
+    from labeling_ui.desk.served_models import ServedModels, read_served
     from labeling_ui.web.server import serve
 
+    models = ServedModels(read_served(options.models) if options.models else None)
     with open_ledger() as ledger:
         if token is None and not any(True for _ in people(ledger)):
             token = add_person(ledger, user_name(), role="admin")
@@ -53,7 +63,7 @@ def _serve(argv: list[str], *, token: str | None = None) -> int:
             display.emit({"url": url}, as_json=options.json, text=text)
             sys.stdout.flush()
 
-        serve(ledger, host=options.host, port=options.port, hosts=options.allow_host, ready=ready)
+        serve(ledger, host=options.host, port=options.port, hosts=options.allow_host, models=models, ready=ready)
     return 0
 
 

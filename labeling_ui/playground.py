@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from rmkit import plugins
-from rmkit.errors import RmkitError
+from rmkit.errors import RmkitError, unknown
 from rmkit.models import load_model
 from rmkit.models.artifact import aliases
 from rmkit.serve.clients.reward_client import RewardClient
@@ -66,8 +66,11 @@ def play(case: Candidates, names: Sequence[str], *, weights: Mapping[str, float]
     Without `weights` the reward is the first judge's. Raises ConfigError for a chain that cannot be read, DataError for
     one that does not fit its columns.
     """
-    columns, failed = [], {}
+    columns, failed, known = [], {}, judges()
     for name in names:
+        if name not in known:  # any other could be a path, or code to import
+            failed[name] = unknown("judge", name, known)
+            continue
         try:
             columns.append(_column(name, case))
         except RmkitError as error:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -15,14 +16,14 @@ import httpx
 class Server:
     """The studio over the home folder, on a free port of loopback; `down_s` holds how long each restart took.
 
-    `folder` is where it runs and looks for Streamlit's own settings (default: here).
+    `folder` is where it runs and looks for Streamlit's own settings (default: here); `options` go to the command.
     """
 
-    def __init__(self, home: Path, *, folder: Path | None = None) -> None:
+    def __init__(self, home: Path, *, folder: Path | None = None, options: Sequence[str] = ()) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
-        self._home, self._folder = home, folder
+        self._home, self._folder, self._options = home, folder, options
         self.down_s: list[float] = []
 
     @property
@@ -31,7 +32,7 @@ class Server:
 
     def start(self) -> None:
         """Returns when the API answers."""
-        command = [sys.executable, "-m", "rmkit", "label", "serve", "--port", str(self.port)]
+        command = [sys.executable, "-m", "rmkit", "label", "serve", "--port", str(self.port), *self._options]
         environment = {**os.environ, "RMKIT_HOME": str(self._home), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(command, env=environment, cwd=self._folder, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 120

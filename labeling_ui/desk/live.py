@@ -7,37 +7,40 @@ finished chat is the answer to its item. Which model stands first is drawn anew 
 from __future__ import annotations
 
 import random
-import threading
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from labeling_ui.desk.answers import Answer, read_answer, says
 from labeling_ui.desk.items import Item
 from labeling_ui.desk.leases import Lease
 from labeling_ui.projects.definition import TaskDefinition
-from rmkit.errors import ConflictError, DataError, EndpointError, RmkitError
-from rmkit.generate.config import open_generator
-from rmkit.generate.engine import Engine, Limits
-from rmkit.generate.request import Request
+from rmkit.errors import ConflictError, DataError
 from rmkit.ids import messages_json, parse_messages
 from rmkit.ledger import Ledger
 from rmkit.types import Conversation, Event, Message
 
-ATTEMPTS = 2  # a person waits
 KIND, CHAT = "live_turn", "live_chat"
 _EVENTS = uuid.UUID("9f0f2f0a-5a43-4d0e-8f0b-6f8b1f5f7d11")
 
-Ask = Callable[[Conversation], Sequence[str]]  # the models' replies, in the order of the task
+
+class Reply(NamedTuple):
+    """`model` is what its server calls it."""
+
+    model: str
+    text: str
+
+
+Ask = Callable[[Conversation], Sequence[Reply]]  # the models' replies, in the order of the task
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Replies between which nobody has chosen yet, in the order of the task's models; `order` is how they are shown."""
+    """Replies between which nobody has chosen yet, in the order of `models`; `order` is how they are shown."""
 
     user: str
+    models: tuple[str, ...]
     replies: tuple[str, ...]
     order: tuple[int, ...]
 
@@ -62,7 +65,9 @@ def read_chat(ledger: Ledger, project: str, item: Item, hold: Lease) -> Chat:
     if record is None:
         return Chat(tuple(turn for turn in item.prompt if turn.role == "system"), None, 0, 0)
     value, waiting = record.value, record.value["waiting"]
-    shown = waiting and Waiting(waiting["user"], tuple(waiting["replies"]), tuple(waiting["order"]))
+    shown = waiting and Waiting(
+        waiting["user"], tuple(waiting["models"]), tuple(waiting["replies"]), tuple(waiting["order"])
+    )
     return Chat(parse_messages(value["turns"]), shown, value["n"], record.version)
 
 
@@ -74,10 +79,11 @@ def say(ledger: Ledger, project: str, item: Item, hold: Lease, text: str, *, ask
         raise DataError("write a message first")
     if chat.waiting is not None:
         raise DataError("choose between the two replies first")
-    replies = tuple(ask((*chat.turns, Message("user", text))))
+    models, replies = zip(*ask((*chat.turns, Message("user", text))), strict=True)
     order = list(range(len(replies)))
     random.Random(f"{hold.id}/{hold.revision}/{chat.n}").shuffle(order)
-    return _store(ledger, project, hold, chat, Chat(chat.turns, Waiting(text, replies, tuple(order)), chat.n, 0))
+    waiting = Waiting(text, models, replies, tuple(order))
+    return _store(ledger, project, hold, chat, Chat(chat.turns, waiting, chat.n, 0))
 
 
 def choose(
@@ -96,7 +102,7 @@ def choose(
         "turn": chat.n,
         "prompt": messages_json(turns),
         "responses": [messages_json([Message("assistant", reply)]) for reply in waiting.replies],
-        "models": [model.model for model in task.models],
+        "models": list(waiting.models),
         "shown_order": list(waiting.order),
         **says(task, item, waiting.order, answer),
     }
@@ -120,57 +126,18 @@ def finished(chat: Chat) -> Answer:
     return read_answer({"live_turns": chat.n})
 
 
-class ServedModels:
-    """The models of live tasks, opened at first use and shared among threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._engines: dict[str, list[Engine]] = {}
-
-    def ask(self, task: TaskDefinition) -> Ask:
-        """What puts a conversation to all models of the task at once.
-
-        It raises EndpointError where one gives no reply, without a word on which: the chat is blind.
-        """
-
-        def replies(conversation: Conversation) -> list[str]:
-            engines = self._opened(task)
-            request = Request(
-                prompt=tuple(Message(turn.role, turn.content) for turn in conversation),
-                max_tokens=task.max_tokens,
-                temperature=task.temperature,
-            )
-            with ThreadPoolExecutor(len(engines)) as pool:
-                results = list(pool.map(lambda engine: _reply(engine, request), engines))
-            if any(result is None for result in results):
-                raise EndpointError("a model gave no reply; send the message again, or skip and tell your lead")
-            return [str(result) for result in results]
-
-        return replies
-
-    def _opened(self, task: TaskDefinition) -> list[Engine]:
-        with self._lock:
-            if task.id not in self._engines:
-                limits = [Limits(attempts=min(config.attempts, ATTEMPTS)) for config in task.models]
-                engines = zip(map(open_generator, task.models), limits, strict=True)
-                self._engines[task.id] = [Engine(generator, limits=limit) for generator, limit in engines]
-            return self._engines[task.id]
-
-
-def _reply(engine: Engine, request: Request) -> str | None:
-    try:
-        (sample,) = engine.samples([request])
-    except RmkitError:
-        return None
-    return None if sample.error or not sample.text.strip() else sample.text
-
-
 def _store(ledger: Ledger, project: str, hold: Lease, before: Chat, after: Chat) -> Chat:
     waiting = after.waiting
     value = {
         "turns": messages_json(after.turns),
         "n": after.n,
-        "waiting": waiting and {"user": waiting.user, "replies": list(waiting.replies), "order": list(waiting.order)},
+        "waiting": waiting
+        and {
+            "user": waiting.user,
+            "models": list(waiting.models),
+            "replies": list(waiting.replies),
+            "order": list(waiting.order),
+        },
     }
     try:
         version = ledger.put(CHAT, _key(project, hold), value, expect=before.version)

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from rmkit import config
 from rmkit.errors import ConfigError, unknown
-from rmkit.generate.config import GeneratorConfig
 from rmkit.ids import canonical_json, content_hash
 
 Kind = Literal[
@@ -68,7 +67,8 @@ class Question:
 class TaskDefinition:
     """`strengths` are the steps from slightly to much better, one for a plain choice; `top_k` 0 ranks all.
 
-    A live chat is with two `models`, served at their `base_url`, `max_tokens` a reply at `temperature`.
+    A live chat is with two `models`, `max_tokens` a reply at `temperature`. They are names: where each is served and
+    which key it takes is said when the studio starts (`rmkit label serve --models`), never by a task.
     `grades` of a turn go from the worst to the best.
 
     `overlap` people judge each item. `gold_share` and `repeat_share` of what a person sees are items with a known
@@ -89,7 +89,7 @@ class TaskDefinition:
     top_k: int = 0
     aspects: tuple[Aspect, ...] = ()
     reactions: tuple[str, ...] = ("down", "up")
-    models: tuple[GeneratorConfig, ...] = ()
+    models: tuple[str, ...] = ()
     max_tokens: int = 1024
     temperature: float = 0.7
     grades: tuple[str, ...] = ("bad", "fair", "good")
@@ -114,8 +114,8 @@ class TaskDefinition:
             raise ConfigError(f"task {self.name}: ratings need at least one [[aspects]] with name and question")
         if self.kind == "pairwise" and not 1 <= len(self.strengths) <= 4:
             raise ConfigError(f"task {self.name}: one to four strengths, got {len(self.strengths)}")
-        if self.kind == "live" and (len(self.models) != 2 or any(one.backend != "endpoint" for one in self.models)):
-            raise ConfigError(f"task {self.name}: a live chat needs two [[models]] with model and base_url")
+        if self.kind == "live" and len(self.models) != 2:
+            raise ConfigError(f'task {self.name}: a live chat needs two models by name, models = ["one", "other"]')
         if self.max_tokens < 1 or not 0 <= self.temperature <= 2:
             raise ConfigError(f"task {self.name}: max_tokens is at least 1, temperature from 0 to 2")
         if not 2 <= len(self.grades) <= 9:
@@ -142,10 +142,17 @@ def read_definition(name_or_path: str) -> TaskDefinition:
     return parse_definition(config.read_toml(path), where=str(path.name))
 
 
+def shipped_definition(name: str) -> TaskDefinition:
+    """A shipped task for whoever is not at this machine: a path would be a file of the server. Raises ConfigError."""
+    if name not in shipped():
+        raise ConfigError(unknown("task", name, shipped()))
+    return read_definition(name)
+
+
 def parse_definition(table: Mapping[str, Any], *, where: str) -> TaskDefinition:
     """The definition in a table, as read from TOML or from a stored project."""
     values = dict(table)
-    for key, cls in (("aspects", Aspect), ("quiz", Question), ("models", GeneratorConfig)):
+    for key, cls in (("aspects", Aspect), ("quiz", Question)):
         if key in values:
             values[key] = tuple(config.build(cls, one, where=f"{where}: {key}") for one in values[key])
     return config.build(TaskDefinition, values, where=where)

@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from labeling_ui.agreement import by_item, by_label, by_question
 from labeling_ui.desk.items import Items
-from labeling_ui.projects.definition import parse_definition, read_definition, shipped
+from labeling_ui.projects.definition import parse_definition, shipped_definition
 from labeling_ui.projects.disputes import create_adjudication
 from labeling_ui.projects.export import answer_rows
 from labeling_ui.projects.groups import put_group, put_rules, read_rule, rules
@@ -143,14 +143,10 @@ def _name(request: Request) -> str:
 
 
 def _create(request: Request, person: Person, body: NewProject) -> object:
-    if isinstance(body.task, str):
-        if body.task not in shipped():  # a path would be a file of the server
-            raise DataError(unknown("task", body.task, shipped()))
-        task = read_definition(body.task)
-    else:
-        task = parse_definition(body.task, where="task")
-    ledger = studio.current().ledger
-    project = create_project(ledger, body.name, task=task, data=body.data, gold=body.gold, author=person.name)
+    task = shipped_definition(body.task) if isinstance(body.task, str) else parse_definition(body.task, where="task")
+    here = studio.current()
+    here.models.check(task)
+    project = create_project(here.ledger, body.name, task=task, data=body.data, gold=body.gold, author=person.name)
     return {"name": project.name, "data": project.data, "items": len(Items(project.folder)), "skipped": project.skipped}
 
 
@@ -183,6 +179,7 @@ def _change_task(request: Request, person: Person, body: ChangedTask) -> object:
     here = studio.current()
     project = here.project(_name(request))
     task = parse_definition({key: value for key, value in body.task.items() if key != "id"}, where="task")
+    here.models.check(task)
     return {"id": revise_task(here.ledger, project, person, task, why=body.why).task.id}
 
 

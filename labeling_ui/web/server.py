@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labeling_ui.desk.served_models import ServedModels
 from labeling_ui.projects.project import projects
 from labeling_ui.web import pages, studio
 from labeling_ui.web.guard import Guard
@@ -30,8 +31,11 @@ MERGE_EVERY_S = 20.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def application(ledger: Ledger, *, hosts: Collection[str] | None = None) -> ASGIApp:
-    """The ASGI application over this ledger; `hosts` as in `Guard`. Raises MissingExtraError without Streamlit."""
+def application(ledger: Ledger, *, hosts: Collection[str] | None = None, models: ServedModels | None = None) -> ASGIApp:
+    """The ASGI application over this ledger; `hosts` as in `Guard`, `models` are those of live chats.
+
+    Raises MissingExtraError without Streamlit.
+    """
     try:
         from streamlit.starlette import App
     except ImportError as error:
@@ -41,7 +45,7 @@ def application(ledger: Ledger, *, hosts: Collection[str] | None = None) -> ASGI
     from labeling_ui.web.api import routes
 
     configure()
-    studio.use(Studio(ledger))
+    studio.use(Studio(ledger, models))
     return App(SCRIPT, routes=routes(), middleware=[Middleware(Guard, hosts=hosts)])
 
 
@@ -112,6 +116,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8501,
     hosts: Collection[str] = (),
+    models: ServedModels | None = None,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until interrupted; on loopback, under its own names and `hosts`. `ready` is called once the port answers.
@@ -125,7 +130,7 @@ def serve(
     if host not in LOOPBACK and not any(True for _ in people(ledger)):
         raise UsageError(f"{host} is open to others and there is no account yet; first: rmkit label people add NAME")
     logging.getLogger("streamlit").setLevel(logging.WARNING)
-    app = application(ledger, hosts=hosts if host in LOOPBACK else None)
+    app = application(ledger, hosts=hosts if host in LOOPBACK else None, models=models)
     threading.Thread(target=warm, args=(studio.current(),), name="label-warm", daemon=True).start()
 
     class Server(uvicorn.Server):

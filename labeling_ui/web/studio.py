@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from labeling_ui.desk.desk import Desk
 from labeling_ui.desk.leases import Lease
-from labeling_ui.desk.live import ServedModels
+from labeling_ui.desk.served_models import ServedModels
 from labeling_ui.projects.people import Person
 from labeling_ui.projects.project import Project, change_number, open_project
 from labeling_ui.projects.work import Work
@@ -19,9 +19,9 @@ from rmkit.types import Conversation
 class Studio:
     """Desks are opened at first use and shared among threads; what was changed, here or elsewhere, is opened anew."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, models: ServedModels | None = None) -> None:
         self.ledger = ledger
-        self.models = ServedModels()
+        self.models = models or ServedModels()
         self._lock = threading.Lock()
         self._open: dict[str, tuple[Project, Desk, Work]] = {}
         self._changes: dict[str, int] = {}  # of each open project, as it was opened

@@ -9,7 +9,9 @@ from typing import Any, get_args
 import streamlit as st
 
 from labeling_ui.desk.items import Item
+from labeling_ui.desk.served_models import HOW
 from labeling_ui.projects.definition import QuizFeedback, TaskDefinition, parse_definition
+from labeling_ui.web import studio
 from labeling_ui.web.answer_form import preview_form
 from labeling_ui.web.forms import form
 from labeling_ui.web.texts import harmless, show_conversation, show_responses, show_steps, show_turns
@@ -91,6 +93,12 @@ def _answers(task: TaskDefinition, key: str) -> dict[str, Any]:
         values["reactions"] = _words_of("Reactions, from bad to good", task.reactions, f"{key}-reactions")
     if task.kind == "turns":
         values["grades"] = _words_of("Grades of a turn, from the worst to the best", task.grades, f"{key}-grades")
+    if task.kind == "live":
+        served = studio.current().models.names
+        if not served:
+            st.caption(f"No model is served here. Whoever starts the studio says which there are: `{HOW}`")
+        before = [name for name in task.models if name in served]
+        values["models"] = st.multiselect("Two served models", served, before, key=f"{key}-models", max_selections=2)
     if task.kind == "spans":
         values["span_labels"] = _words_of("Labels of passages", task.span_labels, f"{key}-spans")
     values["bad_item_reasons"] = _words_of("What may be wrong with an item", task.bad_item_reasons, f"{key}-bad")

@@ -12,7 +12,7 @@ from data_pipelines.ingest.command import slug
 from data_pipelines.ingest.reading import Reading
 from data_pipelines.sources.form import ROLES
 from labeling_ui.desk.items import Items
-from labeling_ui.projects.definition import TaskDefinition, read_definition, shipped
+from labeling_ui.projects.definition import TaskDefinition, shipped, shipped_definition
 from labeling_ui.projects.people import Person
 from labeling_ui.projects.project import Project, create_project
 from labeling_ui.projects.upload import MAX_MB, SUFFIXES, Look, keep_upload, look, store_upload
@@ -51,7 +51,7 @@ def page() -> None:
     kinds = list(shipped())
     kind = str(st.selectbox("Kind", kinds, index=kinds.index("pairwise"), key="new-kind"))
     with st.expander("Words, answers, quiz, limits", icon=":material/tune:"):
-        task = edit_task(read_definition(kind), key=f"new-{kind}")
+        task = edit_task(shipped_definition(kind), key=f"new-{kind}")
     if task is not None and st.toggle("Show it as annotators will see it", key="new-preview"):
         preview(task, sample_item(task))
     st.subheader("3. Name", anchor=False)
@@ -184,6 +184,7 @@ def _show(result: Look) -> None:
 
 def _create(person: Person, source: Source, task: TaskDefinition, name: str) -> None:
     try:
+        studio.current().models.check(task)
         ref = source.ref or _stored(person, source)
         project = create_project(studio.current().ledger, name, task=task, data=ref, author=person.name)
     except RmkitError as error:

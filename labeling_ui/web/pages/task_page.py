@@ -63,6 +63,7 @@ def _changes(one: Revision, before: Revision | None) -> None:
 
 def _revise(project: Project, person: Person, task: TaskDefinition, why: str) -> None:
     try:
+        studio.current().models.check(task)
         revised = revise_task(studio.current().ledger, project, person, task, why=why)
     except RmkitError as error:
         st.error(harmless(str(error)))

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from labeling_ui.desk.answers import Answer
-from labeling_ui.desk.live import KIND, choose, finished, first_message, read_chat, say
+from labeling_ui.desk.live import KIND, Reply, choose, finished, first_message, read_chat, say
 from labeling_ui.projects.definition import TaskDefinition
 from labeling_ui.projects.labels import commit_labels
 from labeling_ui.projects.project import Project
 from rmkit.errors import ConfigError, DataError, EndpointError
-from rmkit.generate.config import GeneratorConfig
 from rmkit.ledger import Ledger
 from rmkit.types import Conversation
 from tests.labeling_ui.conftest import ANNA, LEA
@@ -24,15 +23,15 @@ from warehouse.versions.checkout import checkout
 from warehouse.versions.versions import resolve
 
 Make = Callable[..., Project]
-MODELS = tuple(GeneratorConfig(model=name, base_url="http://127.0.0.1:9/v1") for name in ("first", "second"))
+MODELS = ("first", "second")
 
 
-def _ask(conversation: Conversation) -> Sequence[str]:
+def _ask(conversation: Conversation) -> Sequence[Reply]:
     words = conversation[-1].content
-    return f"first says {len(conversation)}: {words}", f"second says {len(conversation)}: {words}"
+    return [Reply(f"org/{name}", f"{name} says {len(conversation)}: {words}") for name in MODELS]
 
 
-def _fails(conversation: Conversation) -> Sequence[str]:
+def _fails(conversation: Conversation) -> Sequence[Reply]:
     raise EndpointError("no reply")
 
 
@@ -101,7 +100,8 @@ def test_a_choice_written_just_before_the_process_died_stands(live: Live, ledger
     key = f"chats/{live.hold.id}-{live.hold.revision}"
     waiting = before.waiting
     assert waiting is not None
-    lost = {"turns": "[]", "n": 0, "waiting": {"user": "one", "replies": list(waiting.replies), "order": waiting.order}}
+    shown = {"user": "one", "models": ["a", "b"], "replies": list(waiting.replies), "order": waiting.order}
+    lost = {"turns": "[]", "n": 0, "waiting": shown}
     ledger.put("live_chat", key, lost)
     live.choose(1)
     assert read_chat(*live.where).turns[-1].content.startswith("first says")
@@ -147,6 +147,6 @@ def test_either_model_stands_first_about_equally_often(ledger: Ledger, make_proj
 
 
 def test_a_live_task_needs_two_served_models() -> None:
-    for models in ((), MODELS[:1], (MODELS[0], GeneratorConfig(model="here", backend="local"))):
-        with pytest.raises(ConfigError, match=r"two \[\[models\]\]"):
+    for models in ((), MODELS[:1], (*MODELS, "third")):
+        with pytest.raises(ConfigError, match="two models by name"):
             TaskDefinition(name="t", kind="live", title="T", question="Q?", models=models)

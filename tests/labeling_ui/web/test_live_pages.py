@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,9 +15,10 @@ import pytest
 from data_pipelines.ingest.command import ingest
 from labeling_ui.benchmarks.process import Server
 from labeling_ui.desk.live import KIND
-from labeling_ui.projects.definition import TaskDefinition, read_definition
+from labeling_ui.desk.served_models import ServedModels
+from labeling_ui.projects.definition import read_definition
 from labeling_ui.projects.people import add_person
-from labeling_ui.projects.project import Project, create_project
+from labeling_ui.projects.project import create_project
 from labeling_ui.web import studio
 from labeling_ui.web.studio import Studio
 from rmkit.generate.config import GeneratorConfig
@@ -49,23 +50,25 @@ class Script(BaseHTTPRequestHandler):
         pass
 
 
+TASK = replace(read_definition("live"), models=("one", "other"), gold_share=0.0, repeat_share=0.0)
+
+
 @pytest.fixture
-def task() -> Iterator[TaskDefinition]:
-    """A live task whose two models are served."""
+def served() -> Iterator[dict[str, GeneratorConfig]]:
+    """The two models of TASK."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Script)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/v1"
-    models = tuple(GeneratorConfig(model=name, base_url=url) for name in ("alpha", "beta"))
-    yield replace(read_definition("live"), models=models, gold_share=0.0, repeat_share=0.0)
+    yield {name: GeneratorConfig(model=model, base_url=url) for name, model in (("one", "alpha"), ("other", "beta"))}
     server.shutdown()
     server.server_close()
 
 
 def test_the_page_chats_blind_and_says_when_a_model_is_silent(
-    task: TaskDefinition, ledger: Ledger, make_project: Callable[..., Project], pairs: str
+    served: dict[str, GeneratorConfig], ledger: Ledger, pairs: str
 ) -> None:
-    create_project(ledger, "live", task=task, data=pairs)
-    studio.use(Studio(ledger))
+    create_project(ledger, "live", task=TASK, data=pairs)
+    studio.use(Studio(ledger, ServedModels(served)))
     try:
         add_person(ledger, "anna", role="annotator")
         app = streamlit_testing.AppTest.from_string(
@@ -96,16 +99,19 @@ def test_the_page_chats_blind_and_says_when_a_model_is_silent(
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 def test_chats_by_keyboard_lose_and_double_nothing_while_the_studio_is_killed(
-    task: TaskDefinition, home: Path, tmp_path: Path
+    served: dict[str, GeneratorConfig], home: Path, tmp_path: Path
 ) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
     rows = [{"prompt": f"Question {n}?", "chosen": "yes", "rejected": "no"} for n in range(3)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     ingest(tmp_path / "rows.jsonl", dataset="rows")
     with open_ledger() as ledger:
-        create_project(ledger, "live", task=task, data="rows@v1")
+        create_project(ledger, "live", task=TASK, data="rows@v1")
         token = add_person(ledger, "anna", role="annotator")
-    server = Server(home)
+    file = tmp_path / "models.toml"
+    tables = [f'[{name}]\nmodel = "{one.model}"\nbase_url = "{one.base_url}"\n' for name, one in served.items()]
+    file.write_text("\n".join(tables))
+    server = Server(home, options=["--models", str(file)])
     server.start()
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
