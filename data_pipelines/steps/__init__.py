@@ -13,9 +13,7 @@ each dropped row why. `run_step` checks that.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,6 +23,7 @@ import pyarrow as pa
 from rmkit import plugins
 from rmkit.config import build
 from rmkit.errors import ConfigError, DataError, UsageError
+from rmkit.garbage import few_full_collections
 from warehouse.write.rewrite import PARENT_ORDER
 
 DROPPED = pl.Schema({"id": pl.String, "reason": pl.String, "evidence": pl.String})
@@ -76,7 +75,7 @@ def configure(name: str, options: Mapping[str, Any], *, where: str) -> Any:
 
 def run_step(name: str, frame: pl.DataFrame, config: Any, *, context: Context) -> StepResult:
     """The step's result, checked: every row is either kept or dropped once, with a reason."""
-    with _few_full_collections():
+    with few_full_collections():
         result: StepResult = step_module(name).step(frame, config, context)
     ids = pl.concat([result.kept["id"], result.dropped["id"]])
     if len(ids) != len(frame) or not ids.sort().equals(frame["id"].sort()):
@@ -87,18 +86,6 @@ def run_step(name: str, frame: pl.DataFrame, config: Any, *, context: Context) -
     if result.dropped["reason"].null_count():
         raise DataError(f"step {name} dropped {result.dropped['reason'].null_count()} rows without a reason; a bug")
     return result
-
-
-@contextmanager
-def _few_full_collections() -> Iterator[None]:
-    """A step that goes row by row makes millions of objects that all live on. Python would walk through all of them
-    again and again in search of cycles, the more often the more there are; young objects are still searched."""
-    before = gc.get_threshold()
-    gc.set_threshold(*before[:2], 10_000)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def partition(

@@ -29,9 +29,11 @@ from dataclasses import replace
 from evaluation.scoring.rule import judged, rule_of
 from evaluation.suites.items import Answer, Credit, Item
 from evaluation.suites.suite import Suite
+from rmkit.garbage import few_full_collections
 from rmkit.types import ModelKind
 
 
+@few_full_collections()
 def credit_table(
     suite: Suite, items: Sequence[Item], answers: Mapping[str, Answer], *, kind: ModelKind = "explicit"
 ) -> list[Credit]:

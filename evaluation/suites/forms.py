@@ -26,6 +26,7 @@ from rmkit import plugins
 from rmkit.chat.reader import read_candidates, read_conversation, read_steps
 from rmkit.data.example import prompt_facts
 from rmkit.errors import DataError
+from rmkit.garbage import few_full_collections
 from rmkit.ids import content_hash, messages_json
 from rmkit.types import Candidates, Conversation
 
@@ -35,6 +36,7 @@ Row = Mapping[str, Any]
 Form = Callable[[Sequence[Row], str], list[Item]]
 
 
+@few_full_collections()
 def read_items(form: str, rows: Iterable[Row], *, where: str) -> list[Item]:
     """The items of the rows. Raises DataError naming the row whose fields are missing or have the wrong type."""
     read: Form = plugins.resolve("forms", form, trusted=True)

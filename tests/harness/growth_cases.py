@@ -204,7 +204,7 @@ for _name, _size, _case in (
     ("exact_dedup of one unit", 12_000, repeated_unit),
     ("near_dedup of a template", 4_000, template),
     ("bootstrap", 40_000, bootstrap),
-    *((f"suite {form}", 4_000, functools.partial(suite_rule, form)) for form in SUITE_RULES),
+    *((f"suite {form}", 8_000, functools.partial(suite_rule, form)) for form in SUITE_RULES),
     *(
         (name, size, case)
         for table in (growth_learned.CASES, growth_service.CASES, growth_studio.CASES)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from data_pipelines.loops.loop import read_loop
 from data_pipelines.recipes.recipe import read_recipe, shipped
 from rmkit.config import read_toml
 
@@ -18,7 +19,9 @@ TOMLS = sorted([*ROOT.glob("*.toml"), *(path for folder in FOLDERS for path in (
 def test_toml_loads(path: Path) -> None:
     table = read_toml(path)
     assert table
-    if "step" in table:
+    if "loop" in table:
+        assert len(read_loop(str(path)).steps) == len(table["step"])
+    elif "step" in table:
         assert len(read_recipe(str(path)).steps) == len(table["step"])
 
 
