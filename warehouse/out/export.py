@@ -23,7 +23,7 @@ from rmkit.atomic import draft_folder, put
 from rmkit.cli import arguments, display
 from rmkit.config import read_object
 from rmkit.data.example import MANIFEST, read_manifest
-from rmkit.errors import DataError, StoreError, UsageError
+from rmkit.errors import BusyError, DataError, StoreError, UsageError
 from rmkit.ids import content_hash, file_sha256
 from rmkit.ledger import open_ledger
 from rmkit.paths import home
@@ -41,6 +41,7 @@ from warehouse.versions.digest import digest_rows
 from warehouse.versions.versions import get, resolve
 
 ROWS_PER_FILE = 262_144
+NOTE_WAIT_S = 600.0  # an ingest may write for minutes; erasing must know of every export
 _UNSPLIT = "rows"  # file name of rows that belong to no split
 _NOTES = {
     "erased_rows": "left out: their text was erased",
@@ -312,8 +313,11 @@ def export_folder(ref: str, folder: Path | None = None, *, form: Form = "native"
         folder = export_version(connection, version_id, folder, form=form, **options)
         [(is_noted,)] = run(connection, f"SELECT EXISTS ({_NOTED})", _note(version_id, folder, form))
     if not is_noted:  # an export that is there already is only read
-        with open_warehouse() as connection:
-            record_export(connection, version_id, folder, form=form)
+        try:
+            with open_warehouse(wait_s=NOTE_WAIT_S) as connection:
+                record_export(connection, version_id, folder, form=form)
+        except BusyError as error:
+            raise BusyError(f"{folder} is complete but not on the warehouse's list of exports yet: {error}") from error
     return folder
 
 

@@ -68,7 +68,7 @@ def backup(destination: Path) -> dict[str, object]:
 def _copy_warehouse(source: Path, target: Path) -> dict[str, object]:
     # A reader's lock keeps every writer out. Closing any descriptor of a file drops this process's locks on it (POSIX),
     # so all of them stay open until the last byte is copied.
-    with contextlib.ExitStack() as files, open_warehouse(source, read_only=True):
+    with contextlib.ExitStack() as files, open_warehouse(source, read_only=True, locked=True):
         for path in parts(source):
             opened = files.enter_context(path.open("rb"))
             with (target.parent / (target.name + path.name.removeprefix(source.name))).open("wb") as copy:
