@@ -123,6 +123,28 @@ def _prioritize(argv: list[str]) -> int:
     return 0
 
 
+def _opinions(argv: list[str]) -> int:
+    parser = arguments.parser(
+        "label opinions",
+        "Let a process model score the steps of a project's items: people see what it thinks after their own answer. "
+        "The same command again asks for items that came later.",
+        examples=["label opinions steps --model models/steps"],
+    )
+    parser.add_argument("name", help="of a project whose task is steps")
+    parser.add_model("--model", required=True, help="a process model")
+    options = parser.parse_args(argv)
+    from labeling_ui.learning.step_opinions import ask_model
+
+    with open_ledger() as ledger:
+        summary = ask_model(ledger, open_project(ledger, options.name), options.model)
+    text = (
+        f"{options.name}: {summary['model']} {str(summary['fingerprint'])[:8]} has scored {summary['items']} items "
+        f"({summary['asked']} of them now, {summary['unscored']} without a score); people see it after their own answer"
+    )
+    display.emit(summary, as_json=options.json, text=text)
+    return 0
+
+
 def _commit(argv: list[str]) -> int:
     parser = arguments.parser(
         "label commit", "The project's labels as a new dataset version.", examples=["label commit hh --merge"]
@@ -289,6 +311,7 @@ main = Verbs(
         "create": Command(_create, "a new project over a dataset version"),
         "add": Command(_add, "take in what denoising, drift and evaluation have queued for a project"),
         "prioritize": Command(_prioritize, "let reward models decide what is labeled next"),
+        "opinions": Command(_opinions, "let a process model score steps, shown after a person's own answer"),
         "commit": Command(_commit, "the project's labels as a new dataset version"),
         "adjudicate": Command(_adjudicate, "a new project of what a project's people disagree on"),
         "members": Command(MEMBERS, "list, add or remove a project's members"),

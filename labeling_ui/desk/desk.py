@@ -21,6 +21,7 @@ from labeling_ui.desk.answers import Answer, event_kind, says
 from labeling_ui.desk.display_order import drawing, shown_order
 from labeling_ui.desk.items import Items
 from labeling_ui.desk.leases import Lease, Leases, Taken, open_now
+from labeling_ui.desk.opinions import Opinion, Opinions
 from labeling_ui.desk.qualification import is_admitted
 from labeling_ui.projects.definition import TaskDefinition
 from labeling_ui.projects.members import require_part
@@ -50,11 +51,13 @@ class Desk:
         items: Items,
         weights: NDArray[Any] | None = None,
         reserved: Mapping[int, frozenset[str]] | None = None,
+        opinions: Opinions | None = None,
         read_only: bool = False,
     ) -> None:
         """`weights` [n] decide what is drawn first (see `order`); None draws all items alike.
 
-        `reserved` items go to the people they are for, first of all, and to nobody else.
+        `reserved` items go to the people they are for, first of all, and to nobody else. `opinions` are a model's, for
+        who has answered.
         A `read_only` desk is for looking: opening it writes nothing.
         """
         self.project, self.task, self.items = project, task, items
@@ -65,6 +68,7 @@ class Desk:
         self._holds = Leases(ledger, project)
         self._gold = items.with_gold()
         self._reserved = dict(reserved or {})
+        self._opinions = opinions
         self._reserved_left: dict[str, list[int]] = {}  # what is for each person alone, the next one last
         self._active_ms: dict[str, tuple[int, float]] = {}  # of open holds, by id, and when it was said
         self._next_passed: dict[str, int] = {}  # per person, where in `Leases.passed` to look next
@@ -253,6 +257,20 @@ class Desk:
         with self._lock:
             return self._holds.latest_answered(person.name, limit)
 
+    def opinion(self, person: Person, id: str) -> Opinion | None:
+        """What a model thinks of an item's steps, for who has answered it; None before, after a skip, and where no
+        model was asked."""
+        with self._lock:
+            hold = self._held(person, id)
+            if self._opinions is None or hold.event is None or hold.verdict != "ok":
+                return None
+            return self._opinions.of(hold.item)
+
+    def answer(self, hold: Lease) -> Mapping[str, Any]:
+        """What was said, as its event holds it, in stored positions; empty where nothing was."""
+        stored = self._ledger.get([uuid.UUID(hold.event)]) if hold.event else []
+        return stored[0].event.payload if stored else {}
+
     def shown(self, hold: Lease) -> list[Conversation]:
         """The item's responses in the order in which this person sees them."""
         responses = self.items[hold.item].responses
@@ -357,7 +375,9 @@ class Desk:
         """An own answer of a while ago, shown in the next order."""
         for key in islice(mine.keys, max(len(mine.keys) - REPEAT_AFTER, 0)):
             hold = self._holds[key]
-            if hold.counts and hold.event and hold.verdict == "ok" and not mine.apart[hold.item]:
+            fits = hold.counts and hold.event and hold.verdict == "ok" and not mine.apart[hold.item]
+            # who has seen what a model says of it would repeat the model, not themselves
+            if fits and (self._opinions is None or hold.item not in self._opinions):
                 return self._take(hold.item, f"repeat-{rater}", rater, now, order=hold.order[1:] + hold.order[:1])
         return None
 
@@ -478,6 +498,7 @@ class Desk:
         if kind != "reaction":
             payload |= {"shown_order": list(hold.order) or None, "active_ms": active_ms, "wall_ms": wall_ms}
             payload |= {"is_gold": item.gold is not None, "propensity": hold.propensity}
+            payload |= {"suggestion_seen": self._has_seen_opinion(hold)}
         event = Event(
             kind=kind,
             actor=hold.rater,
@@ -488,6 +509,13 @@ class Desk:
         if problem := read_payload(event).misfit(len(item.responses), len(item.step_ends) or None):
             raise DataError(f"answer: {problem}")
         return event
+
+    def _has_seen_opinion(self, hold: Lease) -> bool | None:
+        """Whether the person had answered before, and so has seen what the model says; None where it says nothing."""
+        if self._opinions is None or hold.item not in self._opinions:
+            return None
+        before = [self._event_id(replace(hold, revision=revision)) for revision in range(hold.revision)]
+        return any(one.event.payload.get("verdict", "ok") == "ok" for one in self._ledger.get(before))
 
     def _undo_before(self, hold: Lease) -> uuid.UUID | None:
         """The undo that this answer replaces, so that the newest word is the only valid one."""
@@ -507,4 +535,6 @@ def _undo_id(event: str) -> uuid.UUID:
 
 
 def _content(event: Event) -> dict[str, object]:
-    return {name: value for name, value in event.payload.items() if name not in ("active_ms", "wall_ms")}
+    """What makes two submissions the same: neither time nor a model asked in between makes another answer."""
+    apart = ("active_ms", "wall_ms", "suggestion_seen")
+    return {name: value for name, value in event.payload.items() if name not in apart}

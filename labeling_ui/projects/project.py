@@ -16,6 +16,7 @@ from labeling_ui.desk.desk import Desk
 from labeling_ui.desk.item_weights import read_weights
 from labeling_ui.desk.items import Items, add_part
 from labeling_ui.desk.known_answers import known_answers
+from labeling_ui.desk.opinions import Opinions
 from labeling_ui.projects.definition import TaskDefinition, parse_definition
 from labeling_ui.projects.groups import reserved
 from rmkit import paths
@@ -75,6 +76,7 @@ class Project:
             items=items,
             weights=read_weights(self.folder, items),
             reserved=reserved(ledger, self.name, items),
+            opinions=Opinions(self.folder),
             read_only=read_only,
         )
 

@@ -2,7 +2,8 @@
 
     GET  /api/projects                          projects with their progress
     GET  /api/projects/NAME/next?ahead=2        items to judge now, responses in the order to show
-    POST /api/projects/NAME/answers/ID          {"answer": {...}, "active_ms": 1, "wall_ms": 2} -> {"event": id}
+    POST /api/projects/NAME/answers/ID          {"answer": {...}, "active_ms": 1, "wall_ms": 2} -> {"event": id}, with
+                                                what a model thinks of the steps as `opinion` where one was asked
     POST /api/projects/NAME/undo/ID             take the answer back
     POST /api/projects/NAME/release/ID          give the item back unanswered
     PUT  /api/projects/NAME/drafts/ID           keep what is written so far
@@ -186,8 +187,10 @@ def _answer(request: Request, person: Person, values: dict[str, Any]) -> object:
         for name in ("active_ms", "wall_ms")
         if values.get(name) is not None
     }
-    answer = read_answer(values["answer"])
-    return {"event": str(desk.submit(person, request.path_params["id"], answer, **times))}
+    answer, id = read_answer(values["answer"]), request.path_params["id"]
+    event = str(desk.submit(person, id, answer, **times))
+    opinion = desk.opinion(person, id)
+    return {"event": event} if opinion is None else {"event": event, "opinion": opinion.as_json()}
 
 
 def _undo(request: Request, person: Person, values: dict[str, Any]) -> object:

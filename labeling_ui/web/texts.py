@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,12 @@ def show_turns(turns: Conversation, *, key: str, plain: bool = False) -> None:
     _show("".join(parts), key=key)
 
 
-def show_steps(steps: Sequence[str], *, key: str, plain: bool = False) -> None:
-    """The steps of a solution, each a region under its number."""
+def show_steps(steps: Sequence[str], *, key: str, plain: bool = False, notes: Sequence[str] = ()) -> None:
+    """The steps of a solution, each a region under its number, with its note behind it where there are some."""
     parts = [
-        f'<section class="response" aria-label="Step {n}"><h3>step {n}</h3>{_text(step, plain=plain)}</section>'
-        for n, step in enumerate(steps, start=1)
+        f'<section class="response" aria-label="Step {n}"><h3>step {n}{escape(note)}</h3>'
+        f"{_text(step, plain=plain)}</section>"
+        for n, (step, note) in enumerate(zip_longest(steps, notes, fillvalue=""), start=1)
     ]
     _show(f'<div class="responses" style="--columns: 1">{"".join(parts)}</div>', key=key)
 

@@ -66,6 +66,25 @@ def singles(pairs: str, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def solutions(pairs: str, tmp_path: Path) -> str:
+    """A dataset version of four solutions of three steps."""
+    rows = [
+        {
+            "problem": f"Problem {n}?",
+            "steps": [f"{n} + {k}." for k in range(3)],
+            "label": -1,
+            "final_answer_correct": True,
+        }
+        for n in range(4)
+    ]
+    file = tmp_path / "solutions.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    version = ingest(file, dataset="solutions").version
+    assert version is not None
+    return version.ref
+
+
+@pytest.fixture
 def make_project(ledger: Ledger, pairs: str) -> Callable[..., Project]:
     def make(name: str = "sums", *, gold: str | None = None, data: str = pairs, **options: Any) -> Project:
         settings = {"name": "t", "kind": "pairwise", "title": "T", "question": "Q?", "gold_share": 0.0}

@@ -22,6 +22,7 @@ from labeling_ui.web.answer_form import PATH as DRAFTS
 from labeling_ui.web.answer_form import show_form
 from labeling_ui.web.evidence import votes_on
 from labeling_ui.web.forms import NAMES, Form, choices, edited, form
+from labeling_ui.web.opinion import show_opinion
 from labeling_ui.web.pages import quiz
 from labeling_ui.web.pages.choose import choose_project
 from labeling_ui.web.pages.live import LivePart
@@ -65,6 +66,8 @@ def _work(project: str) -> None:
         st.warning(str(error))
         return
     _progress(desk, person)
+    for last in desk.history(person, limit=1):
+        show_opinion(desk, person, last, key="last")
     if not held:
         st.success("Nothing left for you here. Thank you!")
         _undo(desk, person)

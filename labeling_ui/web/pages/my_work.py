@@ -14,6 +14,7 @@ from labeling_ui.projects.people import Person
 from labeling_ui.projects.reviews import Review, reviews
 from labeling_ui.quality import Share, people_reports
 from labeling_ui.web import studio
+from labeling_ui.web.opinion import show_opinion
 from labeling_ui.web.pages.choose import choose_project
 from labeling_ui.web.texts import harmless, show_response
 
@@ -79,6 +80,7 @@ def _answer(desk: Desk, person: Person, hold: Lease, mine: pl.DataFrame, review:
                 if chosen:
                     st.caption("your choice" if ranks.count(0) == 1 else "tie")
                 show_response(response, key=f"mine-{place}-{hold.id}")
+        show_opinion(desk, person, hold, key=hold.id, folded=False)
         if st.button("Take it back", key=f"undo-{hold.id}-{hold.revision}", icon=":material/undo:"):
             desk.undo(person, hold.id)
             st.rerun()

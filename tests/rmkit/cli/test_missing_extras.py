@@ -100,6 +100,7 @@ CALLS: list[tuple[str, int | str]] = [
     ("drift sample-v2-lexical --reference sample@v2 --model sample-v2-lexical", "report"),
     ("token list", 0),
     ("label", 0),
+    ("label opinions none --model {tmp}/none", 2),
     ("label serve", "ui"),
     ("label demo", "ui"),
     ("queue simulate {pairs}", "train"),
