@@ -91,6 +91,20 @@ class Parser(argparse.ArgumentParser):
     def add_encoder(self, *, help: str = "frozen encoder: minilm or a folder") -> None:
         self.add_argument("--encoder", default="minilm", help=help)
 
+    def add_resume(self) -> None:
+        """--resume [auto] and --restart of training that keeps checkpoints."""
+        self.add_argument(
+            "--resume",
+            nargs="?",
+            const=True,
+            default=False,
+            choices=("auto",),
+            metavar="auto",
+            help="go on from the last checkpoint of an interrupted run; auto: begin where there is none, and give back "
+            "what is finished, so that one command can be repeated",
+        )
+        self.add_argument("--restart", action="store_true", help="throw an interrupted run away and begin anew")
+
     def add_allow_benchmark(self) -> None:
         self.add_argument("--allow-benchmark", action="store_true", help="although the data holds benchmark rows")
 

@@ -42,7 +42,9 @@ class TrainingConfig:
     num_train_epochs: Annotated[float, "passes over the train split"] = 1.0
     global_batch_size: Annotated[int, "rows (pairs, rankings ...) of one step on all processes together"] = 64
     max_batch_tokens: Annotated[int, "tokens of one forward and backward pass, padding included"] = 8192
-    evaluations_per_epoch: Annotated[int, "how often an epoch is validated and a checkpoint written"] = 2
+    evaluations_per_epoch: Annotated[int, "how often an epoch is validated; each time a checkpoint is written"] = 2
+    max_eval_samples: Annotated[int | None, "validation rows to read, drawn by their ids; none reads all"] = None
+    save_steps: Annotated[int | None, "write a checkpoint every so many steps, too, whatever is validated"] = None
 
     max_length: Annotated[int, "longest text in tokens, special ones included"] = 2048
     response_reserve_tokens: Annotated[
@@ -99,6 +101,9 @@ class TrainingConfig:
         for name in (*positive, "evaluations_per_epoch"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("max_eval_samples", "save_steps"):
+            if (number := getattr(self, name)) is not None and number <= 0:
+                raise ConfigError(f"{name} must be positive, got {number}")
         if not 0 <= self.warmup_ratio < 1:
             raise ConfigError(f"warmup_ratio lies in [0, 1), got {self.warmup_ratio}")
         _ = self.truncation  # limits that do not fit each other are told before anything is loaded

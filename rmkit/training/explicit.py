@@ -7,6 +7,7 @@ An interrupted run goes on with --resume exactly where its last checkpoint stood
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import time
 from collections import Counter
@@ -25,12 +26,14 @@ from rmkit.plugins import resolve
 from rmkit.revision import git_sha
 from rmkit.training.config import CONFIGS, TrainingConfig, default_objective, objectives
 from rmkit.training.kinds import kind_of
-from rmkit.training.run import arguments, is_main_process, prepare_run_dir, run_folder, steps
+from rmkit.training.run import Resume, arguments, finished, is_main_process, prepare_run_dir, run_folder, steps
 from rmkit.training.settings import read_settings
 from rmkit.training.splits import examples, read_splits
 
 if TYPE_CHECKING:
     from rmkit.training.trainer import RewardTrainer
+
+log = logging.getLogger(__name__)
 
 PACKAGES = ("rmkit", "torch", "transformers", "tokenizers", "accelerate")  # whose versions an artifact records
 SUMMARIES = {
@@ -41,7 +44,7 @@ SUMMARIES = {
 EXAMPLES = {
     "explicit": (
         "train explicit --data hh@v2 --model Qwen/Qwen3-0.6B --set precision=bf16 --set lora_rank=16",
-        "train explicit --data exports/hh-v2 --config explicit.toml -o models/hh --resume",
+        "train explicit --data exports/hh-v2 --config explicit.toml -o models/hh --resume auto --set save_steps=100",
         "train explicit --data helpsteer@v1 --model ID_OR_PATH --set objective=regression",
     ),
     "process": ("train process --data prm@v2 --model Qwen/Qwen3-0.6B --set reduction=min --set max_length=4096",),
@@ -61,8 +64,7 @@ def main(argv: list[str], *, kind: str = "explicit") -> int:
     parser.add_config(CONFIGS[kind], hidden=("model", "objective", "seed"))
     parser.add_seed(None, help="as --set seed=N")
     parser.add_output(f"artifact folder (default $RMKIT_HOME/models/DATA-{kind})")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of an interrupted run")
-    parser.add_argument("--restart", action="store_true", help="throw an interrupted run away and begin anew")
+    parser.add_resume()
     parser.add_allow_benchmark()
     parser.add_argument("--seeds", type=int, help="train K times with seeds N ... N+K-1: mean and interval")
     parser.add_argument("--learning-rates", metavar="A,B,C", help="train once for each rate (and seed)")
@@ -104,15 +106,17 @@ def train(
     settings: TrainingConfig,
     *,
     output: Path | None = None,
-    resume: bool = False,
+    resume: Resume = False,
     restart: bool = False,
     allow_benchmark: bool = False,
 ) -> dict[str, Any]:
     """Train, store and reload an explicit model: its path, fingerprint, facts and validation numbers.
 
-    Of several processes (torchrun) the first stores and reloads; the others give back nothing. Raises DataError where a
-    split is missing or too small, where there are benchmark rows, or a loss is not finite; UsageError where an
-    interrupted run stands in the way.
+    With `resume="auto"` an interrupted run goes on, a finished one is given back, and where there is neither one
+    begins. Of several processes (torchrun) the first stores and reloads; the others give back nothing.
+
+    Raises DataError where a split is missing or too small, where there are benchmark rows, or a loss is not finite;
+    UsageError where an interrupted run stands in the way.
     """
     try:
         import transformers  # noqa: F401
@@ -129,13 +133,16 @@ def train(
     target = output or model_folder(folder, settings.kind)
     run = run_folder(target)
     identity = {"settings": settings.as_json(), "dataset": dataset}
+    if resume == "auto" and not restart and (card := finished(target, settings, dataset)):
+        log.info("%s was trained by this very command", target)
+        return {"path": str(target), **card} if is_main_process() else {}
     checkpoint = prepare_run_dir(run, identity, resume=resume, restart=restart)
     with artifact.building(target) if is_main_process() else contextlib.nullcontext() as temporary:
         kind, objective = kind_of(settings), settings.objective
         head = objective.head(examples(folder, "train"))
         module, chat = kind.build(settings, head=head)
         loading = dict(module.loading)
-        rows, skipped = read_splits(folder, chat, objective, head)
+        rows, skipped = read_splits(folder, chat, objective, head, max_eval_samples=settings.max_eval_samples)
         rows = kind.prepare(rows, settings, module)
         trainer, mean_loss = _trained(module, rows, settings, head=head, run=run, checkpoint=checkpoint)
         module = trainer.whole(lambda: kind.build(settings, head=head)[0])

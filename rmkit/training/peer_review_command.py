@@ -18,12 +18,13 @@ from rmkit.cli import arguments, display
 from rmkit.cli.display import number
 from rmkit.config import build
 from rmkit.data.export_folder import export_folder, model_folder, split_pairs, trainable_dataset
-from rmkit.errors import MissingExtraError, UsageError
+from rmkit.errors import ConfigError, MissingExtraError, UsageError
 from rmkit.features.encoder import EncoderConfig
 from rmkit.plugins import upper
 from rmkit.reliability.peer_review import ReviewConfig
 from rmkit.training.config import TrainingConfig, training_config
 from rmkit.training.kinds import kind_of
+from rmkit.training.run import Resume
 
 if TYPE_CHECKING:
     from rmkit.chat.encode import Chat
@@ -57,8 +58,7 @@ def main(argv: list[str]) -> int:
     parser.add_config(ReviewConfig)
     parser.add_seed(None, help="as --set seed=N")
     parser.add_output("folder of models A and B and the audit")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of an interrupted run")
-    parser.add_argument("--restart", action="store_true", help="throw an interrupted run away and begin anew")
+    parser.add_resume()
     parser.add_allow_benchmark()
     options = parser.parse_args(argv)
     values = arguments.set_values(options)
@@ -131,7 +131,7 @@ def train_peers(
     review: ReviewConfig | None = None,
     out: str | None = None,
     output: Path | None = None,
-    resume: bool = False,
+    resume: Resume = False,
     restart: bool = False,
     allow_benchmark: bool = False,
 ) -> PeersResult:
@@ -158,6 +158,8 @@ def train_peers(
     from rmkit.training.run import prepare_run_dir, steps
     from rmkit.training.splits import read_splits
 
+    if settings.save_steps is not None:
+        raise ConfigError("save_steps: peers are stored at the ends of epochs, where their pools are complete")
     review, start = review or ReviewConfig(), time.monotonic()
     if out is not None and Path(data).is_dir():
         raise UsageError(f"--out takes a dataset version to weigh, NAME@REF, got the folder {data}")
@@ -175,7 +177,7 @@ def train_peers(
     identity = {"settings": settings.as_json(), "review": asdict(review), "noise": prior.value, "dataset": dataset}
     checkpoint = prepare_run_dir(run, identity, resume=resume, restart=restart)
     first, second, chat = build_peers(settings)
-    rows, skipped = read_splits(folder, chat, settings.objective)
+    rows, skipped = read_splits(folder, chat, settings.objective, max_eval_samples=settings.max_eval_samples)
     rows = kind_of(settings).prepare(rows, settings, first, second)
     arguments = trainer_arguments(settings, n_rows=len(rows["train"]), run=run)
     for name, value in _EPOCHS.items():

@@ -9,16 +9,19 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rmkit import paths
 from rmkit.atomic import write_text
 from rmkit.config import read_object
 from rmkit.errors import ConfigError, UsageError
+from rmkit.models.artifact.folder import CARD
 from rmkit.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
+
+Resume = bool | Literal["auto"]
 
 
 def is_main_process() -> bool:
@@ -31,8 +34,19 @@ def run_folder(target: Path) -> Path:
     return paths.home() / "runs" / f"explicit-{target.name}"
 
 
-def prepare_run_dir(run: Path, answers: Mapping[str, Any], *, resume: bool, restart: bool) -> str | None:
+def finished(place: Path, settings: TrainingConfig, dataset: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The card of the artifact there, where it was made with these settings from this data; else None."""
+    if not (place / CARD).is_file():
+        return None
+    card = read_object(place / CARD, raises=ConfigError, hint="name another folder with -o, or use --restart")
+    document = json.loads(json.dumps({"settings": settings.as_json(), "dataset": dataset}))
+    stored = {"settings": card.get("training", {}).get("settings"), "dataset": card.get("dataset")}
+    return card if stored == document else None
+
+
+def prepare_run_dir(run: Path, answers: Mapping[str, Any], *, resume: Resume, restart: bool) -> str | None:
     """Make the run folder ready; the checkpoint to go on from, None for a new run. `answers` are settings and data.
+    With `resume="auto"` a run without a checkpoint begins anew.
 
     Raises rather than go on from the checkpoint of another run: UsageError, ConfigError.
     """
@@ -43,9 +57,9 @@ def prepare_run_dir(run: Path, answers: Mapping[str, Any], *, resume: bool, rest
     summary = run / "settings.json"
     document = json.loads(json.dumps(answers))
     result = last_checkpoint(run)
-    if resume and result is None:
+    if resume is True and result is None:
         raise UsageError(f"nothing to resume: {run} holds no checkpoint; run without --resume")
-    if resume and read_object(summary, raises=ConfigError, hint="use --restart") != document:
+    if resume and result and read_object(summary, raises=ConfigError, hint="use --restart") != document:
         raise ConfigError(f"{run} was started with other settings or data; repeat those, or use --restart")
     if result and not resume:
         raise UsageError(f"an interrupted run lies in {run}; go on with --resume or begin anew with --restart")
@@ -70,7 +84,8 @@ def steps(settings: TrainingConfig, n_rows: int) -> int:
 
 
 def arguments(settings: TrainingConfig, *, n_rows: int, run: Path) -> TrainingArguments:
-    """The Trainer's own arguments: one batch is one step, checkpoints where validation is."""
+    """The Trainer's own arguments: one batch is one step. Checkpoints are written where validation is; those of
+    `save_steps` are added by the trainer."""
     import torch
     from transformers import TrainingArguments
 

@@ -29,6 +29,7 @@ from rmkit.data.export_folder import dataset_of, export_folder, model_folder
 from rmkit.errors import ConfigError, UsageError
 from rmkit.models.artifact.folder import CARD
 from rmkit.training.config import TrainingConfig
+from rmkit.training.run import finished
 
 # t(0.975, df) for df = 1 ... 30; beyond, the normal's 1.96 is used, 4% too narrow at most
 T_975 = (
@@ -87,7 +88,7 @@ def sweep(
     dataset = json.loads(json.dumps(dataset_of(folder)))
     runs = []
     for chosen, place in _runs(settings, target, seeds=seeds, learning_rates=learning_rates):
-        card = None if restart else finished(place, chosen, dataset)
+        card = None if restart else _finished(place, chosen, dataset)
         if card is None:
             resume = not restart and last_checkpoint(run_folder(place)) is not None
             card = train(data, chosen, output=place, resume=resume, restart=restart)
@@ -109,19 +110,16 @@ def _runs(
             yield replace(settings, learning_rate=rate, seed=seed), target.with_name(name)
 
 
-def finished(place: Path, settings: TrainingConfig, dataset: Mapping[str, Any]) -> dict[str, Any] | None:
+def _finished(place: Path, settings: TrainingConfig, dataset: Mapping[str, Any]) -> dict[str, Any] | None:
     """The card of an artifact that is this very run, None where there is none. Raises ConfigError for another one."""
-    if not (place / CARD).is_file():
-        return None
-    card = read_object(place / CARD, raises=ConfigError, hint="give the sweep another -o, or --restart")
+    if (card := finished(place, settings, dataset)) or not (place / CARD).is_file():
+        return card
     document = json.loads(json.dumps(settings.as_json()))
-    stored = card.get("training", {}).get("settings")
-    if stored != document or card.get("dataset") != dataset:
-        keys = [key for key in document if (stored or {}).get(key) != document[key]] or ["dataset"]
-        raise ConfigError(
-            f"{place} was made with other {', '.join(keys)}; give the sweep another -o, or --restart to make it anew"
-        )
-    return card
+    stored = read_object(place / CARD, raises=ConfigError, hint="use --restart").get("training", {}).get("settings")
+    keys = [key for key in document if (stored or {}).get(key) != document[key]] or ["dataset"]
+    raise ConfigError(
+        f"{place} was made with other {', '.join(keys)}; give the sweep another -o, or --restart to make it anew"
+    )
 
 
 def numbers(validation: Mapping[str, Any]) -> dict[str, float]:

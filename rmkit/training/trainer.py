@@ -115,6 +115,8 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
         self.validated: Validation | None = None
         for chatty in (PrinterCallback, ProgressCallback):  # stdout is for results
             self.remove_callback(chatty)
+        if config.save_steps:
+            self.add_callback(_SaveEvery(config.save_steps))
         if on_step is not None:
             self.add_callback(_OnStep(on_step))
 
@@ -214,6 +216,16 @@ class _OnStep(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         self.advance(1)
+
+
+class _SaveEvery(TrainerCallback):  # type: ignore[misc]
+    """Checkpoints beside those of evaluations; the Trainer itself would write them at multiples of these alone."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        control.should_save |= state.global_step % self.steps == 0
 
 
 def _stop_unless_finite(loss_B: torch.Tensor, rows: Sequence[TrainingRow], *, step: int) -> None:
