@@ -93,6 +93,10 @@ main = Verbs(
             partial(_run, "evaluation.benchmarks.uncertainty"),
             "a standard deviation by MC dropout beside one plain pass",
         ),
+        "tokens": Command(
+            partial(_run, "evaluation.benchmarks.training.tokens"),
+            "encoding the rows of a training split: processes, memory, bytes a token",
+        ),
         "gpu-training": Command(
             partial(_run, "evaluation.benchmarks.training.gpu"),
             "a training step on one GPU: packed with shared prompts beside padded, use of the matrix peak",

@@ -10,10 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from rmkit.chat.encode import Chat, Encoded
 from rmkit.data.example import Example
@@ -23,6 +20,9 @@ from rmkit.errors import DataError
 from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.training.objectives.objective import Objective
 from rmkit.training.rows import Preference, TrainingRow
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def read_rows(
@@ -225,6 +225,8 @@ def _ranks(example: Example, numbers: Sequence[int]) -> tuple[int, ...]:
 
 def table(score_K: Tensor, rows: Sequence[TrainingRow]) -> tuple[Tensor, Tensor]:
     """[B, N] scores of the rows' responses, and which of them are there; N responses of the longest row."""
+    import torch
+
     parts = torch.split_with_sizes(score_K, [len(row.ids) for row in rows])
     score_BN = torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)
     count_B = torch.tensor([len(row.ids) for row in rows], device=score_K.device)
@@ -233,4 +235,6 @@ def table(score_K: Tensor, rows: Sequence[TrainingRow]) -> tuple[Tensor, Tensor]
 
 def mean_of_rows(loss_K: Tensor, rows: Sequence[TrainingRow]) -> Tensor:
     """[B] mean over each row's responses."""
+    import torch
+
     return torch.stack([part.mean() for part in torch.split_with_sizes(loss_K, [len(row.ids) for row in rows])])

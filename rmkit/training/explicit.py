@@ -28,7 +28,7 @@ from rmkit.training.config import CONFIGS, TrainingConfig, default_objective, ob
 from rmkit.training.kinds import kind_of
 from rmkit.training.run import Resume, arguments, finished, is_main_process, prepare_run_dir, run_folder, steps
 from rmkit.training.settings import read_settings
-from rmkit.training.splits import examples, read_splits
+from rmkit.training.splits import names_of, read_splits
 
 if TYPE_CHECKING:
     from rmkit.training.trainer import RewardTrainer
@@ -125,6 +125,7 @@ def train(
     from rmkit.metrics import fit_temperature
     from rmkit.models import load_model
     from rmkit.models.artifact import folder as artifact
+    from rmkit.training.tokens.encode import stored_head
     from rmkit.training.validation import validate
 
     start = time.monotonic()
@@ -139,11 +140,11 @@ def train(
     checkpoint = prepare_run_dir(run, identity, resume=resume, restart=restart)
     with artifact.building(target) if is_main_process() else contextlib.nullcontext() as temporary:
         kind, objective = kind_of(settings), settings.objective
-        head = objective.head(examples(folder, "train"))
+        head = stored_head(folder, names_of("train"), objective)
         module, chat = kind.build(settings, head=head)
         loading = dict(module.loading)
-        rows, skipped = read_splits(folder, chat, objective, head, max_eval_samples=settings.max_eval_samples)
-        rows = kind.prepare(rows, settings, module)
+        splits = read_splits(folder, chat, objective, head, max_eval_samples=settings.max_eval_samples)
+        rows = kind.prepare(splits.rows, settings, module)
         trainer, mean_loss = _trained(module, rows, settings, head=head, run=run, checkpoint=checkpoint)
         module = trainer.whole(lambda: kind.build(settings, head=head)[0])
         if temporary is None:
@@ -165,8 +166,8 @@ def train(
             "training": {
                 "settings": settings.as_json(),
                 "rows": {split: len(part) for split, part in rows.items()},
-                "skipped": skipped,
-                "truncated": {split: sum(row.truncated for row in part) for split, part in rows.items()},
+                "skipped": splits.skipped,
+                "truncated": splits.truncated,
                 "loading": loading,
                 "attention": module.attention,
                 "padded_because": module.padded_because,

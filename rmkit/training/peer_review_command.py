@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rmkit.models.transformer.reward_module import RewardModule
     from rmkit.reliability.noise_prior import NoisePrior
     from rmkit.reliability.review_audit import EpochFacts
+    from rmkit.training.rows import TrainingRow
 
 AUDIT = "audit.parquet"
 
@@ -177,8 +178,11 @@ def train_peers(
     identity = {"settings": settings.as_json(), "review": asdict(review), "noise": prior.value, "dataset": dataset}
     checkpoint = prepare_run_dir(run, identity, resume=resume, restart=restart)
     first, second, chat = build_peers(settings)
-    rows, skipped = read_splits(folder, chat, settings.objective, max_eval_samples=settings.max_eval_samples)
-    rows = kind_of(settings).prepare(rows, settings, first, second)
+    splits = read_splits(folder, chat, settings.objective, max_eval_samples=settings.max_eval_samples)
+    everything: dict[str, Sequence[TrainingRow]] = {
+        split: list(part) for split, part in splits.rows.items()
+    }  # both models score all of them each epoch
+    rows = kind_of(settings).prepare(everything, settings, first, second)
     arguments = trainer_arguments(settings, n_rows=len(rows["train"]), run=run)
     for name, value in _EPOCHS.items():
         setattr(arguments, name, value)
@@ -203,7 +207,7 @@ def train_peers(
     return PeersResult(
         path=target,
         noise=prior,
-        skipped=skipped,
+        skipped=splits.skipped,
         epochs=audit.epochs,
         models=models,
         mean_accuracy=mean_accuracy,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.models.transformer.packing import Ids
+if TYPE_CHECKING:
+    from rmkit.models.transformer.packing import Ids
 
 Array = NDArray[np.float64]
 Outputs = Sequence[Sequence[Array]]  # [B][N]: per response one number, one per aspect, or one per step
@@ -55,6 +56,10 @@ class TrainingRow:
             wins[one.i] += one.share * one.p
             wins[one.j] += one.share * (1 - one.p)
         return wins.index(max(wins))
+
+    def without_ids(self) -> TrainingRow:
+        """The row as its outputs are judged: as many responses, but none of their ids."""
+        return replace(self, ids=((),) * len(self.ids))
 
 
 @dataclass(frozen=True, slots=True)

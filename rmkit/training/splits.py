@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rmkit.data.example import Example
 from rmkit.data.export_folder import SPLIT_NAMES, examples_of
@@ -15,46 +14,63 @@ from rmkit.errors import DataError
 from rmkit.training.objectives.objective import Objective
 
 if TYPE_CHECKING:
+    from rmkit.models.transformer.rating_head import RatingHead
     from rmkit.training.rows import TrainingRow
 
 MIN_TRAIN, MIN_VALIDATION = 20, 5
 
 
+class Splits(NamedTuple):
+    """By split: usable rows, how many were skipped by reason, and how many of the usable ones were truncated."""
+
+    rows: dict[str, Sequence[TrainingRow]]
+    skipped: dict[str, dict[str, int]]
+    truncated: dict[str, int]
+
+
 def read_splits(
-    folder: Path, chat: Any, objective: Objective, head: Any = None, *, max_eval_samples: int | None = None
-) -> tuple[dict[str, Sequence[TrainingRow]], dict[str, dict[str, int]]]:
-    """Usable rows of the train and validation splits, and how many were skipped by split and reason. Of validation at
-    most `max_eval_samples` are read.
+    folder: Path,
+    chat: Any,
+    objective: Objective,
+    head: RatingHead | None = None,
+    *,
+    max_eval_samples: int | None = None,
+) -> Splits:
+    """The train and validation splits, from the token store: encoded now where they were not. Of validation at most
+    `max_eval_samples` rows are read.
 
     Raises DataError where too few are left.
     """
-    from rmkit.training.data import read_rows
+    from rmkit.training.tokens.encode import stored_rows
 
-    rows: dict[str, Sequence[TrainingRow]] = {}
-    skipped: dict[str, dict[str, int]] = {}
+    result = Splits({}, {}, {})
     for split, least in (("train", MIN_TRAIN), ("validation", MIN_VALIDATION)):
         validation = split == "validation"
-        of_split = examples(folder, split)
-        if validation and max_eval_samples is not None:
-            of_split = iter(drawn(list(of_split), max_eval_samples))
-        usable, reasons = read_rows(of_split, chat, objective=objective, head=head, validation=validation)
-        check_enough(split, len(usable), reasons, rows=len(usable) + sum(reasons.values()), least=least)
-        rows[split], skipped[split] = usable, reasons
-    return rows, skipped
-
-
-def drawn(examples: Sequence[Example], n: int) -> list[Example]:
-    """At most n of the examples in their order, those whose ids have the smallest hashes: the same in every run, and
-    those of a smaller n among those of a larger one."""
-    by_hash = sorted(range(len(examples)), key=lambda at: hashlib.sha256(examples[at].id.encode()).digest())
-    return [examples[at] for at in sorted(by_hash[:n])]
+        stored = stored_rows(
+            folder,
+            names_of(split),
+            chat,
+            objective=objective,
+            head=head,
+            validation=validation,
+            at_most=max_eval_samples if validation else None,
+        )
+        reasons = stored.skipped
+        check_enough(split, len(stored), reasons, rows=len(stored) + sum(reasons.values()), least=least)
+        result.rows[split], result.skipped[split], result.truncated[split] = stored, reasons, stored.truncated
+    return result
 
 
 def examples(folder: Path, split: str) -> Iterator[Example]:
     """Examples of the first of the split's names that the export has, read when the first is taken."""
-    *others, last = SPLIT_NAMES.get(split, (split,))
+    *others, last = names_of(split)
     for name in others:
         with contextlib.suppress(DataError):
             yield from examples_of(folder, name)
             return
     yield from examples_of(folder, last)
+
+
+def names_of(split: str) -> tuple[str, ...]:
+    """What exports call a split; the first that one has is read."""
+    return SPLIT_NAMES.get(split, (split,))

@@ -28,7 +28,7 @@ from rmkit.training.rows import (
     TrainingRow,
     Validation,
 )
-from rmkit.training.validation import logged, reads_of, validate
+from rmkit.training.validation import ALONE, Processes, logged, reads_of, validate
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +91,8 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
         super().__init__(
             model=module if learned is None else WithLearned(module, learned),
             args=arguments,
-            train_dataset=list(rows),
-            eval_dataset=list(validation) or None,
+            train_dataset=rows,
+            eval_dataset=validation or None,
             data_collator=lambda drawn: {"step": StepRows(tuple(drawn))},
         )
         if self.shards and learned is not None:
@@ -111,7 +111,7 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
         self.module = module
         self.run_state = RunState(head, learned, config.reward_scale)
         self.max_batch_tokens = config.max_batch_tokens
-        self.validation = list(validation)
+        self.validation = validation
         self.validated: Validation | None = None
         for chatty in (PrinterCallback, ProgressCallback):  # stdout is for results
             self.remove_callback(chatty)
@@ -178,13 +178,15 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
         return int(counts.max())
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Validation numbers with the prefix, as logged; every process computes them all."""
+        """Validation numbers with the prefix, as logged; every process computes its share of the rows."""
+        n = self.args.world_size
         self.validated = validate(
             self.model,
             self.validation,
             max_batch_tokens=self.max_batch_tokens,
             objective=self.config.objective,
             state=self.run_state,
+            processes=ALONE if n == 1 else Processes(self.args.process_index, n, self._most_micro_batches, _gathered),
         )
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in logged(self.validated.facts).items()}
         self.log(metrics)
@@ -194,6 +196,13 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: the Trainer would take it from a padded batch."""
         return 0
+
+
+def _gathered(own: Any) -> list[Any]:
+    """The objects of all processes."""
+    everyone: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everyone, own)
+    return everyone
 
 
 def _keep_the_head_in_fp32(trainer: Trainer) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,22 @@ from rmkit.training.rows import (
     Validation,
 )
 
+WINDOW = 4096  # rows whose ids are held at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """How processes share a validation. `most_passes` gives the largest of their numbers of passes where they must make
+    equally many; `gather` the objects of all of them."""
+
+    rank: int = 0
+    n: int = 1
+    most_passes: Callable[[int], int] = int
+    gather: Callable[[Any], Sequence[Any]] = lambda own: [own]
+
+
+ALONE = Processes()
+
 
 def logged(facts: dict[str, Any]) -> dict[str, float]:
     """The few numbers worth a line in a log."""
@@ -44,22 +60,44 @@ def validate(
     max_batch_tokens: int,
     objective: Objective,
     state: RunState | None = None,
+    processes: Processes = ALONE,
 ) -> Validation:
-    """What the module's outputs on the rows are worth to the objective."""
-    return objective.validate(outputs(module, rows, max_batch_tokens=max_batch_tokens), rows, state or RunState())
+    """What the module's outputs on the rows are worth to the objective. Of several processes, all of which call this,
+    each computes the outputs of its share of the rows."""
+    n = len(rows)
+    result: dict[int, list[Array]] = {}
+    share = [(processes.rank + processes.n * at) % n for at in range(-(-n // processes.n))]  # equally many for each
+    for start in range(0, len(share), WINDOW):
+        numbers = share[start : start + WINDOW]
+        part = [rows[number] for number in numbers]
+        of_part = outputs(module, part, max_batch_tokens=max_batch_tokens, most_passes=processes.most_passes)
+        result |= dict(zip(numbers, of_part, strict=True))
+    for other in processes.gather(result):
+        result |= other
+    judged = [rows[number].without_ids() for number in range(n)]
+    return objective.validate([result[number] for number in range(n)], judged, state or RunState())
 
 
 @torch.no_grad()
-def outputs(module: RewardModule, rows: Sequence[TrainingRow], *, max_batch_tokens: int) -> list[list[Array]]:
-    """[B][N] arrays: per response one number, one per aspect, or one per step."""
+def outputs(
+    module: RewardModule,
+    rows: Sequence[TrainingRow],
+    *,
+    max_batch_tokens: int,
+    most_passes: Callable[[int], int] = int,
+) -> list[list[Array]]:
+    """[B][N] arrays: per response one number, one per aspect, or one per step. `most_passes` of the passes needed is
+    how many are made; what is above repeats the last one."""
     training = module.training
     module.eval()
     results: list[list[Array]] = [[] for _ in rows]
-    for batch in module.plan([row.ids for row in rows], max_batch_tokens=max_batch_tokens):
+    batches = module.plan([row.ids for row in rows], max_batch_tokens=max_batch_tokens)
+    for batch in [batches[-1]] * (most_passes(len(batches)) - len(batches)) + batches:
         part = [rows[number] for number in batch]
         result = module(module.collate([row.ids for row in part], reads=reads_of(part))).double().cpu().numpy()
         at = 0
         for number in batch:
+            results[number] = []
             for size in [len(steps) for steps in rows[number].step_index] or [1] * len(rows[number].ids):
                 results[number].append(np.atleast_1d(result[at : at + size].squeeze()))
                 at += size

@@ -28,7 +28,7 @@ import math
 import multiprocessing
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,11 +141,22 @@ def _read_pairs(files: Sequence[Path], n: int) -> list[dict[str, object]]:
 def _write_model(folder: Path, pairs: Sequence[Mapping[str, Any]], *, size: str) -> None:
     """A random Qwen3-type model and a byte-level BPE tokenizer trained on the pairs: nothing is downloaded."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
+    from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    texts = (text for pair in pairs for text in (pair["chosen"], *(turn["content"] for turn in pair["prompt"])))
+    fast = write_tokenizer(folder, texts)
+    torch.manual_seed(0)
+    config = model_config(size, vocabulary=len(fast), pad_id=fast.pad_token_id)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+
+
+def write_tokenizer(folder: Path, texts: Iterable[str]) -> Any:
+    """A byte-level BPE tokenizer of 8,000 tokens, trained on the texts, with a chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -154,15 +165,12 @@ def _write_model(folder: Path, pairs: Sequence[Mapping[str, Any]], *, size: str)
     trainer = trainers.BpeTrainer(
         vocab_size=8000, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    texts = (text for pair in pairs for text in (pair["chosen"], *(turn["content"] for turn in pair["prompt"])))
     tokenizer.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|pad|>", chat_template=CHATML
     )
     fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = model_config(size, vocabulary=len(fast), pad_id=fast.pad_token_id)
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    return fast
 
 
 def model_config(size: str, *, vocabulary: int, pad_id: int) -> Qwen3Config:

@@ -8,9 +8,8 @@ The reference's log-probabilities are computed once, before the first step, and 
 from __future__ import annotations
 
 import hashlib
-import logging
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,14 +31,11 @@ from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.training.attention import loading_options
 from rmkit.training.config import ImplicitConfig
 from rmkit.training.model import chat_of, plain, trainable
-from rmkit.training.rows import (
-    TrainingRow,
-)
+from rmkit.training.rows import TrainingRow
+from rmkit.training.tokens.store import Changed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-log = logging.getLogger(__name__)
 
 
 class ImplicitModule(PolicyModule):
@@ -51,7 +47,7 @@ class ImplicitModule(PolicyModule):
         super().__init__(model, packed=packed, share=share)
         self.beta = beta
         self.per_token = per_token
-        self.known: dict[Ids, tuple[int, float]] = {}  # where the response begins, its reference log-probability
+        self.known: Mapping[Ids, tuple[int, float]] = {}  # where the response begins, its reference log-probability
         _store_tied_weights_once(self)
 
     def collate(self, rows: Sequence[Sequence[Ids]], *, reads: Any = None) -> Any:
@@ -144,7 +140,7 @@ def prepare(
     known = _reference_log_probs(rows, config)
     for module in modules:
         module.known = known
-    return {split: swapped(part) for split, part in rows.items()} if config.reverse else rows
+    return {split: Changed(part, swapped) for split, part in rows.items()} if config.reverse else rows
 
 
 def added_losses(
@@ -157,63 +153,75 @@ def storable(module: ImplicitModule, config: ImplicitConfig, *, head: RatingHead
     return module
 
 
-def swapped(rows: Sequence[TrainingRow]) -> list[TrainingRow]:
-    """The rows with better and worse exchanged."""
-    return [
-        replace(
-            row,
-            preferences=tuple(one._replace(p=1 - one.p) for one in row.preferences),
-            ranks=tuple(max(row.ranks) - rank if rank >= 0 else rank for rank in row.ranks),
-        )
-        for row in rows
-    ]
+def swapped(row: TrainingRow) -> TrainingRow:
+    """The row with better and worse exchanged."""
+    return replace(
+        row,
+        preferences=tuple(one._replace(p=1 - one.p) for one in row.preferences),
+        ranks=tuple(max(row.ranks) - rank if rank >= 0 else rank for rank in row.ranks),
+    )
 
 
-def _reference_log_probs(
-    rows: Mapping[str, Sequence[TrainingRow]], config: ImplicitConfig
-) -> dict[Ids, tuple[int, float]]:
+class ReferenceLogProbs(Mapping[Ids, tuple[int, float]]):
+    """Where each response begins and its log-probability under the reference, by its ids; held by their digests, some
+    hundred bytes a response however long it is."""
+
+    def __init__(self) -> None:
+        self._by_digest: dict[bytes, tuple[int, float]] = {}
+
+    def add(self, ids: Ids, start: int, value: float) -> None:
+        self._by_digest[_key(ids, 0)] = (start, value)
+
+    def __getitem__(self, ids: Ids) -> tuple[int, float]:
+        return self._by_digest[_key(ids, 0)]
+
+    def __len__(self) -> int:
+        return len(self._by_digest)
+
+    def __iter__(self) -> Iterator[Ids]:
+        raise TypeError("the ids themselves are not held")
+
+
+def _reference_log_probs(rows: Mapping[str, Sequence[TrainingRow]], config: ImplicitConfig) -> ReferenceLogProbs:
     """Of every response where it begins and its log-probability under the reference."""
-    start = {
-        ids: len(ids) - tokens
-        for part in rows.values()
-        for row in part
-        for ids, tokens in zip(row.ids, row.tokens, strict=True)
-    }
     reference = reference_model(config)
     cache = FeatureCache(paths.home() / "features" / f"logprobs-{weights_digest(reference)[:32]}-{config.precision}")
-    keys = {ids: _key(ids, at) for ids, at in start.items()}
-    by_key: dict[bytes, Any] = cache.read(list(keys.values()))
-    todo = [ids for ids, key in keys.items() if key not in by_key]
-    if todo:
-        log.info("reference log-probabilities of %d responses", len(todo))
-        by_key |= _computed(reference, todo, start, config, cache)
-    known = {ids: (start[ids], float(by_key[key][0])) for ids, key in keys.items()}
-    if lost := [ids for ids, (_, value) in known.items() if not np.isfinite(value)]:
-        raise DataError(f"the reference gives {len(lost)} responses no probability; take another reference")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    policy = PolicyModule(reference.to(device), share=config.share_prompts).eval()
+    known, lost = ReferenceLogProbs(), 0
+    with display.progress("reference", sum(map(len, rows.values()))) as advance:
+        for part in rows.values():
+            for at in range(0, len(part), 512):
+                window = part[at : at + 512]
+                pairs = (zip(row.ids, row.tokens, strict=True) for row in window)
+                start = {ids: len(ids) - tokens for row in pairs for ids, tokens in row}
+                for ids, value in _log_probs(policy, start, config, cache).items():
+                    known.add(ids, start[ids], value)
+                    lost += not np.isfinite(value)
+                advance(len(window))
+    if lost:
+        raise DataError(f"the reference gives {lost} responses no probability; take another reference")
     return known
 
 
-def _computed(
-    reference: Any, todo: Sequence[Ids], start: Mapping[Ids, int], config: ImplicitConfig, cache: FeatureCache
-) -> dict[bytes, object]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    policy = PolicyModule(reference.to(device), share=config.share_prompts).eval()
-    by_key: dict[bytes, Any] = {}
-    with display.progress("reference", len(todo)) as advance:
-        for at in range(0, len(todo), 512):
-            part = todo[at : at + 512]
-            token_log_probs = policy.token_log_probs(
-                [[ids] for ids in part],
-                [[start[ids]] for ids in part],
-                max_batch_tokens=config.max_batch_tokens,
-                precision=config.precision,
-            )
-            new = {_key(ids, start[ids]): sum(row[0]) for ids, row in zip(part, token_log_probs, strict=True)}
-            values: Any = np.array(list(new.values()), dtype=np.float64)[:, None]
-            cache.write(list(new), values)
-            by_key |= dict(zip(new, values, strict=True))
-            advance(len(part))
-    return by_key
+def _log_probs(
+    policy: PolicyModule, start: Mapping[Ids, int], config: ImplicitConfig, cache: FeatureCache
+) -> dict[Ids, float]:
+    """The log-probabilities of responses that begin at `start`, from the cache or computed into it."""
+    keys = {ids: _key(ids, at) for ids, at in start.items()}
+    by_key: dict[bytes, Any] = dict(cache.read(list(keys.values())))
+    if todo := [ids for ids, key in keys.items() if key not in by_key]:
+        token_log_probs = policy.token_log_probs(
+            [[ids] for ids in todo],
+            [[start[ids]] for ids in todo],
+            max_batch_tokens=config.max_batch_tokens,
+            precision=config.precision,
+        )
+        new = {keys[ids]: sum(row[0]) for ids, row in zip(todo, token_log_probs, strict=True)}
+        values: Any = np.array(list(new.values()), dtype=np.float64)[:, None]
+        cache.write(list(new), values)
+        by_key |= dict(zip(new, values, strict=True))
+    return {ids: float(by_key[key][0]) for ids, key in keys.items()}
 
 
 def _key(ids: Ids, start: int) -> bytes:

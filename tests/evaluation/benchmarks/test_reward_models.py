@@ -184,3 +184,16 @@ def test_the_gradients_of_both_arms_are_equal() -> None:
     assert len(found["rows"]) > 10
     for one, other in zip(found["rows"], found["padded"], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_what_encoding_costs(home: Path, tmp_path: Path) -> None:
+    from evaluation.benchmarks.training import tokens
+
+    tokens.prepare(tmp_path, n=60, prompt=12, reply=5)
+    arms = {arm: tokens.measure(str(tmp_path), arm) for arm in ("memory", "1", "again")}
+    assert len({one["tokens"] for one in arms.values()}) == 1
+    assert 4 < arms["1"]["bytes_a_token"] == arms["again"]["bytes_a_token"]
+    spec = {"n": 60, "prompt": 12, "reply": 5, "repeats": 1}
+    text = tokens.table({"arms": arms, "ratios": {}, "spec": spec})
+    assert "| in memory, one process |" in text
+    assert "60 pairs" in text

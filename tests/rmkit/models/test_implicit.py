@@ -324,22 +324,22 @@ def test_reference_is_computed_once(
 ) -> None:
     monkeypatch.setenv("RMKIT_HOME", str(tmp_path))
     asked: list[int] = []
-    original = implicit._computed
+    original = implicit.FeatureCache.write
 
-    def counted(*given: Any) -> Any:
-        asked.append(len(given[1]))
-        return original(*given)
+    def counted(cache: Any, keys: Any, values: Any) -> None:
+        asked.append(len(keys))
+        original(cache, keys, values)
 
-    monkeypatch.setattr(implicit, "_computed", counted)
+    monkeypatch.setattr(implicit.FeatureCache, "write", counted)
     for objective in ("dpo", "ipo"):
         config = settings(model_folder, objective=objective, num_train_epochs=0.2)
         first = explicit.train(str(data), config, output=tmp_path / objective)
-    assert asked == [280]
+    assert asked == [220, 60]  # train, validation
     assert first["training"]["loss"][0] == pytest.approx(25.0, abs=1e-3)  # (0 - 1 / (2 beta))^2
     explicit.train(
         str(data), settings(model_folder, reference=base(seed=5), num_train_epochs=0.2), output=tmp_path / "other"
     )
-    assert asked == [280, 280]
+    assert asked == [220, 60, 220, 60]
 
 
 @pytest.mark.parametrize(

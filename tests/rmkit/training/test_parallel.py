@@ -25,7 +25,7 @@ from rmkit.training import explicit  # noqa: E402
 from rmkit.training.kinds.explicit import build  # noqa: E402
 from rmkit.training.launch import config_file  # noqa: E402
 from rmkit.training.trainer import RewardTrainer, _keep_the_head_in_fp32  # noqa: E402
-from tests.rmkit.training.test_training import Make, base_model, data, make_trainer, settings  # noqa: E402, F401
+from tests.rmkit.training.test_training import Make, as_toml, base_model, data, make_trainer, settings  # noqa: E402, F401
 
 KINDS = {"ddp": "MULTI_GPU", "fsdp2": "FSDP", "deepspeed_zero3": "DEEPSPEED"}
 
@@ -174,7 +174,7 @@ def test_a_learned_tie_width_is_the_same_in_two_processes(
     alone = explicit.train(str(data), config, output=tmp_path / "alone")
     assert abs(alone["log_nu"]) > 0.01
     toml = tmp_path / "explicit.toml"
-    toml.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in config.as_json().items()))
+    toml.write_text(as_toml(config))
     arguments = ["--data", str(data), "--config", str(toml), "-o", str(tmp_path / "both"), "--json"]
     both = json.loads(torchrun("-m", "rmkit", "train", "explicit", *arguments, RMKIT_HOME=str(home)).stdout)
     assert both["training"]["processes"] == 2

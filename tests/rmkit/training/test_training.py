@@ -128,6 +128,11 @@ def settings(model: str, **more: Any) -> TrainingConfig:
     return training_config("explicit", model=model, **{**quick, "response_reserve_tokens": 100, **more})
 
 
+def as_toml(config: TrainingConfig) -> str:
+    """The settings as a file of --config."""
+    return "".join(f"{key} = {json.dumps(one)}\n" for key, one in config.as_json().items() if one is not None)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(tmp_path_factory.mktemp("data") / "yes", sample(120))
@@ -481,7 +486,7 @@ def test_two_processes_train_like_one(base_model: Make, data: Path, home: Path, 
     config = settings(base_model("llama"), num_train_epochs=1.0)
     alone = explicit.train(str(data), config, output=tmp_path / "alone")
     toml = tmp_path / "explicit.toml"
-    toml.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in config.as_json().items()))
+    toml.write_text(as_toml(config))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "rmkit"]
     arguments = [
         "train",
