@@ -12,6 +12,7 @@ from labeling_ui.projects.people import Person, add_person, people, remove_perso
 from labeling_ui.projects.project import add_queued, create_project, open_project, projects
 from rmkit.cli import arguments, display
 from rmkit.cli.verbs import Command, Verbs
+from rmkit.errors import UsageError
 from rmkit.ledger import open_ledger
 from rmkit.user import user_name
 
@@ -142,6 +143,33 @@ def _opinions(argv: list[str]) -> int:
         f"({summary['asked']} of them now, {summary['unscored']} without a score); people see it after their own answer"
     )
     display.emit(summary, as_json=options.json, text=text)
+    return 0
+
+
+def _suggest(argv: list[str]) -> int:
+    parser = arguments.parser(
+        "label suggest",
+        "Suggest answers to people, as the project's task says when (its `suggestions`).",
+        examples=["label suggest hh --model models/hh", "label suggest hh-again --answers hh"],
+    )
+    parser.add_argument("name", help="of the project")
+    parser.add_model("--model", help="reward model whose scores are suggested")
+    parser.add_argument("--answers", metavar="PROJECT", help="project of the same kind whose answers are suggested")
+    options = parser.parse_args(argv)
+    from labeling_ui.learning.suggest import suggest_by_answers, suggest_by_model
+
+    if (options.model is None) == (options.answers is None):
+        raise UsageError("name either --model or --answers")
+    lead = Person(user_name(), "lead")
+    with open_ledger() as ledger:
+        project = open_project(ledger, options.name)
+        if options.model is None:
+            n = suggest_by_answers(ledger, project, lead, options.answers)
+        else:
+            n = suggest_by_model(ledger, project, lead, options.model, trusted=True)
+    mode = project.task.suggestions
+    hint = '; they are off: set suggestions = "after" in its task' if mode == "off" else f"; shown: {mode}"
+    display.emit({"project": project.name, "items": n}, as_json=options.json, text=f"{n} items have one{hint}")
     return 0
 
 
@@ -312,6 +340,7 @@ main = Verbs(
         "add": Command(_add, "take in what denoising, drift and evaluation have queued for a project"),
         "prioritize": Command(_prioritize, "let reward models decide what is labeled next"),
         "opinions": Command(_opinions, "let a process model score steps, shown after a person's own answer"),
+        "suggest": Command(_suggest, "let a model, or former answers, suggest answers to people"),
         "commit": Command(_commit, "the project's labels as a new dataset version"),
         "adjudicate": Command(_adjudicate, "a new project of what a project's people disagree on"),
         "members": Command(MEMBERS, "list, add or remove a project's members"),

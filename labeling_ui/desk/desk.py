@@ -23,6 +23,7 @@ from labeling_ui.desk.items import Items
 from labeling_ui.desk.leases import Lease, Leases, Taken, open_now
 from labeling_ui.desk.opinions import Opinion, Opinions
 from labeling_ui.desk.qualification import is_admitted
+from labeling_ui.desk.suggestions import NOTED, Suggesting, Suggestions, in_places
 from labeling_ui.projects.definition import TaskDefinition
 from labeling_ui.projects.members import require_part
 from labeling_ui.projects.people import Person
@@ -52,12 +53,13 @@ class Desk:
         weights: NDArray[Any] | None = None,
         reserved: Mapping[int, frozenset[str]] | None = None,
         opinions: Opinions | None = None,
+        suggestions: Suggestions | None = None,
         read_only: bool = False,
     ) -> None:
         """`weights` [n] decide what is drawn first (see `order`); None draws all items alike.
 
         `reserved` items go to the people they are for, first of all, and to nobody else. `opinions` are a model's, for
-        who has answered.
+        who has answered; `suggestions` are shown as the task says.
         A `read_only` desk is for looking: opening it writes nothing.
         """
         self.project, self.task, self.items = project, task, items
@@ -69,6 +71,7 @@ class Desk:
         self._gold = items.with_gold()
         self._reserved = dict(reserved or {})
         self._opinions = opinions
+        self._suggesting = Suggesting(ledger, project, task, suggestions) if suggestions else None
         self._reserved_left: dict[str, list[int]] = {}  # what is for each person alone, the next one last
         self._active_ms: dict[str, tuple[int, float]] = {}  # of open holds, by id, and when it was said
         self._next_passed: dict[str, int] = {}  # per person, where in `Leases.passed` to look next
@@ -137,6 +140,34 @@ class Desk:
                 self._holds.store(replace(hold, event=str(event.id), verdict=answer.verdict))
             self._active_ms.pop(hold.id, None)
         return event.id
+
+    def choose_first(self, person: Person, id: str, answer: Answer) -> dict[str, Any] | None:
+        """Keep the person's own first choice, and give what is suggested beside it, in shown places: None where that is
+        the same, where nothing is suggested to them, and where the task shows nothing after a choice. Then submit.
+
+        Errors as `submit`; a first choice that stands already is not changed.
+        """
+        require_part(self._ledger, self.project, self.task, person)
+        with self._lock:
+            hold = self._held(person, id)
+            if self._suggesting is None or self.task.suggestions != "after":
+                return None
+            if not self._suggesting.wants_first(hold):
+                return self.suggested(hold)
+            payload = says(self.task, self.items[hold.item], hold.order, answer)
+            if payload.get("verdict", "ok") != "ok":
+                return None
+            self._suggesting.note_first(hold, answer, payload)
+            return self.suggested(hold)
+
+    def suggested(self, hold: Lease) -> dict[str, Any] | None:
+        """The suggestion that who holds this item may see by now, in shown places."""
+        suggestion = None if self._suggesting is None else self._suggesting.seen(hold)
+        return None if suggestion is None else in_places(suggestion.values, hold.order)
+
+    def first_choice(self, hold: Lease) -> Answer | None:
+        """What was chosen before the suggestion was seen, None where nothing was."""
+        return None if self._suggesting is None else self._suggesting.first(hold)
 
     def note_activity(self, id: str, active_ms: int) -> None:
         """What a browser says of the time worked on an open hold so far; the answer from its page takes it up.
@@ -494,7 +525,8 @@ class Desk:
         item = self.items[hold.item]
         kind = event_kind(self.task, answer)
         summary = says(self.task, item, hold.order, answer)
-        payload = {"unit": item.unit, **summary, "extra": self._extra(hold) | summary.get("extra", {})}
+        noted = {} if self._suggesting is None else self._suggesting.noted(hold, summary)
+        payload = {"unit": item.unit, **summary, "extra": self._extra(hold) | summary.get("extra", {}) | noted}
         if kind != "reaction":
             payload |= {"shown_order": list(hold.order) or None, "active_ms": active_ms, "wall_ms": wall_ms}
             payload |= {"is_gold": item.gold is not None, "propensity": hold.propensity}
@@ -537,4 +569,6 @@ def _undo_id(event: str) -> uuid.UUID:
 def _content(event: Event) -> dict[str, object]:
     """What makes two submissions the same: neither time nor a model asked in between makes another answer."""
     apart = ("active_ms", "wall_ms", "suggestion_seen")
-    return {name: value for name, value in event.payload.items() if name not in apart}
+    content = {name: value for name, value in event.payload.items() if name not in apart}
+    extra = {name: value for name, value in content.pop("extra", {}).items() if name not in NOTED}
+    return {**content, "extra": extra}

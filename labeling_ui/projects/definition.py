@@ -29,6 +29,11 @@ Kind = Literal[
     "adjudication",
     "live",
 ]
+SuggestionMode = Literal["off", "after", "prefilled"]
+SUGGESTED: dict[SuggestionMode, tuple[Kind, ...]] = {
+    "after": ("pairwise", "ranking", "ratings", "rubric", "turns", "steps", "reaction"),
+    "prefilled": ("edit",),
+}
 QuizFeedback = Literal["count", "wrong", "answers"]
 Strategy = Literal["random", "uncertainty", "model_change", "disagreement", "mislabel", "coverage"]
 
@@ -71,6 +76,9 @@ class TaskDefinition:
     which key it takes is said when the studio starts (`rmkit label serve --models`), never by a task.
     `grades` of a turn go from the worst to the best.
 
+    `suggestions` (of a model, or former answers) are off, shown after the person's own first choice, or prefilled in
+    the field of an edit; on `suggestion_share` of the items that have one, and the rest measures what they do.
+
     `overlap` people judge each item. `gold_share` and `repeat_share` of what a person sees are items with a known
     answer, and the person's own earlier items in another order. `lease_s` is how long an opened item is held.
     `max_items` per person, 0 for no limit. `quiz_pass` is the share of right answers to be admitted,
@@ -96,6 +104,8 @@ class TaskDefinition:
     span_labels: tuple[str, ...] = ("wrong", "unsupported", "good")
     bad_item_reasons: tuple[str, ...] = ("broken text", "wrong language", "cannot be judged", "personal data")
     ask_rationale: bool = False
+    suggestions: SuggestionMode = "off"
+    suggestion_share: float = 0.8
 
     overlap: int = 2
     gold_share: float = 0.05
@@ -118,6 +128,14 @@ class TaskDefinition:
             raise ConfigError(f'task {self.name}: a live chat needs two models by name, models = ["one", "other"]')
         if self.max_tokens < 1 or not 0 <= self.temperature <= 2:
             raise ConfigError(f"task {self.name}: max_tokens is at least 1, temperature from 0 to 2")
+        if self.suggestions != "off" and self.kind not in SUGGESTED[self.suggestions]:
+            modes = [mode for mode, kinds in SUGGESTED.items() if self.kind in kinds]
+            raise ConfigError(
+                f"task {self.name}: suggestions {self.suggestions} are not for a {self.kind} task; off"
+                f"{''.join(f' or {mode}' for mode in modes)}"
+            )
+        if not 0 <= self.suggestion_share <= 1:
+            raise ConfigError(f"task {self.name}: suggestion_share lies in [0, 1], got {self.suggestion_share:g}")
         if not 2 <= len(self.grades) <= 9:
             raise ConfigError(f"task {self.name}: two to nine grades, got {len(self.grades)}")
         if self.overlap < 1 or self.lease_s < 1 or self.max_items < 0 or min(self.top_k, self.quiz_tries) < 0:

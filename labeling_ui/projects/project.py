@@ -17,6 +17,7 @@ from labeling_ui.desk.item_weights import read_weights
 from labeling_ui.desk.items import Items, add_part
 from labeling_ui.desk.known_answers import known_answers
 from labeling_ui.desk.opinions import Opinions
+from labeling_ui.desk.suggestions import Suggestions
 from labeling_ui.projects.definition import TaskDefinition, parse_definition
 from labeling_ui.projects.groups import reserved
 from rmkit import paths
@@ -77,6 +78,7 @@ class Project:
             weights=read_weights(self.folder, items),
             reserved=reserved(ledger, self.name, items),
             opinions=Opinions(self.folder),
+            suggestions=Suggestions(self.folder),
             read_only=read_only,
         )
 

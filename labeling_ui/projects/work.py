@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from labeling_ui.desk.items import Items
+from labeling_ui.desk.suggestions import likeness
 from rmkit.ledger import Ledger
 from rmkit.types import Event
 from warehouse.events.payloads import KINDS
@@ -32,6 +33,17 @@ _COLUMNS: dict[str, Any] = {
     "chose_first_shown": pl.Boolean,  # pairs without a tie
     "chose_longer": pl.Boolean,  # pairs without a tie and of unequal length
     "gold_right": pl.Boolean,  # known items only
+    # items with a suggestion only: whether it was to be shown, whether it was seen, how far (0 to 1) the answer and the
+    # choice before it say the same, and whether that choice agrees with a known answer
+    "suggestion": pl.Struct(
+        {
+            "drawn": pl.Boolean,
+            "seen": pl.Boolean,
+            "alike": pl.Float64,
+            "first_alike": pl.Float64,
+            "first_right": pl.Boolean,
+        }
+    ),
     "active_s": pl.Float64,
     "wall_s": pl.Float64,
     "reason": pl.String,
@@ -98,10 +110,26 @@ def _row(event: Event, extra: Mapping[str, Any], items: Items) -> dict[str, obje
         "chose_first_shown": None if better is None or not shown else shown[0] == better,
         "chose_longer": None if better is None or not uneven else lengths[better] == max(lengths),
         "gold_right": gold_right(items.gold(extra["item"]), summary),
+        "suggestion": _suggestion(summary, extra, items.gold(extra["item"])),
         "active_s": _seconds(summary.get("active_ms")),
         "wall_s": _seconds(summary.get("wall_ms")),
         "reason": summary.get("rationale"),
         "time": event.time,
+    }
+
+
+def _suggestion(
+    payload: Mapping[str, Any], extra: Mapping[str, Any], gold: Mapping[str, Any] | None
+) -> dict[str, object] | None:
+    if "suggested" not in extra:
+        return None
+    values, first = extra["suggested"]["values"], extra.get("first")
+    return {
+        "drawn": extra["drawn"],
+        "seen": extra["seen"],
+        "alike": likeness(values, payload),
+        "first_alike": None if first is None else likeness(values, first),
+        "first_right": None if first is None else gold_right(gold, first),
     }
 
 

@@ -22,6 +22,7 @@ PAGE_KEYS = (
     ("U", "take the last answer back"),
     ("S", "skip"),
     ("F", "finish a live chat"),
+    ("K", "keep your own answer beside a suggestion"),
     ("W", "something is wrong with the item"),
     ("D", "mark what differs between two responses"),
     ("P", "the exact text, every character as it was written"),

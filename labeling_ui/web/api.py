@@ -4,6 +4,7 @@
     GET  /api/projects/NAME/next?ahead=2        items to judge now, responses in the order to show
     POST /api/projects/NAME/answers/ID          {"answer": {...}, "active_ms": 1, "wall_ms": 2} -> {"event": id}, with
                                                 what a model thinks of the steps as `opinion` where one was asked
+    POST /api/projects/NAME/first/ID            {"answer": {...}} -> {"suggested": what is suggested beside it, or null}
     POST /api/projects/NAME/undo/ID             take the answer back
     POST /api/projects/NAME/release/ID          give the item back unanswered
     PUT  /api/projects/NAME/drafts/ID           keep what is written so far
@@ -193,6 +194,14 @@ def _answer(request: Request, person: Person, values: dict[str, Any]) -> object:
     return {"event": event} if opinion is None else {"event": event, "opinion": opinion.as_json()}
 
 
+def _first(request: Request, person: Person, values: dict[str, Any]) -> object:
+    desk = studio.current().desk(request.path_params["project"])
+    _require_keys(values, ("answer",))
+    if "answer" not in values:
+        raise DataError('the body has no answer; send {"answer": {...}}')
+    return {"suggested": desk.choose_first(person, request.path_params["id"], read_answer(values["answer"]))}
+
+
 def _undo(request: Request, person: Person, values: dict[str, Any]) -> object:
     _require_keys(values, ())
     desk = studio.current().desk(request.path_params["project"])
@@ -280,12 +289,19 @@ class AnswerBody(Body):
     wall_ms: int | None = None
 
 
+class FirstBody(Body):
+    """What is suggested comes back as fields of a judgment, responses by the places at which they are shown."""
+
+    answer: Answer
+
+
 _PROJECT = "/api/projects/{project}"
 _AHEAD = {"ahead": f"how many, up to {MAX_AHEAD}"}
 EVERYONE = (
     Operation("GET", "/api/projects", "See projects with their progress", _projects),
     Operation("GET", f"{_PROJECT}/next", "Get items to judge now", _next, query=_AHEAD),
     Operation("POST", f"{_PROJECT}/answers/{{id}}", "Answer an item", _answer, AnswerBody),
+    Operation("POST", f"{_PROJECT}/first/{{id}}", "Choose first, then see what is suggested", _first, FirstBody),
     Operation("POST", f"{_PROJECT}/undo/{{id}}", "Take an answer back", _undo),
     Operation("POST", f"{_PROJECT}/release/{{id}}", "Give an item back unanswered", _release),
     Operation("PUT", f"{_PROJECT}/drafts/{{id}}", "Keep what is written so far", _draft),

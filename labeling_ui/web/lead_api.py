@@ -14,7 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
 from labeling_ui.agreement import by_item, by_label, by_question
+from labeling_ui.anchoring import anchoring
 from labeling_ui.desk.items import Items
+from labeling_ui.desk.suggestions import Suggestions
+from labeling_ui.learning.suggest import suggest_by_answers, suggest_by_model
 from labeling_ui.projects.definition import parse_definition, shipped_definition
 from labeling_ui.projects.disputes import create_adjudication
 from labeling_ui.projects.export import answer_rows
@@ -92,6 +95,13 @@ class Pause(Body):
     person: str
     paused: bool = True
     reason: str = Field(min_length=1)
+
+
+class Suggested(Body):
+    """One of them: a model of this home, or a project of the same kind."""
+
+    model: str | None = None
+    answers: str | None = None
 
 
 class Commit(Body):
@@ -250,6 +260,27 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and value != value else value
 
 
+def _suggestions(request: Request, person: Person, body: None) -> object:
+    here, name = studio.current(), _name(request)
+    effect = anchoring(here.work(name).frame())
+    report = None
+    if effect is not None:
+        shares = ("shown", "hidden", "moved", "right_first", "right")
+        report = _plain(asdict(effect), **{one: getattr(effect, one) for one in shares})
+    stored = Suggestions(here.project(name).folder)
+    return {"items": len(stored), "source": stored.source or None, "effect": report}
+
+
+def _suggest(request: Request, person: Person, body: Suggested) -> object:
+    here = studio.current()
+    project = here.project(_name(request))
+    if body.model is not None and body.answers is None:
+        return {"items": suggest_by_model(here.ledger, project, person, body.model)}
+    if body.answers is not None and body.model is None:
+        return {"items": suggest_by_answers(here.ledger, project, person, body.answers)}
+    raise DataError("send either model or answers")
+
+
 def _known(request: Request, person: Person, body: Known) -> object:
     here = studio.current()
     project = here.project(_name(request))
@@ -336,6 +367,8 @@ OPERATIONS = (
     Operation("POST", f"{_PROJECT}/reviews", "Accept, return or comment an answer", _review, ReviewOf),
     Operation("GET", f"{_PROJECT}/agreement", "See agreement by question, label and item", _agreement),
     Operation("GET", f"{_PROJECT}/people", "See how each person works", _people),
+    Operation("GET", f"{_PROJECT}/suggestions", "See what suggestions do to answers", _suggestions),
+    Operation("PUT", f"{_PROJECT}/suggestions", "Suggest answers of a model or a project", _suggest, Suggested),
     Operation("POST", f"{_PROJECT}/known", "Add known answers", _known, Known),
     Operation("PUT", f"{_PROJECT}/members", "Change who takes part", _member, Membership),
     Operation("PUT", f"{_PROJECT}/rules", "Assign items to people", _rules, Rules),

@@ -77,8 +77,8 @@ def use(studio: Studio | None) -> None:
 
 def visible(desk: Desk, hold: Lease, person: Person) -> Mapping[str, object]:
     """All that an annotator may see of an item, JSON-ready: no author, no known answer, no evidence, no other votes."""
-    item = desk.items[hold.item]
-    return {
+    item, prefilled = desk.items[hold.item], desk.suggested(hold) if desk.task.suggestions == "prefilled" else None
+    return ({} if prefilled is None else {"suggested": prefilled}) | {
         "id": hold.id,
         "kind": desk.task.kind,
         "prompt": _turns(item.prompt),

@@ -10,7 +10,7 @@ import streamlit as st
 
 from labeling_ui.desk.items import Item
 from labeling_ui.desk.served_models import HOW
-from labeling_ui.projects.definition import QuizFeedback, TaskDefinition, parse_definition
+from labeling_ui.projects.definition import SUGGESTED, QuizFeedback, TaskDefinition, parse_definition
 from labeling_ui.web import studio
 from labeling_ui.web.answer_form import preview_form
 from labeling_ui.web.forms import form
@@ -23,6 +23,11 @@ _FEEDBACK = {
     "count": "how many were right",
     "wrong": "which ones were wrong",
     "answers": "the right answers too",
+}
+_SUGGESTIONS = {
+    "off": "off",
+    "after": "after a person's own first choice",
+    "prefilled": "in the field from the beginning",
 }
 _ASPECT = "name | question | lowest | highest | what the lowest means | what the highest means"
 
@@ -101,6 +106,15 @@ def _answers(task: TaskDefinition, key: str) -> dict[str, Any]:
         values["models"] = st.multiselect("Two served models", served, before, key=f"{key}-models", max_selections=2)
     if task.kind == "spans":
         values["span_labels"] = _words_of("Labels of passages", task.span_labels, f"{key}-spans")
+    if modes := [mode for mode, kinds in SUGGESTED.items() if task.kind in kinds]:
+        options = ["off", *modes]
+        at = options.index(task.suggestions)
+        values["suggestions"] = st.selectbox(
+            "Suggestions", options, at, format_func=_SUGGESTIONS.__getitem__, key=f"{key}-suggest"
+        )
+        if values["suggestions"] != "off":
+            label = "Shown on so many percent of the items that have one; the rest measures what they do"
+            values["suggestion_share"] = _percent(label, task.suggestion_share, f"{key}-suggest-share", high=100)
     values["bad_item_reasons"] = _words_of("What may be wrong with an item", task.bad_item_reasons, f"{key}-bad")
     values["ask_rationale"] = st.toggle("Ask why", task.ask_rationale, key=f"{key}-why")
     return values

@@ -9,6 +9,7 @@ import polars as pl
 import streamlit as st
 
 from labeling_ui.agreement import QuestionAgreement, by_item, by_label, by_question, over_time
+from labeling_ui.anchoring import anchoring
 from labeling_ui.projects.disputes import create_adjudication, disputed_items
 from labeling_ui.projects.people import Person
 from labeling_ui.projects.project import Project
@@ -16,6 +17,7 @@ from labeling_ui.quality import Alpha
 from labeling_ui.web import studio
 from labeling_ui.web.pages.choose import choose_project
 from labeling_ui.web.pages.my_work import counted, percent
+from labeling_ui.web.pages.suggestions_part import show_effect
 from labeling_ui.web.texts import harmless
 from rmkit.errors import RmkitError
 
@@ -37,6 +39,8 @@ def page() -> None:
         _question(question, several=len(questions) > 1)
     _labels(work)
     _over_time(work)
+    if effect := anchoring(work):
+        show_effect(effect)
     _items(project, person, work)
 
 

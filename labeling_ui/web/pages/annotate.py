@@ -27,6 +27,7 @@ from labeling_ui.web.pages import quiz
 from labeling_ui.web.pages.choose import choose_project
 from labeling_ui.web.pages.live import LivePart
 from labeling_ui.web.pages.warehouse_view import reading
+from labeling_ui.web.suggestion import prefilled, show_suggestion
 from labeling_ui.web.texts import (
     harmless,
     show_conversation,
@@ -112,16 +113,18 @@ def _item(desk: Desk, person: Person, hold: Lease) -> None:
         live.show(plain=plain)
     else:
         _show_item(desk, hold, plain=plain)
+    draft = draft or prefilled(desk, hold)
+    may_keep = show_suggestion(desk, hold)
     if change := edited(task, shown, draft):
         show_marked(*change, names=("before", "yours"))
     with st.container(key="answer-bar"):
         is_faulty = st.session_state.get("faulty") == hold.id
         own = _faults(task.bad_item_reasons) if is_faulty else live.form if live else form(task, item, shown)
-        shown_key = live.key if live else key
+        shown_key = live.key if live else f"{key}-again" if may_keep else key
 
         def send(values: Any) -> None:
             is_turn = live is not None and not is_faulty
-            _refusable(lambda: live.send(values) if is_turn and live else _submit(desk, hold, own.answer(values)))
+            _refusable(lambda: live.send(values) if is_turn and live else _answer(desk, hold, own.answer(values)))
 
         show_form(
             own,
@@ -134,6 +137,8 @@ def _item(desk: Desk, person: Person, hold: Lease) -> None:
         )
         with st.container(horizontal=True):
             _undo(desk, person)
+            if may_keep:
+                _keep(desk, hold)
             if live:
                 _finish(desk, hold, live)
             if is_pair and not exact_only and not live:
@@ -232,6 +237,22 @@ def _warn(desk: Desk, hold: Lease) -> None:
     with st.container(horizontal=True):
         st.button("Show it", shortcut="Enter", key=f"show-{hold.id}", type="primary", on_click=agree)
         _skip(desk, hold, Answer(verdict="skip", reason="warned content"))
+
+
+def _answer(desk: Desk, hold: Lease, answer: Answer) -> None:
+    """Submit it, unless something else is suggested that the person has not seen: then it is their first choice."""
+    is_first = desk.first_choice(hold) is None
+    if desk.choose_first(_person(), hold.id, answer) is None or not is_first or answer.verdict != "ok":
+        _submit(desk, hold, answer)
+
+
+def _keep(desk: Desk, hold: Lease) -> None:
+    def keep() -> None:
+        if first := desk.first_choice(hold):
+            _refusable(lambda: _submit(desk, hold, first))
+
+    icon = ":material/check:"
+    st.button("Keep mine", shortcut="K", key=f"keep-{hold.id}", type="tertiary", icon=icon, on_click=keep)
 
 
 def _submit(desk: Desk, hold: Lease, answer: Answer) -> None:

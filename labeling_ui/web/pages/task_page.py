@@ -10,6 +10,7 @@ from labeling_ui.projects.project import Project
 from labeling_ui.projects.revisions import Revision, revise_task, revisions
 from labeling_ui.web import studio
 from labeling_ui.web.pages.choose import choose_project
+from labeling_ui.web.pages.suggestions_part import make_suggestions
 from labeling_ui.web.task_form import edit_task, preview
 from labeling_ui.web.texts import harmless
 from rmkit.errors import RmkitError
@@ -37,6 +38,7 @@ def page() -> None:
     why = st.text_input("Why it changes", key="task-why") if changed else ""
     if st.button("Use the changed task", type="primary", icon=":material/save:", disabled=not changed):
         _revise(project, person, task, why)
+    make_suggestions(project, person)
     _versions(project, person)
 
 

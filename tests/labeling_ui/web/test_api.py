@@ -91,6 +91,7 @@ ROUTES = (
     ("GET", "/api/projects"),
     ("GET", "/api/projects/sums/next"),
     ("POST", "/api/projects/sums/answers/0000000"),
+    ("POST", "/api/projects/sums/first/0000000"),
     ("POST", "/api/projects/sums/undo/0000000"),
     ("POST", "/api/projects/sums/release/0000000"),
     ("PUT", "/api/projects/sums/drafts/0000000"),
@@ -129,7 +130,7 @@ def test_nobody_touches_an_item_that_another_person_holds(
     held = _key(anna.get("/api/projects/sums/next"))
     (before,) = ledger.records("assignment", prefix="sums/")
     ben = {"Authorization": f"Bearer {add_person(ledger, 'ben', role='admin')}"}
-    body = {"answer": {"better": 0}} if "answers" in path else {}
+    body = {"answer": {"better": 0}} if "answers" in path or "first" in path else {}
     response = anna.request(method, path.replace("0000000", held), json=body, headers=ben)
     assert (response.status_code, "ben does not hold" in response.json()["error"]) == (400, True)
     assert (ledger.last_seq(), [*ledger.records("assignment", prefix="sums/")]) == (0, [before])

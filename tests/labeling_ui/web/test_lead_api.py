@@ -142,3 +142,28 @@ def test_each_program_has_a_token_of_its_own(ledger: Ledger) -> None:
     add_person(ledger, "lea", role="lead")
     with pytest.raises(Exception, match="opens nothing"):
         by_token(ledger, other)
+
+
+def test_suggestions_are_made_seen_after_the_own_choice_and_measured(app: TestClient, ledger: Ledger) -> None:
+    lea = _client(app, add_person(ledger, "lea", role="lead"))
+    anna = _client(app, lea.invite("anna"))
+    task = {"name": "t", "kind": "pairwise", "title": "T", "question": "Q?", "overlap": 1, "gold_share": 0.0}
+    lea.create_project("former", data="sums", task=task)
+    while items := anna.next("former"):
+        anna.answer("former", items[0]["id"], {"better": _right(items[0]), "strength": 1})
+    lea.create_project("again", data="sums", task={**task, "suggestions": "after", "suggestion_share": 1.0})
+    for body, said in (({}, "either"), ({"model": "../secret"}, "unknown model"), ({"answers": "no"}, "no project")):
+        with pytest.raises(StudioError, match=said):
+            lea.call("PUT", "/projects/again/suggestions", body)
+    assert lea.call("PUT", "/projects/again/suggestions", {"answers": "former"}) == {"items": 12}
+    while items := anna.next("again"):
+        item, right = items[0], _right(items[0])
+        assert "suggested" not in item
+        said = anna.call("POST", f"/projects/again/first/{item['id']}", {"answer": {"better": None}})
+        if said["suggested"]:  # not of the repeats
+            assert said["suggested"]["ranks"].index(0) == right
+        anna.answer("again", item["id"], {"better": right, "strength": 1})
+    report = lea.call("GET", "/projects/again/suggestions")
+    assert (report["items"], report["source"]) == (12, "answers of former")
+    effect = report["effect"]
+    assert (effect["moved"]["right"], effect["moved"]["n"], effect["effect"]) == (12, 12, None)

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from labeling_ui.desk.answers import Answer
+from labeling_ui.desk.suggestions import Suggestions, write_suggestions
 from labeling_ui.projects.definition import Aspect, Question
 from labeling_ui.projects.disputes import create_adjudication
 from labeling_ui.projects.export import answers_jsonl
@@ -395,3 +396,58 @@ def test_items_are_reserved_and_people_invited_on_the_page(opened: Open, make_pr
     app = _press(app, "Reserve them")
     assert not app.exception
     assert {hold.item for hold in studio.current().desk("sums").open(ANNA, ahead=2)} == {3, 7}
+
+
+def test_a_suggestion_is_shown_after_the_own_choice_which_may_be_kept(
+    opened: Open, make_project: Make, ledger: Ledger
+) -> None:
+    project = make_project(suggestions="after", suggestion_share=1.0)
+    write_suggestions(project.folder, {item: {"ranks": [0, 0]} for item in range(12)}, source="model m")
+    app = opened("annotate")
+    assert "Suggested" not in _texts(app)
+    before = forms(app)[0]["id"]
+    app = _press(app, "A better")
+    assert "You said: A is better. Suggested: tie." in _texts(app).replace("\\", "")
+    assert "model m" not in _texts(app)
+    assert forms(app)[0]["id"] != before
+    assert not list(ledger.events(kinds=["judgment"]))
+    app = _press(app, "Keep mine")
+    app = _press(app, "tie")
+    assert "Suggested" not in _texts(app)
+    extras = [recorded.event.payload["extra"] for recorded in ledger.events(kinds=["judgment"])]
+    assert [(extra["seen"], extra["followed"]) for extra in extras] == [(True, False), (False, True)]
+    assert "follow, drawn to see it" in str([one.label for one in opened("agreement_page", LEA).metric])
+
+
+def test_an_edit_begins_with_its_suggestion_where_the_task_says_so(
+    opened: Open, make_project: Make, ledger: Ledger
+) -> None:
+    project = make_project(kind="edit", suggestions="prefilled", suggestion_share=1.0)
+    edit = {"edit": [{"role": "assistant", "content": "a better text"}], "edited": 0}
+    write_suggestions(project.folder, dict.fromkeys(range(12), edit), source="model m")
+    app = opened("annotate")
+    assert "is a suggestion" in _texts(app)
+    [shown] = forms(app)
+    place = shown["draft"]["place"]
+    assert shown["draft"]["texts"] == {str(place): "a better text"}
+    app = answered(app, shown["draft"])
+    (recorded,) = ledger.events(kinds=["edit"])
+    assert recorded.event.payload["extra"]["followed"]
+
+
+def test_a_lead_makes_suggestions_of_the_answers_of_another_project(
+    opened: Open, make_project: Make, ledger: Ledger
+) -> None:
+    make_project("former", overlap=1)
+    add_person(ledger, ANNA.name, role=ANNA.role)
+    desk = studio.current().desk("former")
+    while held := desk.open(ANNA):
+        desk.submit(ANNA, held[0].id, Answer(better=0, strength=1))
+    make_project("again", suggestions="after")
+    page = opened("task_page", LEA)
+    page.sidebar.selectbox(key="project").set_value("again")
+    page = page.run()
+    next(box for box in page.selectbox if box.label == "Suggest").set_value("answers of former")
+    page = _press(page, "Make suggestions")
+    assert "12 items have a suggestion" in _texts(page)
+    assert len(Suggestions(studio.current().project("again").folder)) == 12
