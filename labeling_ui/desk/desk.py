@@ -530,7 +530,7 @@ class Desk:
         if kind != "reaction":
             payload |= {"shown_order": list(hold.order) or None, "active_ms": active_ms, "wall_ms": wall_ms}
             payload |= {"is_gold": item.gold is not None, "propensity": hold.propensity}
-            payload |= {"suggestion_seen": self._has_seen_opinion(hold)}
+            payload |= {"suggestion_seen": noted["seen"] if noted else self._has_seen_opinion(hold)}
         event = Event(
             kind=kind,
             actor=hold.rater,

@@ -48,6 +48,8 @@ def test_nothing_is_suggested_before_the_own_choice_and_everything_is_written_do
     (extra,) = _extra(ledger)
     assert extra["suggested"] == {"values": {"ranks": [0, 1]}, "source": "model m 1234", "mode": "after"}
     assert (extra["drawn"], extra["seen"], extra["followed"]) == (True, True, True)
+    (recorded,) = ledger.events(kinds=["judgment"])
+    assert recorded.event.payload["suggestion_seen"] is True
     assert extra["first"]["ranks"] == [1, 0]
     write_suggestions(open_project(ledger, "sums").folder, {0: {"ranks": [1, 0]}}, source="model n")
     again = open_project(ledger, "sums").desk(ledger)
