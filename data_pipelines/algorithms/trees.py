@@ -21,6 +21,7 @@ from data_pipelines.converters import NotConvertibleError
 from rmkit.chat.steps import in_steps, step_texts
 from rmkit.errors import DataError
 from rmkit.ids import messages_json, parse_messages
+from rmkit.shaping.spans import TURN_JOINT
 from rmkit.trees.dump import read_dump
 from rmkit.trees.tree import Builder, Path, Tree
 from rmkit.types import Completion, Message
@@ -44,13 +45,15 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class Grown:
     """`at` [N] the nodes of each response's steps, `whole` [N] whether it is no continuation, `turns`
-    whether steps are turns; `ends` [N] where steps end, None for turns."""
+    whether steps are turns; `ends` [N] where steps end in its text, and `placed` [N] which of its nodes those are: all,
+    but for turns that only call tools."""
 
     tree: Tree
     at: tuple[tuple[int, ...], ...]
     whole: tuple[bool, ...]
     outcome: tuple[float, ...]
-    ends: tuple[tuple[int, ...] | None, ...]
+    ends: tuple[tuple[int, ...], ...]
+    placed: tuple[tuple[int, ...], ...]
     turns: bool
 
 
@@ -92,16 +95,18 @@ def grown(example: Mapping[str, Any], reading: Reading) -> Grown:
         for start, n in (sampled or {0: 1}).items():
             for _ in range(n):
                 builder.add(Path(steps=own, outcome=outcome[at], start=min(start, len(own)), group=group))
-    if isinstance(nodes := meta.get("tree"), list):
+    if isinstance(nodes := meta.get("tree"), list) and not turns:
         for node in read_dump({"nodes": nodes}):
             builder.mark(node.steps, node.facts)
     tree = builder.tree()
+    places = [_spoken(own) if turns else dict(enumerate(one.step_ends)) for own, one in zip(steps, marked, strict=True)]
     return Grown(
         tree,
         tuple(tree.walk(own) for own in steps),
         tuple(whole),
         tuple(outcome),
-        tuple(None if turns else one.step_ends for one in marked),
+        tuple(tuple(own.values()) for own in places),
+        tuple(map(tuple, places)),
         turns,
     )
 
@@ -155,6 +160,20 @@ def _turns(completion: Completion) -> tuple[str, ...]:
             turns.append([])
         turns[-1].append(message)
     return tuple(map(messages_json, turns))
+
+
+def _spoken(turns: Sequence[str]) -> dict[int, int]:
+    """Of the turns that say something, by number: where they end in the completion's text."""
+    result: dict[int, int] = {}
+    end = -len(TURN_JOINT)  # none stands before the first
+    for at, turn in enumerate(turns):
+        first = parse_messages(turn)[0]
+        if first.role != "assistant":  # a tool may speak first
+            continue
+        end += len(TURN_JOINT) + len(first.content)
+        if first.content.strip():
+            result[at] = end
+    return result
 
 
 def _action(turn: str) -> str:

@@ -24,7 +24,7 @@ class Config(Starts, Reading):
 
 def convert(example: Example, config: Config) -> Iterator[Derived]:
     """Units of kind single without a label."""
-    rewards = tree_to_convert(example, config).outcome
+    rewards = tree_to_convert(example, config, no_turns="turns of a trajectory are no lines of an answer").outcome
     if not config.varied(rewards):
         raise NotConvertibleError("its rewards hardly differ")
     texts = [Completion(parse_messages(text)).text for text in example["responses"]]

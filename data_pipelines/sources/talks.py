@@ -11,7 +11,7 @@ from rmkit.chat.reader import ROLE_NAMES
 
 _MARK = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
 _EXTRA_ID = re.compile(r"\n*<extra_id_1>(User|Assistant)\n")
-_BODY = ("content", "value", "text", "generation", "answer", "completion", "response", "output")
+_BODY = ("content", "value", "text", "generation", "answer", "completion", "response", "output", "messages")
 _AUTHOR = ("model", "llm_name", "generator", "model_name", "policy")
 
 

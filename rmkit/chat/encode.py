@@ -252,7 +252,8 @@ class Chat:
         ids, offsets = self._tokenize(text)
         content_start = self._content_start(text, prompt, response, tools)
         prompt_tokens = tokens_before(offsets, content_start)
-        steps = step_tokens(text, offsets, completion, content_start, self.reasoning)
+        starts = self._turn_starts(text, prompt, response, tools, content_start) if completion.step_ends else []
+        steps = step_tokens(text, offsets, completion, starts, self.reasoning)
         if len(ids) > self.truncation.max_length or prompt_tokens > self.truncation.max_prompt_tokens:
             head = self._head_tokens(text, offsets, prompt, tools)
             return self._truncate(ids, head, prompt_tokens, steps)
@@ -309,6 +310,25 @@ class Chat:
         if not starts:
             raise fault or DataError("the completion renders to no token")
         return min(starts)
+
+    def _turn_starts(
+        self,
+        text: str,
+        prompt: Conversation,
+        response: Conversation,
+        tools: Sequence[Mapping[str, Any]],
+        content_start: int,
+    ) -> list[int]:
+        """Where each assistant turn of the response begins to speak; a turn without words has no place to look for."""
+        starts: list[int] = []
+        for at, turn in enumerate(response):
+            if turn.role != "assistant":
+                continue
+            if at and turn.content.strip():
+                starts.append(self._content_start(text, (*prompt, *response[:at]), response[at:], tools))
+            else:
+                starts.append(content_start)
+        return starts
 
     def _truncate(self, ids: list[int], head: int, prompt_tokens: int, steps: list[int]) -> Encoded:
         """Cut the prompt's middle, behind `head` tokens, to its budget; then hold the response against what is left."""

@@ -24,12 +24,13 @@ def tokens_before(offsets: Sequence[tuple[int, int]], char: int) -> int:
 
 
 def step_tokens(
-    text: str, offsets: Sequence[tuple[int, int]], completion: Completion, content_start: int, reasoning: Reasoning
+    text: str, offsets: Sequence[tuple[int, int]], completion: Completion, starts: Sequence[int], reasoning: Reasoning
 ) -> list[int]:
-    """Per step, the index of the token holding its last visible character."""
+    """Per step, the index of the token holding its last visible character; `starts` are where each assistant turn
+    begins to speak, at the latest the place of its first visible character."""
     if not completion.step_ends:
         return []
-    places = _text_places(text, completion, content_start, reasoning)
+    places = _text_places(text, completion, starts, reasoning)
     result, start = [], 0
     for end in completion.step_ends:
         visible = [place for place in places[start:end] if place >= 0 and not text[place].isspace()]
@@ -41,11 +42,13 @@ def step_tokens(
     return result
 
 
-def _text_places(text: str, completion: Completion, content_start: int, reasoning: Reasoning) -> list[int]:
+def _text_places(text: str, completion: Completion, starts: Sequence[int], reasoning: Reasoning) -> list[int]:
     """For every character of `completion.text`, where it lies in the rendered text; -1 where it was stripped."""
     places: list[int] = []
-    at = content_start
-    for number, message in enumerate(m for m in completion.messages if m.role == "assistant"):
+    at = 0
+    turns = [message for message in completion.messages if message.role == "assistant"]
+    for number, (message, start) in enumerate(zip(turns, starts, strict=True)):
+        at = max(at, start)  # what a tool said before may be the very words
         if number:
             places += [-1, -1]  # the blank line between assistant turns
         content, thought = message.content, (message.reasoning or "").strip()

@@ -84,6 +84,21 @@ def test_lists_from_json_texts_and_both_directions_of_ranking() -> None:
         list(find("generic").units({**row, "responses": ["a", "b"], "scores": [1]}))
 
 
+def test_responses_of_several_turns_stand_under_messages() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": {"at": "a"}}}
+    turns = [{"role": "assistant", "content": "I look.", "tool_calls": [call]}]
+    turns += [{"role": "tool", "content": "4", "tool_call_id": "c1"}, {"role": "assistant", "content": "Four."}]
+    row = {
+        "prompt": "Count.",
+        "responses": [{"messages": turns, "score": 1, "model": "m"}, {"text": "Five.", "score": 0}],
+    }
+    ((unit,), _) = run(rows(row))
+    first = next(one for one in unit["responses"] if one["generator"] == "m")
+    assert [turn["role"] for turn in json.loads(first["messages"])] == ["assistant", "tool", "assistant"]
+    assert json.loads(first["messages"])[0]["tool_calls"][0]["function"]["name"] == "look"
+    assert unit["judgments"][0]["ranks"] == [0, 1]
+
+
 def test_arena_talks_share_their_prompt() -> None:
     talk = [{"role": "user", "content": "Hi"}]
     row = {

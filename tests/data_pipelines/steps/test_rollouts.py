@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ from evaluation.benchmarks.judging.scripted_endpoint import Reply, ScriptedEndpo
 from rmkit.errors import ConfigError, DataError
 from rmkit.trees.first_error import first_error
 from tests.data_pipelines.frames import apply, frame, pair
+from tests.harness.kills import command, killed_at, spread
 
 SOLUTION = ["s1", "s2", "s3", "x4", "x5", "x6", "x7", "#### 1"]  # goes wrong at its fourth step
 RIGHT = [f"s{i}" for i in range(1, 8)] + ["#### 7"]
@@ -209,46 +208,46 @@ def test_settings_out_of_range_are_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_without_paying_twice_and_ends_with_the_same_labels(tmp_path: Path) -> None:
-    """Three kills of the real command at different points; only what was in flight may be asked again."""
+@pytest.mark.parametrize(("adaptive", "calls"), [(False, 29), (True, 7)])
+def test_a_killed_run_goes_on_without_paying_twice_and_ends_with_the_same_labels(
+    tmp_path: Path, adaptive: bool, calls: int
+) -> None:
+    """Twenty kills of the real command; only what no disk held may be asked again."""
     policy = Policy()
 
     def slowly(body: dict[str, Any]) -> Reply:
-        time.sleep(0.02)
+        time.sleep(0.01)
         return policy(body)
 
-    lines = [{"prompt": f"p{i}", "responses": [{"text": "a", "score": 1}], "reference": "7"} for i in range(12)]
+    n, concurrency = 12, 4
+    lines = [{"prompt": f"p{i}", "responses": [{"text": "a", "score": 1}], "reference": "7"} for i in range(n)]
     (tmp_path / "problems.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    concurrency = 4
     with ScriptedEndpoint(slowly) as server:
         (tmp_path / "rollouts.toml").write_text(
             '[recipe]\nname = "rollouts"\n[[step]]\nuse = "rollouts"\nverifier = "exact_match"\nsamples = 1\n'
-            f'continuations = 4\nseed = 10\n[step.generator]\nmodel = "m"\nbase_url = "{server.base_url}"\n'
-            f"concurrency = {concurrency}\n"
+            f"continuations = 4\nadaptive = {str(adaptive).lower()}\nseed = 10\n"
+            f'[step.generator]\nmodel = "m"\nbase_url = "{server.base_url}"\nconcurrency = {concurrency}\n'
         )
 
-        def rmkit(home: str, *arguments: str) -> subprocess.Popen[bytes]:
-            environment = os.environ | {"RMKIT_HOME": str(tmp_path / home)}
-            command = [sys.executable, "-m", "rmkit", *arguments]
-            return subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE)
+        def run(home: str) -> subprocess.Popen[bytes]:
+            return command(tmp_path, home, "run", "rollouts.toml", "--data", "problems", "--out", "grown")
 
         def labeled(home: str) -> list[Any]:
-            assert rmkit(home, "run", "rollouts.toml", "--data", "problems", "--out", "grown").wait() == 0
-            assert rmkit(home, "convert", "tree_labels", "--data", "grown", "--out", "steps").wait() == 0
-            assert rmkit(home, "export", "steps", "-o", f"{home}-export").wait() == 0
+            assert run(home).wait() == 0
+            assert command(tmp_path, home, "convert", "tree_labels", "--data", "grown", "--out", "steps").wait() == 0
+            assert command(tmp_path, home, "export", "steps", "-o", f"{home}-export").wait() == 0
             rows = pl.read_parquet(sorted((tmp_path / f"{home}-export").glob("*.parquet"))).to_dicts()
             return sorted((row["prompt"], row["responses"], row["step_labels"]) for row in rows)
 
-        assert rmkit("killed", "ingest", "problems.jsonl", "--name", "problems").wait() == 0
-        for limit in (40, 120, 250):
-            running = rmkit("killed", "run", "rollouts.toml", "--data", "problems", "--out", "grown")
-            while sum(policy.asked.values()) < limit and running.poll() is None:
-                time.sleep(0.01)
-            running.kill()
-            running.wait()
+        assert command(tmp_path, "killed", "ingest", "problems.jsonl", "--name", "problems").wait() == 0
+        kills = killed_at(spread(n * calls), lambda: run("killed"), policy.asked, tmp_path / "killed")
         again = labeled("killed")
-        assert sum(policy.asked.values()) <= 12 * 29 + 3 * 2 * concurrency
-        assert rmkit("whole", "ingest", "problems.jsonl", "--name", "problems").wait() == 0
+        print(f"\n{[(kill.asked, kill.lost, kill.alive) for kill in kills]}")
+        assert sum(kill.alive for kill in kills) >= 12
+        assert max(kill.lost for kill in kills) <= 2 * concurrency
+        assert len(policy.asked) == n * calls
+        assert sum(policy.asked.values()) <= n * calls + sum(kill.lost for kill in kills)
+        assert command(tmp_path, "whole", "ingest", "problems.jsonl", "--name", "problems").wait() == 0
         policy.asked.clear()
         assert labeled("whole") == again
-        assert sum(policy.asked.values()) == 12 * 29
+        assert sum(policy.asked.values()) == n * calls

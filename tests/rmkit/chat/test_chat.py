@@ -307,6 +307,23 @@ def test_steps_over_several_turns_and_stripped_content(make_tokenizer: Make, cha
     assert second.endswith("tool\nfirst step<|im_end|>\n<|im_start|>assistant\nsecond")
 
 
+def test_a_turn_that_only_calls_a_tool_moves_no_step(make_tokenizer: Make, chatml: str) -> None:
+    """Turns of an agent as steps: the wordless one has joints in the text, and no token of its own."""
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": {}}}
+    turns = (
+        Message("assistant", "I look.", tool_calls=(call,)),
+        Message("tool", "Done: 14.", tool_call_id="c"),
+        Message("assistant", "", tool_calls=(call,)),
+        Message("tool", "Done: 14.", tool_call_id="c"),
+        Message("assistant", "Done: 14."),
+    )
+    encoded = Chat(make_tokenizer(chatml)).encode(QUESTION, Completion(turns, step_ends=(7, 20)))
+    decode = Chat(make_tokenizer(chatml)).tokenizer.decode
+    first, last = (decode(encoded.ids[: index + 1]) for index in encoded.step_index)
+    assert first.endswith("<|im_start|>assistant\nI look.")
+    assert last.endswith("<|im_start|>assistant\nDone: 14.")
+
+
 def test_a_step_without_visible_text_is_refused(make_tokenizer: Make, chatml: str) -> None:
     with pytest.raises(DataError, match="no visible character"):
         Chat(make_tokenizer(chatml)).encode(QUESTION, answer("one\n\n", 3, 5))
