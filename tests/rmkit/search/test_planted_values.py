@@ -1,4 +1,4 @@
-"""Values learned from rollouts of a planted world, and what they are worth to a search (B2, B23, B39).
+"""Values learned from rollouts of a planted world, and what they are worth to a search (B2, B23, B26, B39).
 
 A solution is four digits, each 1 with probability .4; it is right with three ones or more. What a beginning is worth
 follows from the binomial distribution.
@@ -60,14 +60,23 @@ def success(state: State) -> float:
 
 
 def fitted(rule: Named, *, rollouts: int) -> Scorer:
-    """A linear value of depth and ones, learned from the labels of a tree of rollouts."""
+    """A linear value of depth and ones, learned from the labels of a tree of rollouts, or offline by OREO's targets."""
     policy = Coins(seed=99)
     solutions = [policy.solution() for _ in range(rollouts)]
-    tree = build([Path(steps=steps, outcome=float(ones(steps) >= NEEDED)) for steps in solutions])
-    values = label(tree, rule)
-    states = [tree.steps(node) for node in range(1, len(tree))]
+    outcomes = [float(ones(steps) >= NEEDED) for steps in solutions]
+    if rule == "oreo":
+        torch = pytest.importorskip("torch")
+        from rmkit.losses.trajectory_value import trajectory_targets
+
+        ratios = torch.zeros(rollouts, LENGTH)  # the policy is the reference
+        values = trajectory_targets(torch.tensor(outcomes), ratios, beta=0.01).numpy().ravel()
+        states: list[State] = [steps[:end] for steps in solutions for end in range(1, LENGTH + 1)]
+    else:
+        tree = build([Path(steps=steps, outcome=value) for steps, value in zip(solutions, outcomes, strict=True)])
+        values = label(tree, rule)[1:]
+        states = [tree.steps(node) for node in range(1, len(tree))]
     features = np.array([[1.0, len(state), ones(state)] for state in states])
-    weights = np.linalg.lstsq(features, values[1:], rcond=None)[0]
+    weights = np.linalg.lstsq(features, values, rcond=None)[0]
 
     def score(states: Sequence[State]) -> list[StepScores]:
         return [
@@ -78,7 +87,7 @@ def fitted(rule: Named, *, rollouts: int) -> Scorer:
     return score
 
 
-@pytest.mark.parametrize("rule", [{"use": "mean", "low": 0, "high": 1}, {"use": "visit_q"}])
+@pytest.mark.parametrize("rule", [{"use": "mean", "low": 0, "high": 1}, {"use": "visit_q"}, "oreo"])
 def test_a_fitted_value_orders_states_and_guides_a_beam(rule: Named) -> None:
     value = fitted(rule, rollouts=300)
     states = [tuple(digits) for n in range(1, LENGTH + 1) for digits in product(("0", "1"), repeat=n)]
