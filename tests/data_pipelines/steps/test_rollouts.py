@@ -144,6 +144,29 @@ def test_what_cannot_be_verified_or_answered_is_counted(home: Path) -> None:
     assert result.facts["failed"]["empty reply"] == 1
 
 
+def test_leaves_that_the_verifier_cannot_judge_are_counted_and_have_no_label(
+    home: Path, server: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The verifier fails on all that ends in 2, as a sandbox may; what is left still labels the prefixes."""
+    from rmkit.types import Score
+    from rmkit.verifiers import verifier as verifiers
+
+    class Failing:
+        def score(self, items: Any) -> Any:
+            return [[self._one(one.text) for one in item.completions] for item in items]
+
+        def _one(self, text: str) -> Score:
+            return Score.failed("timed out") if text.endswith("2") else Score(float(text.endswith("7")))
+
+    monkeypatch.setattr(verifiers, "load_verifier", lambda *_, **__: Failing())
+    result = apply("rollouts", problems(), **options(server))
+    [row] = result.kept.to_dicts()
+    assert result.facts["failed"]["unverifiable: timed out"] > 5
+    rated = {one["response"] for one in row["scores"] if one["aspect"] == "correct"}
+    assert 0 < len(rated) < len(row["responses"])
+    assert labels(row, "any_correct")[:3] == [1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("steps", "reply", "text"),
     [
