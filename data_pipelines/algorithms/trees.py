@@ -80,12 +80,15 @@ def grown(example: Mapping[str, Any], reading: Reading) -> Grown:
         Completion(parse_messages(text), step_ends=tuple(own or ()))
         for text, own in zip(example["responses"], ends, strict=True)
     ]
-    turns = not any(one.step_ends for one in completions) and any(_is_trajectory(one) for one in completions)
+    meta = json.loads(example["meta"] or "{}") if example.get("meta") else {}
+    searched = read_dump({"nodes": meta["tree"]}) if isinstance(meta.get("tree"), list) else []
+    turns = not any(one.step_ends for one in completions) and (
+        any(_is_trajectory(one) for one in completions) or any(node.turns for node in searched)
+    )
     marked = completions if turns else [in_steps(one, separator=reading.separator) for one in completions]
     steps = [_turns(one) if turns else step_texts(one) for one in marked]
     scores = _scores(example)
     outcome = _outcomes(scores, reading, len(steps))
-    meta = json.loads(example["meta"] or "{}") if example.get("meta") else {}
     builder = Builder(key=_action if turns else str.strip)
     whole = []
     for at, own in enumerate(steps):
@@ -95,8 +98,8 @@ def grown(example: Mapping[str, Any], reading: Reading) -> Grown:
         for start, n in (sampled or {0: 1}).items():
             for _ in range(n):
                 builder.add(Path(steps=own, outcome=outcome[at], start=min(start, len(own)), group=group))
-    if isinstance(nodes := meta.get("tree"), list) and not turns:
-        for node in read_dump({"nodes": nodes}):
+    for node in searched:
+        if node.turns == turns:
             builder.mark(node.steps, node.facts)
     tree = builder.tree()
     places = [_spoken(own) if turns else dict(enumerate(one.step_ends)) for own, one in zip(steps, marked, strict=True)]

@@ -5,19 +5,25 @@
     {"prompt": "...", "tree": {"children": [{"step": "2 + 2 = 4", "visits": 7, "children": []}]}}
 
 A node's text is its step, or the whole text up to it (`state`), which must then begin with its parent's. Steps that
-nowhere carry blanks at their ends are joined by line breaks. A node is terminal where it says so (`terminal`: true, or
-the reason: answer, error, length, outage); the reward of a terminal node is its outcome, 0 to 1, or -1 to 1 where one
-of them is negative, and `outcome` says it outright. What is wrong with a dump is a DataError that names the fault.
+nowhere carry blanks at their ends are joined by line breaks. A search of an agent has a turn of the assistant with the
+tools' replies to it as `messages` of each node; its steps are then those turns, as canonical JSON.
+
+A node is terminal where it says so (`terminal`: true, or the reason: answer, error, length, outage); the reward of a
+terminal node is its outcome, 0 to 1, or -1 to 1 where one of them is negative, and `outcome` says it outright. What is
+wrong with a dump is a DataError that names the fault.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rmkit.chat.reader import read_conversation
 from rmkit.errors import DataError
+from rmkit.ids import messages_json
 from rmkit.trees.tree import Builder, Facts, Path, Tree
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -37,19 +43,22 @@ LEAST = -1.0  # the outcome of a wrong answer where outcomes are signed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DumpNode:
-    """`steps` from the prompt to the node; `outcome` is NaN where no verifier spoke."""
+    """`steps` from the prompt to the node, `turns` whether they are an agent's; `outcome` is NaN where no verifier
+    spoke."""
 
     steps: tuple[str, ...]
     facts: Facts
     outcome: float
     leaf: bool
+    turns: bool = False
 
 
 def read_dump(row: Mapping[str, Any]) -> list[DumpNode]:
     """All nodes of a dump but the root, parents first. Raises DataError for what is no tree."""
     flat = list(_nested(row["tree"])) if isinstance(row.get("tree"), Mapping) else _flat(row.get("nodes"))
     drafts = [(parent, node) for parent, node in flat]
-    texts = _texts(drafts)
+    turns = any(node.get("messages") is not None for _, node in drafts)
+    texts = [_turn(node, is_root=at == 0) for at, (_, node) in enumerate(drafts)] if turns else _texts(drafts)
     children = {parent for parent, _ in drafts}
     outcomes = _outcomes([node for _, node in drafts])
     steps: list[tuple[str, ...]] = []
@@ -61,6 +70,7 @@ def read_dump(row: Mapping[str, Any]) -> list[DumpNode]:
             facts=Facts(**{name: _number(node, name) for name in NUMBERS}, stop=_stop(node)),
             outcome=outcomes[at],
             leaf=at not in children,
+            turns=turns,
         )
         for at, (_, node) in enumerate(drafts)
         if steps[at]
@@ -83,7 +93,8 @@ def as_rows(nodes: Sequence[DumpNode]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [{"id": 0, "parent": None, "step": ""}]
     for node in sorted(nodes, key=lambda one: len(one.steps)):
         at = len(rows)
-        row = {"id": at, "parent": place[node.steps[:-1]], "step": node.steps[-1]}
+        step = {"messages": json.loads(node.steps[-1])} if node.turns else {"step": node.steps[-1]}
+        row = {"id": at, "parent": place[node.steps[:-1]], **step}
         place.setdefault(node.steps, at)
         known = {name: getattr(node.facts, name) for name in NUMBERS} | {"outcome": node.outcome}
         row |= {name: value for name, value in known.items() if not math.isnan(value)}
@@ -172,6 +183,18 @@ def _texts(drafts: Sequence[tuple[int, Mapping[str, Any]]]) -> list[str]:
         for at, _ in inner:
             texts[at] = "\n" + texts[at]
     return texts
+
+
+def _turn(node: Mapping[str, Any], *, is_root: bool) -> str:
+    """A node's turn as canonical JSON; the root has none, unless it is the first turn itself."""
+    if node.get("messages") is None:
+        if is_root and not (_text(node, "step") or "").strip():
+            return ""
+        raise DataError("some nodes are turns of an agent and others are not")
+    first, *others = read_conversation(node["messages"], role="assistant")
+    if first.role != "assistant" or any(one.role != "tool" for one in others):
+        raise DataError("a node is not one turn of the assistant with the tools' replies")
+    return messages_json((first, *others))
 
 
 def _bare(text: str) -> str:

@@ -1,11 +1,13 @@
 """Dumps of searches (`rmkit.trees.dump`): one tree a row, nested or as a list of nodes.
 
-Every end of the tree becomes a response in steps, rated `correct` where the dump says what it was worth; the nodes with
-visits, Q and priors stay in meta, where `rmkit convert tree_labels` and `tree_pairs` find them.
+Every end of the tree becomes a response in steps, or in turns where an agent searched, rated `correct` where the dump
+says what it was worth; the nodes with visits, Q and priors stay in meta, where `rmkit convert tree_labels` and
+`tree_pairs` find them.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from itertools import accumulate
@@ -67,6 +69,8 @@ def search_tree(row: Row) -> Iterator[Unit]:
 
 
 def _response(node: DumpNode, model: object) -> dict[str, object]:
+    if node.turns:
+        return response([message for turn in node.steps for message in json.loads(turn)], generator=model)
     return response("".join(node.steps), generator=model, step_ends=list(accumulate(map(len, node.steps))))
 
 

@@ -75,9 +75,36 @@ def test_equal_siblings_are_one_node_with_the_visits_of_both() -> None:
     assert tree.nodes[a].facts.q == 0.75
 
 
+def turn(name: str, reply: str = "ok", text: str = "") -> list[dict[str, Any]]:
+    call = {"id": f"c-{name}", "type": "function", "function": {"name": name, "arguments": {}}}
+    said = {"role": "assistant", "content": text, "tool_calls": [call]}
+    return [said, {"role": "tool", "content": reply, "tool_call_id": f"c-{name}"}]
+
+
+def test_a_search_of_an_agent_has_turns_as_steps() -> None:
+    rows = [
+        {"id": 0, "parent": None, "step": ""},
+        {"id": 1, "parent": 0, "messages": turn("look"), "visits": 3, "q": 0.5},
+        {"id": 2, "parent": 1, "messages": [{"role": "assistant", "content": "14"}], "terminal": True, "reward": 1},
+        {"id": 3, "parent": 1, "messages": turn("drop"), "terminal": True, "reward": 0},
+    ]
+    nodes = read_dump({"nodes": rows})
+    assert all(one.turns for one in nodes)
+    assert len(nodes[1].steps) == 2
+    tree = tree_of(nodes)
+    [pair] = siblings(tree, "on_path")
+    assert "14" in tree.nodes[pair.chosen].step
+    assert "drop" in tree.nodes[pair.rejected].step
+    assert read_dump({"nodes": as_rows(nodes)}) == nodes
+
+
 @pytest.mark.parametrize(
     ("nodes", "why"),
     [
+        ([node(0, None), {"id": 1, "parent": 0, "messages": turn("a")}, node(2, 1)], "turns of an agent and others"),
+        ([node(0, None), {"id": 1, "parent": 0, "messages": turn("a") + turn("b")}], "not one turn of the assistant"),
+        ([node(0, None), {"id": 1, "parent": 0, "messages": []}], "no turn"),
+        ([node(0, None), {"id": 1, "parent": 0, "messages": 3}], "neither text nor a list of turns"),
         ([node(0, 1), node(1, 0)], "form a cycle"),
         ([node(0, None), node(1, 2), node(2, 1)], "form a cycle"),
         ([node(0, None), node(1, 7)], "a node's parent does not exist"),

@@ -1,4 +1,5 @@
-"""Dumps of searches that are no trees: each is rejected with its line and reason, and the reasons are counted."""
+"""Dumps of searches through the commands: an agent's tree becomes pairs and labels of turns; what is no tree is
+rejected with its line and reason, and the reasons are counted."""
 
 from __future__ import annotations
 
@@ -11,6 +12,9 @@ import pytest
 
 from data_pipelines.ingest.command import ingest
 from rmkit.cli.main import main
+from warehouse.store import open_warehouse
+from warehouse.versions.checkout import checkout
+from warehouse.versions.versions import resolve
 
 Node = dict[str, Any]
 ROOT: Node = {"id": 0, "parent": None, "step": ""}
@@ -73,3 +77,48 @@ def test_rows_of_which_no_tree_can_be_made_are_counted_by_reason(
     [step] = json.loads(capsys.readouterr().out)["steps"]
     assert step["reasons"] == {"no rating 'correct' says what the responses are worth": 2}
     assert (step["n_kept"], step["facts"]["units"]) == (1, 2)
+
+
+def turn(name: str, text: str = "") -> list[Node]:
+    call = {"id": f"c-{name}", "type": "function", "function": {"name": name, "arguments": {}}}
+    reply = {"role": "tool", "content": f"{name} done", "tool_call_id": f"c-{name}"}
+    return [{"role": "assistant", "content": text, "tool_calls": [call]}, reply]
+
+
+def test_the_tree_of_an_agent_becomes_pairs_and_labels_of_turns(home: Path, tmp_path: Path) -> None:
+    """Three calls to success, two failed siblings at the first and one at the third, and an outage (TP-LLaMA)."""
+    failed = {"terminal": True, "reward": 0}
+    end: Node = {"messages": [{"role": "assistant", "content": "It is 7."}], "terminal": True, "reward": 1}
+    third = [{"messages": turn("read", "I read it."), "children": [end]}, {"messages": turn("write")} | failed]
+    first = {
+        "messages": turn("find", "I search."),
+        "visits": 9,
+        "children": [{"messages": turn("open"), "children": third}],
+    }
+    others = [{"messages": turn("guess")} | failed, {"messages": turn("search")} | failed]
+    others.append({"messages": turn("wait"), "terminal": "outage"})
+    lines = [{"prompt": "What is in the file?", "tree": {"children": [first, *others]}}]
+    report = ingest(written(tmp_path / "agent.jsonl", lines), dataset="agent")
+    assert (report.n_rejected, report.n_units) == (0, 1)
+    assert main(["convert", "tree_pairs", "--data", "agent", "--out", "pairs", "--set", "rule=on_path"]) == 0
+    assert main(["convert", "tree_labels", "--data", "agent", "--out", "steps", "--set", "rule=any_correct"]) == 0
+    with open_warehouse(read_only=True) as connection:
+        pairs, steps = (
+            checkout(connection, resolve(connection, name)).to_pylist() for name in ("pairs@v1", "steps@v1")
+        )
+    sides = [[_calls(row["responses"][row["ranks"].index(rank)]) for rank in (0, 1)] for row in pairs]
+    assert sorted(sides) == [
+        [["find"], ["guess"]],
+        [["find"], ["search"]],
+        [["find", "open", "read"], ["find", "open", "write"]],
+    ]
+    right = next(row for row in steps if "It is 7." in row["responses"][0])
+    assert right["step_labels"] == [1, 1, 1]  # find, read and the answer have words, open has none
+    assert {one["aspect"]: one["value"] for one in right["scores"]} == {"correct": 1} | {
+        f"turn {n}": 1 for n in range(1, 5)
+    }
+    assert len(steps) == 4  # what met an outage says nothing
+
+
+def _calls(text: str) -> list[str]:
+    return [turn["tool_calls"][0]["function"]["name"] for turn in json.loads(text) if turn.get("tool_calls")]
