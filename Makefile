@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_AR
 # The tests start many processes and rewrite thousands of assertions: each compiles all of it again where this is set.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test lint check slow docs postgres clean
+.PHONY: quickstart test lint check slow story docs postgres clean
 
 quickstart: $(VENV)/.run-ready
 	$(BIN)/rmkit quickstart
@@ -20,6 +20,10 @@ test: $(VENV)/.test-ready postgres
 
 slow: $(VENV)/.test-ready postgres
 	$(BIN)/python -m pytest -m slow
+
+# The whole loop on a planted task, killed between its stages; the page is story/story.html.
+story: $(VENV)/.test-ready
+	$(BIN)/rmkit bench story -o story
 
 lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .

@@ -74,10 +74,18 @@ class StudioClient:
         return dict(self.call("GET", f"/projects/{name}"))
 
     def create_project(
-        self, name: str, *, data: str, task: str | Mapping[str, Any] = "pairwise", gold: str | None = None
+        self,
+        name: str,
+        *,
+        data: str,
+        task: str | Mapping[str, Any] = "pairwise",
+        gold: str | None = None,
+        queued: bool = False,
     ) -> dict[str, Any]:
-        """`task` is a shipped task's name or a whole definition; `data` and `gold` are dataset versions."""
-        return dict(self.call("POST", "/projects", {"name": name, "data": data, "task": task, "gold": gold}))
+        """`task` is a shipped task's name or a whole definition; `data` and `gold` are dataset versions. With `queued`
+        the items are what is queued for the project, no row of the data."""
+        body = {"name": name, "data": data, "task": task, "gold": gold, "queued": queued}
+        return dict(self.call("POST", "/projects", body))
 
     def change_task(self, name: str, task: Mapping[str, Any], *, why: str = "") -> str:
         """The id of the new version."""

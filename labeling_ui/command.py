@@ -72,19 +72,31 @@ def _create(argv: list[str]) -> int:
     parser = arguments.parser(
         "label create",
         "A new project over a dataset version.",
-        examples=["label create hh --data hh@v2 --task pairwise"],
+        examples=[
+            "label create hh --data hh@v2 --task pairwise",
+            "label create drift-hh --data hh@v2 --task edit --queued     # what drift found, nothing else",
+        ],
     )
     parser.add_argument("name", help="of the project")
     parser.add_data(help="dataset version NAME@VERSION")
     parser.add_argument("--task", default="pairwise", help=f"TOML file, or one of: {', '.join(shipped())}")
     parser.add_argument("--gold", help="dataset version whose labels are known answers, mixed in to measure people")
+    parser.add_argument(
+        "--queued",
+        action="store_true",
+        help="only what denoising, drift and evaluation have queued for it, no row of DATA",
+    )
     options = parser.parse_args(argv)
     with open_ledger() as ledger:
         definition = read_definition(options.task)
-        project = create_project(ledger, options.name, task=definition, data=options.data, gold=options.gold)
+        project = create_project(
+            ledger, options.name, task=definition, data=options.data, gold=options.gold, queued=options.queued
+        )
         progress = project.desk(ledger, read_only=True).progress()
-    left_out = "".join(f"; {count} rows left out: {reason}" for reason, count in project.skipped.items())
-    text = f"project {project.name}: {progress['items']} items from {project.data}{left_out}\nnext: rmkit label serve"
+    what = "findings" if options.queued else "rows"
+    left_out = "".join(f"; {count} {what} left out: {reason}" for reason, count in project.skipped.items())
+    source = "the queue" if options.queued else project.data
+    text = f"project {project.name}: {progress['items']} items from {source}{left_out}\nnext: rmkit label serve"
     display.emit({"project": project.name, "skipped": project.skipped, **progress}, as_json=options.json, text=text)
     return 0
 

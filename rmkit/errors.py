@@ -9,6 +9,7 @@
     |-- ConflictError   a record was changed by someone else since it was read
     |-- VersionError    an unknown, erased, diverged or conflicting dataset version
     |-- ModelError      an artifact that cannot be trusted: missing head, wrong hash, fingerprint mismatch
+    |-- BudgetError     the next call may cost more than is left of what was allowed
     |-- EndpointError   a model endpoint answers no request: unreachable, wrong key, unknown model
     `-- MissingExtraError    an optional dependency is not installed
 
@@ -59,6 +60,10 @@ class VersionError(RmkitError):
 
 class ModelError(RmkitError):
     """A model artifact that cannot be trusted."""
+
+
+class BudgetError(RmkitError):
+    """The next call may cost more than is left of what was allowed; what was answered is kept."""
 
 
 class EndpointError(RmkitError):

@@ -400,6 +400,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "judge_rubric": "rubrics.clause_model:load",
         "judge_jury": "rmkit.judge.jury:load",
         "bench_studio": "labeling_ui.benchmarks.load:main",
+        "bench_story": "labeling_ui.benchmarks.story.run:main",
         "bench_studio_keys": "labeling_ui.benchmarks.keys:main",
         "bench_studio_scale": "labeling_ui.benchmarks.scale:main",
     },

@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("loop", help=f"a TOML file, or one of: {', '.join(shipped())}")
     parser.add_data(help="the version to start from")
     parser.add_argument("--out", metavar="NAME", help="dataset of the rounds' versions (default: the folder's name)")
-    parser.add_argument("--max-usd", type=float, metavar="USD", help="what the loop's sampling may cost in all")
+    parser.add_argument("--max-usd", type=float, metavar="USD", help="what all calls of the loop may cost together")
     parser.add_output("folder of the rounds: artifacts, and loop.md with all numbers")
     parser.add_config()
     if argv and not argv[0].startswith("-") and {"-h", "--help"} & set(argv):

@@ -32,6 +32,7 @@ from rmkit.atomic import write_text
 from rmkit.cli import display
 from rmkit.config import read_object
 from rmkit.errors import ConfigError, DataError, UsageError
+from rmkit.generate.allowance import allowance
 from rmkit.generate.call_cache import bill
 from rmkit.ids import content_hash
 from rmkit.ledger import open_ledger
@@ -62,10 +63,11 @@ class LoopResult:
 def run_loop(
     loop: Loop, data: str, *, folder: Path, dataset: str | None = None, max_usd: float | None = None
 ) -> LoopResult:
-    """Run the loop, or what is left of it, on NAME[@REF]. `max_usd` bounds what its sampling may cost in all.
+    """Run the loop, or what is left of it, on NAME[@REF]. `max_usd` bounds what its calls may cost in all, whichever
+    step makes them: sampling, judges, rubrics, evaluations.
 
-    Raises ConfigError where the folder holds another loop, UsageError where another process runs it, and whatever its
-    steps raise; the same call then goes on.
+    Raises ConfigError where the folder holds another loop, UsageError where another process runs it, BudgetError where
+    the money is spent, and whatever its steps raise; the same call then goes on.
     """
     if not loop.names:
         loop = loop.with_settings({})
@@ -74,16 +76,15 @@ def run_loop(
     dataset = dataset or folder.name
     _same_loop(folder, loop, version.digest, dataset)
     with _locked(folder):
-        run = _Run(
-            loop, version.ref, dataset, folder, f"loop {dataset} {content_hash(str(folder.resolve()))[:8]}", max_usd
-        )
-        return run.all()
+        purpose = f"loop {dataset} {content_hash(str(folder.resolve()))[:8]}"
+        with allowance(purpose, max_usd=max_usd, spent_usd=_billed(purpose)):
+            return _Run(loop, version.ref, dataset, folder, purpose).all()
 
 
 class _Run:
-    def __init__(self, loop: Loop, data: str, dataset: str, folder: Path, purpose: str, max_usd: float | None) -> None:
+    def __init__(self, loop: Loop, data: str, dataset: str, folder: Path, purpose: str) -> None:
         self.loop, self.data, self.dataset, self.folder = loop, data, dataset, folder
-        self.purpose, self.max_usd = purpose, max_usd
+        self.purpose = purpose
         self.records: list[StepRecord] = []
 
     def all(self) -> LoopResult:
@@ -100,7 +101,7 @@ class _Run:
                 self._write_page(taken)
         names = {step.name: state[step.name] for step in self.loop.steps if step.name}
         return LoopResult(
-            self.folder, self.dataset, self.loop.rounds, tuple(self.records), names, tuple(taken), self._spent()
+            self.folder, self.dataset, self.loop.rounds, tuple(self.records), names, tuple(taken), _billed(self.purpose)
         )
 
     def _round(
@@ -160,19 +161,12 @@ class _Run:
     ) -> Left:
         steps = tuple((step.use, step.config(names, where=where)) for step in part)
         recipe = Recipe(name=f"{self.loop.name}-{number}-{at}", description=self.loop.description, steps=steps)
-        left = None if self.max_usd is None else max(0.0, self.max_usd - self._spent())
-        result = run_recipe(recipe, version, out=self.dataset, purpose=self.purpose, max_usd=left)
+        result = run_recipe(recipe, version, out=self.dataset)
         facts: dict[str, Any] = {}
         for step in result["steps"]:
             again = sum(key.split(" ")[0] == step["step"] for key in facts)
             facts[f"{step['step']} {again + 1}" if again else step["step"]] = _step_facts(step)
         return Left(facts, version=result["version"])
-
-    def _spent(self) -> float:
-        """What the sampling of this loop was ever billed, whichever process made the calls."""
-        with open_ledger() as ledger:
-            rows = bill(ledger)
-        return float(sum(float(str(row["usd"])) for row in rows if row["purpose"] == self.purpose))
 
     def _measure(self, number: int, measure: str) -> float:
         use, _, fact = measure.partition(".")
@@ -190,7 +184,13 @@ class _Run:
                 set_tag(connection, version_id, f"round-{number}", actor=user_name(), move=True)
 
     def _write_page(self, taken: Sequence[bool]) -> None:
-        write_text(self.folder / PAGE, page(self.loop, self.data, self.records, taken, usd=self._spent()))
+        write_text(self.folder / PAGE, page(self.loop, self.data, self.records, taken, usd=_billed(self.purpose)))
+
+
+def _billed(purpose: str) -> float:
+    """What calls under this purpose ever cost, whichever process made them."""
+    with open_ledger() as ledger:
+        return float(sum(float(str(row["usd"])) for row in bill(ledger) if row["purpose"] == purpose))
 
 
 class _Climber:

@@ -106,11 +106,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def run_recipe(
-    recipe: Recipe, data: str, *, out: str | None = None, purpose: str = "", max_usd: float | None = None
-) -> dict[str, Any]:
-    """What was kept, dropped and measured by each step, and the version made. `purpose` and `max_usd` are those of
-    Context: no part of the recipe.
+def run_recipe(recipe: Recipe, data: str, *, out: str | None = None) -> dict[str, Any]:
+    """What was kept, dropped and measured by each step, and the version made.
 
     Raises VersionError for unknown data, DataError where no row is left. A killed run continues where it stopped.
     """
@@ -120,7 +117,7 @@ def run_recipe(
         frame = as_frame(checkout(connection, version_id, votes=True))
         gold = sorted({ref for _, config in recipe.steps if (ref := getattr(config, "gold", ""))})
         frames = {ref: as_frame(checkout(connection, resolve(connection, ref))) for ref in gold}
-        context = Context(gold=frames, purpose=purpose, max_usd=max_usd)
+        context = Context(gold=frames)
         if any(name == "contamination" for name, _ in recipe.steps):
             context = replace(context, benchmarks=_benchmarks(connection))
         config = run_config(recipe.resolved() | {"data": version.digest})

@@ -45,8 +45,7 @@ class StepResult(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """What a step may need besides its frame: the benchmarks (name, source_row, prompt, responses) of the warehouse,
-    and the versions that steps name as `gold`, by that name; under which `purpose` its calls are billed, and what they
-    may cost where that is bounded for several recipes together."""
+    and the versions that steps name as `gold`, by that name."""
 
     benchmarks: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(
@@ -54,8 +53,6 @@ class Context:
         )
     )
     gold: Mapping[str, pl.DataFrame] = field(default_factory=dict)
-    purpose: str = ""
-    max_usd: float | None = None
 
 
 def as_frame(checkout: pa.Table) -> pl.DataFrame:

@@ -59,7 +59,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     if not config.keep_given:
         again = set(frame.filter(~pl.col("prompt").is_first_distinct())["id"])
     target = [row for row in rows if row["id"] not in again]
-    name, replies = _replies([row["prompt"] for row in target], config, context)
+    name, replies = _replies([row["prompt"] for row in target], config)
     author = config.author or name
     answered = []
     dropped: list[tuple[str, str, str | None]] = [
@@ -79,14 +79,13 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     return result_of(frame, answered, dropped, facts)
 
 
-def _replies(prompts: Sequence[str], config: Config, context: Context) -> tuple[str, list[Replies]]:
+def _replies(prompts: Sequence[str], config: Config) -> tuple[str, list[Replies]]:
     """The author's name, and the replies to each prompt."""
     from rmkit.generate import Budget, Request
     from rmkit.generate.config import open_generator
     from rmkit.ledger import open_ledger
 
     generator = open_generator(config.generator)
-    max_usd = min((one for one in (config.max_usd, context.max_usd) if one is not None), default=None)
     settings: dict[str, Any] = {name: getattr(config, name) for name in ("max_tokens", "temperature", "top_p", "seed")}
     with open_ledger() as ledger:
         replies = sampled_replies(
@@ -94,14 +93,14 @@ def _replies(prompts: Sequence[str], config: Config, context: Context) -> tuple[
             [Request(prompt=parse_messages(prompt), **settings) for prompt in prompts],
             config.samples,
             ledger=ledger,
-            purpose=context.purpose or "recipe step generate",
+            purpose="recipe step generate",
             limits=config.generator.limits,
-            budget=Budget(max_usd=max_usd),
+            budget=Budget(max_usd=config.max_usd),
         )
     unpaid = sum(error.startswith(BUDGET_OF) for one in replies for error in one.errors)
     if unpaid:
         raise DataError(
-            f"generate: ${max_usd:g} did not pay for {unpaid} of {config.samples * len(prompts)} replies; those "
+            f"generate: ${config.max_usd:g} did not pay for {unpaid} of {config.samples * len(prompts)} replies; those "
             "made are kept: raise max_usd and run the recipe again"
         )
     return generator.name, replies

@@ -109,6 +109,10 @@ main = Verbs(
             partial(_run, "bench_studio"),
             "annotators over HTTP and in browsers while the labeling studio is killed and restarted",
         ),
+        "story": Command(
+            partial(_run, "bench_story"),
+            "the whole loop from a votes file to a retrained model, killed between its stages; one page",
+        ),
         "studio-keys": Command(
             partial(_run, "bench_studio_keys"),
             "from a key to the next item, beside the smallest Streamlit page",

@@ -179,8 +179,9 @@ def table(result: Mapping[str, Any]) -> str:
         lines.append("no drift")
     if queued := result.get("queued"):
         lines.append(
-            f"{queued['new']} strange items newly queued for {queued['project']}; {queued['without_text']} have no "
-            "text (serve with --log-text, or ingest them)"
+            f"{queued['new']} strange items newly queued for {queued['project']} (rmkit label create "
+            f"{queued['project']} --data DATA --task edit --queued); {queued['without_text']} have no text (serve with "
+            "--log-text, or ingest them)"
         )
     return "\n".join(lines)
 

@@ -3,7 +3,8 @@
 Completions of one step (the trainer's `step`, or BLOCK completions in the order in which they were served where it
 sends none) are one point of each measure; see `rmkit.signal.hacking`. Length is the column `length` (tokens) where it
 came, else characters; entropy is the column `entropy`. Repetition and canaries need texts in the log (`--log-text`).
-Where the steps fall back another run begins, and the last run is watched.
+Where the steps fall back to the first one another run begins, and the last run is watched; where they fall back to a
+later one the trainer went on from a checkpoint, and its steps from there on count as they came again.
 """
 
 from __future__ import annotations
@@ -73,7 +74,10 @@ def _last_run(observed: Iterable[Observed]) -> list[tuple[int, list[Observed]]]:
         if step is None:
             step, stepless = stepless // BLOCK, stepless + 1
         if step < last - LATE:
-            runs.append(defaultdict(list))
+            if step > min(runs[-1]):
+                runs[-1] = defaultdict(list, {number: part for number, part in runs[-1].items() if number < step})
+            else:
+                runs.append(defaultdict(list))
             last = step
         last = max(last, step)
         runs[-1][step].append(one)

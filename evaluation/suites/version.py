@@ -3,8 +3,9 @@
 For suites of the form `absolute`: every rated response of a row, an item for each aspect, whose subset is the aspect
 where the split has several; good is what lies above the middle of the scale that the source states, else of the
 ratings in the split. For suites of the forms `pairs` (decided pairs of two replies or of a list, each with its
-label's probability and its share of the row, so that a list counts once), `nway` (lists with ranks or ratings) and
-`steps` (labeled steps). An item's cluster is the row's prompt family, its subset the row's subset or source; what the
+label's probability and its share of the row, so that a list counts once), `nway` (lists with ranks or ratings),
+`steps` (labeled steps) and `annotators` (pairs with the single votes of people, which stand in the warehouse and in no
+export). An item's cluster is the row's prompt family, its subset the row's subset or source; what the
 form cannot use is counted beside the source.
 """
 
@@ -24,6 +25,8 @@ from rmkit.data.pairs import Pair, read_pairs
 from rmkit.errors import DataError, UsageError
 from rmkit.paths import warehouse_path
 from warehouse.store import open_warehouse
+from warehouse.versions.checkout import checkout
+from warehouse.versions.versions import get, resolve
 
 DEFAULT_SPLIT = "test"
 
@@ -69,6 +72,8 @@ def version_items(suite: Suite, data: str) -> VersionItems:
     """The items of a dataset's split. Raises UsageError for a form that a dataset row cannot give, DataError where
     nothing in the split can be used."""
     name, split = split_of(data)
+    if suite.form in ("annotators", "votes"):
+        return _voted(suite, name, split)
     folder = export_folder(name)
     examples = examples_of(folder, split)
     identity = dataset_of(folder)
@@ -86,7 +91,7 @@ def version_items(suite: Suite, data: str) -> VersionItems:
         case _:
             raise UsageError(
                 f"suite {suite.name} takes rows of the form {suite.form!r}; "
-                "versions give pairs, nway, steps and absolute"
+                "versions give pairs, nway, steps, absolute and annotators"
             )
     if not items:
         reasons = "; ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()))
@@ -95,6 +100,34 @@ def version_items(suite: Suite, data: str) -> VersionItems:
         raise DataError(f"{data}: nothing to evaluate, no row can be used by suite {suite.name} ({reasons}){hint}")
     version = {"ref": identity["ref"], "split": split, "digest": identity["digest"]}
     return VersionItems(items, f"{name}:{split}", version, dict(sorted(skipped.items())))
+
+
+def _voted(suite: Suite, name: str, split: str) -> VersionItems:
+    """Pairs with the votes of people; what models judged is left out."""
+    if Path(name).expanduser().exists():
+        raise UsageError(
+            f"an export holds no single votes; name the dataset version: rmkit eval MODEL --suite {suite.name} --data "
+            "NAME@VERSION"
+        )
+    with open_warehouse(read_only=True) as connection:
+        version = get(connection, version_id := resolve(connection, name))
+        rows = checkout(connection, version_id, split=None if split == "all" else split, votes=True).to_pylist()
+    items, left_out = [], Counter[str]()
+    for row in rows:
+        judged = [vote for vote in row["votes"] if vote["ranks"] and None not in vote["ranks"]]
+        people = [vote for vote in judged if vote["rater_kind"] in ("human", "unknown")]
+        left_out["votes of models"] += len(judged) - len(people)
+        if len(row["responses"] or []) != 2 or not people:
+            left_out["rows without a pair that people voted on"] += 1
+            continue
+        votes = [("a", "tie", "b")[(first > second) - (first < second) + 1] for first, second in
+                 (vote["ranks"] for vote in people)]  # fmt: skip
+        items.append(_item(Example(row), {"votes": votes}))
+    if not items:
+        reasons = "; ".join(f"{count} {reason}" for reason, count in sorted((+left_out).items())) or "no rows"
+        raise DataError(f"{name}:{split}: nothing to evaluate by suite {suite.name} ({reasons})")
+    identity = {"ref": version.ref, "split": split, "digest": version.digest}
+    return VersionItems(items, f"{version.ref}:{split}", identity, dict(sorted((+left_out).items())))
 
 
 def split_of(data: str) -> tuple[str, str]:

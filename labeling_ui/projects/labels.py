@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
+from labeling_ui.projects.findings import store_findings
 from labeling_ui.projects.live_pairs import live_pairs
 from labeling_ui.projects.people import Person
 from labeling_ui.projects.project import Project, projects
@@ -57,10 +58,11 @@ class Committed:
 
 
 _EDITS = """
-SELECT event_id, rater.name, p.messages, r.messages, edit, rationale
+SELECT event_id, rater.name, p.messages, r.messages, edit, rationale, replace(u.h::VARCHAR, '-', '')
 FROM judgment j JOIN rater USING (rater_id) JOIN unit u USING (unit_id) JOIN prompt p USING (prompt_id)
 JOIN response r ON r.resp_id = u.resp_ids[1 + CAST(extra ->> '$.edited' AS INTEGER)]
 WHERE verdict = 'ok' AND edit IS NOT NULL AND extra ->> '$.project' = ?
+AND try_cast(extra ->> '$.slot' AS INTEGER) IS NOT NULL
 AND p.messages IS NOT NULL AND r.messages IS NOT NULL
 AND event_id NOT IN (SELECT supersedes FROM judgment WHERE supersedes IS NOT NULL)
 ORDER BY event_id
@@ -87,6 +89,7 @@ def commit_labels(
     so do live chats: both replies to each message.
     """
     lead.require("lead", "commit labels")
+    store_findings(ledger, project.name, author=lead.name)
     with open_warehouse() as connection:
         merged = sync(connection, ledger)
         if project.task.kind == "edit":
@@ -136,13 +139,13 @@ def _new_pairs(
 
 
 def _edit_pair(
-    line: int, event: uuid.UUID, rater: str, prompt: str, before: str, after: str, why: str | None
+    line: int, event: uuid.UUID, rater: str, prompt: str, before: str, after: str, why: str | None, edited: str
 ) -> dict[str, object]:
     blank = {field.name: None for field in JUDGMENT_STRUCT}
     judged = blank | {"rater": rater, "rater_kind": "human", "ranks": [1, 0], "rationale": why}
     responses = [{"messages": text, "generator": None, "step_ends": None} for text in (before, after)]
     unit = {"line": line, "source_row": str(event), "kind": "pair", "prompt": prompt, "responses": responses}
-    return unit | {"judgments": [judged], "meta": canonical_json({"edited_by": rater})}
+    return unit | {"judgments": [judged], "meta": canonical_json({"edited_by": rater, "edited_unit": edited})}
 
 
 def _commit(

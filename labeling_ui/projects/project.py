@@ -19,18 +19,17 @@ from labeling_ui.desk.known_answers import known_answers
 from labeling_ui.desk.opinions import Opinions
 from labeling_ui.desk.suggestions import Suggestions
 from labeling_ui.projects.definition import TaskDefinition, parse_definition
+from labeling_ui.projects.findings import queued_rows, store_findings, waiting
 from labeling_ui.projects.groups import reserved
 from rmkit import paths
 from rmkit.errors import ConflictError, DataError, UsageError
 from rmkit.ids import parse_messages
 from rmkit.ledger import Ledger
-from rmkit.ledger.annotation_queue import KIND as QUEUE_ITEM
 from rmkit.user import user_name
 from warehouse.events.sync import sync
 from warehouse.store import open_warehouse
 from warehouse.versions.checkout import checkout
 from warehouse.versions.versions import get, resolve
-from warehouse.write.identity import unit_hash
 
 if TYPE_CHECKING:
     from rmkit.types import Conversation
@@ -92,12 +91,20 @@ class Added:
 
 
 def create_project(
-    ledger: Ledger, name: str, *, task: TaskDefinition, data: str, gold: str | None = None, author: str | None = None
+    ledger: Ledger,
+    name: str,
+    *,
+    task: TaskDefinition,
+    data: str,
+    gold: str | None = None,
+    author: str | None = None,
+    queued: bool = False,
 ) -> Project:
     """A new project over the rows of a dataset version that the task can show; known answers come from `gold`.
 
-    `author` is who makes it (default: this machine's user). Raises UsageError where the name is taken or cannot be a
-    folder, DataError where no row fits the task.
+    With `queued` its items are the findings that wait for it in the queue instead, and `data` is the version that they
+    are about. `author` is who makes it (default: this machine's user). Raises UsageError where the name is taken or
+    cannot be a folder, DataError where nothing fits the task.
     """
     _require_free(ledger, name)
     rows, digest, ref = _rows(data)
@@ -105,8 +112,12 @@ def create_project(
     known = {str(row["unit"]): row for row in known_items}
     disputed = _disputed(ledger) if task.kind == "adjudication" else None
     skipped: Counter[str] = Counter()
-    items = []
-    for row in rows:
+    items: list[Mapping[str, Any]] = []
+    if queued:
+        items, skipped = _findings(ledger, name, task)
+        if not items and not skipped:
+            raise DataError(f"nothing is queued for project {name}; {waiting(ledger)}")
+    for row in () if queued else rows:
         if reason := _unfit(row, task):
             skipped[reason] += 1
         elif disputed is not None and row["unit"] not in disputed:
@@ -117,7 +128,8 @@ def create_project(
     skipped += known_unfit
     if not items:
         reasons = "; ".join(f"{count} rows: {reason}" for reason, count in skipped.items())
-        raise DataError(f"no row of {ref} fits the task ({task.kind}): {reasons or 'it is empty'}")
+        what = f"finding queued for {name}" if queued else f"row of {ref}"
+        raise DataError(f"no {what} fits the task ({task.kind}): {reasons or 'it is empty'}")
     return store_project(ledger, Project(name, task, ref, digest, gold, dict(skipped), author or user_name()), items)
 
 
@@ -157,23 +169,25 @@ def projects(ledger: Ledger) -> Iterator[Project]:
 
 def add_queued(ledger: Ledger, project: Project) -> Added:
     """Take the findings queued for this project (suspected mislabels, drift ...) in, where they fit its task."""
-    items = []
-    left_out: Counter[str] = Counter()
-    for recorded in ledger.events(kinds=[QUEUE_ITEM]):
-        summary = recorded.event.payload
-        if summary["project"] == project.name:
-            kind = {1: "single", 2: "pair"}.get(len(summary["responses"]), "list")
-            unit = summary["unit"] or unit_hash(kind, summary["prompt"], responses=summary["responses"])
-            row = {"unit": unit, "kind": kind, "prompt": summary["prompt"], "responses": summary["responses"]}
-            row |= {name: summary[name] for name in ("priority", "reason")}
-            if reason := _unfit({"step_ends": None, "rubric": None, **row}, project.task):
-                left_out[reason] += 1
-                continue
-            items.append(row | {"evidence": json.dumps(summary["evidence"]) if summary["evidence"] else None})
+    items, left_out = _findings(ledger, project.name, project.task)
     added = add_part(project.folder, items)
     if added:
         note_change(ledger, project.name)
     return Added(added, dict(left_out))
+
+
+def _findings(ledger: Ledger, name: str, task: TaskDefinition) -> tuple[list[Mapping[str, Any]], Counter[str]]:
+    """What is queued for a project as items, and what does not fit its task, by reason. Their units are stored."""
+    items: list[Mapping[str, Any]] = []
+    left_out: Counter[str] = Counter()
+    for row in queued_rows(ledger, name):
+        if reason := _unfit({"step_ends": None, "rubric": None, **row}, task):
+            left_out[reason] += 1
+        else:
+            items.append(row)
+    if items:
+        store_findings(ledger, name, author=user_name())
+    return items, left_out
 
 
 def _project(name: str, stored: Mapping[str, Any]) -> Project:

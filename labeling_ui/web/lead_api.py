@@ -45,12 +45,14 @@ class Body(BaseModel):
 
 
 class NewProject(Body):
-    """`task` is a shipped task by name, or a whole definition; `data` and `gold` are dataset versions."""
+    """`task` is a shipped task by name, or a whole definition; `data` and `gold` are dataset versions. `queued`: its
+    items are what is queued for it, no row of the data."""
 
     name: str
     data: str
     task: str | dict[str, Any] = "pairwise"
     gold: str | None = None
+    queued: bool = False
 
 
 class ChangedTask(Body):
@@ -156,7 +158,9 @@ def _create(request: Request, person: Person, body: NewProject) -> object:
     task = shipped_definition(body.task) if isinstance(body.task, str) else parse_definition(body.task, where="task")
     here = studio.current()
     here.models.check(task)
-    project = create_project(here.ledger, body.name, task=task, data=body.data, gold=body.gold, author=person.name)
+    project = create_project(
+        here.ledger, body.name, task=task, data=body.data, gold=body.gold, author=person.name, queued=body.queued
+    )
     return {"name": project.name, "data": project.data, "items": len(Items(project.folder)), "skipped": project.skipped}
 
 

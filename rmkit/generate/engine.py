@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
 from rmkit.errors import ConfigError, DataError, EndpointError
+from rmkit.generate.allowance import current_allowance
 from rmkit.generate.budget import Budget, BudgetSpentError, Cost
 from rmkit.generate.call_cache import CallCache
 from rmkit.generate.request import Generator, Refused, Request, Sample, Transient
@@ -49,7 +50,8 @@ class Limits:
 
 
 class Engine:
-    """`purpose` labels the calls in the bill. Without a ledger nothing is cached. Close it, or use `with`."""
+    """`purpose` labels the calls in the bill, unless an allowance that it is opened under says it. Without a ledger
+    nothing is cached. Close it, or use `with`."""
 
     def __init__(
         self,
@@ -64,6 +66,9 @@ class Engine:
         self.budget = budget or Budget()
         self.limits = limits or Limits()
         self.tally = Tally()
+        self._allowance = current_allowance()
+        if self._allowance is not None:
+            purpose = self._allowance.purpose
         self._cache = CallCache(ledger, purpose=purpose) if ledger else None
         self._slots = asyncio.Semaphore(self.limits.concurrency)
         # In flight or on the way to the disk: what a kill can lose. Without it a slow disk would let answers pile up.
@@ -131,7 +136,8 @@ class Engine:
     async def sample(self, request: Request) -> Sample:
         """The cached answer, or a new one. Only from within `each`.
 
-        What cannot be answered comes back as a failed Sample (refused, attempts used up, budget spent).
+        What cannot be answered comes back as a failed Sample (refused, attempts used up, budget spent). Raises
+        BudgetError where an allowance is spent.
         """
         try:
             key = request.key(self.generator.name)
@@ -147,9 +153,18 @@ class Engine:
         self._under_way[key] = answer
         try:
             async with self._unstored:
-                sample = await self._answered(request)
-                if self._cache and sample.error is None:
-                    await self._cache.put(key, sample, generator=self.generator.name)
+                worst = self._worst(request)
+                if self._allowance is not None:
+                    await self._allowance.set_aside(worst.usd)
+                spent_usd = worst.usd  # where an error ends it
+                try:
+                    sample = await self._answered(request, worst)
+                    if self._cache and sample.error is None:
+                        await self._cache.put(key, sample, generator=self.generator.name)
+                    spent_usd = sample.usd
+                finally:
+                    if self._allowance is not None:
+                        self._allowance.settle(worst.usd, spent_usd)
             answer.set_result(sample)
         except BaseException as error:
             answer.set_exception(error) if isinstance(error, Exception) else answer.cancel()
@@ -167,10 +182,12 @@ class Engine:
             self.tally.cached_usd += sample.usd
         return replace(sample, cached=True)
 
-    async def _answered(self, request: Request) -> Sample:
+    def _worst(self, request: Request) -> Cost:
+        usd = self.generator.prices.usd(request.most_tokens, request.max_tokens)
+        return Cost(request.most_tokens + request.max_tokens, usd)
+
+    async def _answered(self, request: Request, worst: Cost) -> Sample:
         async with self._slots:
-            prices = self.generator.prices
-            worst = Cost(request.most_tokens + request.max_tokens, prices.usd(request.most_tokens, request.max_tokens))
             try:
                 sample = await self._with_retries(request, worst)
             except Refused as refusal:
@@ -202,6 +219,8 @@ class Engine:
             if failure.billed:
                 spent = worst
                 self.tally.perhaps_usd += worst.usd
+                if self._allowance is not None:
+                    self._allowance.lose(worst.usd)
             raise
         finally:
             await self.budget.settle(worst, spent)

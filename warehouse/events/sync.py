@@ -159,6 +159,6 @@ def _text(report: SyncReport, where: str) -> str:
     if report.n_waiting:
         lines.append(
             f"{report.n_waiting} events wait in event_reject; each sync tries them again "
-            "(an unknown unit needs its file: rmkit ingest FILE)"
+            "(an unknown unit needs its file: rmkit ingest FILE; one that was queued: rmkit label add PROJECT)"
         )
     return "\n".join(lines)

@@ -27,7 +27,7 @@ def row_text(facts: Mapping[str, Any], *, full: bool = False) -> str:
     units = facts["units"]
     sections = [
         *(("", _texts(unit, full)) for unit in units),
-        ("sources", map(_source, facts["sources"])),
+        ("sources", (line for source in facts["sources"] for line in _source(source, full))),
         ("judgments", (line for unit in units for line in _judgments(unit, len(units) > 1, full))),
         ("labels", (line for unit in units for line in _labels(unit))),
         ("runs", _runs(facts["runs"])),
@@ -74,12 +74,14 @@ def _writers(writers: Sequence[Mapping[str, Any]]) -> str:
     return f"written by {terms}"
 
 
-def _source(source: Mapping[str, Any]) -> str:
+def _source(source: Mapping[str, Any], full: bool) -> Iterator[str]:
     parts = [f"{source['source']} line {source['line']}", f"row {source['row']}" if source["row"] else "no row id"]
     parts += [f"{key} {source[key]}" for key in ("subset", "split", "revision", "url") if source[key]]
     parts += [f"license {source['license']}", f"file sha256 {source['sha256'][:12]}"]
     parts += [_scale(scale) for scale in source["scales"]]
-    return ", ".join([*parts, *(["benchmark: never train on it"] if source["is_benchmark"] else [])])
+    yield ", ".join([*parts, *(["benchmark: never train on it"] if source["is_benchmark"] else [])])
+    if source["meta"] not in (None, "{}"):
+        yield from _indented(f"with {source['meta']}", full)
 
 
 def _scale(scale: Mapping[str, Any]) -> str:

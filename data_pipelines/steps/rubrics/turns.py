@@ -60,7 +60,7 @@ class AskJudge:
     def step(frame: pl.DataFrame, config: Asked, context: Context) -> StepResult:
         rows, dropped = _pairs(frame)
         prompts = [Example(row).candidates.prompt for row in rows]
-        answers = _answers([writer_request(prompt) for prompt in prompts], config, context)
+        answers = _answers([writer_request(prompt) for prompt in prompts], config)
         asked = []
         for row, prompt, answer in zip(rows, prompts, answers, strict=True):
             rubric = _rubric(answer)
@@ -112,7 +112,7 @@ class RubricReward:
                     for order, letter in (((better, worse), "A"), ((worse, better), "B")):
                         questions.append(judge_request(prompt, order, rubric))
                         places.append((at, spot, letter))
-        for (at, spot, letter), verdict in zip(places, _answers(questions, config, context), strict=True):
+        for (at, spot, letter), verdict in zip(places, _answers(questions, config), strict=True):
             values[at][spot] += 0.5 * (verdict_of(verdict or "") == letter)
         scored = [row | {"scores": _scores(own)} for row, own in zip(rows, values, strict=True)]
         everything = [value for own in values for value in own]
@@ -169,7 +169,7 @@ def _rubric(answer: str | None) -> str | None:
     return rubric_text(criteria) if criteria and not problems else None
 
 
-def _answers(questions: Sequence[Conversation], config: Asked, context: Context) -> list[str | None]:
+def _answers(questions: Sequence[Conversation], config: Asked) -> list[str | None]:
     """One greedy answer each, None where it failed; the same question is asked once."""
     requests = [Request(prompt=question, max_tokens=config.max_tokens, temperature=0.0) for question in questions]
     with open_ledger() as ledger:
@@ -178,7 +178,7 @@ def _answers(questions: Sequence[Conversation], config: Asked, context: Context)
             requests,
             1,
             ledger=ledger,
-            purpose=context.purpose or "rubric turns",
+            purpose="rubric turns",
             limits=config.generator.limits,
         )
     return [one.texts[0] if one.texts else None for one in replies]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -338,6 +339,21 @@ def test_steps_that_the_trainer_does_not_number(home: Path) -> None:
     assert (watched.steps, watched.truth) == (24, ())
     assert watched.alarm is not None
     assert [one.name for one in watched.alarm.signs] == ["length"]
+
+
+def test_a_run_that_went_on_from_a_checkpoint_is_one_run(home: Path) -> None:
+    from evaluation.drift.watch import watch
+
+    def told(*steps: int) -> tuple[int, float | None]:
+        """Steps of the last run, and its last proxy: each completion's value is its place in the log."""
+        log = [replace(seen(float(at)), step=step) for at, step in enumerate(steps)]
+        result = watch(log, model="m")
+        return result.steps, result.measures["proxy"]
+
+    killed = [*range(12), *range(8, 16)]  # killed in step 11, gone on from a checkpoint at 8
+    assert told(*killed) == (16, 19.0)
+    assert told(*killed, *range(8, 12)) == (12, 23.0)  # and killed again: 12 to 15 are to come once more
+    assert told(*killed, 0, 1) == (2, 21.0)  # another run
 
 
 def test_a_signal_s_fields_and_splits_by_step_and_policy(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

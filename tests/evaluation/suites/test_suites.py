@@ -274,7 +274,7 @@ def test_dataset_version_as_pairs_takes_the_test_split_and_counts_what_it_leaves
 def test_dataset_version_as_lists_keeps_gold_ties(tmp_path: Path) -> None:
     loaded = load_items(load_suite("nway"), version_folder(tmp_path))
     assert [item.gold["values"] for item in loaded.items] == [[-2.0, 0.0, 0.0]]
-    with pytest.raises(UsageError, match="versions give pairs, nway, steps and absolute"):
+    with pytest.raises(UsageError, match="versions give pairs, nway, steps, absolute and annotators"):
         load_items(load_suite("rm-bench"), version_folder(tmp_path / "b"))
 
 
