@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ def main(argv: list[str]) -> int:
 
     torch.set_num_threads(1)
     what, *rest = argv
-    result = {"policy": policy, "reward": reward, "grpo": grpo}[what](*rest)
-    print(json.dumps(result))
+    run: Callable[..., dict[str, Any]] = {"policy": policy, "reward": reward, "grpo": grpo}[what]
+    print(json.dumps(run(*rest)))
     return 0
 
 

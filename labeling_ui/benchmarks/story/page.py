@@ -6,9 +6,9 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from evaluation.benchmarks.policy.sums_task import HEDGES
 from evaluation.reports.charts import COLORS, axes_of, forest
 from labeling_ui.benchmarks.story.checks import Check
-from labeling_ui.benchmarks.story.task import HEDGES
 
 Facts = Mapping[str, Any]
 AllFacts = Mapping[str, Facts]

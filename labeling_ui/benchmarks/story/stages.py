@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from evaluation.benchmarks.policy.sums_task import HEDGES
 from labeling_ui.benchmarks.process import Server
 from labeling_ui.benchmarks.story import task
 from labeling_ui.client import StudioClient
@@ -165,7 +166,7 @@ def grpo(story: Story) -> Facts:
 
 def alarm(story: Story) -> Facts:
     """The hacking alarm, and what was served late beside what was served early; the oddest replies are queued."""
-    canaries = [part for word in task.HEDGES for part in ("--canary", word)]
+    canaries = [part for word in HEDGES for part in ("--canary", word)]
     watched = story.rmkit("drift", "reward", "--watch", "--truth", "right", *canaries, status=(0, 1))
     reference = story.rmkit("drift", "reward", "--reference", "shop@v2", "--model", "reward@prod", status=(0, 1))
     queued = story.rmkit(
@@ -212,9 +213,9 @@ def retrain(story: Story) -> Facts:
     split = story.rmkit("run", "halves.toml", "--data", story.facts["answers"]["committed"]["version"])
     data = story.rmkit("merge", split["version"], "--into", "shop")["version"]
     settings = [part for one in EXPLICIT for part in ("--set", one)]
-    if (story.home / "runs" / "explicit-sums").exists():  # killed in training: rmkit asks which of the two is meant
-        settings.append("--resume")
-    trained = story.rmkit("train", "explicit", "--data", data, "--model", "policy", "-o", "models/sums", *settings)
+    trained = story.rmkit(
+        "train", "explicit", "--data", data, "--model", "policy", "-o", "models/sums", *settings, "--resume", "auto"
+    )
     compared = {
         name: story.rmkit("eval", "models/sums", "models/words", "--data", name)
         for name in ("shop@v2", split["version"])
@@ -231,7 +232,7 @@ def again(story: Story) -> Facts:
     """The same policy under the new model, watched by the same alarm."""
     with story.serving("reward@prod") as url:
         trained = story.outside("grpo", "policy", "policies/second", url, str(STEPS))
-    canaries = [part for word in task.HEDGES for part in ("--canary", word)]
+    canaries = [part for word in HEDGES for part in ("--canary", word)]
     watched = story.rmkit("drift", "reward", "--watch", "--truth", "right", *canaries, status=(0, 1))
     return {"grpo": trained, "watched": watched}
 
