@@ -49,6 +49,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "process": "rmkit.models.transformer.process:load",
         "implicit": "rmkit.models.transformer.implicit:load",
         "ensemble": "rmkit.models.wrappers.ensemble:load",
+        "routed": "rmkit.models.wrappers.routed:load",
         "adopted": "rmkit.models.adopted.model:load",
     },
     "readers": {

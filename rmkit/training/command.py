@@ -43,6 +43,7 @@ KINDS = {
     "contrastive": "an implicit model and its reverse as one: token rewards of the difference",
     "judge": "a language model as a judge (SFT, DPO, GRPO) on data of rmkit judge-data: needs the train extra",
     "ensemble": "several models as one: mean, worst case or uncertainty-weighted, with a std",
+    "routed": "a model for each category behind one score, and the router that tells them apart",
 }
 
 CONFIGS = {  # of the small models
@@ -233,6 +234,7 @@ TRAINERS: dict[str, str | Run] = {
     "contrastive": "rmkit.training.contrastive:main",
     "judge": _judge,
     "ensemble": "rmkit.training.ensemble:main",
+    "routed": "rmkit.training.routed:main",
 }
 main = Verbs(
     "train",

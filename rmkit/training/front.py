@@ -12,7 +12,7 @@ from rmkit.errors import UsageError
 from rmkit.models import load_model
 from rmkit.types import RewardModel
 
-KINDS = ("lexical", "frozen", "pairwise", "process-frozen", "explicit", "process", "implicit", "ensemble")
+KINDS = ("lexical", "frozen", "pairwise", "process-frozen", "explicit", "process", "implicit", "ensemble", "routed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ def train(
     """Train, store and reload a reward model on the train split of `data` (as `export_folder` takes it).
 
     `settings` are the options of the kind: the keys of its config TOML (`model="Qwen/Qwen3-0.6B"` of `explicit`, say),
-    `denoise` and `noise` of `frozen`, `members`, `rule` and `uncertainty_weight` of `ensemble`, `resume` and `restart`
+    `denoise` and `noise` of `frozen`, `members`, `rule` and `uncertainty_weight` of `ensemble`, `members` (a model for
+    each category) of `routed`, `resume` and `restart`
     of those that keep checkpoints. The artifact goes to `output` (default $RMKIT_HOME/models/DATA-KIND).
 
     Raises UsageError for an unknown kind, ConfigError for unknown settings, DataError where a split is missing, too
@@ -79,6 +80,10 @@ def train(
             from rmkit.training import ensemble
 
             facts = ensemble.train(settings.pop("members", ()), data, output=target, values=settings)
+        case "routed":
+            from rmkit.training import routed
+
+            facts = routed.train(settings.pop("members", {}), data, output=target, values=settings)
         case _:
             raise UsageError(
                 f"rmkit.train knows {', '.join(KINDS)}, got {kind!r}; the other kinds start from other data than "

@@ -208,14 +208,7 @@ def write_ensemble(
 
     Files are linked where the file system can, so members on the same disk take no space twice.
     """
-    for number, source in enumerate(members):
-        shutil.copytree(
-            source,
-            folder / MEMBERS / str(number),
-            copy_function=_link_or_copy,
-            ignore=shutil.ignore_patterns(CALIBRATION),  # members are standardized by their raw scores
-        )
-    cards = [f"{MEMBERS}/{number}/{artifact.CARD}" for number in range(len(members))]
+    cards = [copied_member(source, folder, str(number)) for number, source in enumerate(members)]
     card = {
         "model": "ensemble",
         "kind": "ensemble",
@@ -227,6 +220,18 @@ def write_ensemble(
     }
     artifact.sign(folder, card, bound=cards)
     golden.write_golden_scores(folder, load(folder, check=False))
+
+
+def copied_member(source: Path, folder: Path, name: str) -> str:
+    """Copy an artifact folder under `members`; the path of its card in `folder`, to bind. Without its calibration:
+    members are standardized by their raw scores."""
+    shutil.copytree(
+        source,
+        folder / MEMBERS / name,
+        copy_function=_link_or_copy,
+        ignore=shutil.ignore_patterns(CALIBRATION),
+    )
+    return f"{MEMBERS}/{name}/{artifact.CARD}"
 
 
 def _link_or_copy(source: str, target: str) -> str:

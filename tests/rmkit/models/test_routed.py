@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rmkit.errors import ConfigError, DataError
+import rmkit
+from rmkit.cli import main as cli
+from rmkit.errors import ConfigError, DataError, RmkitError
 from rmkit.intrinsic.ranker import Ranker, paired
 from rmkit.memory.memory import hashed_words, unit_length
 from rmkit.models.wrappers.routed import RoutedModel, Standard, WordRouter
 from rmkit.types import Candidates, Comparison, Completion, Message, ModelInfo, Score, compare_by_score
+from tests.exports import row, write_export
 
 
 @dataclass(frozen=True)
@@ -127,3 +132,68 @@ def test_a_rare_category_gains_from_a_model_of_its_own() -> None:
     assert accuracy(one_for_all) < 0.7
     with pytest.raises(DataError, match="two categories"):
         WordRouter.fit(["x"], ["a"])
+
+
+def asked(folder: Path, categories: Sequence[str], *, seed: int, n: int = 60) -> Path:
+    """An export whose rows know their category as subset; every third row is validation."""
+    rows = []
+    for category in categories:
+        for at, (prompt, better, worse) in enumerate(planted(seed, {category: n})):
+            split = "validation" if at % 3 == 0 else "train"
+            prompt = f"{prompt} {at}"
+            rows.append(row(prompt, [better, worse], p=[1.0, 0.0], family=at, split=split, subset=category))
+    return write_export(folder, rows)
+
+
+def test_a_routed_model_is_an_artifact_that_any_command_takes_by_name(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Models of one category each prefer another word: only the router lets each decide its own prompts."""
+    data = asked(tmp_path / "all", ["fraud", "health"], seed=0)
+    for name in ("fraud", "health"):
+        rmkit.train("lexical", str(asked(tmp_path / name, [name], seed=1)), output=home / "models" / name)
+    command = ["routed", "fraud=fraud", "health=health", "--data", str(data), "-o", str(home / "models" / "both")]
+    assert cli.call("train", [*command, "--json"]) == 0
+    made = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert made["training"]["rows"] == {"fraud": 40, "health": 40}
+    assert made["training"]["router_right"] == 1.0
+    model = rmkit.load_model("both")
+    assert isinstance(model, RoutedModel)
+    assert (model.info.fingerprint, model.info.name) == (made["fingerprint"], "both")
+    shown = item("bank card 99", "warn you", "doctor you"), item("dose pill 99", "warn you", "doctor you")
+    first, second = model.score(shown)
+    assert first[0].value > first[1].value
+    assert second[0].value < second[1].value
+    # By hand: P(fraud) of "bank card 99" is above 0.5, so the member's raw score, standardized, over the temperature.
+    raw = rmkit.load_model("fraud").score(shown[:1])[0][0].value
+    own = model.standards["fraud"]
+    assert first[0].value == pytest.approx((raw - own.mean) / own.scale / made["temperature"], rel=1e-6)
+    assert first[0].aspects == {"fraud": 1.0}
+    assert cli.call("eval", ["both", "fraud", "--data", str(data), "--split", "validation", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    right = [one["measures"]["overall"]["percent"] for one in told["models"]]
+    assert right[0] == 100.0 > right[1]
+    assert cli.call("verify", ["both"]) == 0
+    (home / "models" / "both" / "router.npz").write_bytes(b"other weights")
+    assert cli.call("verify", ["both"]) != 0
+
+
+@pytest.mark.parametrize(
+    ("members", "options", "message"),
+    [
+        (["fraud=fraud"], [], "two categories or more"),
+        (["fraud=fraud", "fraud=fraud"], [], "named twice"),
+        (["fraud", "health=fraud"], [], "expected CATEGORY=MODEL"),
+        (["fraud=fraud", "wealth=fraud"], [], r"no row .* category 'wealth' \(by subset\); there are: fraud \(40\)"),
+        (["fraud=fraud", "fallback=fraud"], [], "a folder's name other than 'fallback'"),
+        (["fraud=fraud", "health=length"], [], "length rule is no artifact"),
+        (["fraud=fraud", "health=fraud"], ["--set", "threshold=2"], "threshold"),
+    ],
+)
+def test_what_cannot_be_routed_is_said_in_a_line(
+    home: Path, tmp_path: Path, members: list[str], options: list[str], message: str
+) -> None:
+    data = asked(tmp_path / "fraud", ["fraud"], seed=1)
+    rmkit.train("lexical", str(data), output=home / "models" / "fraud")
+    with pytest.raises(RmkitError, match=message):
+        cli.call("train", ["routed", *members, "--data", str(data), *options])
