@@ -114,6 +114,7 @@ CALLS: list[tuple[str, int | str]] = [
     ("bench implicit", "train"),
     ("bench uncertainty", "train"),
     ("bench policy", "train"),
+    ("bench story", "report"),
     ("erase 00000000 --reason test", 2),
     ("adopt {tmp}/none", "train"),
     ("convert edits --data absent --out mine", 2),
