@@ -31,8 +31,8 @@ def main(argv: list[str]) -> int:
 
     torch.set_num_threads(1)
     what, *rest = argv
-    run: Callable[..., dict[str, Any]] = {"policy": policy, "reward": reward, "grpo": grpo}[what]
-    print(json.dumps(run(*rest)))
+    processes: dict[str, Callable[..., dict[str, Any]]] = {"policy": policy, "reward": reward, "grpo": grpo}
+    print(json.dumps(processes[what](*rest)))
     return 0
 
 

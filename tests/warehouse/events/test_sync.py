@@ -398,7 +398,8 @@ def test_the_command_merges_the_home_and_reports(filled_home: Path, capsys: pyte
     assert call("sync", []) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [
         "left in the ledger (not judgments): 1 reward",
-        "1 events wait in event_reject; each sync tries them again (an unknown unit needs its file: rmkit ingest FILE)",
+        "1 events wait in event_reject; each sync tries them again (an unknown unit needs its file: rmkit ingest FILE; "
+        "one that was queued: rmkit label add PROJECT)",
     ]
     assert call("sync", ["--json"]) == 0
     report = json.loads(capsys.readouterr().out)
