@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from argparse import Namespace
 from dataclasses import asdict, replace
@@ -28,7 +29,9 @@ def main(argv: list[str]) -> int:
     from rmkit.serve import server
 
     plan = _plan(options)
-    logging.getLogger("rmkit.serve").setLevel(logging.WARNING if options.quiet else logging.INFO)
+    level = "WARNING" if options.quiet else "INFO"
+    logging.getLogger("rmkit.serve").setLevel(level)
+    os.environ["RMKIT_SERVE_LOG"] = level  # for the processes that serve where there are several
     if options.engine == "ray":
         from rmkit.serve.ray_engine import run_replicas
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import signal
 import socket
 import sys
+import threading
 from typing import Any
 
 import uvicorn
@@ -54,7 +56,16 @@ def worker_app() -> FastAPI:
     display.log_to_stderr(logging.WARNING)
     logging.getLogger("rmkit.serve").setLevel(os.environ.get("RMKIT_SERVE_LOG", "INFO"))
     _share_processor(plan.workers)
+    threading.Thread(target=_end_with_supervisor, name="supervisor-watch", daemon=True).start()
     return build_app(plan)
+
+
+def _end_with_supervisor() -> None:
+    """A worker whose supervisor was killed would serve on alone and hold the port against the next start."""
+    supervisor = multiprocessing.parent_process()
+    if supervisor is not None:
+        supervisor.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _share_processor(workers: int) -> None:

@@ -78,7 +78,6 @@ def write(page: Path, result: Mapping[str, Any], *, argv: Sequence[str], plot: P
     """The results page: what was asked, every run, the reward model and the versions."""
     model, named = result["model"], [Path(one).name if "/" in one else one for one in argv]
     accuracy = model["accuracy"]
-    interval = accuracy["interval"]
     lines = [
         "# Benchmark of the reward service: a policy learns from it",
         "",
@@ -99,8 +98,8 @@ def write(page: Path, result: Mapping[str, Any], *, argv: Sequence[str], plot: P
         f"{sum(run['unscored'] for run in result['runs'])} of them unscored.",
         "",
         f"Reward model: lexical, fingerprint `{model['fingerprint']}`, data digest `{model['digest'][:12]}`; held-out",
-        f"accuracy on the noisy judgments {100 * accuracy['value']:.1f}% ({accuracy['numerator']:.0f} of "
-        f"{accuracy['denominator']:.0f}; 95% interval {100 * interval['low']:.1f} to {100 * interval['high']:.1f}).",
+        f"accuracy on the noisy judgments {accuracy['percent']:.1f}% ({accuracy['numerator']:.0f} of "
+        f"{accuracy['denominator']:.0f}; 95% interval {accuracy['low']:.1f} to {accuracy['high']:.1f}).",
         f"Python {result['python']}, "
         + ", ".join(f"{name} {number}" for name, number in result["versions"].items())
         + ".",

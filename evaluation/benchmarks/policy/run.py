@@ -84,15 +84,14 @@ def _trained_model(folder: Path, pairs: int) -> dict[str, Any]:
     world.write_pairs(data, pairs, seed=7)
     recipe.write_text(_SPLIT)
     rmkit_json(folder, "ingest", str(data), "--name", "planted", "--license", "Apache-2.0")
-    version = rmkit_json(folder, "run", str(recipe), "--data", "planted@v1")["version"]
-    trained = rmkit_json(folder, "train", "lexical", "--data", version)
-    judged = rmkit_json(folder, "eval", trained["path"], "--data", version)
-    accuracy = judged["models"][0]["accuracy"]
+    data_version = rmkit_json(folder, "run", str(recipe), "--data", "planted@v1")
+    trained = rmkit_json(folder, "train", "lexical", "--data", data_version["version"])
+    judged = rmkit_json(folder, "eval", trained["path"], "--data", data_version["version"])
     return {
         "path": trained["path"],
         "fingerprint": trained["fingerprint"],
-        "digest": judged["digest"],
-        "accuracy": {key: accuracy[key] for key in ("value", "numerator", "denominator", "interval")},
+        "digest": data_version["digest"],
+        "accuracy": judged["models"][0]["measures"]["overall"],
     }
 
 

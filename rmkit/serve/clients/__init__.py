@@ -8,6 +8,7 @@
     ms_swift        the plug-in file for ms-swift's GRPO
     verl            compute_score, compute_score_async, compute_score_batch
     verl_manager    RmkitRewardManager and the estimator for token rewards
+    verl_sampler    PromptBookBuffer, which chooses among finished groups by the prompt book
     openrlhf        reward_func, for --reward.remote_url FILE.py
     nemo_rl         RewardServiceEnvironment and its Ray actor
     verifiers       shaped, a reward function for verifiers.v1

@@ -41,8 +41,7 @@ def run(trainer: str, sign: int, rewards: list[float]) -> dict[str, Any]:
 
 
 def test_page_and_plot(tmp_path: Path) -> None:
-    interval = {"low": 0.7, "high": 0.9}
-    accuracy = {"value": 0.8, "numerator": 80.0, "denominator": 100.0, "interval": interval}
+    accuracy = {"percent": 80.0, "numerator": 80.0, "denominator": 100.0, "low": 70.0, "high": 90.0}
     runs = [run("grpo", 1, [0.0, 1.0, 2.25]), run("grpo", -1, [0.0, 0.5, 0.75])]
     model = {"fingerprint": "f" * 32, "digest": "d" * 64, "accuracy": accuracy, "path": "x"}
     result = {"runs": runs, "steps": 3, "model": model, "versions": {"trl": "1.16.0"}, "python": "3.11.7"}

@@ -121,6 +121,11 @@ CALLS: list[tuple[str, int | str]] = [
     ("drops sample@v1", 2),
     ("prompts show", 2),
     ("suites", 0),
+    ("provenance show sample@v2", 0),
+    ("memory search {tmp}/none.jsonl text", 2),
+    ("loop {tmp}/none.toml --data sample@v2", 2),
+    ("step-agreement sample@v1 sample@v2", 2),
+    ("coverage sample@v2", "report"),
     ("search study {tmp}/none", 2),
     ("push data sample@v2 someone/sample --dry-run --allow-license unknown", "train"),
 ]

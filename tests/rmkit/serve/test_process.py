@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -144,17 +145,21 @@ def test_kill_under_load_breaks_off_and_the_next_start_goes_on(start: Start) -> 
     assert len(logged()) == len(kept) + 1
 
 
+def wait_until_ready(service: Service) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{service.url}/readyz", timeout=5).status_code == 200:
+                return
+        time.sleep(0.2)
+    raise AssertionError("the service is not ready")
+
+
 @pytest.mark.slow
 def test_workers_share_the_port_and_end_together(start: Start) -> None:
     service = start("length", "--workers", "2", "--quiet")
     assert service.told["workers"] == 2
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{service.url}/readyz", timeout=5).status_code == 200:
-                break
-        except httpx.TransportError:
-            time.sleep(0.2)
+    wait_until_ready(service)
     load = Load(service, threads=4)
     load.until(30)
     service.process.send_signal(signal.SIGHUP)  # workers are replaced one after the other, nothing is lost
@@ -166,6 +171,21 @@ def test_workers_share_the_port_and_end_together(start: Start) -> None:
     assert sum(float(line.rsplit(" ", 1)[1]) for line in total) == 20 * len(load.answered)
     assert service.end() == 0
     assert sorted(logged()) == sorted(load.answered)
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_supervisor_was_killed(start: Start) -> None:
+    service = start("length", "--workers", "2", "--quiet")
+    wait_until_ready(service)
+    service.process.kill()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(f"{service.url}/readyz", timeout=5)
+        except httpx.ConnectError:
+            return  # the port is free again
+        time.sleep(0.2)
+    raise AssertionError("somebody still serves")
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
+from rmkit.curriculum.book import PromptBook
+from rmkit.ledger import open_ledger
 from rmkit.serve.http.app import create_app
 from rmkit.serve.settings import ServeSettings
 from rmkit.signal import Signal
@@ -33,6 +35,7 @@ MIX = {"exact_match": 2, "reward": 1}
 NO_GOLD = "exact_match: there is no reference answer to verify against"
 VERL = ["verl==0.9.1", "tensordict==0.10.0", "omegaconf", "hydra-core", "antlr4-python3-runtime==4.9.3", "cachetools"]
 VERL += ["codetiming", "torchdata", "pyvers", "orjson", "importlib_metadata", "zipp"]
+VERL += ["transferqueue==0.1.11", "pyzmq", "msgspec", "prometheus_client"]
 SWIFT = ["ms-swift==4.6.0", "dacite", "addict", "modelscope", "modelscope-hub", "json_repair", "attrdict"]
 
 
@@ -84,6 +87,20 @@ def test_verl(service: Running) -> None:
     assert [one["reward_extra_info"]["rmkit_raw"] for one in result["group"]] == pytest.approx([2.8, 0.2])
     assert result["advantages"] == [pytest.approx([0.2, 0, 0.8]), [0.5, -0.5, 0]]  # padding earns nothing
     assert result["tokens"] == {"rm_scores": [0.25, 0, 0.5], "reward_score": 0.75}
+
+
+def test_verl_trains_on_the_group_that_the_prompt_book_proposes(tmp_path: Path) -> None:
+    """Its store (TransferQueue on Ray) holds three finished groups: all right, half right, all wrong, by age."""
+    pytest.importorskip("ray")
+    with open_ledger(tmp_path / "ledger.sqlite") as ledger:
+        with running(create_app({"tenth": Tenth()}, ledger=ledger)) as service:
+            result = run(environment("verl", VERL), "in_verl_sampler.py", service)
+        for mode in ("sync", "separate_async"):
+            assert result[mode][0] == ["u1", 16]
+            assert sorted(result[mode][1:]) == [["u0", 16], ["u2", 16]]
+            assert result[f"{mode} without a book"] == ["u4_0_0", "u4_1_0"]  # the oldest
+            book = PromptBook(ledger, mode)
+            assert {prompt: one.n for prompt, one in book.prompts().items()} == {"0": 16, "1": 16, "2": 16}
 
 
 def test_ms_swift(service: Running) -> None:
