@@ -36,7 +36,7 @@ class _Booked:
     """What both buffers do before verl's own choice. A key of verl's store begins with its group's uid."""
 
     def __init__(self, *args: Any, sampler_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, sampler_kwargs=sampler_kwargs, **kwargs)
+        super().__init__(*args, sampler_kwargs=sampler_kwargs, **kwargs)  # type: ignore[call-arg]
         settings = dict(sampler_kwargs or {})
         self._prompt = str(settings.pop("prompt", "extra_info.index"))
         self._proposal = {"utility": settings.pop("utility", "variance")}
