@@ -108,7 +108,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
         )
     }
     | {name: f"data_pipelines.steps.trees.{name}" for name in ("rollouts", "critiques", "balance_steps")}
-    | {name: f"data_pipelines.steps.policy.{name}" for name in ("policy_filter", "on_policy", "perplexity_band")}
+    | {
+        name: f"data_pipelines.steps.policy.{name}"
+        for name in ("policy_filter", "on_policy", "perplexity_band", "score_band")
+    }
     | {
         name: f"data_pipelines.steps.curation.{name}"
         for name in ("time_split", "personal_data", "language", "semantic_dedup")

@@ -105,6 +105,23 @@ def test_policy_filter_takes_the_strategy_whose_rewards_follow_the_truth(home: P
         apply("policy_filter", frame(rows), aspect="other", strategy="bon")
 
 
+def test_tasks_between_never_and_always_are_kept() -> None:
+    """Means of four attempts: .05 and .75 are the ends and stay, .0475 and .7525 lie outside."""
+    scores = {"low": [0.2, 0, 0, 0], "high": [1, 1, 1, 0], "under": [0.19, 0, 0, 0], "over": [1, 1, 1, 0.01]}
+    rows = [scored(name, p_yes=dict(zip(TEXTS, values, strict=True))) for name, values in scores.items()]
+    rows.append(listed("unscored", {"a": 1.0}) | {"scores": None})
+    result = apply("score_band", frame(rows))
+    assert set(result.kept["id"]) == {rows[0]["id"], rows[1]["id"]}
+    assert result.facts == {"mean": 0.4}
+    assert set(result.dropped.iter_rows()) == {
+        (rows[2]["id"], "below the band", "0.0475"),
+        (rows[3]["id"], "above the band", "0.7525"),
+        (rows[4]["id"], "not every response has a score", None),
+    }
+    with pytest.raises(ConfigError, match="low lies above high"):
+        apply("score_band", frame(rows), low=0.8)
+
+
 def test_the_perplexity_band_has_both_ends_and_cuts_rows_down() -> None:
     """Mean log p -.05, -.7, -1.2, -3, -.4: perplexities 1.0513, 2.0138, 3.3201, 20.0855, 1.4918, whose quantiles .1 and
     .9 are 1.2275 and 13.3794."""
