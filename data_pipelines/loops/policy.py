@@ -40,18 +40,23 @@ class PolicyPair(NamedTuple):
 class PolicyConfig:
     """Defaults are UPO's, for large models; small ones want a higher learning rate."""
 
-    loss: Annotated[Literal["dpo", "nll"], "learn from both replies, or imitate the better one"] = "dpo"
+    loss: Annotated[
+        Literal["dpo", "nll", "grpo"], "learn from both replies, imitate the better one, or learn from all scored ones"
+    ] = "dpo"
     beta: Annotated[float, "reward per unit of the log-ratio"] = 0.1
     nll_weight: Annotated[float, "weight of the winner's mean negative log-likelihood"] = 0.1
     lr: Annotated[float, "learning rate of AdamW"] = 5e-6
     epochs: Annotated[int, "passes over the pairs of a round"] = 1
     batch_pairs: Annotated[int, "pairs of one step"] = 8
     max_length: Annotated[int, "longest text in tokens; longer pairs are left out and counted"] = 1024
+    clip: Annotated[float, "of grpo: how far the ratio to the policy before counts"] = 0.2
 
     def __post_init__(self) -> None:
-        positive = min(self.beta, self.lr) > 0 and min(self.epochs, self.batch_pairs, self.max_length) >= 1
+        positive = min(self.beta, self.lr, self.clip) > 0 and min(self.epochs, self.batch_pairs, self.max_length) >= 1
         if not positive or self.nll_weight < 0:
-            raise ConfigError("beta, lr, epochs, batch_pairs and max_length must be positive, nll_weight at least 0")
+            raise ConfigError(
+                "beta, lr, clip, epochs, batch_pairs and max_length must be positive, nll_weight at least 0"
+            )
 
 
 def train_policy(
@@ -62,21 +67,21 @@ def train_policy(
 
     Raises DataError where no pair fits or a loss is not finite.
     """
-    encoded = [one for pair in pairs if (one := _encoded(tokenizer, pair, config)) is not None]
-    if not encoded:
+    rows = [one for pair in pairs if (one := _encoded(tokenizer, pair, config)) is not None]
+    if not rows:
         raise DataError(f"none of {len(pairs)} pairs fits into {config.max_length} tokens; raise max_length")
     imitates = config.loss == "nll"
-    parts = [] if imitates else _parts(encoded, config.batch_pairs)
+    parts = [] if imitates else _parts(rows, config.batch_pairs)
     base = torch.cat([_logps(reference.eval(), part, grad=False) for part in parts]) if parts else None
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.0)
     model.eval()  # no dropout: the round depends on data and seed alone
 
     def losses() -> Iterator[Tensor]:
         for epoch in range(config.epochs):
-            order = np.random.default_rng([seed, epoch]).permutation(len(encoded))
+            order = np.random.default_rng([seed, epoch]).permutation(len(rows))
             for at in range(0, len(order), config.batch_pairs):
                 index = order[at : at + config.batch_pairs].tolist()
-                part = [encoded[i] for i in index]
+                part = [rows[i] for i in index]
                 logp = _logps(model, part, grad=True)
                 yield (
                     _imitation(logp, part)
@@ -92,38 +97,45 @@ def train_policy(
 
     clip = partial(torch.nn.utils.clip_grad_norm_, list(model.parameters()), 1.0)
     values = descend(optimizer, losses(), clip=clip)
-    result = {"loss": float(np.mean(values)), "pairs": len(encoded), "too_long": len(pairs) - len(encoded)}
+    result = {"loss": float(np.mean(values)), "pairs": len(rows), "too_long": len(pairs) - len(rows)}
     if base is not None:
         ratio = torch.cat([_logps(model, part, grad=False) for part in parts]) - base
         result["agrees"] = (ratio[:, 0] > ratio[:, 1]).double().mean().item()
     return result
 
 
-class _Encoded(NamedTuple):
+class Encoded(NamedTuple):
+    """A prompt with replies, as ids; each reply ends with EOS."""
+
     prompt: list[int]
     replies: tuple[list[int], ...]
-    alpha: float
+    alpha: float = 0.0
 
 
-def _encoded(tokenizer: Any, pair: PolicyPair, config: PolicyConfig) -> _Encoded | None:
-    prompt = tokenizer.apply_chat_template(
-        [as_template_dict(message, arguments="object") for message in pair.prompt],
+def encoded(tokenizer: Any, prompt: Conversation, texts: Sequence[str], max_length: int) -> Encoded | None:
+    """None where the longest reply does not fit behind the prompt."""
+    ids = tokenizer.apply_chat_template(
+        [as_template_dict(message, arguments="object") for message in prompt],
         add_generation_prompt=True,
         tokenize=True,
         return_dict=False,
     )
-    texts = [pair.chosen] if config.loss == "nll" else [pair.chosen, str(pair.rejected)]
     replies = tuple([*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id] for text in texts)
-    longest = len(prompt) + max(map(len, replies))
-    return _Encoded(list(prompt), replies, pair.alpha) if longest <= config.max_length else None
+    return Encoded(list(ids), replies) if len(ids) + max(map(len, replies)) <= max_length else None
 
 
-def _parts(encoded: Sequence[_Encoded], size: int) -> list[Sequence[_Encoded]]:
-    return [encoded[at : at + size] for at in range(0, len(encoded), size)]
+def _encoded(tokenizer: Any, pair: PolicyPair, config: PolicyConfig) -> Encoded | None:
+    texts = [pair.chosen] if config.loss == "nll" else [pair.chosen, str(pair.rejected)]
+    result = encoded(tokenizer, pair.prompt, texts, config.max_length)
+    return None if result is None else result._replace(alpha=pair.alpha)
 
 
-def _logps(model: Any, part: Sequence[_Encoded], *, grad: bool) -> Tensor:
-    """[B, replies] summed log-probabilities of the replies' tokens, EOS included."""
+def _parts(rows: Sequence[Encoded], size: int) -> list[Sequence[Encoded]]:
+    return [rows[at : at + size] for at in range(0, len(rows), size)]
+
+
+def token_logps(model: Any, part: Sequence[Encoded], *, grad: bool) -> tuple[Tensor, Tensor]:
+    """[N, T] log-probabilities of every token, and where they are the replies', EOS included; N counts all replies."""
     rows = [one.prompt + reply for one in part for reply in one.replies]
     starts = [len(one.prompt) for one in part for _ in one.replies]
     width = max(map(len, rows))
@@ -135,9 +147,14 @@ def _logps(model: Any, part: Sequence[_Encoded], *, grad: bool) -> Tensor:
     with torch.set_grad_enabled(grad):
         logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
         logp = torch.log_softmax(logits, dim=-1).gather(-1, ids[:, 1:, None])[..., 0]
-        place = torch.arange(1, width, device=ids.device)
-        reply = (place >= torch.tensor(starts, device=ids.device)[:, None]) & (mask[:, 1:] > 0)
-        return (logp * reply).sum(dim=1).view(len(part), -1)
+    place = torch.arange(1, width, device=ids.device)
+    return logp, (place >= torch.tensor(starts, device=ids.device)[:, None]) & (mask[:, 1:] > 0)
+
+
+def _logps(model: Any, part: Sequence[Encoded], *, grad: bool) -> Tensor:
+    """[B, replies] summed log-probabilities of the replies' tokens."""
+    logp, reply = token_logps(model, part, grad=grad)
+    return (logp * reply).sum(dim=1).view(len(part), -1)
 
 
 def preference_loss(
@@ -150,12 +167,12 @@ def preference_loss(
     return result
 
 
-def _imitation(logp_B1: Tensor, part: Sequence[_Encoded]) -> Tensor:
+def _imitation(logp_B1: Tensor, part: Sequence[Encoded]) -> Tensor:
     result: Tensor = -(logp_B1[:, 0] / _lengths(logp_B1, part)).mean()
     return result
 
 
-def _lengths(like: Tensor, part: Sequence[_Encoded]) -> Tensor:
+def _lengths(like: Tensor, part: Sequence[Encoded]) -> Tensor:
     return like.new_tensor([float(len(one.replies[0])) for one in part])
 
 
@@ -171,7 +188,7 @@ def log_likelihoods(
 ) -> list[LogLikelihood | None]:
     """Of each row's `chosen`; None where it is longer than `max_length`."""
     config = PolicyConfig(loss="nll", max_length=max_length)
-    encoded = [_encoded(tokenizer, row, config) for row in rows]
-    fitting = [one for one in encoded if one is not None]
+    items = [_encoded(tokenizer, row, config) for row in rows]
+    fitting = [one for one in items if one is not None]
     totals = iter([value for part in _parts(fitting, 16) for value in _logps(model, part, grad=False)[:, 0].tolist()])
-    return [None if one is None else LogLikelihood(next(totals), len(one.replies[0])) for one in encoded]
+    return [None if one is None else LogLikelihood(next(totals), len(one.replies[0])) for one in items]

@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from data_pipelines.loops.group_policy import advantages, group_loss, train_groups  # noqa: E402
 from data_pipelines.loops.policy import (  # noqa: E402
     PolicyConfig,
     PolicyPair,
@@ -20,10 +21,10 @@ from data_pipelines.loops.policy import (  # noqa: E402
     preference_loss,
     train_policy,
 )
-from data_pipelines.loops.train_policy import lessons  # noqa: E402
+from data_pipelines.loops.train_policy import groups, lessons  # noqa: E402
 from evaluation.denoise.fine_tuned import causal_model  # noqa: E402
 from rmkit.data.example import EXAMPLE_SCHEMA, Example  # noqa: E402
-from rmkit.errors import ConfigError  # noqa: E402
+from rmkit.errors import ConfigError, DataError  # noqa: E402
 from rmkit.ids import assistant_message, user_message  # noqa: E402
 from rmkit.types import Message  # noqa: E402
 
@@ -127,3 +128,41 @@ def test_spin_on_a_categorical_policy_falls_to_the_target_and_stays_there() -> N
     assert all(after < 0.5 * before for before, after in pairwise(kl))
     assert kl[-1] < 0.01
     np.testing.assert_allclose(spin_round(target, target, beta=beta), target, atol=1e-8)
+
+
+def test_the_group_loss_by_hand() -> None:
+    """Rewards 1, 0, 0: advantages 2/3, -1/3, -1/3 over a deviation; then ratios of 1.5 and 0.5 at a token each."""
+    gains = advantages([1.0, 0.0, 0.0])
+    std = math.sqrt(1 / 3)  # over n - 1
+    assert gains == pytest.approx([2 / 3 / (std + 1e-6), -1 / 3 / (std + 1e-6), -1 / 3 / (std + 1e-6)], rel=1e-6)
+    assert advantages([2.0, 2.0]) == [0.0, 0.0]
+    old = torch.zeros(3, 3)
+    now = torch.tensor([[0.0, math.log(1.5), 9.0], [math.log(1.5), 0.0, 0.0], [math.log(0.5), 9.0, 9.0]])
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0]]) > 0
+    signal = torch.tensor([2.0, -1.0, -1.0])
+    # first: 1 and min(1.5, 1.2) times 2, mean 2.2; second: min(-1.5, -1.2) = -1.5, -1, -1, mean -7/6;
+    # third: min(-.5, -.8) = -.8
+    loss = group_loss(now, old, mask, signal, clip=0.2)
+    assert loss.item() == pytest.approx(-(2.2 - 7 / 6 - 0.8) / 3)
+
+
+def test_a_group_moves_likelihood_to_what_was_rewarded(policy: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(policy, dtype="float32")
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    replies = ("the sky", "a lazy dog", "no")
+    rows = [
+        row(list(replies), scores=[{"response": at, "aspect": "r", "value": float(at == 1)} for at in range(3)]),
+        row(["a", "b"], p=[1.0, 0.0]),
+        row(["a", "b"], scores=[{"response": at, "aspect": "r", "value": 0.5} for at in range(2)]),
+    ]
+    learned, unused = groups(rows)
+    assert unused == {"no scores of two responses, or no weight": 1}
+    assert (learned[0].replies, learned[0].rewards) == (replies, (0.0, 1.0, 0.0))
+    assert lessons(rows[:1], loss="dpo")[0][0][1:3] == ("a lazy dog", "the sky")  # without a label by the scores
+    config = PolicyConfig(loss="grpo", lr=1e-3, epochs=2)
+    result = train_groups(model, tokenizer, learned, config=config)
+    assert (result["groups"], result["equal_rewards"], result["too_long"], result["rises"]) == (1, 1, 0, 1.0)
+    with pytest.raises(DataError, match="none of 1 groups can be learned from: in 1 all rewards are equal"):
+        train_groups(model, tokenizer, learned[1:], config=config)

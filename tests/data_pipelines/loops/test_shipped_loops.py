@@ -119,7 +119,8 @@ def imitating(policy: Path, target: Path, lessons: list[PolicyPair], *, epochs: 
     return target
 
 
-def test_rubric_arm_trains_the_judge_before_the_writer(policy: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("loss", ["dpo", "grpo"])
+def test_rubric_arm_trains_the_judge_before_the_writer(policy: Path, tmp_path: Path, loss: str) -> None:
     """A writer that knows two rubrics, a judge that says A or B by chance: some answers are better than others."""
     rubrics = [f"1. The response is {word}. [principle]" for word in ("kind", "short")]
     items = [one.candidates for one in load_dataset("kind", split="train")][:8]
@@ -133,12 +134,13 @@ def test_rubric_arm_trains_the_judge_before_the_writer(policy: Path, tmp_path: P
     judge = imitating(policy, tmp_path / "judge", judging, epochs=12)
     settings = {"writer": str(writer), "judge": str(judge), "rounds": 1, "prompts": 16, "samples": 6, "max_tokens": 48}
     result = run_loop(
-        read_loop("rubric_arm").with_settings(settings | {"lr": 1e-4, "max_length": 3000}),
+        read_loop("rubric_arm").with_settings(settings | {"lr": 1e-4, "max_length": 3000, "loss": loss}),
         "kind",
         folder=tmp_path / "arm",
     )
     trained = [(record.round, Path(str(record.artifact)).name) for record in result.steps if record.artifact]
     assert trained[0] == (1, "03-train_policy")
+    assert {"dpo": "agrees", "grpo": "rises"}[loss] in facts(result, "train_policy")[0]
     [score], [reward] = facts(result, "score"), facts(result, "rubric_reward")
     assert -1 < score["mean"] < 1  # of -1 unreadable, 0 wrong, 1 right: each is a reward the judge can prefer by
     assert reward["rubrics"] > 0
