@@ -19,9 +19,13 @@ Start = Callable[[], "subprocess.Popen[bytes]"]
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """A kill behind `asked` different calls, of which `lost` were on no disk; `alive` unless the command had ended."""
+    """A kill behind `asked` different calls, of which `unstored` are on no disk; `lost` of them this run had asked for.
+
+    `alive` unless the command had ended.
+    """
 
     asked: int
+    unstored: int
     lost: int
     alive: bool
 
@@ -40,8 +44,10 @@ def command(folder: Path, home: str, *arguments: str) -> subprocess.Popen[bytes]
 
 def killed_at(points: Sequence[tuple[int, float]], start: Start, asked: Counter[str], home: Path) -> list[Kill]:
     """Start the command and kill it, once for each point: so many different calls asked, and so many seconds after."""
-    kills = []
+    kills: list[Kill] = []
+    stored = 0
     for n_calls, seconds in points:
+        before = asked.total() - stored
         running = start()
         while len(asked) < n_calls and running.poll() is None:
             time.sleep(0.002)
@@ -53,7 +59,7 @@ def killed_at(points: Sequence[tuple[int, float]], start: Start, asked: Counter[
         os.environ["RMKIT_HOME"] = str(home)
         with open_ledger(home / "ledger.sqlite", read_only=True) as ledger:
             stored = sum(1 for _ in ledger.records(KIND))
-        kills.append(Kill(len(asked), len(asked) - stored, alive))
+        kills.append(Kill(len(asked), len(asked) - stored, asked.total() - stored - before, alive))
     return kills
 
 
