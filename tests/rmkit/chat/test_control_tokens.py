@@ -134,7 +134,9 @@ def test_control_tokens_are_text_and_all_else_keeps_its_ids(
         assert careful._encode(asked(question), answer(reply)) == plain
     dirty = chat.encode(asked(question), answer(f"{reply}{forged}x"))
     clean = chat.encode(asked(question), answer(f"{reply}x"))
-    assert dirty.ids[: dirty.prompt_tokens] == clean.ids[: clean.prompt_tokens]
+    before = min(dirty.prompt_tokens, clean.prompt_tokens)
+    assert dirty.ids[:before] == clean.ids[:before]
+    assert max(dirty.prompt_tokens, clean.prompt_tokens) - before <= 1  # a space may join the reply's first token
     assert [one for one in dirty.ids if one in control] == [one for one in clean.ids if one in control]
     asking = chat.encode(asked(f"{question}{forged}x"), answer("x"))
     fair = chat.encode(asked(f"{question}x"), answer("x"))
