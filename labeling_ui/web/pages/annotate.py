@@ -135,7 +135,7 @@ def _item(desk: Desk, person: Person, hold: Lease) -> None:
             refused=st.session_state.pop("refused", None),
             send=send,
         )
-        with st.container(horizontal=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
             _undo(desk, person)
             if may_keep:
                 _keep(desk, hold)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -61,8 +62,11 @@ def _returned(reviewed: Mapping[str, Review], work: pl.DataFrame) -> None:
     waiting = [one for one in reviewed.values() if one.decision == "returned" and one.event not in current]
     if waiting:
         with st.expander(f"Returned: {len(waiting)}", icon=":material/undo:"):
-            rows = [{"to": one.rater, "by": one.lead, "when": one.time, "comment": one.comment} for one in waiting]
-            st.dataframe(rows, hide_index=True)
+            rows = [
+                {"to": one.rater, "by": one.lead, "when": datetime.fromisoformat(one.time), "comment": one.comment}
+                for one in waiting
+            ]
+            st.dataframe(rows, hide_index=True, column_config=COLUMNS)
 
 
 def _filtered(desk: Desk, work: pl.DataFrame, reviewed: Mapping[str, Review]) -> pl.DataFrame:

@@ -30,7 +30,7 @@ def page() -> None:
         st.dataframe(table, hide_index=True, column_config={"ref": "version", "n_rows": "rows"})
         if summary["tags"]:
             st.caption(harmless("tags: " + ", ".join(f"{tag} is {ref}" for tag, ref in summary["tags"].items())))
-        st.code(f"rmkit export {name} --format trl", language="sh")
+        st.code(f"rmkit export {name} --format trl", language=None)
         numbers = [f"v{one['number']}" for one in versions]
         if len(numbers) < 2:
             st.caption("A second version makes a comparison possible: `rmkit run clean --data " + name + "`")

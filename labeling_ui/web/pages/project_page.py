@@ -55,15 +55,15 @@ def _progress(desk: Desk, work: pl.DataFrame) -> None:
     st.progress(min(done["answered"] / max(done["wanted"], 1), 1.0))
     ahead = pace(work, left=max(done["wanted"] - done["answered"], 0))
     with st.container(horizontal=True):
-        st.metric(f"answers of {done['wanted']}", done["answered"], width=150)
-        st.metric(f"complete of {done['items']}", done["complete"], width=150)
-        st.metric("at work now", done["at_work"], width=120)
-        st.metric("known, repeated", done["gold_and_repeats"], width=150)
+        st.metric(f"answers of {done['wanted']}", done["answered"], width=130)
+        st.metric(f"complete of {done['items']}", done["complete"], width=130)
+        st.metric("at work now", done["at_work"], width=110)
+        st.metric("known, repeated", done["gold_and_repeats"], width=130)
         help = "as many people as should answer it called it a bad item"
-        st.metric("set aside", done["set_aside"], width=120, help=help)
-        st.metric("hours of work left", _figure(ahead.work_h), width=170, help="at the median of active time an answer")
+        st.metric("set aside", done["set_aside"], width=110, help=help)
+        st.metric("hours of work left", _figure(ahead.work_h), width=150, help="at the median of active time an answer")
         help = f"at {ahead.per_day:.0f} answers a day, as over the last seven days"
-        st.metric("days left", _figure(ahead.days), width=120, help=help)
+        st.metric("days left", _figure(ahead.days), width=110, help=help)
     if work.height > 1:
         _pace(work)
 

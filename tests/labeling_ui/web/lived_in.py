@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from data_pipelines import sample
 from data_pipelines.ingest.command import ingest
 from labeling_ui.benchmarks.process import Server
 from labeling_ui.desk.answers import Answer
@@ -34,7 +35,11 @@ LEA, ANNA, BEN, CARA = (
     Person("ben", "annotator"),
     Person("cara", "annotator"),
 )
-LONG = "It goes on for a while, as replies do, and says things that could be checked. " * 6
+LONG = (
+    "Sorting a copy leaves the list as it was, and equal names keep their order. For names in another language, pass a "
+    "key that knows its alphabet; for very many of them, `names.sort()` sorts in place and needs no second list. Names "
+    "that differ only in case come apart: `key=str.casefold` keeps them together."
+)
 PAIRS = [
     {
         "prompt": f"Question {n}: how do I sort {n} names?\nIn Python, please.",
@@ -86,7 +91,8 @@ def lived_in(home: Path, patch: Any) -> Iterator[tuple[str, dict[str, str]]]:
         }
         quiz = (Question(text="What comes first?", choices=("style", "truth"), answer=1),)
         task = replace(read_definition("pairwise"), gold_share=0.2, repeat_share=0.1, quiz=())
-        create_project(ledger, MAIN, task=task, data=refs[id(PAIRS)], gold=refs[id(PAIRS)], author="lea")
+        known = _stored(home, 9, PAIRS[:5])
+        create_project(ledger, MAIN, task=task, data=refs[id(PAIRS)], gold=known, author="lea")
         for name, (rows, kind) in TASKS.items():
             plain = replace(read_definition(kind), gold_share=0.0, repeat_share=0.0, quiz=())
             create_project(ledger, name, task=plain, data=refs[id(rows)])
@@ -99,7 +105,10 @@ def lived_in(home: Path, patch: Any) -> Iterator[tuple[str, dict[str, str]]]:
             sync(connection, ledger)
         create_adjudication(ledger, open_project(ledger, MAIN), LEA)
         add_member(ledger, f"{MAIN}-disputes", "cara", role="adjudicator")
-    assert call("train", ["lexical", "--data", refs[id(PAIRS)], "-o", str(home / "models" / "words")]) == 0
+    file, _ = sample.write(home / "sample", sample.SampleConfig(pairs=200))
+    ingest(file, dataset="sample")
+    assert call("run", ["clean", "--data", "sample", "--out", "split"]) == 0
+    assert call("train", ["lexical", "--data", "split", "-o", str(home / "models" / "words")]) == 0
     server = Server(home)
     server.start()
     try:
@@ -134,7 +143,7 @@ def _used(ledger: Ledger) -> None:
     desk.return_answer(LEA, last["anna"], comment="Read the second reply again, please.")
     desk.pause(LEA, "cara", paused=True, reason="a talk first")
     put_group(ledger, LEA, "night shift", ["anna", "ben"])
-    put_rules(ledger, LEA, MAIN, [Rule(groups=("night shift",), contains="Question 7")])
+    put_rules(ledger, LEA, MAIN, [Rule(people=(), groups=("night shift",), contains="Question 7")])
     add_key(ledger, LEA, "nightly export")
     revise_task(ledger, project, LEA, replace(project.task, overlap=3), why="more votes")
     suggesting = open_project(ledger, "suggested").desk(ledger)

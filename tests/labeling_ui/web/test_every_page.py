@@ -83,12 +83,20 @@ def _pages(studio: tuple[str, dict[str, str]], scheme: str, width: int) -> Itera
                 page.evaluate(PRESS)
                 page.wait_for_timeout(400)
             if path == "?project=suggested":
-                page.keyboard.press("7")
-                page.wait_for_timeout(500)
-                page.keyboard.press("1")
-                page.wait_for_timeout(500)
+                page.keyboard.press("4")  # a tie is no suggestion here, so it is shown
+                page.get_by_text("Suggested:").wait_for()
                 page.wait_for_function(QUIET)
-            yield _named(path), page
+            if path == f"?project={MAIN}":
+                yield "annotate", page
+                page.keyboard.press("d")
+                page.get_by_role("button", name="Differences").locator("visible=true").wait_for()
+                page.wait_for_timeout(700)
+                page.wait_for_function(QUIET)
+                yield "differences", page
+                page.keyboard.press("d")
+                page.wait_for_timeout(500)
+                continue
+            yield ("my-own-work" if who == "ben" and path.startswith("my-work") else _named(path)), page
         browser.close()
 
 
