@@ -39,7 +39,8 @@ COOKIE = "rmkit_label"
 MAX_BODY = 1_000_000  # bytes
 MAX_AHEAD = 5
 FORM = """<!doctype html><html lang="en"><title>rmkit studio</title>
-<style>:root{{color-scheme:light dark}}body{{font:1rem system-ui;display:grid;place-items:center;height:90vh}}
+<style>:root{{color-scheme:light dark}}body{{background:Canvas;color:CanvasText;
+font:1rem system-ui;display:grid;place-items:center;height:90vh}}
 form{{display:grid;gap:.8rem;width:min(22rem,88vw)}}input,button{{font:inherit;padding:.6rem .8rem;border-radius:.4rem;
 border:1px solid #767676;box-sizing:border-box;width:100%}}button{{background:#0b5cad;color:#fff;cursor:pointer}}
 h1{{font-size:1.4rem;margin:0}}</style>
@@ -47,7 +48,8 @@ h1{{font-size:1.4rem;margin:0}}</style>
 <input id="token" name="token" type="{kind}" value="{token}" size="36" required autofocus>
 <button>Enter</button></form></main>"""
 PAGE = """<!doctype html><html lang="en"><title>rmkit studio</title>
-<style>:root{{color-scheme:light dark}}body{{font:1rem system-ui;max-width:34rem;margin:20vh auto;
+<style>:root{{color-scheme:light dark}}body{{background:Canvas;color:CanvasText;
+font:1rem system-ui;max-width:34rem;margin:20vh auto;
 padding:0 1rem;line-height:1.5}}</style>
 <main><h1>{title}</h1><p>{text}</p>
 <p><a href="/enter">Enter a token</a> or <a href="/">open the studio</a></p></main>"""

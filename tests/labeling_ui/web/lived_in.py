@@ -40,12 +40,25 @@ LONG = (
     "key that knows its alphabet; for very many of them, `names.sort()` sorts in place and needs no second list. Names "
     "that differ only in case come apart: `key=str.casefold` keeps them together."
 )
+
+
+def _other(n: int) -> str:
+    """A reply of another kind, or nearly the same one."""
+    if n % 2:
+        return (
+            f"You could write a loop that swaps neighbors {n} times.\n\n| way | steps |\n|---|---:|\n| loop | {n * n} |"
+        )
+    near = LONG.replace("keep their order", "may change places").replace(
+        "sorts in place and needs", "is slower and takes"
+    )
+    return f"Use `sort(names)`:\n\n```python\nnames.sort()[:{n}]\n```\n\n{near}"
+
+
 PAIRS = [
     {
         "prompt": f"Question {n}: how do I sort {n} names?\nIn Python, please.",
         "chosen": f"Use `sorted(names)`:\n\n```python\nnames = sorted(names)[:{n}]\n```\n\n{LONG}",
-        "rejected": f"You could write a loop that swaps neighbors {n} times.\n\n"
-        f"| way | steps |\n|---|---:|\n| loop | {n * n} |",
+        "rejected": _other(n),
     }
     for n in range(N)
 ]
