@@ -26,6 +26,7 @@ from data_pipelines.ingest.command import ingest
 from labeling_ui.projects.definition import read_definition
 from labeling_ui.projects.people import add_person
 from labeling_ui.projects.project import create_project
+from labeling_ui.web import sign_in
 from rmkit.cli.main import call
 from rmkit.ledger import open_ledger
 
@@ -215,6 +216,14 @@ def test_two_people_at_once_get_different_items(enter: Enter, home: Path) -> Non
     assert {answer["actor"] for answer in answers} == {"anna", "ben"}
 
 
+def _made(page: Any) -> list[str]:
+    """Scripts and the text's picture among what the page holds, but for the studio's own script."""
+    nodes = page.locator("[data-testid=stMain] script, [data-testid=stMain] img[src*='i.png']")
+    texts = nodes.evaluate_all("nodes => nodes.map(one => one.textContent || one.src)")
+    own = (Path(sign_in.__file__).parent / "assets" / "studio.js").read_text("utf-8")
+    return [text for text in texts if text.strip() != own.strip()]
+
+
 def test_text_that_would_be_script_is_shown_and_does_nothing(home: Path, tmp_path: Path) -> None:
     rows = [{"prompt": f"{EVIL} {n}", "chosen": f"good {EVIL}", "rejected": f"bad {n} {EVIL}"} for n in range(3)]
     file = tmp_path / "evil.jsonl"
@@ -238,12 +247,12 @@ def test_text_that_would_be_script_is_shown_and_does_nothing(home: Path, tmp_pat
             time.sleep(1)
             assert "pwned" not in page.title()
             assert "<script>" in _prompt(page)
-            assert page.locator("[data-testid=stMain] script, [data-testid=stMain] img[src*='i.png']").count() == 0
+            assert _made(page) == []
             _press(page, "d")
             assert "% of the words are the same" in _prompt(page)
             assert "<script>" in _prompt(page)
             assert "pwned" not in page.title()
-            assert page.locator("[data-testid=stMain] script, [data-testid=stMain] img[src*='i.png']").count() == 0
+            assert _made(page) == []
             assert not [url for url in asked if "127.0.0.1:9" in url or url.endswith("/x")]
             browser.close()
     finally:
