@@ -82,7 +82,7 @@ def test_a_killed_review_resumes_bit_for_bit(kind: str, tmp_path: Path) -> None:
     assert kills >= 1
     assert resumed >= 1
     if again is not None:
-        assert again["num_train_epochs"] == whole["num_train_epochs"]
+        assert again["epochs"] == whole["epochs"]
     for name in ("A", "B"):
         ours, theirs = (sorted((tmp_path / arm / "m" / name).rglob("*.safetensors")) for arm in ("broken", "whole"))
         assert ours
