@@ -70,7 +70,6 @@ def main(argv: list[str]) -> int:
     import trl  # noqa: F401 - refused at once where it is missing
 
     folder = (options.output or Path("story")).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     if options.worker:
         run_stages(folder)
         return 0
@@ -82,6 +81,7 @@ def main(argv: list[str]) -> int:
 def tell(folder: Path, *, kills: bool = True, seed: int = 0) -> Result:
     """The whole story. Raises RmkitError where a stage fails."""
     began, draw = time.monotonic(), random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
     names, killed = list(STAGES), _killed(folder)
     boundaries = [name for name in names[:-1] if name not in _records(folder)] if kills else []
     with display.progress("stages", len(names)) as advance:
