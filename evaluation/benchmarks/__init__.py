@@ -97,6 +97,10 @@ main = Verbs(
             partial(_run, "evaluation.benchmarks.training.tokens"),
             "encoding the rows of a training split: processes, memory, bytes a token",
         ),
+        "plan": Command(
+            partial(_run, "evaluation.benchmarks.training.plan"),
+            "memory that train --plan tells beside what a profiled step allocates; a table for 0.6B, 8B and 70B",
+        ),
         "gpu-training": Command(
             partial(_run, "evaluation.benchmarks.training.gpu"),
             "a training step on one GPU: packed with shared prompts beside padded, use of the matrix peak",

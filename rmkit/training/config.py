@@ -19,6 +19,7 @@ from rmkit.training.objectives.bradley_terry import DPO, BradleyTerry
 from rmkit.training.objectives.objective import REDUCTION_OF, Objective
 from rmkit.training.objectives.process import Process
 
+Optimizer = Literal["adamw_torch_fused", "adamw_torch", "adamw_8bit", "paged_adamw_8bit", "adafactor"]
 OBJECTIVE = "what is learned: a name, or module:object of your own"
 
 
@@ -56,8 +57,20 @@ class TrainingConfig:
         Reasoning, "judge what a response's model thought (`reasoning`, `<think>`) with it, or strip it"
     ] = "keep"
 
-    precision: Annotated[Literal["fp32", "bf16"], "bf16 is autocast over fp32 weights; the head is fp32"] = "fp32"
-    gradient_checkpointing: Annotated[bool, "compute activations again instead of holding them"] = False
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        "bf16 is autocast over fp32 weights, the head stays fp32; auto is bf16 on GPUs that have it",
+    ] = "auto"
+    gradient_checkpointing: Annotated[
+        bool | None, "compute activations again instead of holding them; none does so on a GPU"
+    ] = None
+    optim: Annotated[Optimizer, "by transformers' names; the 8-bit ones need bitsandbytes and a CUDA GPU"] = (
+        "adamw_torch_fused"
+    )
+    save_dtype: Annotated[
+        Literal["base", "fp32", "bf16"],
+        "of the stored weights but the score head's, which are fp32; base is what the checkpoint was stored in",
+    ] = "base"
     attention: Annotated[
         Attention,
         "auto packs rows that share their prompts; the others are those of transformers, over padded rows (flash: on a "
@@ -97,6 +110,10 @@ class TrainingConfig:
                 f"{self.kind} models learn by {', '.join(objectives(self.kind))}; got "
                 f"{self.objective.name()!r}, which is for {others}"
             )
+        if self.precision == "auto":  # what a run was comes with its artifact, so it is settled here
+            object.__setattr__(self, "precision", "bf16" if on_gpu(bf16=True) else "fp32")
+        if self.gradient_checkpointing is None:
+            object.__setattr__(self, "gradient_checkpointing", on_gpu())
         positive = ("learning_rate", "num_train_epochs", "global_batch_size", "max_batch_tokens")
         for name in (*positive, "evaluations_per_epoch"):
             if getattr(self, name) <= 0:
@@ -200,6 +217,15 @@ class ImplicitConfig(TrainingConfig):
 CONFIGS: dict[str, type[TrainingConfig]] = {
     config.kind: config for config in (ExplicitConfig, ProcessConfig, ImplicitConfig)
 }
+
+
+def on_gpu(*, bf16: bool = False) -> bool:
+    """Whether training here runs on a CUDA GPU (with `bf16`, on one that computes in it)."""
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available() and (not bf16 or torch.cuda.is_bf16_supported())
 
 
 def objectives(kind: str) -> list[str]:

@@ -45,6 +45,7 @@ EXAMPLES = {
     "explicit": (
         "train explicit --data hh@v2 --model Qwen/Qwen3-0.6B --set precision=bf16 --set lora_rank=16",
         "train explicit --data exports/hh-v2 --config explicit.toml -o models/hh --resume auto --set save_steps=100",
+        "train explicit --data hh@v2 --config qwen3-8b --plan --gpus 8 --sharded",
         "train explicit --data helpsteer@v1 --model ID_OR_PATH --set objective=regression",
     ),
     "process": ("train process --data prm@v2 --model Qwen/Qwen3-0.6B --set reduction=min --set max_length=4096",),
@@ -67,11 +68,25 @@ def main(argv: list[str], *, kind: str = "explicit") -> int:
     parser.add_resume()
     parser.add_allow_benchmark()
     parser.add_argument("--seeds", type=int, help="train K times with seeds N ... N+K-1: mean and interval")
+    parser.add_argument(
+        "--plan", action="store_true", help="tell memory, steps, tokens and disk; load and train nothing"
+    )
+    parser.add_argument("--gpus", type=cli.positive, default=1, metavar="N", help="GPUs that --plan is made for")
+    parser.add_argument("--sharded", action="store_true", help="plan for FSDP2 over these GPUs, not for DDP")
+    parser.add_argument("--gpu-memory", type=float, metavar="GIB", help="of each (default: this GPU's, else 80)")
     parser.add_argument("--learning-rates", metavar="A,B,C", help="train once for each rate (and seed)")
     options = parser.parse_args(argv)
     settings = read_settings(options.config, options.set, kind=kind, model=options.model, seed=options.seed)
     if options.resume and options.restart:
         raise UsageError("--resume and --restart exclude each other")
+    if options.plan:
+        from rmkit.training.plan import report
+
+        planned = report.plan(
+            options.data, settings, gpus=options.gpus, sharded=options.sharded, gpu_gib=options.gpu_memory
+        )
+        display.emit(planned, as_json=options.json, text=report.text(planned))
+        return 0
     if options.seeds is not None or options.learning_rates:
         from rmkit.training import sweep
 
@@ -125,6 +140,7 @@ def train(
     from rmkit.metrics import fit_temperature
     from rmkit.models import load_model
     from rmkit.models.artifact import folder as artifact
+    from rmkit.training.model import stored_dtype
     from rmkit.training.tokens.encode import stored_head
     from rmkit.training.validation import validate
 
@@ -149,6 +165,7 @@ def train(
         module = trainer.whole(lambda: kind.build(settings, head=head)[0])
         if temporary is None:
             return {}
+        stored = str(stored_dtype(settings)).removeprefix("torch.")
         module, state = kind.storable(module, settings, head=head), trainer.run_state
         result = validate(
             module,
@@ -170,6 +187,7 @@ def train(
                 "truncated": splits.truncated,
                 "loading": loading,
                 "attention": module.attention,
+                "stored_dtype": stored,
                 "padded_because": module.padded_because,
                 **training_stats(trainer),
                 "mean_loss": mean_loss,

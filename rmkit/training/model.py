@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import torch
 from torch import nn
 
 from rmkit.chat.encode import Chat, ensure_pad
 from rmkit.errors import ConfigError, MissingExtraError
-from rmkit.models.transformer.pretrained import Pretrained, load_pretrained, load_tokenizer, set_pad
+from rmkit.models.transformer.pretrained import Pretrained, load_config, load_pretrained, load_tokenizer, set_pad
 from rmkit.models.transformer.reward_module import RewardModule
 from rmkit.training.attention import loading_options
 from rmkit.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+HEADS = ("score", "classifier")  # of sequences and tokens, by their names in transformers
 
 
 class Checkpoint(NamedTuple):
@@ -33,7 +37,7 @@ def build(config: TrainingConfig, checkpoint: Checkpoint) -> tuple[RewardModule,
     set_seed(config.seed)  # the head and the adapters are drawn from it
     loaded, chat = _loaded(config, checkpoint, **_weights(config))
     model = trainable(loaded.model, config, peft_task=checkpoint.peft_task)
-    module = RewardModule(model, packed=config.attention == "auto", share=config.share_prompts)
+    module = _module(model, config)
     module.loading = loaded.facts()
     return module, chat
 
@@ -81,9 +85,11 @@ def chat_of(model: Any, tokenizer: Any, config: TrainingConfig) -> Chat:
 
 
 def storable(module: RewardModule, config: TrainingConfig, checkpoint: Checkpoint) -> RewardModule:
-    """The module as it will be stored: of a quantized trunk the original weights with the adapters merged in."""
+    """The module as it will be stored, in fp32: its weights rounded to what they are stored in, adapters merged in. Of
+    a quantized trunk it has the original weights."""
+    dtype = stored_dtype(config)
     if config.quantization == "none":
-        return module
+        return module if dtype == torch.float32 else rounded(_unwrapped(module, config), dtype)
     from rmkit.training.quantization import merged_into
 
     base = _loaded(config, checkpoint, dtype="float32")[0].model
@@ -91,8 +97,48 @@ def storable(module: RewardModule, config: TrainingConfig, checkpoint: Checkpoin
     merged = merged_into(
         base, module.model, wrap=lambda model: with_lora(model, config, peft_task=checkpoint.peft_task)
     )
-    packed = config.attention == "auto"
-    return RewardModule(merged.to(module.classifier.device), packed=packed, share=config.share_prompts)
+    return rounded(_module(merged.to(module.classifier.device), config), dtype)
+
+
+def _unwrapped(module: RewardModule, config: TrainingConfig) -> RewardModule:
+    return module if module.model is module.classifier else _module(plain(module), config)
+
+
+def _module(model: Any, config: TrainingConfig) -> RewardModule:
+    return RewardModule(model, packed=config.attention == "auto", share=config.share_prompts)
+
+
+def stored_dtype(config: TrainingConfig) -> torch.dtype:
+    """What the trained weights are stored in. Raises ModelError where the checkpoint has no config."""
+    if config.save_dtype != "base":
+        return torch.bfloat16 if config.save_dtype == "bf16" else torch.float32
+    dtype = getattr(torch, str(load_config(config.model).dtype).removeprefix("torch."), None)
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
+
+
+Module = TypeVar("Module", bound=RewardModule)
+
+
+@torch.no_grad()
+def rounded(module: Module, dtype: torch.dtype) -> Module:
+    """The module with its weights, but those of score heads, rounded to a dtype that they are not held in."""
+    for weight in _in_trunk(module.classifier):
+        weight.data = weight.to(dtype).to(weight.dtype)
+    return module
+
+
+def in_stored_dtype(model: PreTrainedModel, config: TrainingConfig) -> PreTrainedModel:
+    """A plain model that `storable` gave, about to be saved, in the dtype that it is stored in."""
+    dtype = stored_dtype(config)
+    for weight in _in_trunk(model):
+        weight.data = weight.data.to(dtype)
+    return model
+
+
+def _in_trunk(model: Any) -> list[nn.Parameter]:
+    """All weights but those of a score head; a vocabulary head counts as trunk, with which it may share its weights."""
+    heads = {id(weight) for name in HEADS for weight in getattr(model, name, nn.Module()).parameters()}
+    return [weight for weight in model.parameters() if id(weight) not in heads]
 
 
 def plain(module: RewardModule) -> PreTrainedModel:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rmkit import paths
 from rmkit.atomic import write_text
 from rmkit.config import read_object
-from rmkit.errors import ConfigError, UsageError
+from rmkit.errors import ConfigError, UsageError, require
 from rmkit.models.artifact.folder import CARD
 from rmkit.training.config import TrainingConfig
 
@@ -89,6 +89,12 @@ def arguments(settings: TrainingConfig, *, n_rows: int, run: Path) -> TrainingAr
     import torch
     from transformers import TrainingArguments
 
+    if "8bit" in settings.optim:
+        require("bitsandbytes", extra="gpu")
+        if not torch.cuda.is_available():
+            raise ConfigError(
+                f"optim = {settings.optim!r} needs a CUDA GPU and none is visible; take adamw_torch_fused"
+            )
     steps_per_epoch = math.ceil(n_rows / settings.global_batch_size)
     every = max(1, steps_per_epoch // settings.evaluations_per_epoch)
     result = TrainingArguments(
@@ -98,6 +104,7 @@ def arguments(settings: TrainingConfig, *, n_rows: int, run: Path) -> TrainingAr
         lr_scheduler_type=settings.lr_scheduler_type,
         warmup_steps=math.ceil(settings.warmup_ratio * steps(settings, n_rows)),
         weight_decay=settings.weight_decay,
+        optim=settings.optim,
         max_grad_norm=settings.max_grad_norm,
         per_device_train_batch_size=settings.global_batch_size,
         bf16=settings.precision == "bf16",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import AutocastKwargs  # type: ignore[import-untyped]
 from torch import nn
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -107,6 +108,8 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
                 "passes; train it on one device or with DDP, or lower max_length to where frequencies change"
             )
         _keep_the_head_in_fp32(self)
+        # each weight is used once a pass: a cache of bf16 copies would hold all of them until the pass ends
+        self.accelerator.autocast_handler = AutocastKwargs(cache_enabled=False)
         self.config = config
         self.module = module
         self.run_state = RunState(head, learned, config.reward_scale)

@@ -26,6 +26,8 @@ from rmkit.models.transformer.engine import TransformerModel
 from rmkit.models.transformer.pretrained import load_tokenizer, quiet, set_pad
 from rmkit.types import Scale
 
+SHARD = "5GB"  # of safetensors files: larger ones are awkward to send, and few readers map them as a whole
+
 Model = TypeVar("Model", bound=TransformerModel)
 
 
@@ -49,7 +51,7 @@ def store(
     for place, model in models.items():
         set_pad(model.config, chat.tokenizer.pad_token_id)
         with quiet():
-            model.save_pretrained(folder / place)
+            model.save_pretrained(folder / place, max_shard_size=SHARD)
     chat.save(folder)
     reading = {
         "template_sha256": chat.template_hash,

@@ -83,7 +83,9 @@ def load(folder: str | Path, *, check: bool = True, device: str | None = None, *
     """
     opened, chat = open_with_chat(Path(folder))
     head = RatingHead.of(opened.card["config"]["head"]) if "head" in opened.card["config"] else None
-    classifier = complete(CLASSIFIER, folder, device=device, num_labels=len(head.aspects) if head else 1)
+    classifier = complete(
+        CLASSIFIER, folder, device=device, dtype="float32", num_labels=len(head.aspects) if head else 1
+    )
     temperature = opened.card.get("temperature", 1.0)
     model = ExplicitRewardModel(
         RewardModule(classifier), chat, opened.info, head=head, temperature=temperature, **options

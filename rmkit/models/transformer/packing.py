@@ -129,7 +129,7 @@ def pad(rows: Sequence[Sequence[Ids]], *, pad_id: int, reads: Sequence[Sequence[
     """Every completion on a line of its own, padded on the right to the longest."""
     sequences = [sequence for row in rows for sequence in row]
     length = torch.tensor([len(sequence) for sequence in sequences])
-    ids = torch.full((len(sequences), int(length.max())), pad_id)
+    ids = torch.full((len(sequences), max(map(len, sequences))), pad_id)
     for line, sequence in enumerate(sequences):
         ids[line, : len(sequence)] = torch.tensor(sequence)
     mask = (torch.arange(ids.shape[1]) < length[:, None]).long()

@@ -109,6 +109,17 @@ def complete(auto: str, source: str | Path, *, device: str | None = None, **opti
     return load_pretrained(auto, source, **options).model.eval().to(device)
 
 
+def load_config(source: str | Path) -> Any:
+    """The config of a folder or Hub id, of adapters that of their base; no weights are loaded. Raises ModelError."""
+    from transformers import AutoConfig
+
+    place = _base(Path(source)) if (Path(source) / ADAPTER).is_file() else source
+    try:
+        return AutoConfig.from_pretrained(place, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{place} has no config that can be loaded: {_plainly(error)}") from error
+
+
 def load_tokenizer(source: str | Path, **options: Any) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or Hub id, of adapters without one that of their base. Raises ModelError."""
     from transformers import AutoTokenizer

@@ -131,6 +131,6 @@ def load(folder: str | Path, *, check: bool = True, device: str | None = None, *
     """
     opened, chat = open_with_chat(Path(folder))
     config = opened.card["config"]
-    module = RewardModule(complete(CLASSIFIER, folder, device=device, num_labels=1))
+    module = RewardModule(complete(CLASSIFIER, folder, device=device, dtype="float32", num_labels=1))
     steps = {"reduction": config["reduction"], "step_separator": config["step_separator"]}
     return verified(opened, ProcessRewardModel(module, chat, opened.info, **steps, **options), check=check)

@@ -227,9 +227,9 @@ def _build_mask(segment: Segment, *, form: str, window: int | None) -> Tensor:
         return _causal(torch.arange(p), torch.arange(p), window)
     if form == "side_by_side":
         return _causal(torch.arange(p, p + longest), torch.arange(p + longest), window)
-    tail = torch.tensor(segment.tails)
-    # the completion that each token of the row belongs to, -1 in the prompt, which all see
-    owner = torch.cat([torch.full((p,), -1), torch.repeat_interleave(torch.arange(len(tail)), tail)])
+    # the completion that each token of the row belongs to, -1 in the prompt, which all see; of plain numbers, so that
+    # its shape is known where tensors have no contents (rmkit.training.plan)
+    owner = torch.tensor([-1] * p + [number for number, length in enumerate(segment.tails) for _ in range(length)])
     position = torch.cat([torch.arange(p), *(torch.arange(p, p + length) for length in segment.tails)])
     own = (owner[None, :] == owner[p:, None]) | (owner[None, :] == -1)
     return own & _causal(position[p:], position, window)

@@ -53,7 +53,7 @@ def save(
     facts: Mapping[str, Any],
     head: RatingHead | None = None,
 ) -> None:
-    explicit.save(folder, model=model.plain(module), chat=chat, facts=facts, head=head)
+    explicit.save(folder, model=model.in_stored_dtype(model.plain(module), config), chat=chat, facts=facts, head=head)
 
 
 def _checkpoint(head: RatingHead | None) -> model.Checkpoint:

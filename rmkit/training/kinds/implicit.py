@@ -30,7 +30,7 @@ from rmkit.models.transformer.pretrained import Pretrained, load_pretrained, loa
 from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.training.attention import loading_options
 from rmkit.training.config import ImplicitConfig
-from rmkit.training.model import chat_of, plain, trainable
+from rmkit.training.model import chat_of, in_stored_dtype, plain, rounded, stored_dtype, trainable
 from rmkit.training.rows import TrainingRow
 from rmkit.training.tokens.store import Changed
 
@@ -150,7 +150,19 @@ def added_losses(
 
 
 def storable(module: ImplicitModule, config: ImplicitConfig, *, head: RatingHead | None = None) -> ImplicitModule:
-    return module
+    dtype = stored_dtype(config)
+    if dtype == torch.float32:
+        return module
+    if module.model is not module.classifier:  # adapters: what is rounded is the sum
+        merged = ImplicitModule(
+            plain(module),
+            beta=config.beta,
+            per_token=config.divides,
+            packed=config.attention == "auto",
+            share=config.share_prompts,
+        )
+        merged.known, module = module.known, merged
+    return rounded(module, dtype)
 
 
 def swapped(row: TrainingRow) -> TrainingRow:
@@ -215,7 +227,7 @@ def _log_probs(
             [[ids] for ids in todo],
             [[start[ids]] for ids in todo],
             max_batch_tokens=config.max_batch_tokens,
-            precision=config.precision,
+            precision="bf16" if config.precision == "bf16" else "fp32",
         )
         new = {keys[ids]: sum(row[0]) for ids, row in zip(todo, token_log_probs, strict=True)}
         values: Any = np.array(list(new.values()), dtype=np.float64)[:, None]
@@ -251,11 +263,12 @@ def save(
     facts: Mapping[str, Any],
     head: RatingHead | None = None,
 ) -> None:
-    """The trained policy (adapters merged in) and its reference."""
+    """The trained policy (adapters merged in) and its reference, which is stored as it came."""
+    as_is = replace(config, model=config.reference or config.model, save_dtype="base")
     implicit.save(
         folder,
-        policy=plain(module),
-        reference=reference_model(config),
+        policy=in_stored_dtype(plain(module), config),
+        reference=in_stored_dtype(reference_model(config), as_is),
         chat=chat,
         facts=facts,
         beta=config.beta,

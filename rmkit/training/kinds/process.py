@@ -49,4 +49,4 @@ def save(
     head: RatingHead | None = None,
 ) -> None:
     steps: dict[str, Any] = {"reduction": config.reduction, "step_separator": config.step_separator}
-    process.save(folder, model=model.plain(module), chat=chat, facts=facts, **steps)
+    process.save(folder, model=model.in_stored_dtype(model.plain(module), config), chat=chat, facts=facts, **steps)

@@ -142,6 +142,11 @@ def stored_head(folder: Path, names: Sequence[str], objective: Objective) -> Rat
     return result
 
 
+def count_rows(folder: Path, names: Sequence[str]) -> int:
+    """Rows of the first split among `names` that the export has, usable or not. Raises DataError without one."""
+    return _slices(folder, names)[2]
+
+
 def drawn(ids: Iterable[str], n: int) -> frozenset[str]:
     """Of the ids the n whose hashes are smallest: the same in every run, and part of every larger draw."""
     return frozenset(heapq.nsmallest(n, ids, key=lambda one: hashlib.sha256(one.encode()).digest()))

@@ -1,0 +1,1 @@
+"""`rmkit train KIND --plan`: what a run will take, told before any weight is loaded."""
