@@ -18,14 +18,15 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from data_pipelines.algorithms.text import words
+from rmkit.data.text_file import TextFile
 from rmkit.errors import MissingExtraError
 
 Engine = Literal["polars", "rensa"]
@@ -43,20 +44,118 @@ _SEED = 20_231_107
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
 
 
-def near_pairs(texts: pl.Series, threshold: float, *, engine: Engine = "polars") -> pl.DataFrame:
+class Texts(Protocol):
+    """Texts that need not be in memory."""
+
+    def __len__(self) -> int: ...
+
+    def mapped(self, function: Callable[[pl.Series], NDArray[Any]]) -> NDArray[Any]:
+        """[n, ...] what the function gives for some texts at a time, one line each."""
+
+    def gather(self, at: NDArray[np.int64]) -> pl.Series:
+        """The texts at these positions."""
+
+
+class InMemory:
+    """Texts of a Series."""
+
+    def __init__(self, texts: pl.Series) -> None:
+        self._texts = texts
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def mapped(self, function: Callable[[pl.Series], NDArray[Any]]) -> NDArray[Any]:
+        """See Texts."""
+        return np.concatenate([function(batch) for batch in batches(self._texts)])
+
+    def gather(self, at: NDArray[np.int64]) -> pl.Series:
+        """See Texts."""
+        return self._texts.gather(at)
+
+
+class OnDisk:
+    """Texts of a file, in an order of their own: the text at position k is that at `order`[k] of the file."""
+
+    def __init__(self, file: TextFile, order: NDArray[np.int64]) -> None:
+        self._file, self._order = file, order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def mapped(self, function: Callable[[pl.Series], NDArray[Any]]) -> NDArray[Any]:
+        """See Texts. The file is read from its beginning to its end."""
+        results = []
+        for start, end in _runs(self._file.n_bytes, BATCH_BYTES):
+            results.append(function(pl.Series(self._file.array()[start:end].take(np.arange(end - start)))))
+            self._file.release()
+        return np.concatenate(results)[self._order]
+
+    def gather(self, at: NDArray[np.int64]) -> pl.Series:
+        """See Texts."""
+        result = pl.Series(self._file.array().take(self._order[at]))
+        self._file.release()
+        return result
+
+
+def near_pairs(texts: pl.Series | Texts, threshold: float, *, engine: Engine = "polars") -> pl.DataFrame:
     """Pairs of texts with Jaccard >= threshold: columns i < j (positions) and jaccard, sorted by i, j.
 
     Equal texts are linked to their first occurrence only (jaccard 1), and further pairs are reported for that one.
     """
+    if isinstance(texts, pl.Series):
+        texts = InMemory(texts)
     if not len(texts):
         return pl.DataFrame(schema=PAIRS)
-    firsts = texts.to_frame("text").with_row_index("j").with_columns(i=pl.col("j").first().over("text"))
+    firsts = (
+        pl.DataFrame(texts.mapped(text_hashes), schema=["h", "g"])
+        .with_row_index("j")
+        .with_columns(i=pl.col("j").first().over("h", "g"))
+        .drop("h", "g")
+    )
     equal = firsts.filter(pl.col("i") != pl.col("j")).select("i", "j", jaccard=pl.lit(1.0))
-    distinct = firsts.filter(pl.col("i") == pl.col("j"))
-    result = _verified(distinct["text"], _candidates(distinct["text"], threshold, engine=engine), threshold)
-    position = distinct["j"]
-    near = result.with_columns(i=position.gather(result["i"]), j=position.gather(result["j"]))
+    position = firsts.filter(pl.col("i") == pl.col("j"))["j"].to_numpy().astype(np.int64)
+    rows = band_rows(threshold)
+    keys = texts.mapped(lambda batch: _band_keys(batch, rows, engine))[position]
+    result = _verified(texts, position, _candidates(keys), threshold)
+    near = result.with_columns(
+        i=pl.Series(position[result["i"]], dtype=pl.UInt32), j=pl.Series(position[result["j"]], dtype=pl.UInt32)
+    )
     return pl.concat([equal, near]).sort("i", "j")
+
+
+def text_hashes(texts: pl.Series) -> NDArray[np.uint64]:
+    """[n, 2] 128 bits of each text, good for one process: equal only for equal texts."""
+    return np.stack([texts.hash(seed).to_numpy() for seed in (_SEED, _SEED + 1)], axis=1)
+
+
+def near_matches(theirs: pl.Series, mine: pl.Series, threshold: float) -> pl.DataFrame:
+    """Pairs of a text of `theirs` (i) and one of `mine` (j) with Jaccard >= threshold, sorted by j, i; columns as
+    `near_pairs`. Whom a text of `mine` matches does not depend on what else is there."""
+    rows = band_rows(threshold)
+    known, asked = (
+        np.concatenate(
+            [np.zeros((0, PERMUTATIONS // rows), np.uint64), *(_band_keys(b, rows, "polars") for b in batches(t))]
+        )
+        for t in (theirs, mine)
+    )
+    pairs = [np.zeros(0, np.int64)]
+    for band in range(known.shape[1]):
+        order = np.argsort(known[:, band], kind="stable")
+        first = np.searchsorted(known[order, band], asked[:, band], "left")
+        many = np.minimum(np.searchsorted(known[order, band], asked[:, band], "right") - first, BUCKET_ALL_PAIRS)
+        j = np.repeat(np.arange(len(asked)), many)
+        offset = np.arange(len(j)) - np.repeat(np.cumsum(many) - many, many)
+        pairs.append(j * len(known) + order[np.repeat(first, many) + offset])
+    distinct = np.unique(np.concatenate(pairs))
+    i, j = (distinct % max(len(known), 1), distinct // max(len(known), 1))
+    texts, at = np.unique(np.concatenate([i, j + len(known)]), return_inverse=True)
+    sets = shingle_sets(
+        pl.concat([theirs.gather(texts[texts < len(known)]), mine.gather(texts[texts >= len(known)] - len(known))])
+    )
+    similarity = jaccard(sets, pl.Series(at[: len(i)]), pl.Series(at[len(i) :]))
+    result = pl.DataFrame({"i": i, "j": j, "jaccard": similarity}).cast(pl.Schema(PAIRS))
+    return result.filter(pl.col("jaccard") >= threshold)
 
 
 def clusters(texts: pl.Series, threshold: float, *, engine: Engine = "polars") -> NDArray[np.int64]:
@@ -119,11 +218,10 @@ def _word_hashes(tokens: pl.Series) -> NDArray[np.uint64]:
     return joined["hash"].to_numpy()
 
 
-def _candidates(texts: pl.Series, threshold: float, *, engine: Engine) -> pl.DataFrame:
-    """Distinct pairs i < j that share a band."""
-    keys = np.concatenate([_band_keys(batch, band_rows(threshold), engine) for batch in batches(texts)])
+def _candidates(keys: NDArray[np.uint64]) -> pl.DataFrame:
+    """Distinct pairs i < j of texts, of which `keys` [n, bands] has the bands, that share one."""
     pairs = np.unique(np.concatenate([_bucket_pairs(keys[:, band]) for band in range(keys.shape[1])]))
-    return pl.DataFrame({"i": pairs // len(texts), "j": pairs % len(texts)})
+    return pl.DataFrame({"i": pairs // len(keys), "j": pairs % len(keys)})
 
 
 def batches(texts: pl.Series) -> Iterator[pl.Series]:
@@ -199,12 +297,12 @@ def _sizes(begin: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     return np.asarray(np.bincount(begin, minlength=n)[begin])
 
 
-def _verified(texts: pl.Series, candidates: pl.DataFrame, threshold: float) -> pl.DataFrame:
-    """Candidates with their exact Jaccard, those below the threshold left out."""
+def _verified(texts: Texts, position: NDArray[np.int64], candidates: pl.DataFrame, threshold: float) -> pl.DataFrame:
+    """Candidates (numbers of `position`) with their exact Jaccard, those below the threshold left out."""
     if not len(candidates):
         return pl.DataFrame(schema=PAIRS)
     used = pl.concat([candidates["i"], candidates["j"]]).unique().sort()
-    sets = shingle_sets(texts.gather(used))
+    sets = shingle_sets(texts.gather(position[used.to_numpy()]))
     at = pl.DataFrame({"text": used, "at": pl.int_range(len(used), eager=True)})
     placed = candidates.join(at, left_on="i", right_on="text").join(at, left_on="j", right_on="text", suffix="_j")
     similarity = jaccard(sets, placed["at"], placed["at_j"])

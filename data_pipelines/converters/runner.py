@@ -67,9 +67,8 @@ def convert(name: str, data: str, out: str, config: Any) -> dict[str, object]:
         facts={"units": len(result.rows), "equal_units_united": result.n_united},
         dropped=result.dropped,
     )
-    inputs = pl.DataFrame(pl.from_arrow(table.select(["id", "unit"])))
     spec = {"converter": {"use": name, **asdict(config)}}
-    return record(name, spec, inputs, result.rows, done=[step], version_id=version_id, out=out, kind="convert")
+    return record(name, spec, [result.rows], done=[step], version_id=version_id, out=out, kind="convert")
 
 
 def convert_rows(name: str, table: pa.Table, config: Any) -> Conversion:

@@ -15,6 +15,7 @@ measured (see record). The same recipe on the same version gives the same digest
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -22,16 +23,20 @@ from typing import Any
 
 import polars as pl
 
+from data_pipelines.recipes.parts import write_parts
 from data_pipelines.recipes.record import record
 from data_pipelines.recipes.runner import StepRun, forget, run_steps
 from data_pipelines.steps import Context, as_frame, configure
+from rmkit.atomic import draft_folder
 from rmkit.cli import arguments, display
 from rmkit.config import build, read_toml
 from rmkit.errors import ConfigError, DataError, unknown
+from rmkit.paths import home
 from warehouse.lineage.runs import run_config
 from warehouse.sql import run
 from warehouse.store import open_warehouse
 from warehouse.versions.checkout import checkout
+from warehouse.versions.stream import stream
 from warehouse.versions.versions import get, resolve
 
 
@@ -111,24 +116,28 @@ def run_recipe(recipe: Recipe, data: str, *, out: str | None = None) -> dict[str
 
     Raises VersionError for unknown data, DataError where no row is left. A killed run continues where it stopped.
     """
-    with open_warehouse(read_only=True) as connection:
-        version_id = resolve(connection, data)
-        version = get(connection, version_id)
-        frame = as_frame(checkout(connection, version_id, votes=True))
-        gold = sorted({ref for _, config in recipe.steps if (ref := getattr(config, "gold", ""))})
-        frames = {ref: as_frame(checkout(connection, resolve(connection, ref))) for ref in gold}
-        context = Context(gold=frames)
-        if any(name == "contamination" for name, _ in recipe.steps):
-            context = replace(context, benchmarks=_benchmarks(connection))
-        config = run_config(recipe.resolved() | {"data": version.digest})
-        recorded = {row[0] for row in run(connection, _RECORDED)}
-    if not len(frame):
-        raise DataError(f"{version.ref} has no rows to run {recipe.name} on")
-    forget(recorded - {config})
-    cleaned, done = run_steps(frame, recipe.steps, context=context, input_digest=version.digest, run=config)
-    if not len(cleaned):
-        raise DataError(f"recipe {recipe.name} dropped all {len(frame)} rows ({_worst(done)}); no version was made")
-    result = record(recipe.name, recipe.resolved(), frame, cleaned, done=done, version_id=version_id, out=out)
+    with draft_folder(home() / "runs" / "input") as folder:
+        with open_warehouse(read_only=True) as connection:
+            version_id = resolve(connection, data)
+            version = get(connection, version_id)
+            gold = sorted({ref for _, config in recipe.steps if (ref := getattr(config, "gold", ""))})
+            frames = {ref: as_frame(checkout(connection, resolve(connection, ref))) for ref in gold}
+            context = Context(gold=frames)
+            if any(name == "contamination" for name, _ in recipe.steps):
+                context = replace(context, benchmarks=_benchmarks(connection))
+            config = run_config(recipe.resolved() | {"data": version.digest})
+            recorded = {row[0] for row in run(connection, _RECORDED)}
+            pieces = map(as_frame, stream(connection, version_id, votes=True))
+            if (first := next(pieces, None)) is None:
+                raise DataError(f"{version.ref} has no rows to run {recipe.name} on")
+            inputs = write_parts(folder, itertools.chain([first], pieces))
+        forget(recorded - {config})
+        cleaned, done = run_steps(inputs, recipe.steps, context=context, input_digest=version.digest, run=config)
+        if not cleaned.n_rows:
+            raise DataError(
+                f"recipe {recipe.name} dropped all {inputs.n_rows} rows ({_worst(done)}); no version was made"
+            )
+        result = record(recipe.name, recipe.resolved(), cleaned, done=done, version_id=version_id, out=out)
     forget({config}, done)
     return result
 

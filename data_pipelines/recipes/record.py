@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import duckdb
@@ -12,13 +12,14 @@ import polars as pl
 import pyarrow as pa
 
 from data_pipelines.recipes.runner import StepRun
+from data_pipelines.scopes import Pieces
 from rmkit.data.example import EXAMPLE_SCHEMA
 from rmkit.errors import DataError
 from rmkit.types import DatasetVersion
 from rmkit.user import user_name
 from warehouse.lineage import reliability_audit
 from warehouse.lineage.runs import finish_run, start_run
-from warehouse.sql import run
+from warehouse.sql import registered, run
 from warehouse.store import open_warehouse, transaction
 from warehouse.versions.versions import commit, get, resolve
 from warehouse.write.load import store_examples
@@ -28,8 +29,7 @@ from warehouse.write.rewrite import OTHER_PARENTS, PARENT_ORDER
 def record(
     name: str,
     recipe: dict[str, Any],
-    inputs: pl.DataFrame,
-    cleaned: pl.DataFrame,
+    cleaned: Pieces,
     *,
     done: Sequence[StepRun],
     version_id: int,
@@ -38,14 +38,14 @@ def record(
 ) -> dict[str, object]:
     """Commit the kept rows and the run's records; what the command prints.
 
-    `cleaned` names by `id` the row of `inputs` that each comes from. Where the same recipe led from the same version
+    `cleaned` names by `id` the example that each row comes from. Where the same recipe led from the same version
     to the same version before, that run is named and nothing written.
     """
     with open_warehouse() as connection, transaction(connection):
         source = get(connection, version_id)
         newest = run(connection, "SELECT max(version_id) FROM version")[0][0]
         run_id = start_run(connection, kind, name, recipe | {"data": source.digest})
-        rows = store_examples(connection, _stored(inputs, cleaned), run_id=run_id)
+        rows = store_examples(connection, _stored(connection, cleaned), run_id=run_id)
         version = commit(
             connection,
             out or source.name,
@@ -67,14 +67,25 @@ def record(
     return _result(name, source, version, done) | {"run": str(earlier or run_id), "changed": result > newest}
 
 
-def _stored(inputs: pl.DataFrame, cleaned: pl.DataFrame) -> pa.Table:
-    """The kept rows as store_examples wants them, with `unit` as it was given: the parent where text changed."""
-    units = inputs.select("id", "unit")
-    restored = cleaned.drop("unit").join(units, on="id", how="left", maintain_order="left")
-    schema = EXAMPLE_SCHEMA.append(PARENT_ORDER)
-    if OTHER_PARENTS.name in cleaned.columns:
-        schema = schema.append(OTHER_PARENTS)
-    return restored.select(schema.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema)
+def _stored(connection: duckdb.DuckDBPyConnection, cleaned: Pieces) -> Iterator[pa.RecordBatch]:
+    """The kept rows as store_examples wants them, with `unit` as it was before: the parent where text changed."""
+    for piece in cleaned:
+        for rows in piece.iter_slices(_ROWS):
+            with registered(connection, "kept_now", rows.select("id").to_arrow(compat_level=pl.CompatLevel.oldest())):
+                units = pl.DataFrame(pl.from_arrow(connection.sql(_UNITS).to_arrow_table()))
+            restored = rows.drop("unit").join(units, on="id", how="left", maintain_order="left")
+            schema = EXAMPLE_SCHEMA.append(PARENT_ORDER)
+            if OTHER_PARENTS.name in rows.columns:
+                schema = schema.append(OTHER_PARENTS)
+            table = restored.select(schema.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema)
+            yield from table.combine_chunks().to_batches()
+
+
+_ROWS = 8192  # looked up and stored at once
+_UNITS = """
+SELECT DISTINCT k.id, replace(u.h::VARCHAR, '-', '') AS unit FROM kept_now k JOIN example e ON e.h = k.id::UUID
+JOIN unit u USING (unit_id)
+"""
 
 
 def _store_records(
@@ -136,8 +147,8 @@ def _earlier(connection: duckdb.DuckDBPyConnection, run_id: uuid.UUID, result: i
     return rows[0][0] if rows else None
 
 
-def _stats(cleaned: pl.DataFrame, done: Sequence[StepRun]) -> dict[str, object]:
-    splits = cleaned.group_by("split").len().sort("split").iter_rows()
+def _stats(cleaned: Pieces, done: Sequence[StepRun]) -> dict[str, object]:
+    splits = pl.concat([piece.select("split") for piece in cleaned]).group_by("split").len().sort("split").iter_rows()
     return {"rows_by_split": {str(split): n for split, n in splits}, "dropped": {s.name: len(s.dropped) for s in done}}
 
 

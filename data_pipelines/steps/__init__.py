@@ -7,7 +7,8 @@ moved. During a recipe `id` stays what it was in the version the recipe started 
 or label, so that a drop can always be traced; the warehouse computes the new ids when the rows are stored.
 
 A step lives in a module of its own (here, or in another package by an entry point `rmkit.steps`): a frozen config
-`Config` and `step(frame, config, context) -> StepResult`. It never mutates its input, never invents rows, and says for
+`Config`, `step(frame, config, context) -> StepResult`, and, where it need not see the whole frame at once, its `SCOPE`
+(see `data_pipelines.scopes`). It never mutates its input, never invents rows, and says for
 each dropped row why. `run_step` checks that.
 """
 
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 import polars as pl
 import pyarrow as pa
 
+from data_pipelines.scopes import Pieces, Rows, joined
 from rmkit import plugins
 from rmkit.config import build
 from rmkit.errors import ConfigError, DataError, UsageError
@@ -70,19 +72,38 @@ def configure(name: str, options: Mapping[str, Any], *, where: str) -> Any:
     return build(step.Config, options, where=f"{where} ({name})")
 
 
-def run_step(name: str, frame: pl.DataFrame, config: Any, *, context: Context) -> StepResult:
-    """The step's result, checked: every row is either kept or dropped once, with a reason."""
+def run_step(
+    name: str, frame: pl.DataFrame | Pieces, config: Any, *, context: Context, finish: bool = True
+) -> StepResult:
+    """The step's result, checked: every row is either kept or dropped once, with a reason. Pieces are for steps whose
+    scope is Streamed; without `finish` facts of pieces can still be added up."""
+    module = step_module(name)
+    scope: Any = getattr(module, "SCOPE", None)
     with few_full_collections():
-        result: StepResult = step_module(name).step(frame, config, context)
+        if isinstance(frame, pl.DataFrame):
+            before, result = frame["id"], module.step(frame, config, context)
+        else:
+            before = pl.concat([piece["id"] for piece in frame])
+            result = getattr(module, scope.function)(frame, config, context)
     ids = pl.concat([result.kept["id"], result.dropped["id"]])
-    if len(ids) != len(frame) or not ids.sort().equals(frame["id"].sort()):
+    if len(ids) != len(before) or not ids.sort().equals(before.sort()):
         raise DataError(
-            f"step {name} lost track of rows: {len(frame)} came in, {len(result.kept)} kept and "
+            f"step {name} lost track of rows: {len(before)} came in, {len(result.kept)} kept and "
             f"{len(result.dropped)} dropped do not add up to the same ids; this is a bug in the step"
         )
     if result.dropped["reason"].null_count():
         raise DataError(f"step {name} dropped {result.dropped['reason'].null_count()} rows without a reason; a bug")
-    return result
+    return finished(result, scope) if finish else result
+
+
+def finished(result: StepResult, scope: Any) -> StepResult:
+    """The result with its facts as they are stored."""
+    return result._replace(facts=scope.finish(dict(result.facts))) if isinstance(scope, Rows) else result
+
+
+def with_texts_from(frame: pl.DataFrame, result: StepResult) -> StepResult:
+    """The result of a step that keeps ids and changed columns, as one of `frame`."""
+    return result._replace(kept=joined(frame, result.kept))
 
 
 def partition(

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from data_pipelines.algorithms import dawid_skene, mace, majority, reliability
 from data_pipelines.algorithms.votes import FIRST, SECOND, TIE, Votes, pair_votes
+from data_pipelines.scopes import Columns
 from data_pipelines.steps import Context, StepResult, partition
 from rmkit.errors import ConfigError
 from rmkit.reliability.annotators import Few
@@ -47,6 +48,9 @@ class Config:
             raise ConfigError(f"aggregate: min_margin is a |2p - 1| in [0, 1], got {self.min_margin}")
         if self.smoothing < 0:
             raise ConfigError(f"aggregate: smoothing is a number of pseudo-votes >= 0, got {self.smoothing}")
+
+
+SCOPE = Columns("id", "kind", "votes", "p", "ranks", "n_votes", "method", "margin", lengths=("responses",))
 
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:

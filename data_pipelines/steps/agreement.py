@@ -25,6 +25,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from data_pipelines.algorithms.votes import Votes, pair_votes
+from data_pipelines.scopes import Columns
 from data_pipelines.steps import Context, StepResult, partition
 from rmkit.errors import ConfigError
 
@@ -45,6 +46,9 @@ class Config:
             raise ConfigError(f"agreement: min_agreement is a share in [0, 1], got {self.min_agreement}")
         if self.draws < 1:
             raise ConfigError(f"agreement: draws must be positive, got {self.draws}")
+
+
+SCOPE = Columns("id", "kind", "votes", lengths=("responses",))
 
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:

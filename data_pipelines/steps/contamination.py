@@ -21,8 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from data_pipelines.algorithms.minhash import batches, near_pairs, shingles
+from data_pipelines.algorithms.minhash import batches, near_matches, shingles
 from data_pipelines.algorithms.text import WORD, prompt_text, response_texts, turn_texts, words
+from data_pipelines.scopes import Rows
 from data_pipelines.steps import Context, StepResult, nothing_dropped, partition
 from rmkit.errors import ConfigError
 
@@ -43,6 +44,9 @@ class Config:
             raise ConfigError(f"contamination: max_occurrences must be at least 1, got {self.max_occurrences}")
         if not 0 <= self.near <= 1:
             raise ConfigError(f"contamination: near is a Jaccard similarity in [0, 1] (0 is off), got {self.near}")
+
+
+SCOPE = Rows(same=("benchmark_rows",))
 
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
@@ -127,10 +131,9 @@ def _grams(texts: pl.DataFrame, n: int) -> Iterator[pl.DataFrame]:
 
 def _near(mine: pl.DataFrame, theirs: pl.DataFrame, threshold: float) -> pl.DataFrame:
     """row, bench, common: rows whose text is a near-duplicate of a benchmark's."""
-    both = pl.concat([theirs["text"], mine["text"]])
-    pairs = near_pairs(both, threshold).filter(pl.col("i") < len(theirs), pl.col("j") >= len(theirs)).sort("j", "i")
+    pairs = near_matches(theirs["text"], mine["text"], threshold)
     return pairs.select(
-        row=mine["row"].gather(pairs["j"].cast(pl.Int64) - len(theirs)),
+        row=mine["row"].gather(pairs["j"]),
         bench=theirs["row"].gather(pairs["i"]),
         common=pl.format("near-duplicate, Jaccard {}", pl.col("jaccard").round(3)),
     )

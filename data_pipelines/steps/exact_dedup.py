@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 
 from data_pipelines.algorithms.responses import ranks_of
+from data_pipelines.scopes import Columns
 from data_pipelines.steps import Context, StepResult, partition
 
 MERGED = "merged"
@@ -24,6 +25,9 @@ MERGED = "merged"
 @dataclass(frozen=True, kw_only=True)
 class Config:
     merge_labels: bool = True
+
+
+SCOPE = Columns("id", "unit", "p", "ranks", "step_labels", "votes", "n_votes", "margin", "method")
 
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:

@@ -20,10 +20,12 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from data_pipelines.algorithms.minhash import Engine, jaccard, near_pairs, shingle_sets
+from data_pipelines.algorithms.minhash import Engine, OnDisk, jaccard, near_pairs, shingle_sets
 from data_pipelines.algorithms.text import prompt_text, response_texts
-from data_pipelines.steps import Context, StepResult, partition
+from data_pipelines.scopes import Pieces, Streamed
+from data_pipelines.steps import Context, StepResult, partition, with_texts_from
 from rmkit.data.example import KINDS
+from rmkit.data.text_file import TextFile
 from rmkit.errors import ConfigError
 
 
@@ -43,25 +45,50 @@ class Config:
             raise ConfigError(f"near_dedup: no kind {', '.join(sorted(unknown))}; one of: {', '.join(KINDS)}")
 
 
+SCOPE = Streamed("over")
+
+
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """Keep the first by id of every group; evidence is the kept row's id and the similarity."""
-    compared = frame.filter(pl.col("kind").is_in(config.kinds))
-    rows = compared.sort("id").select("id", prompt=prompt_text(), responses=response_texts())
-    whole = pl.concat_list("prompt", "responses") if config.text == "all" else pl.concat_list("prompt")
-    texts = rows.select(text=whole.list.join("\n\n", ignore_nulls=True))["text"]
-    pairs = near_pairs(texts, config.threshold, engine=config.engine)
-    if config.text == "all":
-        pairs = pairs.filter(weakest_part(rows, pairs) >= config.part_threshold)
+    return with_texts_from(frame, over([frame], config, context))
+
+
+def over(pieces: Pieces, config: Config, context: Context) -> StepResult:
+    """The same for a frame in pieces; of the rows kept it gives the ids alone."""
+    ids = [pl.Series("id", [], pl.String)]
+    with TextFile() as file:
+        for piece in pieces:
+            rows = _texts(piece, config)
+            whole = pl.concat_list("prompt", "responses") if config.text == "all" else pl.concat_list("prompt")
+            file.append(rows.select(text=whole.list.join("\n\n", ignore_nulls=True))["text"].to_arrow())
+            ids.append(rows["id"])
+        file.finish()
+        order = pl.concat(ids).arg_sort()
+        pairs = near_pairs(OnDisk(file, order.to_numpy().astype(np.int64)), config.threshold, engine=config.engine)
+    compared = pl.concat(ids).gather(order)
+    if config.text == "all" and len(pairs):
+        used = pl.concat([pairs["i"], pairs["j"]]).unique().sort()
+        named = compared.gather(used).implode()
+        rows = pl.concat([_texts(piece.filter(pl.col("id").is_in(named)), config) for piece in pieces]).sort("id")
+        places = pairs.select(pl.Series(name, used.search_sorted(pairs[name]), pl.UInt32) for name in ("i", "j"))
+        pairs = pairs.filter(weakest_part(rows, places) >= config.part_threshold)
     result = pl.DataFrame(
         _greedy(pairs), schema={"row": pl.Int64, "kept": pl.Int64, "jaccard": pl.Float64}, orient="row"
     )
     summary = result.select(
-        id=rows["id"].gather(result["row"]),
+        id=compared.gather(result["row"]),
         reason=pl.lit("near-duplicate"),
-        evidence=pl.format("kept {}, Jaccard {}", rows["id"].gather(result["kept"]), pl.col("jaccard").round(3)),
+        evidence=pl.format("kept {}, Jaccard {}", compared.gather(result["kept"]), pl.col("jaccard").round(3)),
     )
-    joined = frame.select("id").join(summary, on="id", how="left", maintain_order="left")
-    return partition(frame, joined["reason"], evidence=joined["evidence"], facts=_facts(result, config))
+    everything = pl.concat([piece.select("id") for piece in pieces])
+    joined = everything.join(summary, on="id", how="left", maintain_order="left")
+    return partition(everything, joined["reason"], evidence=joined["evidence"], facts=_facts(result, config))
+
+
+def _texts(piece: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """id and the texts of the rows that are compared."""
+    compared = piece.filter(pl.col("kind").is_in(config.kinds))
+    return compared.select("id", prompt=prompt_text(), responses=response_texts())
 
 
 def _greedy(pairs: pl.DataFrame) -> list[tuple[int, int, float]]:

@@ -21,6 +21,7 @@ from typing import Any
 import polars as pl
 
 from data_pipelines.algorithms.rewriting import renewed, with_rows
+from data_pipelines.scopes import Rows
 from data_pipelines.steps import Context, StepResult, nothing_dropped
 from rmkit.ids import messages_json, parse_messages
 
@@ -53,6 +54,15 @@ RULES: Mapping[str, Callable[[str], str]] = {
 _SUSPECT = r'[^\x20-\x7e]|\\[urfb]|\\n\\n\\n|\\n"|"\\n|(?: |\\t)(?:\\n|")'
 
 
+def _with_note(facts: dict[str, Any]) -> dict[str, Any]:
+    used = ", ".join(f"{rule} {n}" for rule, n in facts["rows_changed_by_rule"].items() if n)
+    n_rows = facts.pop("rows")
+    return facts | {"note": f"rewrote {facts['rows_changed']} of {n_rows} rows" + (f" ({used})" if used else "")}
+
+
+SCOPE = Rows(finish=_with_note)
+
+
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """Every row is kept; facts count the rows that each rule changed."""
     rules = [name for name in RULES if getattr(config, name)]
@@ -74,9 +84,8 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         "rows_changed": len(rows),
         "rows_changed_by_rule": {rule: counts[rule] for rule in rules},
         "rows_with_steps_left_alone": frame.select(stepped.sum()).item(),
+        "rows": len(frame),
     }
-    used = ", ".join(f"{rule} {counts[rule]}" for rule in rules if counts[rule])
-    facts["note"] = f"rewrote {len(rows)} of {len(frame)} rows" + (f" ({used})" if used else "")
     return nothing_dropped(normalized, facts)
 
 

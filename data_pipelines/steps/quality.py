@@ -25,6 +25,7 @@ import polars as pl
 
 from data_pipelines.algorithms.minhash import distinct_shingles
 from data_pipelines.algorithms.text import UNSPACED, prompt_text, response_texts, words
+from data_pipelines.scopes import Rows
 from data_pipelines.steps import Context, StepResult, partition
 from rmkit.errors import ConfigError
 
@@ -73,6 +74,9 @@ SCRIPTS = {
 BESIDE_TEXT = r'[{,]"(?:tool_calls|reasoning)":'  # keys of a message; inside its texts quotes are escaped
 REPETITION_WORDS = 50
 TRUNCATED_CHARS = 200
+
+
+SCOPE = Rows()
 
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:

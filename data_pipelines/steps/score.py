@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import fmean
+from math import fsum
 from typing import Any
 
 import polars as pl
 
 from data_pipelines.algorithms.responses import SCORED, ranks_of, result_of
+from data_pipelines.scopes import Rows
 from data_pipelines.steps import Context, StepResult
 from rmkit.data.example import Example
 from rmkit.errors import ConfigError
@@ -31,6 +32,14 @@ class Config:
     def __post_init__(self) -> None:
         if not self.model:
             raise ConfigError("score: name the reward model: model = FOLDER")
+
+
+def _with_mean(facts: dict[str, Any]) -> dict[str, Any]:
+    total, n = facts.pop("total"), facts.pop("n")
+    return facts | ({"mean": round(total / n, 6)} if n else {})
+
+
+SCOPE = Rows(finish=_with_mean)
 
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
@@ -60,7 +69,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         scored_rows.append(row | {"scores": [*others, *settings]} | label)
     everything = [one["value"] for row in scored_rows for one in row["scores"] if one["aspect"] == aspect]
     facts = {"aspect": aspect, "fingerprint": model.info.fingerprint, "scored": len(scored_rows)}
-    facts |= {"mean": round(fmean(everything), 6)} if everything else {}
+    facts |= {"total": fsum(everything), "n": len(everything)}
     return result_of(frame, scored_rows, dropped, facts)
 
 

@@ -24,10 +24,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.algorithms.minhash import components, near_pairs
+from data_pipelines.algorithms.minhash import OnDisk, components, near_pairs, text_hashes
 from data_pipelines.algorithms.text import MESSAGES, prompt_text, words
-from data_pipelines.steps import Context, StepResult, nothing_dropped
+from data_pipelines.scopes import Pieces, Streamed
+from data_pipelines.steps import Context, StepResult, nothing_dropped, with_texts_from
+from rmkit.data.text_file import TextFile
 from rmkit.errors import ConfigError
+from warehouse.sql import sorted_places
 
 SYNONYMS = {"dev": "validation", "val": "validation", "valid": "validation", "training": "train", "testing": "test"}
 HELD_OUT = ("train", "validation", "test")  # the later, the more held out
@@ -55,15 +58,24 @@ class Config:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
+SCOPE = Streamed("over")
+
+
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """All rows, with `family` and `split` set."""
-    family = families(frame, threshold=config.threshold, same_opening=config.same_opening)
+    return with_texts_from(frame, over([frame], config, context))
+
+
+def over(pieces: Pieces, config: Config, context: Context) -> StepResult:
+    """The same for a frame in pieces; gives id, family and split."""
+    family = families_of(pieces, threshold=config.threshold, same_opening=config.same_opening)
     numbers = family.unique().sort()
     assigned = pl.DataFrame({"family": numbers, "_split": places(numbers.to_list(), config)})
+    frame = pl.concat([piece.select("id", "split") for piece in pieces])
     marked = frame.with_columns(family).join(assigned, on="family", how="left", maintain_order="left")
     if config.respect == "source":
         marked = marked.with_columns(_split=pl.coalesce(_stated().over("family"), "_split"))
-    in_splits = marked.with_columns(split="_split").drop("_split").select(frame.columns)
+    in_splits = marked.select("id", "family", split="_split")
     rows = dict(in_splits.group_by("split").len().sort("split").iter_rows())
     facts = {
         "families": len(numbers),
@@ -81,20 +93,54 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
 
 def families(frame: pl.DataFrame, *, threshold: float = 0.7, same_opening: bool = True) -> pl.Series:
     """The family number of each row (Int64 >= 0), a function of the prompts alone."""
-    prompts = frame.select("prompt").unique().sort("prompt")
-    turns = pl.col("prompt").str.json_decode(MESSAGES)
-    opening = turns.list.eval(
-        pl.element().filter(pl.element().struct.field("role") == "user").struct.field("content")
-    ).list.first()
-    read = prompts.select(text=prompt_text().fill_null(""), opening=opening, n=turns.list.len())
-    edges = [near_pairs(read["text"], threshold).select("i", "j")]
+    return families_of([frame], threshold=threshold, same_opening=same_opening)
+
+
+def families_of(pieces: Pieces, *, threshold: float = 0.7, same_opening: bool = True) -> pl.Series:
+    """The same for the rows of all pieces. Of a prompt, memory holds some hashes."""
+    rows, seen = [], []
+    with TextFile() as texts, TextFile() as prompts:
+        for piece in pieces:
+            distinct = piece.select(pl.col("prompt").unique(maintain_order=True))
+            facts = _prompt_facts(distinct)
+            texts.append(facts["text"].to_arrow())
+            prompts.append(distinct["prompt"].to_arrow())
+            seen.append(facts.drop("text"))
+            rows.append(_hashed(piece["prompt"], "h", "g"))
+        texts.finish()
+        prompts.finish()
+        # Prompts are compared in the order of their text, so that pairs do not depend on that of the rows.
+        first = pl.concat(seen).with_row_index("at").unique(["h", "g"], keep="first", maintain_order=True)
+        order = sorted_places(prompts, first["at"].to_numpy().astype(np.int64))
+        known = first.select(pl.exclude("at"))[order.tolist()] if len(first) else first
+        pairs = near_pairs(OnDisk(texts, first["at"].to_numpy().astype(np.int64)[order]), threshold).select("i", "j")
     if same_opening:
-        edges.append(_openings(read))
-    pairs = pl.concat(edges)
-    cluster = components(len(prompts), pairs["i"].to_numpy(), pairs["j"].to_numpy())
-    digest = np.array([int(hashlib.sha256(text.encode()).hexdigest()[:15], 16) for text in prompts["prompt"]], np.int64)
-    numbered = prompts.with_columns(family=pl.Series(_smallest(cluster, digest)))
-    return frame.select("prompt").join(numbered, on="prompt", how="left", maintain_order="left")["family"]
+        pairs = pl.concat([pairs, _openings(known)])
+    cluster = components(len(known), pairs["i"].to_numpy(), pairs["j"].to_numpy())
+    numbered = known.select("h", "g", family=pl.Series(_smallest(cluster, known["digest"].to_numpy())))
+    return pl.concat(rows).join(numbered, on=["h", "g"], how="left", maintain_order="left")["family"]
+
+
+def _prompt_facts(distinct: pl.DataFrame) -> pl.DataFrame:
+    """Per prompt its text, the digest that numbers its family, and hashes: of itself (h, g), and of its first user turn
+    (x, y), null where that is shorter than OPENING_WORDS."""
+    turns = pl.col("prompt").str.json_decode(MESSAGES)
+    users = turns.list.eval(pl.element().filter(pl.element().struct.field("role") == "user").struct.field("content"))
+    read = distinct.select("prompt", text=prompt_text().fill_null(""), opening=users.list.first())
+    digest = [int(hashlib.sha256(text.encode()).hexdigest()[:15], 16) for text in read["prompt"]]
+    long = read.select(words(pl.col("opening")).list.len() >= OPENING_WORDS).to_series().fill_null(False)
+    return pl.concat(
+        [
+            read.select("text", digest=pl.Series(digest, dtype=pl.Int64)),
+            _hashed(read["prompt"], "h", "g"),
+            _hashed(read["opening"].fill_null(""), "x", "y").select(pl.when(long).then(pl.all())),
+        ],
+        how="horizontal",
+    )
+
+
+def _hashed(texts: pl.Series, *names: str) -> pl.DataFrame:
+    return pl.DataFrame(text_hashes(texts), schema=dict.fromkeys(names, pl.UInt64))
 
 
 def places(numbers: Sequence[int], config: Config) -> list[str]:
@@ -130,10 +176,10 @@ def _distance(middle: float, seed: int, family: int) -> tuple[float, int]:
     return abs(_fraction(family, seed) - middle), family
 
 
-def _openings(read: pl.DataFrame) -> pl.DataFrame:
+def _openings(known: pl.DataFrame) -> pl.DataFrame:
     """Links of each prompt to the first one with the same opening."""
-    numbered = read.with_row_index("j").filter(words(pl.col("opening")).list.len() >= OPENING_WORDS)
-    linked = numbered.with_columns(i=pl.col("j").first().over("opening"))
+    numbered = known.with_row_index("j").drop_nulls("x")
+    linked = numbered.with_columns(i=pl.col("j").first().over("x", "y"))
     return linked.filter(pl.col("i") != pl.col("j")).select(pl.col("i", "j").cast(pl.UInt32))
 
 

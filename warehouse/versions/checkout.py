@@ -7,7 +7,7 @@ than carrying kilobyte strings through hash joins and a sort, and it serves list
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ VOTES = pa.field("votes", pa.list_(VOTE_STRUCT))
 FULL_VOTES = pa.field("votes", pa.list_(FULL_VOTE_STRUCT))
 
 _BATCH_ROWS = 8192  # texts of one batch must stay below the 2 GiB that 32-bit offsets can address
-_FEW = 4  # a version that needs less than one in four of the texts does not read them all
+FEW = 4  # a version that needs less than one in four of the texts does not read them all
 
 
 def checkout(
@@ -49,8 +49,9 @@ def checkout(
 
     Raises VersionError for an unknown version, UsageError for an unknown column.
     """
-    fields = _fields(columns, votes)
-    rows = _narrow_rows(connection, version_id, split, [field.name for field in fields], full=votes == "full")
+    fields = example_fields(columns, votes)
+    query = narrow_sql(connection, version_id, [field.name for field in fields], full=votes == "full")
+    rows = connection.sql(query, params={"split": split}).to_arrow_table()
     n_members = _count(connection, version_id, split)
     parts = {field.name: rows[field.name] for field in fields if field.name in rows.column_names}
     if "prompt" in {field.name for field in fields}:
@@ -58,7 +59,8 @@ def checkout(
     if "responses" in {field.name for field in fields}:
         parts["responses"] = _gather(connection, "response", "resp_id", rows["resp_ids"])
     if "generators" in parts:
-        parts["generators"] = _named(connection, parts["generators"])
+        models = connection.execute("SELECT gen_id, model FROM generator").fetchall()
+        parts["generators"] = named_generators(models, parts["generators"])
     schema = pa.schema(fields, metadata={b"erased": str(n_members - rows.num_rows).encode()})
     return pa.table([parts[field.name].cast(field.type) for field in fields], schema=schema)
 
@@ -68,7 +70,8 @@ def erased(table: pa.Table) -> int:
     return int((table.schema.metadata or {}).get(b"erased", 0))
 
 
-def _fields(columns: Sequence[str] | None, votes: Votes) -> list[pa.Field]:
+def example_fields(columns: Sequence[str] | None, votes: Votes) -> list[pa.Field]:
+    """The fields of a checkout. Raises UsageError for an unknown column."""
     unknown = set(columns or ()) - set(EXAMPLE_SCHEMA.names)
     if unknown:
         raise UsageError(f"no column {', '.join(sorted(unknown))}; one of: {', '.join(EXAMPLE_SCHEMA.names)}")
@@ -110,12 +113,12 @@ _NARROW = {
 }
 
 
-def _narrow_rows(
-    connection: duckdb.DuckDBPyConnection, version_id: int, split: str | None, names: Sequence[str], *, full: bool
-) -> pa.Table:
+def narrow_sql(connection: duckdb.DuckDBPyConnection, version_id: int, names: Sequence[str], *, full: bool) -> str:
+    """A query for prompt_id, resp_ids and those of the columns that hold no text, by example hash; of the split
+    `$split` where that is not null."""
     target = [f"{_NARROW[name]} AS {name}" for name in names if name in _NARROW]
     held = held_sources(connection, version_id)
-    query = f"""
+    return f"""
         WITH s AS ({sources_sql(held)}),
         v AS ({votes_sql(held, full=full)})
         SELECT {", ".join(["u.prompt_id", "u.resp_ids", *target])}
@@ -125,7 +128,6 @@ def _narrow_rows(
         WHERE ($split IS NULL OR m.split = $split) AND p.messages IS NOT NULL
         AND NOT list_has_any(u.resp_ids, (SELECT coalesce(list(resp_id), []) FROM response WHERE messages IS NULL))
         ORDER BY e.h"""
-    return connection.sql(query, params={"split": split}).to_arrow_table()
 
 
 def sources_sql(held: str) -> str:
@@ -144,12 +146,12 @@ def sources_sql(held: str) -> str:
         FROM unit_source us JOIN source USING (source_id) WHERE unit_id IN (FROM shared) GROUP BY unit_id"""
 
 
-def _named(connection: duckdb.DuckDBPyConnection, gen_ids: pa.ChunkedArray) -> pa.ChunkedArray:
+def named_generators(generators: Iterable[tuple[int, str]], gen_ids: pa.ChunkedArray) -> pa.ChunkedArray:
     """Lists of generator ids as lists of names (in SQL a lambda over every list costs a third of the query)."""
-    models = dict(connection.execute("SELECT gen_id, model FROM generator").fetchall())
+    models = dict(generators)
     names = pa.array([models.get(gen_id) for gen_id in range(max(models, default=0) + 1)], pa.string())
     chunks = [
-        pa.ListArray.from_arrays(chunk.offsets, names.take(chunk.values), mask=chunk.is_null())
+        pa.ListArray.from_arrays(_list_offsets(chunk), names.take(chunk.flatten()), mask=chunk.is_null())
         for chunk in gen_ids.chunks
     ]
     return pa.chunked_array(chunks, type=pa.list_(pa.string()))
@@ -161,6 +163,11 @@ def _gather(connection: duckdb.DuckDBPyConnection, table: str, key: str, ids: pa
     messages, keys = texts["messages"].cast(pa.large_string()).combine_chunks(), texts[key].to_numpy()
     place = np.empty(int(keys.max(initial=-1)) + 1, dtype=np.int64)
     place[keys] = np.arange(len(keys))
+    return gather_texts(messages, place, ids)
+
+
+def gather_texts(messages: pa.LargeStringArray, place: npt.NDArray[np.int64], ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The texts at `place` of ids [rows] or lists of ids [rows][N], in that shape."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Arrow copies texts without holding the interpreter
         batches = list(pool.map(lambda batch: _gather_batch(messages, place, batch), _batches(ids)))
     kind = pa.list_(pa.string()) if pa.types.is_list(ids.type) else pa.string()
@@ -170,7 +177,7 @@ def _gather(connection: duckdb.DuckDBPyConnection, table: str, key: str, ids: pa
 def _texts(connection: duckdb.DuckDBPyConnection, table: str, key: str, ids: pa.ChunkedArray) -> pa.Table:
     """The wanted rows of a text table; reading all of it is cheaper than a join unless few are wanted."""
     flat = pc.list_flatten(ids) if pa.types.is_list(ids.type) else ids
-    few = len(flat) * _FEW < connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
+    few = len(flat) * FEW < connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
     where = f"WHERE {key} IN (FROM wanted_texts)" if few else ""
     connection.register("wanted_texts", pa.table({key: flat}))
     try:
@@ -192,5 +199,10 @@ def _gather_batch(messages: pa.LargeStringArray, place: npt.NDArray[np.int64], i
     texts = messages.take(pa.array(place[flat.to_numpy(zero_copy_only=False)])).cast(pa.string())
     if not is_list:
         return texts
-    offsets = np.concatenate([[0], np.cumsum(ids.value_lengths().to_numpy(zero_copy_only=False))])
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), texts)
+    return pa.ListArray.from_arrays(_list_offsets(ids), texts)
+
+
+def _list_offsets(lists: pa.ListArray) -> pa.Array:
+    """The offsets of lists into their flattened values; those of a slice do not begin at 0."""
+    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    return pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())

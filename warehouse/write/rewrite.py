@@ -8,6 +8,7 @@ parent's, or otherwise, stands in each origin. Responses are sorted by hash agai
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 
 import duckdb
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pyarrow as pa
 from rmkit.errors import DataError
 from warehouse.sql import registered, run
 from warehouse.write.identity import example_hash_sql
-from warehouse.write.stage import chunks, staged, store_generators, store_units
+from warehouse.write.stage import gathered, staged, store_generators, store_units
 
 ROWS = "stored_rows"
 
@@ -110,10 +111,12 @@ FROM hashed_label ANTI JOIN example USING (h) GROUP BY h
 """
 
 
-def store_examples(connection: duckdb.DuckDBPyConnection, frame: pa.Table, *, run_id: uuid.UUID) -> str:
-    """Store the rows of a pipeline's frame; the temp table (example_id, split, weight) to commit.
+def store_examples(
+    connection: duckdb.DuckDBPyConnection, rows: pa.Table | Iterable[pa.RecordBatch], *, run_id: uuid.UUID
+) -> str:
+    """Store the rows of a pipeline; the temp table (example_id, split, weight) to commit.
 
-    The frame has the columns of EXAMPLE_SCHEMA and may have PARENT_ORDER and OTHER_PARENTS. Unchanged rows keep their
+    They have the columns of EXAMPLE_SCHEMA and may have PARENT_ORDER and OTHER_PARENTS. Unchanged rows keep their
     example id; a new label of a known unit is a new example; changed text is a new unit whose parent is the row's
     `unit`. `family` is written to the row's prompt (the smallest where rows disagree). Call it inside the transaction
     that commits the version.
@@ -121,11 +124,13 @@ def store_examples(connection: duckdb.DuckDBPyConnection, frame: pa.Table, *, ru
     Raises DataError where two rows have become the same, or where text of the frame was erased since it was read.
     """
     run(connection, f"CREATE OR REPLACE TEMP TABLE {ROWS} (example_id BIGINT, split VARCHAR, weight DOUBLE)")
-    for optional in (PARENT_ORDER, OTHER_PARENTS):
-        if optional.name not in frame.column_names:
-            frame = frame.append_column(optional, pa.nulls(frame.num_rows, optional.type))
     first = 1
-    for chunk in chunks(frame.to_batches(max_chunksize=8192)):
+    batches = rows.to_batches(max_chunksize=8192) if isinstance(rows, pa.Table) else rows
+    for part in gathered(batches):  # not ahead in a thread: who makes the batches may ask this connection
+        chunk = part
+        for optional in (PARENT_ORDER, OTHER_PARENTS):
+            if optional.name not in chunk.column_names:
+                chunk = chunk.append_column(optional, pa.nulls(len(chunk), optional.type))
         numbers = pa.array(range(first, first + len(chunk)), pa.int64())
         with registered(connection, "numbered", chunk.append_column("frame_row", numbers)):
             _store_chunk(connection, first=first)

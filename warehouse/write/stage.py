@@ -222,15 +222,16 @@ def _new_text(table: str, columns: str) -> str:
 
 def chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     """The batches gathered into tables of about CHUNK_BYTES, the next one read (in a thread) while one is stored."""
-    gathered = _gathered(batches)
+    tables = gathered(batches)
     with ThreadPoolExecutor(max_workers=1) as reader:
-        waiting = reader.submit(next, gathered, None)
+        waiting = reader.submit(next, tables, None)
         while (chunk := waiting.result()) is not None:
-            waiting = reader.submit(next, gathered, None)
+            waiting = reader.submit(next, tables, None)
             yield chunk
 
 
-def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+def gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The batches in tables of about CHUNK_BYTES, one at a time."""
     held: list[pa.RecordBatch] = []
     n_bytes = 0
     for batch in batches:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 import polars as pl
 
+from data_pipelines.scopes import Rows
 from data_pipelines.steps import Context, StepResult, partition
 from rmkit.errors import ConfigError, require, unknown
 from rmkit.ids import parse_messages
@@ -37,6 +38,13 @@ class Config:
             raise ConfigError("language: keep names at least one language, and least is a probability in (0, 1]")
 
 
+def _by_count(facts: dict[str, Any]) -> dict[str, Any]:
+    return {"texts_by_language": dict(Counter(facts["texts_by_language"]).most_common())}
+
+
+SCOPE = Rows(finish=_by_count)
+
+
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """Rows none of whose texts is in another language; facts count texts by language."""
     identify = Identifier(config.least)
@@ -53,7 +61,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
         reasons.append(f"language {other[0]}" if other else None)
         evidence.append(", ".join(own) if other else None)
     reason, shown = (pl.Series(one, dtype=pl.String) for one in (reasons, evidence))
-    return partition(frame, reason, evidence=shown, facts={"texts_by_language": dict(names.most_common())})
+    return partition(frame, reason, evidence=shown, facts={"texts_by_language": dict(names)})
 
 
 class Identifier:

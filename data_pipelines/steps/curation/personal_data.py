@@ -23,6 +23,7 @@ import polars as pl
 
 from data_pipelines.algorithms.personal_data import KINDS, Hit, hits, masked, moved
 from data_pipelines.algorithms.rewriting import renewed, with_rows
+from data_pipelines.scopes import Rows
 from data_pipelines.steps import Context, StepResult, nothing_dropped, partition
 from rmkit.errors import ConfigError, unknown
 from rmkit.ids import messages_json, parse_messages
@@ -49,6 +50,16 @@ class Config:
             raise ConfigError(f"personal_data: action is mask, drop or count, got {self.action!r}")
 
 
+def _with_note(facts: dict[str, Any]) -> dict[str, Any]:
+    n_rows, by_kind = facts.pop("rows"), {kind: n for kind in KINDS if (n := facts["hits_by_kind"].get(kind))}
+    listed = ", ".join(f"{kind} {n}" for kind, n in by_kind.items())
+    note = f"in {facts['rows_with_hits']} of {n_rows} rows" + (f" ({listed})" if listed else "")
+    return facts | {"hits_by_kind": by_kind, "note": note}
+
+
+SCOPE = Rows(finish=_with_note)
+
+
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
     """Rows without what was looked for, or as they were."""
     texts = _Texts(config.kinds)
@@ -66,9 +77,7 @@ def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:
             evidence[at] = "; ".join(dict.fromkeys(texts.seen))
             rows[at] = new
     n_by_kind = {kind: texts.n_hits[kind] for kind in config.kinds if texts.n_hits[kind]}
-    facts: dict[str, object] = {"rows_with_hits": len(rows), "hits_by_kind": n_by_kind}
-    listed = ", ".join(f"{kind} {n}" for kind, n in n_by_kind.items())
-    facts["note"] = f"in {len(rows)} of {len(frame)} rows" + (f" ({listed})" if listed else "")
+    facts: dict[str, object] = {"rows_with_hits": len(rows), "hits_by_kind": n_by_kind, "rows": len(frame)}
     if config.action == "count":
         return nothing_dropped(frame, facts)
     masks = config.action == "mask"

@@ -229,9 +229,61 @@ def test_resumes_after_a_stop_in_any_step(
     before = counted()
     stopped_after(survived, monkeypatch)
     assert counted() == before
-    assert len(list(home.glob("runs/*/kept.arrow"))) == min(survived, 1)
+    assert len(list(home.glob("runs/*/kept"))) == min(survived, 1)
     result = run_recipe(read_recipe("clean"), "sample")
     assert [step["reused"] for step in result["steps"]] == [at < survived for at in range(8)]
+    assert result["digest"] == expected["digest"]
+    assert list(map(told, result["steps"])) == list(map(told, expected["steps"]))
+    assert list((home / "runs").iterdir()) == []
+
+
+@pytest.fixture
+def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data_pipelines.recipes.parts.PIECE_ROWS", 70)
+
+
+@pytest.mark.parametrize("name", ["clean", "strict"])
+def test_parts_give_what_the_whole_gives(
+    home: Path, sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, in_parts: None
+) -> None:
+    real, sizes = runner.run_step, []
+
+    def watched(step: str, frame: Any, *arguments: Any, **options: Any) -> Any:
+        sizes.extend([len(frame)] if isinstance(frame, pl.DataFrame) and "prompt" in frame.columns else [])
+        return real(step, frame, *arguments, **options)
+
+    monkeypatch.setattr(runner, "run_step", watched)
+    parts = run_recipe(read_recipe(name), "sample")
+    assert len(sizes) >= 9  # three steps go row by row,
+    assert max(sizes) <= 70  # and none saw all texts at once
+    monkeypatch.undo()
+    shutil.copytree(sample_home, tmp_path / "whole")
+    monkeypatch.setenv("RMKIT_HOME", str(tmp_path / "whole"))
+    whole = run_recipe(read_recipe(name), "sample")
+    assert parts["digest"] == whole["digest"]
+    assert list(map(told, parts["steps"])) == list(map(told, whole["steps"]))
+
+
+def test_a_step_without_a_scope_sees_the_whole_frame(home: Path, in_parts: None) -> None:
+    table = {"recipe": {"name": "some"}, "step": [{"use": "subset", "max_rows": 33}, {"use": "quality"}]}
+    assert run_recipe(parse_recipe(table, where="test"), "sample")["rows_out"] == 33
+
+
+def test_a_stop_within_a_step_loses_the_part_under_way(
+    home: Path, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch, in_parts: None
+) -> None:
+    stopped_after(2, monkeypatch)
+    assert len(list(home.glob("runs/*.parts/0*/report.json"))) == 2
+    calls: list[str] = []
+    real = runner.run_step
+
+    def counted_call(name: str, *arguments: Any, **options: Any) -> Any:
+        calls.append(name)
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(runner, "run_step", counted_call)
+    result = run_recipe(read_recipe("clean"), "sample")
+    assert calls.count("normalize") == calls.count("quality") - 2 > 0
     assert result["digest"] == expected["digest"]
     assert list(map(told, result["steps"])) == list(map(told, expected["steps"]))
     assert list((home / "runs").iterdir()) == []
@@ -271,7 +323,7 @@ def test_a_kill_right_after_the_commit_leaves_no_folder_for_good(home: Path, mon
 
 
 def test_a_damaged_folder_is_not_trusted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("kept.arrow", "dropped.arrow", "report.json"):
+    for name in ("kept/*.arrow", "dropped.arrow", "report.json"):
         stopped_after(2, monkeypatch)
         paths = list(home.glob(f"runs/*/{name}"))
         assert paths

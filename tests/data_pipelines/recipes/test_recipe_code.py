@@ -40,7 +40,7 @@ given = frame([pair("p", "x", "y")])
 def key():
     source_digest.cache_clear()
     steps = [("quality", configure("quality", {}, where="test"))]
-    return runner._keys(given, steps, Context(), "version")[0]
+    return runner._keys([given], steps, Context(), "version")[0]
 keys = [key(), key()]
 for name in json.loads(sys.argv[1]):
     path = Path(name)
@@ -66,7 +66,7 @@ def test_an_edit_of_any_code_that_a_step_can_run_makes_another_key(tmp_path: Pat
 
 def keys_of(name: str, config: Any) -> list[str]:
     source_digest.cache_clear()
-    return runner._keys(frame([pair("p", "x", "y")]), [(name, config)], Context(), "version")
+    return runner._keys([frame([pair("p", "x", "y")])], [(name, config)], Context(), "version")
 
 
 def test_a_step_from_elsewhere_brings_its_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,16 @@ import re
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.algorithms import minhash
 from evaluation.benchmarks.data.neardup import neardup
+from rmkit.data.text_file import TextFile
 from tests.data_pipelines.frames import apply, pair
+from warehouse.sql import sorted_places
 
 
 def reference(text: str) -> set[tuple[str, ...]]:
@@ -150,3 +153,37 @@ def test_one_rewritten_response_makes_another_row() -> None:
     rows = [pair(OTHER * 3, LONG, OTHER), pair(OTHER * 3, LONG, rewritten)]
     assert len(apply("near_dedup", rows).dropped) == 0
     assert len(apply("near_dedup", rows, part_threshold=0.3).dropped) == 1
+
+
+def test_texts_on_disk_in_another_order_give_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    words = [f"w{n}" for n in range(40)]
+    texts = [" ".join(rng.choice(words, 12)) for _ in range(60)]
+    texts += [text.replace("w7", "w8") for text in texts[:20]] + texts[:5] + ["", ""]
+    order = rng.permutation(len(texts))
+    monkeypatch.setattr(minhash, "BATCH_BYTES", 300)
+    with TextFile() as file:
+        file.append(pa.array(texts[:30]))
+        file.append(pa.chunked_array([texts[30:31], texts[31:]]))
+        file.finish()
+        assert file.array().to_pylist() == texts
+        on_disk = minhash.near_pairs(minhash.OnDisk(file, order), 0.4)
+        assert on_disk.equals(minhash.near_pairs(pl.Series(texts).gather(order), 0.4))
+        assert len(on_disk) > 15
+        for limit in (1 << 30, 0):  # in memory, and by DuckDB
+            monkeypatch.setattr("warehouse.sql.SORT_BYTES", limit)
+            places = sorted_places(file, order)
+            assert [texts[order[at]] for at in places] == sorted(texts, key=str.encode)
+
+
+def test_matches_do_not_depend_on_what_else_is_asked() -> None:
+    theirs = pl.Series(["a b c d e f g h", "one two three four", "x"])
+    mine = pl.Series(["a b c d e f g i", "nothing of that", "a b c d e f g i", "ONE two, three four", "x"])
+    found = minhash.near_matches(theirs, mine, 0.5).rows()
+    assert [(i, j) for i, j, _ in found] == [(0, 0), (0, 2), (1, 3), (2, 4)]
+    assert found[0][2] == pytest.approx(5 / 7)
+    for at in range(len(mine)):
+        alone = minhash.near_matches(theirs, mine[at : at + 1], 0.5).rows()
+        assert [(i, at, jaccard) for i, _, jaccard in alone] == [one for one in found if one[1] == at]
+    for one, other in ((theirs.clear(), mine), (theirs, mine.clear())):
+        assert len(minhash.near_matches(one, other, 0.5)) == 0

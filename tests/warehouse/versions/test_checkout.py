@@ -18,6 +18,7 @@ from rmkit.ids import assistant_message, content_hash, user_message
 from warehouse.versions import checkout as module
 from warehouse.versions import dataset
 from warehouse.versions.checkout import VOTES, checkout, erased
+from warehouse.versions.stream import stream
 from warehouse.versions.versions import get, resolve
 from warehouse.write.load import LoadReport
 
@@ -145,7 +146,7 @@ def test_few_texts_and_all_texts_are_read_alike(
     connection: duckdb.DuckDBPyConnection, version_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = checkout(connection, version_id)
-    monkeypatch.setattr(module, "_FEW", 0)  # every version counts as few
+    monkeypatch.setattr(module, "FEW", 0)  # every version counts as few
     monkeypatch.setattr(module, "_BATCH_ROWS", 2)
     assert checkout(connection, version_id).equals(whole)
 
@@ -170,3 +171,20 @@ def test_a_dataset_of_a_version_holds_the_same_rows(
     assert pairs == {("b", "c"), ("b", "a"), ("c", "a")}
     assert trl[0]["chosen"][0]["role"] == "assistant"
     assert [row["kind"] for row in dataset.load_dataset("toy", split="test").to_hf()] == ["list"]
+
+
+@pytest.mark.parametrize("few", [0, 100])
+@pytest.mark.parametrize("rows", [1, 2, 3, 50])
+def test_a_stream_gives_the_checkout_in_pieces(
+    connection: duckdb.DuckDBPyConnection, version_id: int, rows: int, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("warehouse.versions.stream.FEW", few)  # all texts are read, or those that are needed
+    whole = checkout(connection, version_id, votes=True)
+    pieces = list(stream(connection, version_id, votes=True, rows=rows))
+    assert [piece.num_rows for piece in pieces] == [min(rows, 3 - at) for at in range(0, 3, rows)]
+    assert pa.concat_tables(pieces).to_pylist() == whole.to_pylist()
+    assert pieces[0].schema.equals(whole.schema)
+    some = ["weight", "id", "prompt"]
+    split = pa.concat_tables(stream(connection, version_id, split="test", columns=some, rows=rows))
+    assert split.to_pylist() == checkout(connection, version_id, split="test", columns=some).to_pylist()
+    assert list(stream(connection, version_id, split="no such")) == []
