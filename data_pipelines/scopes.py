@@ -20,10 +20,11 @@ class Rows:
     """What becomes of a row depends on that row and the context alone.
 
     Facts of pieces are added up: numbers, also inside of objects; what stands in `same` and what is no number must be
-    the same in all. `finish` makes of the sum what is stored.
+    the same in all. `finish` makes of the sum what is stored. `gpu`: it works with one where there is one.
     """
 
     same: Collection[str] = ()
+    gpu: bool = False
     finish: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
 

@@ -146,6 +146,10 @@ def _paths(target: str, notes: list[str]) -> list[Path]:
         return [_stdin()]
     if target.startswith("hf://"):
         raise UsageError(f"{target}: a hub dataset is ingested on its own, not together with other targets")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", target):
+        raise UsageError(
+            f"{target}: of addresses only hf:// is read; fetch the file first, or pipe it to: rmkit ingest -"
+        )
     path = Path(target)
     if path.is_dir():
         if any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):

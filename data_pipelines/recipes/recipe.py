@@ -16,6 +16,7 @@ measured (see record). The same recipe on the same version gives the same digest
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -25,7 +26,7 @@ import polars as pl
 
 from data_pipelines.recipes.parts import write_parts
 from data_pipelines.recipes.record import record
-from data_pipelines.recipes.runner import StepRun, forget, run_steps
+from data_pipelines.recipes.runner import Engine, StepRun, forget, one_by_one, run_steps
 from data_pipelines.steps import Context, as_frame, configure
 from rmkit.atomic import draft_folder
 from rmkit.cli import arguments, display
@@ -100,18 +101,35 @@ def main(argv: list[str]) -> int:
             "run clean --data hh",
             "run clean --data hh@v1 --out hh-clean",
             "run my_recipe.toml --data hh --json",
+            "run clean --data hh --engine ray --workers 2",
         ],
     )
     parser.add_argument("recipe", help=f"a TOML file, or one of: {', '.join(shipped())}")
     parser.add_data(help="the version to start from")
     parser.add_argument("--out", metavar="NAME", help="dataset that the new version belongs to (default: the same)")
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="where steps that go row by row run: in this process, or on Ray's actors (extra ray); same result",
+    )
+    parser.add_argument(
+        "--workers", type=arguments.positive, default=os.cpu_count() or 1, metavar="N", help="actors of --engine ray"
+    )
     options = parser.parse_args(argv)
-    result = run_recipe(read_recipe(options.recipe), options.data, out=options.out)
+    recipe = read_recipe(options.recipe)
+    if options.engine == "ray":
+        from data_pipelines.recipes.ray_engine import ray_engine
+
+        with ray_engine(options.workers) as engine:
+            result = run_recipe(recipe, options.data, out=options.out, engine=engine)
+    else:
+        result = run_recipe(recipe, options.data, out=options.out)
     display.emit(result, as_json=options.json, text=_text(result))
     return 0
 
 
-def run_recipe(recipe: Recipe, data: str, *, out: str | None = None) -> dict[str, Any]:
+def run_recipe(recipe: Recipe, data: str, *, out: str | None = None, engine: Engine = one_by_one) -> dict[str, Any]:
     """What was kept, dropped and measured by each step, and the version made.
 
     Raises VersionError for unknown data, DataError where no row is left. A killed run continues where it stopped.
@@ -132,7 +150,9 @@ def run_recipe(recipe: Recipe, data: str, *, out: str | None = None) -> dict[str
                 raise DataError(f"{version.ref} has no rows to run {recipe.name} on")
             inputs = write_parts(folder, itertools.chain([first], pieces))
         forget(recorded - {config})
-        cleaned, done = run_steps(inputs, recipe.steps, context=context, input_digest=version.digest, run=config)
+        cleaned, done = run_steps(
+            inputs, recipe.steps, context=context, input_digest=version.digest, run=config, engine=engine
+        )
         if not cleaned.n_rows:
             raise DataError(
                 f"recipe {recipe.name} dropped all {inputs.n_rows} rows ({_worst(done)}); no version was made"

@@ -39,7 +39,7 @@ def _with_mean(facts: dict[str, Any]) -> dict[str, Any]:
     return facts | ({"mean": round(total / n, 6)} if n else {})
 
 
-SCOPE = Rows(finish=_with_mean)
+SCOPE = Rows(finish=_with_mean, gpu=True)
 
 
 def step(frame: pl.DataFrame, config: Config, context: Context) -> StepResult:

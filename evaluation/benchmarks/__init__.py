@@ -25,6 +25,10 @@ main = Verbs(
             partial(_run, "evaluation.benchmarks.data.ingest"),
             "1M pairs: validated, deduplicated, committed; time and memory",
         ),
+        "limits": Command(
+            partial(_run, "evaluation.benchmarks.data.limits"),
+            "ingest, clean, export and score as the rows grow: time a row and peak memory",
+        ),
         "versions": Command(
             partial(_run, "evaluation.benchmarks.data.versions"),
             "a history's size, a diff's time, checkout beside plain SQL",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextvars
 import math
+import re
 import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -192,6 +193,7 @@ def parser(name: str, summary: str, *, examples: Sequence[str]) -> Parser:
     )
     result.register("type", int, whole_number)  # for every option with type=int or float, of every command
     result.register("type", float, finite_number)
+    result.register("type", Path, local_path)
     result.add_argument("--json", action="store_true", help="print the result as one JSON object, for programs")
     return result
 
@@ -241,6 +243,15 @@ def whole_number(text: str) -> int:
     if not -(2**63) <= number < 2**63:
         raise argparse.ArgumentTypeError(f"expected a whole number of at most 19 digits, got {text[:40]!r}")
     return number
+
+
+def local_path(text: str) -> Path:
+    """An option's file or folder. An address would name a folder `s3:` here."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        raise argparse.ArgumentTypeError(
+            f"{text[:80]} is an address, and only files and folders of this machine do here"
+        )
+    return Path(text)
 
 
 def finite_number(text: str) -> float:

@@ -138,3 +138,15 @@ def test_a_parser_is_collected_without_running_its_command(capsys: pytest.Captur
     assert parser.prog == "rmkit brew"
     assert {"--limit", "--set", "--json"} <= {name for action in parser._actions for name in action.option_strings}
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/x", "gs://bucket/x", "https://example.org/x"])
+def test_an_address_where_a_path_belongs_is_refused_and_leaves_nothing(
+    address: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in (f"export hh -o {address}", f"backup {address}", f"restore {address}", f"ingest {address}"):
+        assert cli.main(command.split()) == 2
+        assert address in (said := capsys.readouterr().err)
+        assert "address" in said
+    assert list(tmp_path.iterdir()) == []
