@@ -11,12 +11,13 @@ thread each; a result depends on its cell alone.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -137,7 +138,6 @@ def compute(folder: Path, cell: Cell, methods: Sequence[str], head: HeadConfig, 
     from evaluation.denoise.methods import METHODS, Task
     from rmkit.features.encoder import single_threaded
 
-    logging.getLogger("rmkit.reliability").setLevel(logging.ERROR)  # warnings about single epochs belong to single runs
     clean, test, flips = _read_task(folder, cell.name)
     task = Task(
         train=clean.flipped(flips),
@@ -148,9 +148,20 @@ def compute(folder: Path, cell: Cell, methods: Sequence[str], head: HeadConfig, 
         seed=cell.seed,
     )
     for method in methods:
-        with single_threaded():
+        with single_threaded(), _without_warnings("rmkit.reliability"):  # of single epochs, which belong to single runs
             outcome = METHODS[method](task)
         _store(_path(folder, cell, method), outcome, flips, task.prior)
+
+
+@contextlib.contextmanager
+def _without_warnings(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _store(path: Path, outcome: Outcome, flips: NDArray[np.bool_], prior: float) -> None:
