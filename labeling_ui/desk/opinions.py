@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from rmkit.atomic import draft_file
+from labeling_ui.desk.item_table import ItemTable, write_item_table
 
 FILE = "opinions.arrow"
 RIGHT = 0.5  # a step of at least this probability is right
@@ -48,49 +47,34 @@ class Opinion:
 
 
 class Opinions:
-    """The stored opinions of a project folder, memory-mapped; empty where no model was asked."""
+    """The stored opinions of a project folder; empty where no model was asked."""
 
     def __init__(self, folder: Path) -> None:
-        path = folder / FILE
-        self._table = _SCHEMA.empty_table()
-        if path.is_file():
-            self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        self._facts = {key.decode(): value.decode() for key, value in (self._table.schema.metadata or {}).items()}
-        self._items = self._table["item"].to_numpy()
+        self._table = ItemTable(folder / FILE, _SCHEMA)
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._table)
 
     def __contains__(self, number: int) -> bool:
-        return self._at(number) is not None
+        return number in self._table
 
     @property
     def fingerprint(self) -> str | None:
         """Of the model that was asked."""
-        return self._facts.get("fingerprint")
+        return self._table.facts.get("fingerprint")
 
     def of(self, number: int) -> Opinion | None:
         """What the model said of an item, None where it was not asked."""
-        if (at := self._at(number)) is None:
+        if (row := self._table.row(number)) is None:
             return None
-        steps = tuple(math.nan if value is None else value for value in self._table["steps"][at].as_py() or ())
-        return Opinion(**self._facts, steps=steps, unscored=self._table["unscored"][at].as_py())
+        steps = tuple(math.nan if value is None else value for value in row["steps"] or ())
+        return Opinion(**self._table.facts, steps=steps, unscored=row["unscored"])
 
     def rows(self) -> list[dict[str, Any]]:
         """All of them, as `write_opinions` takes them."""
-        return list(self._table.to_pylist())
-
-    def _at(self, number: int) -> int | None:
-        at = int(np.searchsorted(self._items, number))
-        return at if at < len(self._items) and self._items[at] == number else None
+        return self._table.rows()
 
 
 def write_opinions(folder: Path, rows: list[dict[str, Any]], facts: Mapping[str, str]) -> None:
     """Replace the stored opinions at once: rows of item, steps and unscored; facts are model, fingerprint and scale."""
-    table = pa.Table.from_pylist(sorted(rows, key=lambda row: row["item"]), schema=_SCHEMA.with_metadata(dict(facts)))
-    with (
-        draft_file(folder / FILE) as draft,
-        pa.OSFile(str(draft), "wb") as file,
-        pa.ipc.new_file(file, table.schema) as writer,
-    ):
-        writer.write_table(table)
+    write_item_table(folder / FILE, _SCHEMA, rows, facts)

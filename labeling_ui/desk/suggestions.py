@@ -15,13 +15,12 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from labeling_ui.desk.answers import Answer, read_answer
+from labeling_ui.desk.item_table import ItemTable, write_item_table
 from labeling_ui.desk.leases import Lease
 from labeling_ui.projects.definition import TaskDefinition
-from rmkit.atomic import draft_file
 from rmkit.errors import ConflictError
 from rmkit.ids import content_hash
 from rmkit.ledger import Ledger
@@ -42,35 +41,25 @@ class Suggestion:
 
 
 class Suggestions:
-    """The stored suggestions of a project folder, memory-mapped; empty where none were made."""
+    """The stored suggestions of a project folder; empty where none were made."""
 
     def __init__(self, folder: Path) -> None:
-        path = folder / FILE
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all() if path.is_file() else _SCHEMA.empty_table()
-        self._values, self._items = table["values"], table["item"].to_numpy()
-        self.source = ((table.schema.metadata or {}).get(b"source") or b"").decode()
+        self._table = ItemTable(folder / FILE, _SCHEMA)
+        self.source = self._table.facts.get("source", "")
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._table)
 
     def of(self, number: int) -> Suggestion | None:
         """What is suggested for an item, None where nothing is."""
-        at = int(np.searchsorted(self._items, number))
-        if at == len(self._items) or self._items[at] != number:
-            return None
-        return Suggestion(json.loads(self._values[at].as_py()), self.source)
+        row = self._table.row(number)
+        return None if row is None else Suggestion(json.loads(row["values"]), self.source)
 
 
 def write_suggestions(folder: Path, values: Mapping[int, Mapping[str, Any]], *, source: str) -> None:
     """Replace the stored suggestions, by item number, at once."""
-    rows = [{"item": item, "values": json.dumps(values[item])} for item in sorted(values)]
-    table = pa.Table.from_pylist(rows, schema=_SCHEMA.with_metadata({"source": source}))
-    with (
-        draft_file(folder / FILE) as draft,
-        pa.OSFile(str(draft), "wb") as file,
-        pa.ipc.new_file(file, table.schema) as writer,
-    ):
-        writer.write_table(table)
+    rows = ({"item": item, "values": json.dumps(one)} for item, one in values.items())
+    write_item_table(folder / FILE, _SCHEMA, rows, {"source": source})
 
 
 def likeness(values: Mapping[str, Any], payload: Mapping[str, Any]) -> float:
@@ -81,13 +70,13 @@ def likeness(values: Mapping[str, Any], payload: Mapping[str, Any]) -> float:
     if "edit" in values:
         if values.get("edited") != (payload.get("extra") or {}).get("edited"):
             return 0.0
-        texts = ["\n\n".join(turn["content"] for turn in said["edit"]) for said in (values, payload)]
+        texts = ["\n\n".join(turn["content"] for turn in one["edit"]) for one in (values, payload)]
         if texts[0] == texts[1]:
             return 1.0
         return float(SequenceMatcher(None, texts[0][:COMPARED], texts[1][:COMPARED], autojunk=False).ratio())
     if "scores" in values:
-        said = {(one["response"], one["aspect"]): one["value"] for one in payload.get("scores") or ()}
-        return float(all(said.get((one["response"], one["aspect"])) == one["value"] for one in values["scores"]))
+        scores = {(one["response"], one["aspect"]): one["value"] for one in payload.get("scores") or ()}
+        return float(all(scores.get((one["response"], one["aspect"])) == one["value"] for one in values["scores"]))
     return float(all(payload.get(name) == value for name, value in values.items()))
 
 

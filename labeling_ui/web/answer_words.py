@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -27,13 +27,22 @@ def in_words(task: TaskDefinition, row: Mapping[str, Any]) -> str:
             by_aspect.setdefault(one["aspect"], []).append(f"{one['value']:g}")
         return "; ".join(f"{aspect} {', '.join(values)}" for aspect, values in by_aspect.items())
     if steps is not None:
-        wrong = next((number for number, label in enumerate(steps, start=1) if label == 0), None)
-        return "all steps are right" if wrong is None else f"step {wrong} is wrong"
+        return steps_in_words(first_wrong(steps))
     if spans is not None:
         return f"{len(spans)} marked" if spans[0].get("label") != "none" else "nothing marked"
     if edit is not None:
         return "an edit"
     return "" if value is None else f"{value:+g}"
+
+
+def first_wrong(step_labels: Sequence[float | None]) -> int | None:
+    """The place (from 0) of the first step that is called wrong, None where none is."""
+    return next((at for at, label in enumerate(step_labels) if label == 0), None)
+
+
+def steps_in_words(wrong: int | None) -> str:
+    """`step 3 is wrong` for place 2, `all steps are right` for None."""
+    return "all steps are right" if wrong is None else f"step {wrong + 1} is wrong"
 
 
 def _ranks(task: TaskDefinition, ranks: list[int | None], strength: float | None) -> str:

@@ -8,6 +8,7 @@ from labeling_ui.desk.desk import Desk
 from labeling_ui.desk.leases import Lease
 from labeling_ui.desk.opinions import Opinion
 from labeling_ui.projects.people import Person
+from labeling_ui.web.answer_words import first_wrong, steps_in_words
 from labeling_ui.web.texts import harmless, show_steps
 
 
@@ -16,15 +17,14 @@ def show_opinion(desk: Desk, person: Person, hold: Lease, *, key: str, folded: b
     opinion = desk.opinion(person, hold.id)
     if opinion is None:
         return
-    labels = desk.answer(hold).get("step_labels") or ()
-    yours = next((at for at, label in enumerate(labels) if label == 0), None)
+    yours = first_wrong(desk.answer(hold).get("step_labels") or ())
     if opinion.unscored:
         st.caption(harmless(in_words(opinion)))
         return
     steps = desk.items[hold.item].steps
     notes = [_note(opinion, yours, at) for at in range(len(steps))]
-    said = harmless(f"Your last answer: {_verdict(yours)}. {in_words(opinion)}")
-    with st.expander(said, icon=":material/smart_toy:") if folded else st.container():
+    title = harmless(f"Your last answer: {steps_in_words(yours)}. {in_words(opinion)}")
+    with st.expander(title, icon=":material/smart_toy:") if folded else st.container():
         if not folded:
             st.caption(harmless(in_words(opinion)))
         show_steps(steps, key=f"opinion-{key}", notes=notes)
@@ -37,11 +37,7 @@ def in_words(opinion: Opinion) -> str:
         return f"{who} could not score it: {opinion.unscored}"
     if opinion.scale != "probability":
         return f"{who} gave each step a number"
-    return f"{who}: {_verdict(opinion.first_wrong)}"
-
-
-def _verdict(first_wrong: int | None) -> str:
-    return "all steps are right" if first_wrong is None else f"step {first_wrong + 1} is wrong"
+    return f"{who}: {steps_in_words(opinion.first_wrong)}"
 
 
 def _note(opinion: Opinion, yours: int | None, at: int) -> str:

@@ -12,6 +12,7 @@ from labeling_ui.desk.desk import Desk
 from labeling_ui.desk.leases import Lease
 from labeling_ui.desk.suggestions import in_places
 from labeling_ui.projects.definition import TaskDefinition
+from labeling_ui.web.answer_words import first_wrong, steps_in_words
 from labeling_ui.web.forms import NAMES
 from labeling_ui.web.texts import harmless
 
@@ -29,10 +30,9 @@ def in_words(task: TaskDefinition, n: int, values: Mapping[str, Any]) -> str:
         for one in sorted(scores, key=lambda one: (one["aspect"], one["response"])):
             who = f"{NAMES[one['response']]} " if n > 1 else ""
             by_aspect.setdefault(one["aspect"], []).append(f"{who}{one['value']:g}")
-        return "; ".join(f"{aspect}: {', '.join(said)}" for aspect, said in by_aspect.items())
+        return "; ".join(f"{aspect}: {', '.join(rated)}" for aspect, rated in by_aspect.items())
     if steps := values.get("step_labels"):
-        wrong = next((number for number, label in enumerate(steps, start=1) if label == 0), None)
-        return "all steps are right" if wrong is None else f"step {wrong} is wrong"
+        return steps_in_words(first_wrong(steps))
     if (value := values.get("value")) is not None:
         return str(task.reactions[round((value + 1) * (len(task.reactions) - 1) / 2)])
     return "an edit"
@@ -48,8 +48,8 @@ def show_suggestion(desk: Desk, hold: Lease) -> bool:
         return False
     own = in_places(says(desk.task, desk.items[hold.item], hold.order, first), hold.order)
     yours, suggested = (in_words(desk.task, len(hold.order), values) for values in (own, suggestion))
-    said = f"You said: {yours}. Suggested: {suggested}. It may be wrong: press K to keep yours, or answer again."
-    st.info(harmless(said), icon=":material/assistant:")
+    note = f"You said: {yours}. Suggested: {suggested}. It may be wrong: press K to keep yours, or answer again."
+    st.info(harmless(note), icon=":material/assistant:")
     return True
 
 
