@@ -133,7 +133,7 @@ def near_matches(theirs: pl.Series, mine: pl.Series, threshold: float) -> pl.Dat
     """Pairs of a text of `theirs` (i) and one of `mine` (j) with Jaccard >= threshold, sorted by j, i; columns as
     `near_pairs`. Whom a text of `mine` matches does not depend on what else is there."""
     rows = band_rows(threshold)
-    known, asked = (
+    known, compared = (
         np.concatenate(
             [np.zeros((0, PERMUTATIONS // rows), np.uint64), *(_band_keys(b, rows, "polars") for b in batches(t))]
         )
@@ -142,9 +142,9 @@ def near_matches(theirs: pl.Series, mine: pl.Series, threshold: float) -> pl.Dat
     pairs = [np.zeros(0, np.int64)]
     for band in range(known.shape[1]):
         order = np.argsort(known[:, band], kind="stable")
-        first = np.searchsorted(known[order, band], asked[:, band], "left")
-        many = np.minimum(np.searchsorted(known[order, band], asked[:, band], "right") - first, BUCKET_ALL_PAIRS)
-        j = np.repeat(np.arange(len(asked)), many)
+        first = np.searchsorted(known[order, band], compared[:, band], "left")
+        many = np.minimum(np.searchsorted(known[order, band], compared[:, band], "right") - first, BUCKET_ALL_PAIRS)
+        j = np.repeat(np.arange(len(compared)), many)
         offset = np.arange(len(j)) - np.repeat(np.cumsum(many) - many, many)
         pairs.append(j * len(known) + order[np.repeat(first, many) + offset])
     distinct = np.unique(np.concatenate(pairs))

@@ -34,6 +34,7 @@ from data_pipelines.sources.recognize import Plan, recognize, with_form
 from data_pipelines.sources.unit_builder import split_name
 from rmkit.errors import DataError, UsageError
 from rmkit.ids import digest, file_sha256
+from rmkit.paths import is_address
 
 log = logging.getLogger(__name__)
 SAMPLE_ROWS = 1_000
@@ -146,7 +147,7 @@ def _paths(target: str, notes: list[str]) -> list[Path]:
         return [_stdin()]
     if target.startswith("hf://"):
         raise UsageError(f"{target}: a hub dataset is ingested on its own, not together with other targets")
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", target):
+    if is_address(target):
         raise UsageError(
             f"{target}: of addresses only hf:// is read; fetch the file first, or pipe it to: rmkit ingest -"
         )

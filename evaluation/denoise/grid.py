@@ -11,13 +11,11 @@ thread each; a result depends on its cell alone.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
-import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -148,20 +146,10 @@ def compute(folder: Path, cell: Cell, methods: Sequence[str], head: HeadConfig, 
         seed=cell.seed,
     )
     for method in methods:
-        with single_threaded(), _without_warnings("rmkit.reliability"):  # of single epochs, which belong to single runs
+        # warnings about single epochs belong to single runs
+        with single_threaded(), display.only_errors_of("rmkit.reliability"):
             outcome = METHODS[method](task)
         _store(_path(folder, cell, method), outcome, flips, task.prior)
-
-
-@contextlib.contextmanager
-def _without_warnings(name: str) -> Iterator[None]:
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _store(path: Path, outcome: Outcome, flips: NDArray[np.bool_], prior: float) -> None:

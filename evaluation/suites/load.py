@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import logging
 import os
 import re
 from collections import Counter
@@ -26,6 +25,7 @@ from evaluation.suites.items import Item, subset_digests
 from evaluation.suites.suite import Suite
 from evaluation.suites.units import read_units
 from evaluation.suites.version import names_version, version_items
+from rmkit.cli import display
 from rmkit.data.parquet import MAX_ROW_BYTES, OVER_LIMIT, bounded_tables
 from rmkit.errors import DataError, MissingExtraError, UsageError
 
@@ -197,9 +197,9 @@ def _hub_rows(suite: Suite) -> list[Any]:
         import datasets
     except ImportError as error:
         raise MissingExtraError("datasets", "train") from error
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries would print a line each, twice
     try:
-        table = datasets.load_dataset(suite.hub, suite.hub_config or None, split=suite.hub_split or None)
+        with display.only_errors_of("huggingface_hub"):  # its retries would print a line each, twice
+            table = datasets.load_dataset(suite.hub, suite.hub_config or None, split=suite.hub_split or None)
     except Exception as error:  # the hub raises OSError, ValueError, HfHubHTTPError, ConnectionError ...
         raise DataError(
             f"{suite.hub} cannot be loaded from the hub ({type(error).__name__}: {str(error).splitlines()[0][:120]}); "

@@ -20,7 +20,7 @@ from rmkit.types import Candidates, Completion, Event, Score
 
 KIND = "label_opinions"
 WINDOW = 64
-KEPT_EVERY_S = 30.0
+STORE_EVERY_S = 30.0
 
 
 def ask_model(ledger: Ledger, project: Project, name: str) -> dict[str, object]:
@@ -37,7 +37,7 @@ def ask_model(ledger: Ledger, project: Project, name: str) -> dict[str, object]:
     left = [number for number in range(len(items)) if number not in known]
     # only the name: a path of this machine is nothing for annotators
     facts = {"model": Path(name).name, "fingerprint": model.info.fingerprint, "scale": str(model.info.scale)}
-    kept = time.monotonic()
+    stored_at = time.monotonic()
     with display.progress("scoring steps", len(left)) as advance:
         for start in range(0, len(left), WINDOW):
             batch = [items[number] for number in left[start : start + WINDOW]]
@@ -45,9 +45,9 @@ def ask_model(ledger: Ledger, project: Project, name: str) -> dict[str, object]:
             if any(score.unscored is None and not score.steps for score in scores):
                 raise UsageError(f"{name} scores whole answers and no steps; name a process model")
             rows += map(_row, batch, scores)
-            if time.monotonic() - kept > KEPT_EVERY_S:
+            if time.monotonic() - stored_at > STORE_EVERY_S:
                 write_opinions(project.folder, rows, facts)
-                kept = time.monotonic()
+                stored_at = time.monotonic()
             advance(len(batch))
     write_opinions(project.folder, rows, facts)
     summary: dict[str, object] = {

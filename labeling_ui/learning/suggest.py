@@ -60,12 +60,12 @@ def suggest_by_answers(ledger: Ledger, project: Project, lead: Person, source: s
         raise UsageError(f"{source} is a {kind} project, {project.name} a {project.task.kind} project")
     if kind not in {one for kinds in SUGGESTED.values() for one in kinds}:
         raise UsageError(f"nothing is suggested in a {kind} project")
-    said: dict[str, list[str]] = defaultdict(list)
+    by_unit: dict[str, list[str]] = defaultdict(list)
     for event in _valid(ledger, source):
-        said[event.payload["unit"]].append(json.dumps(_values(event.payload), sort_keys=True))
+        by_unit[event.payload["unit"]].append(json.dumps(_values(event.payload), sort_keys=True))
     items, values = Items(project.folder), {}
     for number, unit in enumerate(items.column("unit").to_pylist()):
-        if votes := said.get(unit):
+        if votes := by_unit.get(unit):
             counts = Counter(votes)
             newest = {vote: at for at, vote in enumerate(votes)}
             values[number] = json.loads(max(counts, key=lambda vote: (counts[vote], newest[vote])))
@@ -83,8 +83,8 @@ def _store(ledger: Ledger, project: Project, lead: Person, values: Mapping[int, 
 
 
 def _scored(task: TaskDefinition, model: RewardModel, items: list[Item]) -> Iterator[tuple[int, Values]]:
-    asked = [Candidates(item.prompt, tuple(Completion(one) for one in item.responses)) for item in items]
-    for item, scores in zip(items, model.score(asked), strict=True):
+    candidates = [Candidates(item.prompt, tuple(Completion(one) for one in item.responses)) for item in items]
+    for item, scores in zip(items, model.score(candidates), strict=True):
         if values := _of_scores(task, scores):
             yield item.number, values
 

@@ -134,8 +134,8 @@ def _body(turn: Message, *, plain: bool, whole: bool = False) -> str:
     """What a turn says, thinks and calls."""
     thinking = f"<details><summary>reasoning</summary>{exact(turn.reasoning)}</details>" if turn.reasoning else ""
     calls = "".join(_call(call) for call in turn.tool_calls)
-    said = f'<div class="said">{_text(turn.content, plain=plain, whole=whole)}</div>' if turn.content else ""
-    return thinking + said + calls
+    content = f'<div class="said">{_text(turn.content, plain=plain, whole=whole)}</div>' if turn.content else ""
+    return thinking + content + calls
 
 
 def _call(call: Mapping[str, Any]) -> str:

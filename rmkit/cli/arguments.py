@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextvars
 import math
-import re
 import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import Any, NoReturn, TypeVar
 
 from rmkit import config
 from rmkit.errors import UsageError, unknown
+from rmkit.paths import is_address
 
 MODEL = (
     "artifact folder, judge's TOML or judge:FOLDER?prompt=pairwise, stored name, NAME@ALIAS, a kind without a folder "
@@ -246,8 +246,8 @@ def whole_number(text: str) -> int:
 
 
 def local_path(text: str) -> Path:
-    """An option's file or folder. An address would name a folder `s3:` here."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+    """An option's file or folder. Addresses are refused."""
+    if is_address(text):
         raise argparse.ArgumentTypeError(
             f"{text[:80]} is an address, and only files and folders of this machine do here"
         )

@@ -137,6 +137,18 @@ def log_to_stderr(level: int) -> None:
 
 
 @contextlib.contextmanager
+def only_errors_of(name: str) -> Iterator[None]:
+    """Within it a logger says errors only; afterwards what it said before."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
 def progress(label: str, total: float | None = None) -> Iterator[Callable[[float], None]]:
     """A progress bar on stderr where that is a terminal, silence elsewhere. Yields `advance(amount)`."""
     if not sys.stderr.isatty():

@@ -115,8 +115,8 @@ def train(
     )
     margin = np.array([row[0].value - row[1].value for row in routed.score([pair.candidates for pair in pairs])])
     temperature = fit_temperature(margin, column(pairs, "p"), weight=column(pairs, "share"))
-    told = router.probabilities([routed_text(pair.candidates) for pair in pairs])
-    guessed = [max(one, key=lambda name: one[name]) for one in told]
+    probabilities = router.probabilities([routed_text(pair.candidates) for pair in pairs])
+    guessed = [max(one, key=lambda name: one[name]) for one in probabilities]
     right = [guess == category[pair.id] for guess, pair in zip(guessed, pairs, strict=True) if category.get(pair.id)]
     target = output or model_folder(folder, "routed")
     with building(target) as temporary:

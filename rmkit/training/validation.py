@@ -74,7 +74,7 @@ def validate(
         result |= dict(zip(numbers, of_part, strict=True))
     for other in processes.gather(result):
         result |= other
-    judged = [rows[number].without_ids() for number in range(n)]
+    judged = [row.without_ids() for row in rows]
     return objective.validate([result[number] for number in range(n)], judged, state or RunState())
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import shutil
 import tempfile
 import time
@@ -146,15 +145,12 @@ def _quiet() -> Iterator[None]:
     disable_progress_bars()
     transformers_logging.disable_progress_bar()
     shown, PrinterCallback.on_log = PrinterCallback.on_log, lambda *args, **kwargs: None
-    level = logging.getLogger("trl").level
-    logging.getLogger("trl").setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), display.only_errors_of("trl"):
             warnings.simplefilter("ignore")
             yield
     finally:
         PrinterCallback.on_log = shown
-        logging.getLogger("trl").setLevel(level)
 
 
 LOGGED = ("loss", "reward", "right_share", "reward_std", "kl", "rewards/accuracies", "rewards/margins")

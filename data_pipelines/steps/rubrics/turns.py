@@ -61,7 +61,7 @@ class AskJudge:
         rows, dropped = _pairs(frame)
         prompts = [Example(row).candidates.prompt for row in rows]
         answers = _answers([writer_request(prompt) for prompt in prompts], config)
-        asked = []
+        questions = []
         for row, prompt, answer in zip(rows, prompts, answers, strict=True):
             rubric = _rubric(answer)
             if rubric is None:
@@ -70,8 +70,8 @@ class AskJudge:
             better, worse = _ordered(row)
             first = hashlib.sha256(f"turn {row['id']}".encode()).digest()[0] % 2 == 0
             question = judge_request(prompt, (better, worse) if first else (worse, better), rubric)
-            asked.append(_as_question(row, question, reference="A" if first else "B"))
-        return result_of(frame, asked, dropped, {"asked": len(asked)})
+            questions.append(_as_question(row, question, reference="A" if first else "B"))
+        return result_of(frame, questions, dropped, {"asked": len(questions)})
 
 
 class AskWriter:
@@ -82,12 +82,12 @@ class AskWriter:
     @staticmethod
     def step(frame: pl.DataFrame, config: Nothing, context: Context) -> StepResult:
         rows, dropped = _pairs(frame)
-        asked = []
+        questions = []
         for row in rows:
             prompt = Example(row).candidates.prompt
             pair = {"prompt": row["prompt"], "responses": [messages_json(one.messages) for one in _ordered(row)]}
-            asked.append(_as_question(row, writer_request(prompt), reference=json.dumps(pair, ensure_ascii=False)))
-        return result_of(frame, asked, dropped, {"asked": len(asked)})
+            questions.append(_as_question(row, writer_request(prompt), reference=json.dumps(pair, ensure_ascii=False)))
+        return result_of(frame, questions, dropped, {"asked": len(questions)})
 
 
 class RubricReward:

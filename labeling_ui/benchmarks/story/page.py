@@ -130,9 +130,9 @@ def _alarm(facts: AllFacts) -> str:
     fields = {name: field["psi"] for name, field in drift["whole"]["fields"].items() if field}
     fields = {"score": drift["whole"]["scores"]["psi"], "length": drift["whole"]["lengths"]["psi"], **fields}
     signs = ", ".join(f"{s['name']} {s['start']:.2f} to {s['now']:.2f}" for s in alarm["signs"]) if alarm else ""
-    said = f"The alarm rings at step {alarm['step']}: the reward rises while {signs}." if alarm else "No alarm."
+    note = f"The alarm rings at step {alarm['step']}: the reward rises while {signs}." if alarm else "No alarm."
     return (
-        f"<p>{html.escape(said)}</p>{_curves(facts['grpo'], mark=alarm['step'] if alarm else None)}"
+        f"<p>{html.escape(note)}</p>{_curves(facts['grpo'], mark=alarm['step'] if alarm else None)}"
         + _bars(fields, xlabel="population stability index, later steps against earlier ones")
         + f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in drift['drifted'])}</ul>"
     )
@@ -176,15 +176,15 @@ def _retrain(facts: AllFacts) -> str:
 def _again(facts: AllFacts) -> str:
     one = facts["again"]
     alarm = one["watched"]["alarm"]
-    said = "The alarm is silent."
+    note = "The alarm is silent."
     if alarm:
         names = ", ".join(sign["name"] for sign in alarm["signs"])
-        said = (
+        note = (
             f"The alarm rings at step {alarm['step']} for {names} alone: the policy hedges more, and is as often right."
         )
     return (
         _run(one["grpo"], "retrained model")
-        + f"<p>{html.escape(said)}</p>"
+        + f"<p>{html.escape(note)}</p>"
         + _bars(
             {
                 "before": 100 * facts["grpo"]["before"]["right"],
@@ -214,8 +214,8 @@ def _lineage(facts: AllFacts) -> str:
         f"<details><summary>rmkit why {one['rows'][name]} ({name})</summary><pre>{html.escape(text)}</pre></details>"
         for name, text in one["texts"].items()
     )
-    said = "<p>Each arrow can be walked back from the right: every box names the one before.</p>"
-    return said + _chain(boxes, arrows) + texts
+    intro = "<p>Each arrow can be walked back from the right: every box names the one before.</p>"
+    return intro + _chain(boxes, arrows) + texts
 
 
 SECTIONS: dict[str, tuple[str, Callable[[AllFacts], str]]] = {

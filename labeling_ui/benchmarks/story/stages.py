@@ -198,9 +198,9 @@ def answers(story: Story) -> Facts:
                 while items := client.next("mend"):
                     question, reply = items[0]["prompt"][-1]["content"], items[0]["responses"][0][-1]["content"]
                     right = str(task.total_of(question))
-                    said = {"verdict": "skip"} if reply == right else {"better": 0, "edit": right}
-                    client.answer("mend", items[0]["id"], said, active_ms=900, wall_ms=4000)
-                    done["skipped" if "verdict" in said else "corrected"] += 1
+                    answer = {"verdict": "skip"} if reply == right else {"better": 0, "edit": right}
+                    client.answer("mend", items[0]["id"], answer, active_ms=900, wall_ms=4000)
+                    done["skipped" if "verdict" in answer else "corrected"] += 1
                     seen.append([question, reply, right])
     committed = story.rmkit("label", "commit", "mend")
     project = next(one for one in story.rmkit("label")["projects"] if one["name"] == "mend")

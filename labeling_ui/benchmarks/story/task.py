@@ -98,8 +98,8 @@ def _votes(number: int, rng: random.Random) -> list[list[object]]:
         verdict = "no difference" if len(seen) == 2 else seen[0]
         if rng.random() > VOTERS[voter]:
             verdict = rng.choice(["left", "right", "no difference"])
-        said = f"2026-11-{1 + number % 28:02d} {8 + number % 9:02d}:{rng.randrange(60):02d}"
-        rows.append([number, question, *pair, verdict, voter, said])
+        time = f"2026-11-{1 + number % 28:02d} {8 + number % 9:02d}:{rng.randrange(60):02d}"
+        rows.append([number, question, *pair, verdict, voter, time])
     return rows
 
 

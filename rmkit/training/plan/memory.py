@@ -190,13 +190,13 @@ def _module(config: TrainingConfig, shape: Any, *, device: Device) -> RewardModu
 
 def _as_if_on_cpu(module: nn.Module) -> None:
     """Give the modules tensors of the mode that is on, in place of those of the meta device; tied ones stay tied."""
-    made: dict[int, Any] = {}
+    weights: dict[int, Any] = {}
     for part in module.modules():
         for name, weight in part.named_parameters(recurse=False):
-            if id(weight) not in made:
+            if id(weight) not in weights:
                 new = torch.empty(weight.shape, dtype=weight.dtype, device="cpu")
-                made[id(weight)] = nn.Parameter(new, requires_grad=weight.requires_grad)
-            part._parameters[name] = made[id(weight)]
+                weights[id(weight)] = nn.Parameter(new, requires_grad=weight.requires_grad)
+            part._parameters[name] = weights[id(weight)]
         for name, buffer in part.named_buffers(recurse=False):
             part._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu")
 

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -33,7 +33,7 @@ from rmkit.atomic import write_text
 from rmkit.cli import display
 from rmkit.data.example import EXAMPLE_SCHEMA, Example, as_examples, read_manifest
 from rmkit.errors import DataError
-from rmkit.ids import file_sha256
+from rmkit.ids import content_hash, file_sha256
 from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.source_digest import source_digest
 from rmkit.training.objectives.objective import Objective
@@ -107,8 +107,7 @@ def stored_rows(
         "objective": [objective.name(), asdict(objective), None if head is None else head.as_json()],
         "code": source_digest("rmkit", *_own_package(objective)),
     }
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True, default=repr).encode()).hexdigest()[:32]
-    target = paths.home() / "tokens" / key
+    target = paths.home() / "tokens" / _key(parts)
     if (target / INDEX).is_file():
         return StoredRows(target)
     target.mkdir(parents=True, exist_ok=True)
@@ -130,8 +129,7 @@ def stored_head(folder: Path, names: Sequence[str], objective: Objective) -> Rat
         return None
     parts = [_content(folder), list(names), objective.name(), asdict(objective)]
     code = source_digest("rmkit", *_own_package(objective))
-    key = hashlib.sha256(json.dumps([parts, code], sort_keys=True, default=repr).encode()).hexdigest()[:32]
-    path = paths.home() / "tokens" / f"head-{key}.json"
+    path = paths.home() / "tokens" / f"head-{_key([parts, code])}.json"
     if path.is_file():
         return RatingHead.of(json.loads(path.read_text()))
     split, slices, _ = _slices(folder, names)
@@ -178,6 +176,11 @@ def _files(folder: Path) -> list[str]:
 
 def _content(folder: Path) -> list[tuple[str, str]]:
     return [(name, file_sha256(folder / name)) for name in _files(folder)]
+
+
+def _key(parts: object) -> str:
+    """The name of what follows from these parts; what JSON does not know counts by its repr."""
+    return content_hash(json.dumps(parts, sort_keys=True, default=repr))
 
 
 def _own_package(objective: Objective) -> list[str]:
@@ -251,10 +254,10 @@ def _in_processes(job: Job, todo: Sequence[int], *, processes: int, advance: Any
         ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            while not queue.empty() and not faults:
+            while not faults:
                 try:
                     number = queue.get_nowait()
-                except Exception:  # another took the last one
+                except Empty:
                     break
                 try:
                     process.stdin.write(f"{number}\n")

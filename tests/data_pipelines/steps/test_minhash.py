@@ -179,11 +179,11 @@ def test_texts_on_disk_in_another_order_give_the_same_pairs(monkeypatch: pytest.
 def test_matches_do_not_depend_on_what_else_is_asked() -> None:
     theirs = pl.Series(["a b c d e f g h", "one two three four", "x"])
     mine = pl.Series(["a b c d e f g i", "nothing of that", "a b c d e f g i", "ONE two, three four", "x"])
-    found = minhash.near_matches(theirs, mine, 0.5).rows()
-    assert [(i, j) for i, j, _ in found] == [(0, 0), (0, 2), (1, 3), (2, 4)]
-    assert found[0][2] == pytest.approx(5 / 7)
+    matches = minhash.near_matches(theirs, mine, 0.5).rows()
+    assert [(i, j) for i, j, _ in matches] == [(0, 0), (0, 2), (1, 3), (2, 4)]
+    assert matches[0][2] == pytest.approx(5 / 7)
     for at in range(len(mine)):
         alone = minhash.near_matches(theirs, mine[at : at + 1], 0.5).rows()
-        assert [(i, at, jaccard) for i, _, jaccard in alone] == [one for one in found if one[1] == at]
+        assert [(i, at, jaccard) for i, _, jaccard in alone] == [one for one in matches if one[1] == at]
     for one, other in ((theirs.clear(), mine), (theirs, mine.clear())):
         assert len(minhash.near_matches(one, other, 0.5)) == 0

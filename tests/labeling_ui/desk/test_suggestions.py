@@ -152,8 +152,8 @@ def test_scores_of_a_model_and_the_answers_of_most_are_suggested(ledger: Ledger,
         desk.submit(person, hold.id, Answer(better=hold.order.index(stored_best), strength=1))
     n = suggest_by_answers(ledger, project, LEA, "former")
     suggestions = Suggestions(project.folder)
-    said = [suggestion.values for item in range(12) if (suggestion := suggestions.of(item))]
-    assert (n, said) == (len(said), [{"ranks": [1, 0]}] * n)
+    stored = [suggestion.values for item in range(12) if (suggestion := suggestions.of(item))]
+    assert (n, stored) == (len(stored), [{"ranks": [1, 0]}] * n)
     assert suggestions.source == "answers of former"
     with pytest.raises(UsageError, match="pairwise project"):
         suggest_by_answers(ledger, make_project("edits", kind="edit"), LEA, "former")

@@ -120,8 +120,8 @@ def test_nothing_of_it_leaves_the_server_before_the_answer(
         while held := client.get("/api/projects/steps/next?ahead=3", headers=headers[0]).json():
             assert not any(secret in json.dumps(held) for secret in SECRETS)
             body = {"answer": {"first_wrong": 0}}
-            said = client.post(f"/api/projects/steps/answers/{held[0]['id']}", json=body, headers=headers[0]).json()
-            seen[held[0]["prompt"][-1]["content"]] = said["opinion"]
+            answer = client.post(f"/api/projects/steps/answers/{held[0]['id']}", json=body, headers=headers[0]).json()
+            seen[held[0]["prompt"][-1]["content"]] = answer["opinion"]
             undone = client.post(f"/api/projects/steps/undo/{held[0]['id']}", json={}, headers=headers[0])
             assert not any(secret in undone.text for secret in SECRETS)
             client.post(f"/api/projects/steps/answers/{held[0]['id']}", json=body, headers=headers[0])
@@ -185,7 +185,7 @@ def test_a_model_is_asked_once_for_each_item_and_a_new_version_for_all(
 ) -> None:
     project = steps_project(make_project, solutions)
     monkeypatch.setattr(step_opinions, "WINDOW", 1)
-    monkeypatch.setattr(step_opinions, "KEPT_EVERY_S", 0.0)
+    monkeypatch.setattr(step_opinions, "STORE_EVERY_S", 0.0)
 
     class Broken(Prm):
         def score(self, batch: Sequence[Candidates]) -> list[list[Score]]:

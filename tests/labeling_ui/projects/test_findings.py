@@ -54,11 +54,11 @@ def test_a_vote_on_a_queued_pair_is_read_in_the_order_of_its_unit(ledger: Ledger
     (hold,) = desk.open(ANNA)
     shown = [response[-1].content for response in desk.shown(hold)]
     desk.submit(ANNA, hold.id, Answer(better=shown.index("good"), strength=1))
-    made = commit_labels(ledger, project, LEA).version
+    version = commit_labels(ledger, project, LEA).version
     with open_warehouse(read_only=True) as connection:
-        (row,) = checkout(connection, resolve(connection, made.ref)).to_pylist()
-    said = [json.loads(text)[-1]["content"] for text in row["responses"]]
-    assert said[row["p"].index(1.0)] == "good"
+        (row,) = checkout(connection, resolve(connection, version.ref)).to_pylist()
+    texts = [json.loads(text)[-1]["content"] for text in row["responses"]]
+    assert texts[row["p"].index(1.0)] == "good"
 
 
 def test_a_correction_leads_back_to_what_was_odd(ledger: Ledger, pairs: str) -> None:
@@ -67,14 +67,14 @@ def test_a_correction_leads_back_to_what_was_odd(ledger: Ledger, pairs: str) -> 
     desk = project.desk(ledger)
     (hold,) = desk.open(ANNA)
     desk.submit(ANNA, hold.id, Answer(better=0, edit="4"))
-    made = commit_labels(ledger, project, LEA).version
+    version = commit_labels(ledger, project, LEA).version
     with open_warehouse(read_only=True) as connection:
-        (row,) = checkout(connection, resolve(connection, made.ref)).to_pylist()
+        (row,) = checkout(connection, resolve(connection, version.ref)).to_pylist()
         meta = json.loads(row["meta"])
         assert meta["edited_by"] == "anna"
         sources = why(connection, meta["edited_unit"])["sources"]
     assert json.loads(sources[0]["meta"]) == {"found_by": "drift m", "reason": "odd"}  # type: ignore[index]
-    assert commit_labels(ledger, project, LEA).version.ref == made.ref
+    assert commit_labels(ledger, project, LEA).version.ref == version.ref
 
 
 def test_what_a_person_edits_twice_to_be_measured_counts_once(ledger: Ledger, pairs: str) -> None:

@@ -159,9 +159,9 @@ def test_suggestions_are_made_seen_after_the_own_choice_and_measured(app: TestCl
     while items := anna.next("again"):
         item, right = items[0], _right(items[0])
         assert "suggested" not in item
-        said = anna.call("POST", f"/projects/again/first/{item['id']}", {"answer": {"better": None}})
-        if said["suggested"]:  # not of the repeats
-            assert said["suggested"]["ranks"].index(0) == right
+        shown = anna.call("POST", f"/projects/again/first/{item['id']}", {"answer": {"better": None}})
+        if shown["suggested"]:  # not of the repeats
+            assert shown["suggested"]["ranks"].index(0) == right
         anna.answer("again", item["id"], {"better": right, "strength": 1})
     report = lea.call("GET", "/projects/again/suggestions")
     assert (report["items"], report["source"]) == (12, "answers of former")

@@ -65,13 +65,15 @@ def test_a_lead_names_models_and_no_address_and_no_key(
 ) -> None:
     monkeypatch.setenv(SECRET, "sk-secret")
     tables = [{"model": "m", "base_url": "http://10.0.0.1/v1", "key_env": SECRET}] * 2
-    status, said = send("POST", "/api/projects", {"name": "p", "data": "sums", "task": _plain(LIVE, models=tables)})
+    status, answer = send("POST", "/api/projects", {"name": "p", "data": "sums", "task": _plain(LIVE, models=tables)})
     assert status == 400
-    assert "models" in said["error"]
-    assert "sk-secret" not in str(said)
+    assert "models" in answer["error"]
+    assert "sk-secret" not in str(answer)
     for names in (["one", "http://10.0.0.1/v1"], ["one", "/etc"], ["one", "two"]):
-        status, said = send("POST", "/api/projects", {"name": "p", "data": "sums", "task": _plain(LIVE, models=names)})
-        assert (status, "served model" in said["error"]) == (400, True)
+        status, answer = send(
+            "POST", "/api/projects", {"name": "p", "data": "sums", "task": _plain(LIVE, models=names)}
+        )
+        assert (status, "served model" in answer["error"]) == (400, True)
     task = _plain(LIVE, max_tokens=10**6)
     assert "8192" in send("POST", "/api/projects", {"name": "p", "data": "sums", "task": task})[1]["error"]
     assert send("POST", "/api/projects", {"name": "p", "data": "sums", "task": _plain(LIVE)})[0] == 200
@@ -83,8 +85,8 @@ def test_a_lead_names_models_and_no_address_and_no_key(
 def test_a_task_cannot_name_a_file_of_the_server(send: Post, tmp_path: Path) -> None:
     file = tmp_path / "secret.toml"
     file.write_text('name = "s"\nkind = "pairwise"\ntitle = "T"\nquestion = "sk-secret"\n')
-    status, said = send("POST", "/api/projects", {"name": "p", "data": "sums", "task": str(file)})
-    assert (status, "sk-secret" in str(said)) == (400, False)
+    status, answer = send("POST", "/api/projects", {"name": "p", "data": "sums", "task": str(file)})
+    assert (status, "sk-secret" in str(answer)) == (400, False)
     assert send("POST", "/api/projects", {"name": "p", "data": str(file)})[0] == 400
 
 
@@ -147,14 +149,14 @@ def test_the_models_file_says_what_is_wrong_and_a_model_that_has_gone_says_no_na
     tmp_path: Path, ledger: Ledger, pairs: str
 ) -> None:
     file = tmp_path / "models.toml"
-    for text, said in (
+    for text, message in (
         ('one = "http://x"', "expected a table"),
         ('[one]\nmodel = "m"', "base_url"),
         ('[one]\nmodel = "m"\nbackend = "local"', "base_url"),
         ('[one]\nmodel = "m"\nbase_url = "http://x"\nkey = "k"', "unknown key"),
     ):
         file.write_text(text)
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             read_served(file)
     file.write_text(f'[one]\nmodel = "m"\nbase_url = "{URL}"\n')
     assert list(read_served(file)) == ["one"]

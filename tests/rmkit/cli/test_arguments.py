@@ -147,6 +147,6 @@ def test_an_address_where_a_path_belongs_is_refused_and_leaves_nothing(
     monkeypatch.chdir(tmp_path)
     for command in (f"export hh -o {address}", f"backup {address}", f"restore {address}", f"ingest {address}"):
         assert cli.main(command.split()) == 2
-        assert address in (said := capsys.readouterr().err)
-        assert "address" in said
+        assert address in (message := capsys.readouterr().err)
+        assert "address" in message
     assert list(tmp_path.iterdir()) == []

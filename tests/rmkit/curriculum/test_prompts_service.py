@@ -171,19 +171,12 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_trl_trains_on_proposed_prompts(tmp_path: Path) -> None:
     """A real GRPO run of a tiny policy: stream and callback against a real service, every rollout counted once."""
     pytest.importorskip("trl")
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
     from trl import GRPOConfig, GRPOTrainer
 
-    from tests.rmkit.curriculum.tiny_service import serving, tiny_tokenizer
+    from tests.rmkit.curriculum.tiny_service import serving, tiny_policy, tiny_tokenizer
 
     tokenizer = tiny_tokenizer(tmp_path)
-    torch.manual_seed(0)
-    policy = LlamaForCausalLM(
-        LlamaConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-                    num_attention_heads=2, num_key_value_heads=2, pad_token_id=tokenizer.pad_token_id,
-                    bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
-    )  # fmt: skip
+    policy = tiny_policy(tokenizer)
     rows = [{"prompt_id": f"p{i}", "prompt": f"question {i}"} for i in range(12)]
     with open_ledger(tmp_path / "ledger.sqlite") as ledger, serving(create_app({"s": Steered()}, ledger=ledger)) as url:
         client = PromptClient(url)

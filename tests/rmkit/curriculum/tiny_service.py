@@ -1,4 +1,4 @@
-"""A service on a port of this machine, and a tokenizer of a handful of words."""
+"""A service on a port of this machine, a tokenizer of a handful of words, and a policy that writes them."""
 
 from __future__ import annotations
 
@@ -41,3 +41,16 @@ def tiny_tokenizer(folder: Path) -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     )
+
+
+def tiny_policy(tokenizer: Any) -> Any:
+    """A policy of one layer that knows nothing, the same every time."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+                    num_attention_heads=2, num_key_value_heads=2, pad_token_id=tokenizer.pad_token_id,
+                    bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
+    )  # fmt: skip

@@ -154,12 +154,12 @@ def test_a_routed_model_is_an_artifact_that_any_command_takes_by_name(
         rmkit.train("lexical", str(asked(tmp_path / name, [name], seed=1)), output=home / "models" / name)
     command = ["routed", "fraud=fraud", "health=health", "--data", str(data), "-o", str(home / "models" / "both")]
     assert cli.call("train", [*command, "--json"]) == 0
-    made = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert made["training"]["rows"] == {"fraud": 40, "health": 40}
-    assert made["training"]["router_right"] == 1.0
+    trained = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert trained["training"]["rows"] == {"fraud": 40, "health": 40}
+    assert trained["training"]["router_right"] == 1.0
     model = rmkit.load_model("both")
     assert isinstance(model, RoutedModel)
-    assert (model.info.fingerprint, model.info.name) == (made["fingerprint"], "both")
+    assert (model.info.fingerprint, model.info.name) == (trained["fingerprint"], "both")
     shown = item("bank card 99", "warn you", "doctor you"), item("dose pill 99", "warn you", "doctor you")
     first, second = model.score(shown)
     assert first[0].value > first[1].value
@@ -167,11 +167,11 @@ def test_a_routed_model_is_an_artifact_that_any_command_takes_by_name(
     # By hand: P(fraud) of "bank card 99" is above 0.5, so the member's raw score, standardized, over the temperature.
     raw = rmkit.load_model("fraud").score(shown[:1])[0][0].value
     own = model.standards["fraud"]
-    assert first[0].value == pytest.approx((raw - own.mean) / own.scale / made["temperature"], rel=1e-6)
+    assert first[0].value == pytest.approx((raw - own.mean) / own.scale / trained["temperature"], rel=1e-6)
     assert first[0].aspects == {"fraud": 1.0}
     assert cli.call("eval", ["both", "fraud", "--data", str(data), "--split", "validation", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    right = [one["measures"]["overall"]["percent"] for one in told["models"]]
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    right = [one["measures"]["overall"]["percent"] for one in result["models"]]
     assert right[0] == 100.0 > right[1]
     assert cli.call("verify", ["both"]) == 0
     (home / "models" / "both" / "router.npz").write_bytes(b"other weights")

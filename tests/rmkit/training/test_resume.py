@@ -89,10 +89,21 @@ def test_a_command_killed_ten_times_ends_with_the_weights_of_the_unbroken_run(
     options |= {"max_length": 200, "response_reserve_tokens": 100}
 
     def start(home: str) -> subprocess.Popen[str]:
-        said = [f"--set={key}={str(value).lower()}" for key, value in options.items()]
+        assignments = [f"--set={key}={str(value).lower()}" for key, value in options.items()]
         arguments = ["--data", str(rows), "--model", base_model("llama"), "-o", str(tmp_path / home / "model")]
         environment = {**os.environ, "RMKIT_HOME": str(tmp_path / home), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "rmkit", "train", "explicit", *arguments, *said, "--resume", "auto", "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "rmkit",
+            "train",
+            "explicit",
+            *arguments,
+            *assignments,
+            "--resume",
+            "auto",
+            "--json",
+        ]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     out, error = start("whole").communicate(timeout=300)

@@ -77,8 +77,8 @@ def test_equal_siblings_are_one_node_with_the_visits_of_both() -> None:
 
 def turn(name: str, reply: str = "ok", text: str = "") -> list[dict[str, Any]]:
     call = {"id": f"c-{name}", "type": "function", "function": {"name": name, "arguments": {}}}
-    said = {"role": "assistant", "content": text, "tool_calls": [call]}
-    return [said, {"role": "tool", "content": reply, "tool_call_id": f"c-{name}"}]
+    turn = {"role": "assistant", "content": text, "tool_calls": [call]}
+    return [turn, {"role": "tool", "content": reply, "tool_call_id": f"c-{name}"}]
 
 
 def test_a_search_of_an_agent_has_turns_as_steps() -> None:

@@ -13,7 +13,7 @@ pytest.importorskip("trl")
 from rmkit.chat.steps import in_steps
 from rmkit.serve.http.app import create_app
 from rmkit.types import Score
-from tests.rmkit.curriculum.tiny_service import serving, tiny_tokenizer
+from tests.rmkit.curriculum.tiny_service import serving, tiny_policy, tiny_tokenizer
 from tests.rmkit.serve.serving import Steered
 
 VALUES = {"a": 1.0, "b": -1.0}
@@ -36,20 +36,13 @@ class Wordwise(Steered):
 
 @pytest.mark.slow
 def test_each_token_gets_its_own_words_advantage(tmp_path: Path) -> None:
-    import torch
     from datasets import Dataset
-    from transformers import LlamaConfig, LlamaForCausalLM
     from trl import GRPOConfig
 
     from rmkit.serve.clients import trl as adapter
 
     tokenizer = tiny_tokenizer(tmp_path)
-    torch.manual_seed(0)
-    policy = LlamaForCausalLM(
-        LlamaConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-                    num_attention_heads=2, num_key_value_heads=2, pad_token_id=tokenizer.pad_token_id,
-                    bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
-    )  # fmt: skip
+    policy = tiny_policy(tokenizer)
     seen: list[dict[str, Any]] = []
 
     class Watched(adapter.TokenAdvantages):  # type: ignore[misc, name-defined]
