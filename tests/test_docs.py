@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rmkit.cli.arguments import parser_of
 from rmkit.cli.main import COMMANDS, call, commands, usage
@@ -108,3 +109,23 @@ def test_examples_of_a_command_are_taken_by_its_parser(place: str) -> None:
     text = run.usage() if isinstance(run, Verbs) else parser_of(run).epilog
     for line in _lines(text.partition("examples:\n")[2]):
         _parsed(line.strip())
+
+
+def _containers(node: object) -> Iterator[Mapping[str, object]]:
+    """Every table below that names an image of rmkit, of compose's services and of Kubernetes' pods alike."""
+    if isinstance(node, Mapping):
+        if str(node.get("image", "")).startswith("rmkit") and ("args" in node or "command" in node):
+            yield node
+        for below in node.values():
+            yield from _containers(below)
+    elif isinstance(node, list):
+        for below in node:
+            yield from _containers(below)
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "kubernetes.yaml"])
+def test_commands_of_the_deployments_are_taken_by_their_parsers(name: str) -> None:
+    containers = list(_containers(list(yaml.safe_load_all((ROOT / "docs" / "deploy" / name).read_text()))))
+    for container in containers:
+        _parsed(shlex.join(["rmkit", *(container.get("args") or container["command"])]))
+    assert len(containers) == 3
