@@ -148,7 +148,8 @@ _ABOUT = """\
 Pairs per second count from the raw pairs (tokenizing, collating, training) to the last step, without imports and
 loading. Arms take turns within a repeat; ratios are taken within repeats, their median stands before the lowest and the
 highest. `rise` is how far the resident memory rose meanwhile, `peak` its highest. `loss gap` is the largest difference
-between the loss of a step and that of TRL on the same batch, over all steps and repeats."""
+between the loss of a step and that of TRL on the same batch, over all steps and repeats. TRL's `padding_free` is an
+option of its SFT trainer alone; rows without padding are what the arm `packed` shows."""
 
 _NO_GPU = """\
 No GPU was at hand. `rmkit bench gpu-training --size qwen3-0.6b` and `--size qwen3-8b --checkpointing` measure a step of

@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
         raise UsageError(unknown("arm", min(extra), (*PEERS, *OURS)))
     with tempfile.TemporaryDirectory() as folder:
         spec = _prepare(Path(folder), options)
-        results = _run(spec, arms, repeats=options.repeats)
+        results = _run(spec, arms, repeats=options.repeats, file=options.results)
     summary = _summary(results, spec)
     if options.plot:
         page.plot(summary, options.plot)
@@ -87,7 +87,7 @@ def _parser() -> arguments.Parser:
         ],
     )
     parser.add_argument("--pairs", nargs="+", type=Path, help="JSONL (or .gz) with prompt turns, chosen, rejected")
-    parser.add_argument("--n", type=int, default=256, help="pairs per run")
+    parser.add_argument("--n", type=int, default=512, help="pairs per run (default 512)")
     parser.add_argument("--global-batch-size", type=int, default=32, help="pairs per optimizer step")
     parser.add_argument(
         "--micro-batch", type=int, default=8, help="pairs of a padded forward pass (default 8, as TRL's)"
@@ -97,8 +97,11 @@ def _parser() -> arguments.Parser:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing in every arm")
     parser.add_argument("--threads", type=int, help="threads of torch (default: all)")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5, help="times that every arm runs (default 5)")
     parser.add_argument("--arms", default=",".join((*PEERS, *OURS)), help="comma-separated (default: all)")
+    parser.add_argument(
+        "--results", type=Path, help="JSONL of what each arm measured; the same command goes on after what stands there"
+    )
     parser.add_argument("--plot", type=Path, help="write a bar chart (SVG or PNG)")
     parser.add_page()
     return parser
@@ -192,18 +195,30 @@ def model_config(size: str, *, vocabulary: int, pad_id: int) -> Qwen3Config:
     )
 
 
-def _run(spec: Mapping[str, Any], arms: Sequence[str], *, repeats: int) -> list[dict[str, dict[str, object]]]:
+def _run(
+    spec: Mapping[str, Any], arms: Sequence[str], *, repeats: int, file: Path | None
+) -> list[dict[str, dict[str, object]]]:
     """Per repeat and arm what the child measured; the order of arms turns from repeat to repeat."""
-    results: list[dict[str, dict[str, Any]]] = []
+    same = {key: value for key, value in spec.items() if key != "folder"}
+    results: list[dict[str, dict[str, Any]]] = [{} for _ in range(repeats)]
+    if file is not None and file.exists():
+        for line in map(json.loads, file.read_text().splitlines()):
+            if line["spec"] != same:
+                raise UsageError(f"{file} was measured with other settings: {line['spec']}")
+            if line["repeat"] < repeats:
+                results[line["repeat"]][line["arm"]] = line["result"]
     with display.progress("arms", repeats * len(arms)) as advance:
-        for repeat in range(repeats):
+        for repeat, measured in enumerate(results):
             shift = repeat % len(arms)
-            measured = {}
             for arm in (*arms[shift:], *arms[:shift]):
-                measured[arm] = _run_arm({**spec, "arm": arm})
+                if arm not in measured:
+                    measured[arm] = _run_arm({**spec, "arm": arm})
+                    if file is not None:
+                        with file.open("a") as out:
+                            line = {"spec": same, "repeat": repeat, "arm": arm, "result": measured[arm]}
+                            out.write(json.dumps(line) + "\n")
                 advance(1)
-            results.append(measured)
-    return results
+    return [{arm: measured[arm] for arm in arms} for measured in results]
 
 
 def _run_arm(spec: Mapping[str, Any]) -> dict[str, object]:
