@@ -84,6 +84,10 @@ class TrainingConfig:
     quantization: Annotated[Literal["none", "nf4"], "nf4 keeps all weights but the adapters in 4 bits (QLoRA)"] = "none"
 
     seed: Annotated[int, "of initialization and order"] = 0
+    sharding: Annotated[
+        Literal["none", "fsdp2"],
+        "of several processes each holds the whole model (none: DDP) or its share of all that belongs to weights",
+    ] = "none"
     report_to: Annotated[tuple[str, ...], "trackers of transformers, such as tensorboard"] = ()
 
     @property

@@ -45,7 +45,7 @@ EXAMPLES = {
     "explicit": (
         "train explicit --data hh@v2 --model Qwen/Qwen3-0.6B --set precision=bf16 --set lora_rank=16",
         "train explicit --data exports/hh-v2 --config explicit.toml -o models/hh --resume auto --set save_steps=100",
-        "train explicit --data hh@v2 --config qwen3-8b --plan --gpus 8 --sharded",
+        "train explicit --data hh@v2 --config qwen3-8b --plan --gpus 8",
         "train explicit --data helpsteer@v1 --model ID_OR_PATH --set objective=regression",
     ),
     "process": ("train process --data prm@v2 --model Qwen/Qwen3-0.6B --set reduction=min --set max_length=4096",),
@@ -72,7 +72,6 @@ def main(argv: list[str], *, kind: str = "explicit") -> int:
         "--plan", action="store_true", help="tell memory, steps, tokens and disk; load and train nothing"
     )
     parser.add_argument("--gpus", type=cli.positive, default=1, metavar="N", help="GPUs that --plan is made for")
-    parser.add_argument("--sharded", action="store_true", help="plan for FSDP2 over these GPUs, not for DDP")
     parser.add_argument("--gpu-memory", type=float, metavar="GIB", help="of each (default: this GPU's, else 80)")
     parser.add_argument("--learning-rates", metavar="A,B,C", help="train once for each rate (and seed)")
     options = parser.parse_args(argv)
@@ -82,9 +81,7 @@ def main(argv: list[str], *, kind: str = "explicit") -> int:
     if options.plan:
         from rmkit.training.plan import report
 
-        planned = report.plan(
-            options.data, settings, gpus=options.gpus, sharded=options.sharded, gpu_gib=options.gpu_memory
-        )
+        planned = report.plan(options.data, settings, gpus=options.gpus, gpu_gib=options.gpu_memory)
         display.emit(planned, as_json=options.json, text=report.text(planned))
         return 0
     if options.seeds is not None or options.learning_rates:
@@ -227,6 +224,7 @@ def training_stats(trainer: Any) -> dict[str, object]:
     """How a run went: its processes, steps, losses, and the token budget that memory left."""
     return {
         "processes": trainer.args.world_size,
+        "sharded": trainer.shards,
         "max_batch_tokens": trainer.max_batch_tokens,
         "steps": trainer.state.global_step,
         "best_step": trainer.state.best_global_step,

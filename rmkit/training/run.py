@@ -122,6 +122,9 @@ def arguments(settings: TrainingConfig, *, n_rows: int, run: Path) -> TrainingAr
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         report_to=list(settings.report_to) or "none",
+        # by transformers' defaults each layer is a unit; weights are not brought together for a checkpoint
+        fsdp=settings.sharding == "fsdp2" and int(os.environ.get("WORLD_SIZE", "1")) > 1,
+        fsdp_config={"version": 2, "state_dict_type": "SHARDED_STATE_DICT"},
         seed=settings.seed,
         disable_tqdm=True,
     )
@@ -129,5 +132,16 @@ def arguments(settings: TrainingConfig, *, n_rows: int, run: Path) -> TrainingAr
         raise ConfigError(
             f"global_batch_size {settings.global_batch_size} must divide among {result.world_size} processes"
         )
+    if result.fsdp and result.use_cpu:
+        _shard_on_processors()
     result.per_device_train_batch_size = settings.global_batch_size // result.world_size
     return result
+
+
+def _shard_on_processors() -> None:
+    """accelerate 1.15 shards where processes have an accelerator each, and makes DDP of the same arguments on CPUs,
+    without a word; nothing else in its path asks what kind of device it is."""
+    from accelerate.state import PartialState  # type: ignore[import-untyped]
+    from accelerate.utils import DistributedType  # type: ignore[import-untyped]
+
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU

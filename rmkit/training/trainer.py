@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +18,13 @@ import torch
 from accelerate.utils import AutocastKwargs  # type: ignore[import-untyped]
 from torch import nn
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import SCHEDULER_NAME
 
 from rmkit.errors import ConfigError, DataError
 from rmkit.models.transformer.packing import Batch
 from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.models.transformer.reward_module import RewardModule
+from rmkit.training import checkpoints
 from rmkit.training.config import TrainingConfig
 from rmkit.training.kinds import kind_of
 from rmkit.training.objectives.objective import RunState
@@ -30,6 +33,8 @@ from rmkit.training.rows import (
     Validation,
 )
 from rmkit.training.validation import ALONE, Processes, logged, reads_of, validate
+
+SHARES = "shares"  # folder of a checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -99,13 +104,13 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
         if self.shards and learned is not None:
             raise ConfigError(
                 f"the objective {config.objective.name()} learns numbers beside the model, which FSDP and DeepSpeed "
-                "cannot hold; train it on one device or with DDP (torchrun, or launch/ddp.yaml)"
+                "cannot hold; train it on one device or with sharding = 'none' (DDP)"
             )
         if self.shards and len({module.pass_key(length) for length in range(1, config.max_length + 1)}) > 1:
             raise ConfigError(
                 f"{type(module.classifier).__name__} reads texts of different lengths in different passes (its rotary "
                 "frequencies or its head depend on them), and under FSDP or DeepSpeed all processes must make the same "
-                "passes; train it on one device or with DDP, or lower max_length to where frequencies change"
+                "passes; train it on one device or with sharding = 'none' (DDP) or lower max_length to where it changes"
             )
         _keep_the_head_in_fp32(self)
         # each weight is used once a pass: a cache of bf16 copies would hold all of them until the pass ends
@@ -139,6 +144,53 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
         result = rebuild()
         result.load_state_dict(state)
         return result.to(self.args.device)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Under FSDP only the folder: what is in it comes later, and the Trainer takes a checkpoint for the best one
+        where its folder is seen at this point, which must be so in all processes."""
+        if self.is_fsdp_enabled:
+            os.makedirs(output_dir or self.args.output_dir, exist_ok=True)
+        else:
+            super().save_model(output_dir, _internal_call)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        super()._save(output_dir, checkpoints.trained(self.model, state_dict or self.model.state_dict()))
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        checkpoints.require_trained(self.model, load_result)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Under FSDP the weights too, by shares: brought together they may fit into no process."""
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        checkpoints.save_shares(self.model, self.optimizer.optimizer, os.path.join(output_dir, SHARES))
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), os.path.join(output_dir, SCHEDULER_NAME))
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()  # what says that a checkpoint is whole is written next, by the first alone
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self.is_fsdp_enabled:
+            folder = os.path.join(resume_from_checkpoint, SHARES)
+            checkpoints.load_shares(self.model, self.optimizer.optimizer, folder)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not self.is_fsdp_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        else:
+            state = torch.load(os.path.join(checkpoint, SCHEDULER_NAME), weights_only=True)
+            self.lr_scheduler.load_state_dict(state)
+
+    def _load_best_model(self) -> None:
+        if self.is_fsdp_enabled:
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
+        else:
+            super()._load_best_model()
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Gradients of one optimizer step; the mean loss over its rows."""
@@ -214,7 +266,7 @@ def _keep_the_head_in_fp32(trainer: Trainer) -> None:
     if trainer.is_deepspeed_enabled and trainer.accelerator.mixed_precision != "no":
         raise ConfigError(
             "DeepSpeed turns all weights into bf16, the score head too, and rewards would tie; train with "
-            "precision = 'fp32' and mixed_precision: 'no', or take FSDP (launch/fsdp2.yaml)"
+            "precision = 'fp32' and mixed_precision: 'no', or take sharding = 'fsdp2'"
         )
     if trainer.is_fsdp_enabled:
         from torch.distributed.fsdp import MixedPrecisionPolicy

@@ -1,4 +1,4 @@
-"""Configs of `accelerate launch` for training on several GPUs: ddp.yaml, fsdp2.yaml, deepspeed_zero3.yaml."""
+"""The config of `accelerate launch` for DeepSpeed; everything else needs torchrun alone (docs/training.md)."""
 
 from __future__ import annotations
 

@@ -38,13 +38,12 @@ class Way:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All that is known before a run. Bytes are those of one GPU; `total` is what it holds in the way that the run was
-    planned (`sharded`: FSDP2 over `gpus`), `ways` what else there is."""
+    planned, `ways` what else there is."""
 
     model: str
     settings: dict[str, object]
     memory: Memory
     gpus: int
-    sharded: bool
     gpu_bytes: int
     total: int
     fits: bool
@@ -63,9 +62,7 @@ class Plan:
         return {**asdict(self), "memory": {**asdict(self.memory), "total": self.memory.total}}
 
 
-def plan(
-    data: Data, config: TrainingConfig, *, gpus: int = 1, sharded: bool = False, gpu_gib: float | None = None
-) -> Plan:
+def plan(data: Data, config: TrainingConfig, *, gpus: int = 1, gpu_gib: float | None = None) -> Plan:
     """The plan of `rmkit train KIND` on this data. Reads the model's config and tokenizer, and some rows; no weights.
 
     Raises ModelError where the model's shape cannot be followed, DataError where the data has no train split.
@@ -82,7 +79,7 @@ def plan(
     batch = _micro_batch(config, ids)
     held = memory(config, batch)
     limit = round((gpu_gib or _gpu_gib()) * GIB)
-    total = _on_each(held, gpus, sharded=sharded)
+    total = _on_each(held, gpus, sharded=config.sharding == "fsdp2")
     tokens_a_row = statistics.fmean(packed_tokens(row, share=config.share_prompts) for row in ids)
     raw_tokens = statistics.fmean(sum(map(len, row)) for row in ids)
     n_bytes = 4 if str(stored_dtype(config)).endswith("32") else 2
@@ -91,7 +88,6 @@ def plan(
         settings=config.as_json(),
         memory=held,
         gpus=gpus,
-        sharded=sharded,
         gpu_bytes=limit,
         total=total,
         fits=total <= USABLE * limit,
@@ -102,7 +98,7 @@ def plan(
         tokens_a_row=tokens_a_row,
         tokens=round(usable * tokens_a_row * config.num_train_epochs),
         steps=steps(config, usable),
-        checkpoint_bytes=held.weights + held.optimizer,
+        checkpoint_bytes=held.gradients + held.optimizer,
         model_bytes=(held.parameters - (held.trained if config.lora_rank else 0)) * n_bytes,
         store_bytes=round(4.3 * raw_tokens * usable),
     )
@@ -156,7 +152,7 @@ def _ways(config: TrainingConfig, rows: list[tuple[Ids, ...]], held: Memory, lim
         yield way("or optim=adafactor", held.total - held.optimizer + sums)
     for n in SHARDS:
         if config.quantization == "none" and held.sharded(n) <= USABLE * limit:
-            yield way(f"or {n} GPUs under FSDP2 (launch/fsdp2.yaml)", held.sharded(n))
+            yield way(f"or {n} GPUs with sharding=fsdp2", held.sharded(n))
             break
     if not config.lora_rank:
         adapters = replace(lighter, lora_rank=16)
@@ -172,7 +168,8 @@ def text(result: Plan) -> str:
     held, settings = result.memory, result.settings
     trained = "all trained" if held.trained == held.parameters else f"{_count(held.trained)} trained"
     how = f"{settings['precision']}, checkpointing {'on' if settings['gradient_checkpointing'] else 'off'}"
-    spread = "" if result.gpus == 1 else f", {result.gpus} GPUs under {'FSDP2' if result.sharded else 'DDP'}"
+    spread_by = "FSDP2" if settings["sharding"] == "fsdp2" else "DDP"
+    spread = "" if result.gpus == 1 else f", {result.gpus} GPUs under {spread_by}"
     verdict = "fits" if result.fits else "does not fit"
     ways = [
         f"{one.change:<44} {one.bytes / GIB:8.1f} GiB  {'fits' if one.fits else 'does not fit'}" for one in result.ways

@@ -3,7 +3,7 @@
 A store is bound to all that its ids follow from: the bytes of the export, the split and how much of it is read, the
 chat (template, tokenizer, truncation), the objective with its options, what ratings mean, and the code. Whoever needs
 one that is not there makes it under a lock, so that the processes of a node wait for the first; parts that a killed run
-left whole are not encoded again.
+left whole are not encoded again. Whoever makes one removes those that were not opened for a month.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from rmkit.ids import content_hash, file_sha256
 from rmkit.models.transformer.rating_head import RatingHead
 from rmkit.source_digest import source_digest
 from rmkit.training.objectives.objective import Objective
-from rmkit.training.tokens.store import INDEX, StoredRows, read_part, write_part
+from rmkit.training.tokens.store import INDEX, LOCK, StoredRows, read_part, remove_unused, write_part
 
 if TYPE_CHECKING:
     from rmkit.chat.encode import Chat
@@ -111,7 +111,7 @@ def stored_rows(
     if (target / INDEX).is_file():
         return StoredRows(target)
     target.mkdir(parents=True, exist_ok=True)
-    with (target / "lock").open("w") as lock:
+    with (target / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the process
         if not (target / INDEX).is_file():
             split, slices, n_rows = _slices(folder, names)
@@ -120,6 +120,7 @@ def stored_rows(
             _encode(job, n_rows, workers=workers)
             counts = [asdict(read_part(target / f"{number:05d}.arrow")) for number in range(len(slices))]
             write_text(target / INDEX, json.dumps({**parts, "parts": counts}, default=repr) + "\n")
+    remove_unused(target.parent)
     return StoredRows(target)
 
 

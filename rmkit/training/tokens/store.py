@@ -1,6 +1,7 @@
 """Training rows in memory-mapped files: four bytes a token, and some hundred a row for what is known of it.
 
     index.json      what the rows were made of, their counts, and the parts in order
+    lock            held while the store is made or read; touched when it is opened
     00000.arrow     a part: Arrow IPC, one record batch, written whole or not at all
     00000.json      the part's counts: rows, tokens, truncated rows, skipped rows by reason
 
@@ -11,9 +12,13 @@ written, to the last bit.
 from __future__ import annotations
 
 import bisect
+import contextlib
+import fcntl
 import json
 import operator
 import os
+import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,7 +36,8 @@ from rmkit.config import read_object
 from rmkit.errors import DataError
 from rmkit.training.rows import Preference, TrainingRow
 
-INDEX = "index.json"
+INDEX, LOCK = "index.json", "lock"
+UNUSED_DAYS = 30.0
 _IDS = pa.list_(pa.uint32())
 _PREFERENCE = pa.struct([("i", pa.uint32()), ("j", pa.uint32()), ("p", pa.float64()), ("share", pa.float64())])
 SCHEMA = pa.schema(
@@ -99,6 +105,10 @@ class StoredRows(Sequence[TrainingRow]):
     """The rows of a store, read from its maps when they are asked for."""
 
     def __init__(self, folder: Path) -> None:
+        self._lock = (folder / LOCK).open()
+        fcntl.flock(self._lock, fcntl.LOCK_SH)
+        with contextlib.suppress(OSError):  # of somebody else's, who lets us read
+            os.utime(folder / LOCK)
         index = read_object(folder / INDEX, raises=DataError, hint=f"delete {folder}", keys={"parts": list})
         self.folder = folder
         self.parts = [Part(**part) for part in index["parts"]]
@@ -141,6 +151,15 @@ class StoredRows(Sequence[TrainingRow]):
         for part in self.parts:
             result.update(part.skipped)
         return dict(result)
+
+
+def remove_unused(stores: Path, *, days: float = UNUSED_DAYS) -> None:
+    """Remove the stores, finished or not, that were not opened for so many days and that nobody holds."""
+    for path in stores.glob(f"*/{LOCK}"):
+        if time.time() - path.stat().st_mtime > days * 86_400:
+            with path.open() as lock, contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path.parent, ignore_errors=True)
 
 
 class Changed(Sequence[TrainingRow]):

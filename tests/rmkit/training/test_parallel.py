@@ -1,15 +1,17 @@
-"""Several processes: shipped launch configs, parameters beside the model under DDP, sharding with FSDP2's fully_shard.
+"""Several processes: parameters beside the model under DDP, FSDP2 through the Trainer, the config for DeepSpeed.
 
-What runs here is gloo on the CPU. The Trainer's FSDP2 and DeepSpeed paths need GPUs: on CPUs accelerate 1.15 takes the
-FSDP config and runs DDP without a word, so they are not run by any test.
+What runs here is gloo on the CPU; DeepSpeed needs GPUs and is not run by any test.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,36 +26,30 @@ from rmkit.models.transformer.reward_module import RewardModule  # noqa: E402
 from rmkit.training import explicit  # noqa: E402
 from rmkit.training.kinds.explicit import build  # noqa: E402
 from rmkit.training.launch import config_file  # noqa: E402
+from rmkit.training.run import arguments as trainer_arguments  # noqa: E402
+from rmkit.training.run import last_checkpoint  # noqa: E402
 from rmkit.training.trainer import RewardTrainer, _keep_the_head_in_fp32  # noqa: E402
 from tests.rmkit.training.test_training import Make, as_toml, base_model, data, make_trainer, settings  # noqa: E402, F401
 
-KINDS = {"ddp": "MULTI_GPU", "fsdp2": "FSDP", "deepspeed_zero3": "DEEPSPEED"}
 
-
-@pytest.mark.parametrize("name", KINDS)
-def test_accelerate_reads_the_shipped_configs(name: str) -> None:
-    assert {path.stem for path in config_file(name).parent.glob("*.yaml")} == set(KINDS)
-    loaded = load_of(name)
-    assert loaded.distributed_type.value == KINDS[name]
+def test_accelerate_reads_the_config_for_deepspeed() -> None:
+    assert [path.stem for path in config_file("deepspeed_zero3").parent.glob("*.yaml")] == ["deepspeed_zero3"]
+    loaded = load_of("deepspeed_zero3")
+    assert loaded.distributed_type.value == "DEEPSPEED"
     assert loaded.num_processes == 8
-    if name == "fsdp2":
-        assert loaded.fsdp_config["fsdp_version"] == 2
-        assert loaded.fsdp_config["fsdp_auto_wrap_policy"] == "TRANSFORMER_BASED_WRAP"
-        assert loaded.fsdp_config["fsdp_state_dict_type"] == "FULL_STATE_DICT"
-    if name == "deepspeed_zero3":
-        assert loaded.deepspeed_config["zero_stage"] == 3
+    assert loaded.deepspeed_config["zero_stage"] == 3
 
 
-def test_the_fsdp_config_reaches_the_plugin(monkeypatch: pytest.MonkeyPatch, tiny_model: Make) -> None:
-    """As `accelerate launch` hands it over: through the environment, into a plugin that finds the layers to wrap."""
+def test_each_layer_is_a_unit_of_sharding(tiny_model: Make) -> None:
     from accelerate.utils import FullyShardedDataParallelPlugin
 
-    for key, value in load_of("fsdp2").fsdp_config.items():
-        monkeypatch.setenv(key.upper(), str(value).lower() if isinstance(value, bool) else str(value))
-    plugin = FullyShardedDataParallelPlugin()
-    assert plugin.fsdp_version == 2
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="TRANSFORMER_BASED_WRAP")
     plugin.set_auto_wrap_policy(RewardModule(tiny_model("qwen3")))
     assert {cls.__name__ for cls in plugin.auto_wrap_policy.keywords["transformer_layer_cls"]} == {"Qwen3DecoderLayer"}
+
+
+def test_a_process_alone_shares_nothing(base_model: Make, tmp_path: Path) -> None:  # noqa: F811
+    assert not trainer_arguments(settings(base_model("llama"), sharding="fsdp2"), n_rows=32, run=tmp_path).fsdp
 
 
 def test_numbers_beside_the_model_are_not_sharded(
@@ -182,56 +178,70 @@ def test_a_learned_tie_width_is_the_same_in_two_processes(
     assert both["log_nu"] == pytest.approx(alone["log_nu"], abs=1e-4)
 
 
-SHARDED = """
-import sys, torch, torch.distributed as dist
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from transformers import AutoModelForSequenceClassification, Qwen3Config
-from rmkit.models.transformer.reward_module import RewardModule
+def weights_of(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
 
-dist.init_process_group("gloo")
-
-def module():
-    torch.manual_seed(0)
-    config = Qwen3Config(vocab_size=100, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-                         num_attention_heads=4, num_key_value_heads=2, head_dim=8, pad_token_id=0, num_labels=1)
-    return RewardModule(AutoModelForSequenceClassification.from_config(config))
-
-def backward(module, rows):
-    chosen, rejected = module(module.collate(rows)).view(-1, 2).T
-    torch.nn.functional.softplus(rejected - chosen).mean().backward()
-
-rows = [[(5, 6, 7, 8, 9, 10 + i), (5, 6, 7, 11, 12, 13, 14 + i)] for i in range(4)]
-plain, sharded = module(), module()
-assert sharded.padded_because is None
-backward(plain, rows)
-mesh = init_device_mesh("cpu", (2,))
-for layer in sharded.classifier.base_model.layers:
-    assert type(layer).__name__ in sharded._no_split_modules
-    fully_shard(layer, mesh=mesh)
-fully_shard(sharded, mesh=mesh)
-backward(sharded, rows[2 * dist.get_rank() :][:2])
-gap = max(float((one.grad - other.grad.full_tensor()).abs().max())
-          for one, other in zip(plain.parameters(), sharded.parameters(), strict=True))
-whole = get_model_state_dict(sharded, options=StateDictOptions(full_state_dict=True))
-if dist.get_rank() == 0:
-    fresh = module()
-    fresh.load_state_dict(whole)
-    print("gap", gap, type(next(sharded.parameters())).__name__)
-dist.destroy_process_group()
-"""
+    return {name: one for path in sorted(folder.glob("*.safetensors")) for name, one in load_file(path).items()}
 
 
 @pytest.mark.slow
-def test_a_sharded_module_has_the_gradients_of_a_whole_one(tmp_path: Path) -> None:
-    """FSDP2 over gloo, by hand: two processes with half of the rows each, prompts shared."""
-    script = tmp_path / "sharded.py"
-    script.write_text(SHARDED)
-    root = str(Path(explicit.__file__).parents[2])
-    word, gap, kind = torchrun(str(script), PYTHONPATH=root).stdout.split()[-3:]
-    assert (word, kind) == ("gap", "DTensor")
-    assert float(gap) < 1e-6
+def test_two_processes_with_shares_of_the_weights_train_like_one(
+    base_model: Make,  # noqa: F811
+    data: Path,  # noqa: F811
+    home: Path,
+    tmp_path: Path,
+) -> None:
+    """FSDP2 through the Trainer, over gloo; with several micro-batches a step, whose gradients are accumulated."""
+    config = settings(base_model("llama"), num_train_epochs=1.0, max_batch_tokens=300)
+    alone = explicit.train(str(data), config, output=tmp_path / "alone")
+    toml = tmp_path / "explicit.toml"
+    toml.write_text(as_toml(replace(config, sharding="fsdp2")))
+    arguments = ["--data", str(data), "--config", str(toml), "-o", str(tmp_path / "both"), "--json"]
+    both = json.loads(torchrun("-m", "rmkit", "train", "explicit", *arguments, RMKIT_HOME=str(home)).stdout)
+    assert (both["training"]["processes"], both["training"]["sharded"]) == (2, True)
+    assert both["training"]["loss"] == pytest.approx(alone["training"]["loss"], abs=1e-5)
+    assert both["validation"]["log_loss"] == pytest.approx(alone["validation"]["log_loss"], abs=1e-5)
+    ours, theirs = weights_of(tmp_path / "alone"), weights_of(tmp_path / "both")
+    assert ours.keys() == theirs.keys()
+    for name, one in ours.items():
+        torch.testing.assert_close(theirs[name], one, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_shares_survive_kills(base_model: Make, data: Path, tmp_path: Path, lora_rank: int) -> None:  # noqa: F811
+    """All processes die by SIGKILL behind a checkpoint, three times; the same command ends as an unbroken run does."""
+    config = settings(base_model("llama"), num_train_epochs=2.0, save_steps=2, dropout=True, lora_rank=lora_rank)
+    toml = tmp_path / "explicit.toml"
+    toml.write_text(as_toml(replace(config, sharding="fsdp2")))
+
+    def start(home: str) -> subprocess.Popen[bytes]:
+        arguments = ["--data", str(data), "--config", str(toml), "-o", str(tmp_path / home / "model")]
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "rmkit"]
+        environment = {**os.environ, "RMKIT_HOME": str(tmp_path / home), "OMP_NUM_THREADS": "1"}
+        command = [*launch, "train", "explicit", *arguments, "--resume", "auto", "--json"]
+        with (tmp_path / f"{home}.log").open("ab") as out:
+            return subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
+
+    assert start("whole").wait(timeout=300) == 0, (tmp_path / "whole.log").read_text()[-2000:]
+    folder, seen = tmp_path / "broken" / "runs" / "explicit-model", []
+    for _ in range(3):
+        process, before = start("broken"), last_checkpoint(folder)
+        while last_checkpoint(folder) == before and process.poll() is None:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=60)
+        seen.append(last_checkpoint(folder))
+        sizes = {path.name: path.stat().st_size for path in Path(seen[-1] or "").rglob("*.distcp")}
+        assert len(sizes) == 2
+    assert len(set(seen)) == 3
+    assert start("broken").wait(timeout=300) == 0, (tmp_path / "broken.log").read_text()[-2000:]
+    ours, theirs = (
+        json.loads((tmp_path / home / "model/reward_model.json").read_text()) for home in ("whole", "broken")
+    )
+    assert ours["training"]["sharded"]
+    assert ours["training"]["loss"] == theirs["training"]["loss"]
+    assert ours["fingerprint"] == theirs["fingerprint"]
 
 
 @pytest.mark.slow

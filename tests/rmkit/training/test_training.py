@@ -22,6 +22,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from safetensors.torch import load_file  # noqa: E402
+
 from rmkit.chat.encode import Chat, TruncationPolicy  # noqa: E402
 from rmkit.cli import main as cli  # noqa: E402
 from rmkit.data.example import EXAMPLE_SCHEMA, Example, read_examples  # noqa: E402
@@ -207,8 +209,10 @@ def logged(trainer: RewardTrainer) -> list[float]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
-def test_a_resumed_run_is_the_unbroken_one(base_model: Make, data: Path, tmp_path: Path) -> None:
-    config = settings(base_model("llama"), dropout=True, evaluations_per_epoch=2)  # dropout: the RNG must come back too
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_a_resumed_run_is_the_unbroken_one(base_model: Make, data: Path, tmp_path: Path, lora_rank: int) -> None:
+    # dropout: the RNG must come back too
+    config = settings(base_model("llama"), dropout=True, evaluations_per_epoch=2, lora_rank=lora_rank)
     whole, _ = make_trainer(config, data, tmp_path / "whole")
     whole.train()
     broken, _ = make_trainer(config, data, tmp_path / "broken")
@@ -222,6 +226,10 @@ def test_a_resumed_run_is_the_unbroken_one(base_model: Make, data: Path, tmp_pat
     broken.training_step = killed
     with pytest.raises(RuntimeError, match="killed"):
         broken.train()
+    stored = load_file(tmp_path / "broken" / "checkpoint-6" / "model.safetensors")
+    trained = {name for name, weight in broken.model.named_parameters() if weight.requires_grad}
+    assert stored.keys() == trained  # under LoRA adapters and head, everything else comes from the base
+    assert (len(trained) < len(broken.model.state_dict())) == bool(lora_rank)
     again, _ = make_trainer(config, data, tmp_path / "broken")
     step, taken = again.training_step, []
     again.training_step = lambda *a, **k: taken.append(again.state.global_step) or step(*a, **k)
@@ -230,6 +238,9 @@ def test_a_resumed_run_is_the_unbroken_one(base_model: Make, data: Path, tmp_pat
     assert logged(again) == logged(whole)
     for one, other in zip(again.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(one, other)
+    wrong = torch.nn.modules.module._IncompatibleKeys([], ["another.weight"])
+    with pytest.raises(ModelError, match=r"of another model: 1 weights do not fit, another\.weight"):
+        again._issue_warnings_after_load(wrong)
 
 
 def test_the_command_resumes_only_what_it_started(base_model: Make, data: Path, home: Path, tmp_path: Path) -> None:
@@ -532,7 +543,7 @@ def test_a_checkpoint_that_is_none(tmp_path: Path) -> None:
 
 
 def test_training_begins_with_the_checkpoint_or_not_at_all(base_model: Make, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     weights = load_file(Path(base_model("llama")) / "model.safetensors")
     weights["score.weight"] = torch.randn(1, weights["model.norm.weight"].shape[0])

@@ -72,7 +72,7 @@ def test_settings_are_valid_and_their_sources_are_told(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name if name == "qwen3-8b" else pytest.param(name, marks=pytest.mark.slow) for name in PLACES]
+    "name", [name if name == "qwen3-0.6b" else pytest.param(name, marks=pytest.mark.slow) for name in PLACES]
 )
 def test_a_dry_run_builds_the_model_and_it_fits(name: str, tmp_path: Path) -> None:
     config = settings(name)
@@ -80,4 +80,5 @@ def test_a_dry_run_builds_the_model_and_it_fits(name: str, tmp_path: Path) -> No
     assert held.parameters == pytest.approx(SIZES.get(name, 7.6e9), rel=0.02)
     gpus, gib = PLACES[name]
     assert held.sharded(gpus) <= USABLE * gib * GIB
+    assert (config.sharding == "fsdp2") == (gpus > 1)
     assert (held.trained == held.parameters) == (config.lora_rank == 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from rmkit.training.objectives.regression import Regression  # noqa: E402
 from rmkit.training.rows import Preference, TrainingRow  # noqa: E402
 from rmkit.training.tokens import encode  # noqa: E402
 from rmkit.training.tokens.encode import drawn, stored_head, stored_rows  # noqa: E402
-from rmkit.training.tokens.store import Changed, write_part  # noqa: E402
+from rmkit.training.tokens.store import INDEX, LOCK, UNUSED_DAYS, Changed, remove_unused, write_part  # noqa: E402
 from tests.rmkit.training.test_training import example, export, sample  # noqa: E402
 
 Make = Callable[..., Any]
@@ -91,9 +92,8 @@ def test_every_field_survives_to_the_last_bit(tmp_path: Path) -> None:
     plain = replace(row, ids=((1,),), ratings=(), step_index=(), step_labels=(), preferences=(), ranks=(), tokens=(1,))
     part = write_part(tmp_path / "00000.arrow", [row, plain, row], {"a tie": 2})
     assert (part.rows, part.tokens, part.truncated) == (3, 7, 3)
-    (tmp_path / "index.json").write_text(
-        json.dumps({"parts": [{"rows": 3, "tokens": 7, "truncated": 3, "skipped": {}}]})
-    )
+    (tmp_path / LOCK).touch()
+    (tmp_path / INDEX).write_text(json.dumps({"parts": [{"rows": 3, "tokens": 7, "truncated": 3, "skipped": {}}]}))
     stored = encode.StoredRows(tmp_path)
     assert repr(list(stored)) == repr([row, plain, row])
     nan = replace(row, step_labels=((math.nan, 1.0), ()))
@@ -177,3 +177,17 @@ def test_processes_encode_the_same_rows(make_tokenizer: Make, chatml: str, home:
     os.truncate(stored.folder / "00001.arrow", 100)
     with pytest.raises(DataError, match=r"00001.arrow cannot be read"):
         list(encode.StoredRows(stored.folder))
+
+
+def test_what_nobody_opens_for_a_month_goes(make_tokenizer: Make, chatml: str, home: Path, tmp_path: Path) -> None:
+    folder, chat = export(tmp_path / "data", rows_of(20)), chat_of(make_tokenizer, chatml)
+    open_store = stored_rows(folder, ("train",), chat, objective=BradleyTerry())
+    idle = stored_rows(folder, ("train",), chat, objective=PlackettLuce()).folder
+    used = stored_rows(folder, ("train",), chat, objective=BradleyTerry(), at_most=3).folder
+    stale = time.time() - (UNUSED_DAYS + 1) * 86_400
+    for store in (open_store.folder, idle, used):
+        os.utime(store / LOCK, (stale, stale))
+    stored_rows(folder, ("train",), chat, objective=BradleyTerry(), at_most=3)  # opened, though not for long
+    remove_unused(home / "tokens")
+    assert {path.parent for path in (home / "tokens").glob(f"*/{INDEX}")} == {open_store.folder, used}
+    assert len(open_store[:]) == len(open_store)
