@@ -159,18 +159,22 @@ def train(
         splits = read_splits(folder, chat, objective, head, max_eval_samples=settings.max_eval_samples)
         rows = kind.prepare(splits.rows, settings, module)
         trainer, mean_loss = _trained(module, rows, settings, head=head, run=run, checkpoint=checkpoint)
+        if not (at_once := trainer.fits_one_device()):
+            trainer.evaluate()  # by shares, of weights that are not rounded yet
         module = trainer.whole(lambda: kind.build(settings, head=head)[0])
         if temporary is None:
             return {}
         stored = str(stored_dtype(settings)).removeprefix("torch.")
         module, state = kind.storable(module, settings, head=head), trainer.run_state
-        result = validate(
-            module,
-            rows["validation"],
-            max_batch_tokens=trainer.max_batch_tokens,
-            objective=objective,
-            state=state,
-        )
+        result = trainer.validated
+        if at_once or result is None:
+            result = validate(
+                module,
+                rows["validation"],
+                max_batch_tokens=trainer.max_batch_tokens,
+                objective=objective,
+                state=state,
+            )
         facts = {
             "name": target.name,
             "temperature": fit_temperature(result.margin, result.p),
@@ -185,6 +189,7 @@ def train(
                 "loading": loading,
                 "attention": module.attention,
                 "stored_dtype": stored,
+                "validated": "as stored" if at_once else "by shares, before rounding",
                 "padded_because": module.padded_because,
                 **training_stats(trainer),
                 "mean_loss": mean_loss,
@@ -195,7 +200,7 @@ def train(
             **objective.metadata(state),
         }
         kind.save(temporary, module, chat, settings, facts=facts, head=objective.trained_head(state))
-        info = load_model(temporary).info
+        info = load_model(temporary, **({} if at_once else {"device": "cpu"})).info
     shutil.rmtree(run, ignore_errors=True)
     return {"path": str(target), "fingerprint": info.fingerprint, "kind": info.kind, "scale": info.scale, **facts}
 

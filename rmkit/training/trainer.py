@@ -35,6 +35,7 @@ from rmkit.training.rows import (
 from rmkit.training.validation import ALONE, Processes, logged, reads_of, validate
 
 SHARES = "shares"  # folder of a checkpoint
+USABLE = 0.8  # of a GPU's memory, for weights that are to be run
 
 log = logging.getLogger(__name__)
 
@@ -133,9 +134,16 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
         """Whether weights are spread over processes (FSDP, DeepSpeed)."""
         return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
+    def fits_one_device(self) -> bool:
+        """Whether one device could hold the module in fp32; of several GPUs all must be alike."""
+        if not self.shards or self.args.device.type == "cpu":
+            return True
+        size = 4 * sum(weight.numel() for weight in self.module.parameters())
+        return size < USABLE * torch.cuda.get_device_properties(self.args.device).total_memory
+
     def whole(self, rebuild: Callable[[], RewardModule]) -> RewardModule:
         """The trained module in one piece. Where weights are sharded, all processes must call this; the first gets a
-        rebuilt module with them, the others their own back."""
+        rebuilt module with them, on the CPU if no device can hold it, the others their own back."""
         if not self.shards:
             return self.module
         state = self.accelerator.get_state_dict(self.model_wrapped)
@@ -143,7 +151,7 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
             return self.module
         result = rebuild()
         result.load_state_dict(state)
-        return result.to(self.args.device)
+        return result.to(self.args.device if self.fits_one_device() else "cpu")
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Under FSDP only the folder: what is in it comes later, and the Trainer takes a checkpoint for the best one

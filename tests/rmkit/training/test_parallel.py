@@ -207,6 +207,38 @@ def test_two_processes_with_shares_of_the_weights_train_like_one(
         torch.testing.assert_close(theirs[name], one, atol=1e-4, rtol=1e-3)
 
 
+TOO_LARGE = """
+import sys
+from rmkit.cli.main import main
+from rmkit.training.trainer import RewardTrainer
+
+RewardTrainer.fits_one_device = lambda self: False
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_model_that_no_device_holds_is_validated_by_shares(
+    base_model: Make,  # noqa: F811
+    data: Path,  # noqa: F811
+    home: Path,
+    tmp_path: Path,
+) -> None:
+    config = settings(base_model("llama"), num_train_epochs=1.0)
+    alone = explicit.train(str(data), config, output=tmp_path / "alone")
+    (tmp_path / "too_large.py").write_text(TOO_LARGE)
+    toml = tmp_path / "explicit.toml"
+    toml.write_text(as_toml(replace(config, sharding="fsdp2")))
+    arguments = ["--data", str(data), "--config", str(toml), "-o", str(tmp_path / "both"), "--json"]
+    root = str(Path(explicit.__file__).parents[2])
+    launch = [str(tmp_path / "too_large.py"), "train", "explicit", *arguments]
+    both = json.loads(torchrun(*launch, RMKIT_HOME=str(home), PYTHONPATH=root).stdout)
+    assert both["training"]["validated"] == "by shares, before rounding"
+    assert alone["training"]["validated"] == "as stored"
+    assert both["validation"]["log_loss"] == pytest.approx(alone["validation"]["log_loss"], abs=1e-4)
+    assert both["validation"]["accuracy"]["n"] == alone["validation"]["accuracy"]["n"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lora_rank", [0, 4])
 def test_shares_survive_kills(base_model: Make, data: Path, tmp_path: Path, lora_rank: int) -> None:  # noqa: F811
