@@ -200,7 +200,7 @@ def train(
             **objective.metadata(state),
         }
         kind.save(temporary, module, chat, settings, facts=facts, head=objective.trained_head(state))
-        info = load_model(temporary, **({} if at_once else {"device": "cpu"})).info
+        info = load_model(temporary, device=None if at_once else "cpu").info
     shutil.rmtree(run, ignore_errors=True)
     return {"path": str(target), "fingerprint": info.fingerprint, "kind": info.kind, "scale": info.scale, **facts}
 

@@ -1,4 +1,4 @@
-"""`rmkit bench gpu-training`: forward and backward of a training step on one device, packed beside padded.
+"""`rmkit bench gpu-training`: a training step on one device, packed beside padded, and scoring with its numbers.
 
 Qwen3-0.6B- and 8B-sized models of random weights in bf16, pairs of random ids whose prompt and reply lengths are drawn
 from log-normals (sigma 0.6), gradient checkpointing in every arm where asked for. Needs torch and transformers only;
@@ -7,13 +7,17 @@ beside TRL itself, end to end, runs `rmkit bench training --size qwen3-0.6b --pr
     padded        what RewardTrainer computes: chosen and rejected of `--micro-batch` pairs, padded to the longest,
                   SDPA, the head on every token in the trunk's precision
     padded_flash  the same with flash_attention_2, where flash-attn is installed
-    rows          rmkit, prompts shared row by row, fp32 head at the reward tokens, micro-batches by token budget
+    packed        rmkit without shared prompts: no padding, fp32 head at the reward tokens, cut by token budget
+    rows          the same with prompts shared, row by row
     rmkit         the same through flex attention (CUDA only)
 
 Arms take turns on the same rows after one untimed step each; ratios are taken within a repeat. The optimizer is left
 out: it costs every arm the same, and with it an 8B model would not fit on one device. `peak` is the measured speed of
 one large bf16 matrix product; `use` is the share of it that 6 x parameters x tokens amounts to (2 forward, 4 backward;
 attention and recomputation not counted), once for the tokens that an arm really computed.
+
+Scoring takes `--completions` replies a prompt through the engine of the service: fp32 weights, and bf16 autocast over
+them. `gap` is the largest difference to the scores of the padded way in fp32.
 """
 
 from __future__ import annotations
@@ -37,7 +41,6 @@ if TYPE_CHECKING:
 
 Row = list[tuple[int, ...]]
 
-ARMS = ("padded", "padded_flash", "rows", "rmkit")
 VOCABULARY = 8000
 SIGMA = 0.6
 
@@ -46,7 +49,7 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     if options.pairs % options.micro_batch:
         raise UsageError(f"--pairs {options.pairs} is no multiple of --micro-batch {options.micro_batch}")
-    summary = run(options)
+    summary = run(options) | scoring(options)
     display.emit(summary, as_json=options.json, text=table(summary))
     return 0
 
@@ -65,6 +68,7 @@ def _parser() -> arguments.Parser:
     parser.add_argument("--reply", type=int, default=128, help="median tokens of a reply")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing in every arm")
+    parser.add_argument("--completions", type=int, default=16, help="replies a prompt where scoring is measured")
     parser.add_argument("--repeats", type=int, default=5)
     return parser
 
@@ -89,8 +93,66 @@ def run(options: Any) -> dict[str, object]:
     return _summary(options, measured, peak=peak, parameters=arms[next(iter(arms))].parameters, device=device)
 
 
-def make_rows(n: int, *, prompt: int, reply: int, seed: int) -> list[Row]:
-    """n prompts of random ids with two replies each; lengths log-normal around the medians."""
+def scoring(options: Any) -> dict[str, object]:
+    """Per way and precision: completions per second, memory, and how far scores are from those of `padded` in fp32."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from rmkit.models.transformer.reward_module import RewardModule
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(0)
+    with torch.device(device):
+        config = model_config(options.size, vocabulary=VOCABULARY, pad_id=0)
+        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).eval()
+    groups = max(1, 2 * options.pairs // options.completions)
+    rows = make_rows(groups, prompt=options.prompt, reply=options.reply, seed=1, replies=options.completions)
+    ways = {"padded": (False, False), "rows": (True, False)} | (
+        {"rmkit": (True, True)} if device.type == "cuda" else {}
+    )
+    measured: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, (packed, flex) in ways.items():
+        with _shared(model, flex=flex) if packed else _attention(model, "sdpa"):
+            module = RewardModule(model, packed=packed)
+            for precision in ("fp32", "bf16"):
+                measured[name, precision] = _scored(module, rows, options, precision=precision, device=device)
+    exact = measured["padded", "fp32"]["scores"]
+    return {
+        "scoring": [
+            {
+                "way": name,
+                "precision": precision,
+                "completions_per_s": groups * options.completions / one["seconds"],
+                "ratio": measured["padded", precision]["seconds"] / one["seconds"],
+                "memory_gib": one["memory_gib"],
+                "gap": float((one["scores"] - exact).abs().max()),
+            }
+            for (name, precision), one in measured.items()
+        ],
+        "deviation": float(exact.std()),
+    }
+
+
+def _scored(module: Any, rows: Sequence[Row], options: Any, *, precision: str, device: Any) -> dict[str, Any]:
+    """Median seconds over the repeats after one untimed pass, peak memory, and the scores."""
+    import torch
+
+    seconds = []
+    for repeat in range(options.repeats + 1):
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        _wait(device)
+        start = time.perf_counter()
+        outputs = module.outputs(rows, max_batch_tokens=options.max_batch_tokens, precision=precision)
+        _wait(device)
+        if repeat:
+            seconds.append(time.perf_counter() - start)
+    memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
+    return {"seconds": statistics.median(seconds), "memory_gib": memory, "scores": torch.tensor(outputs).flatten()}
+
+
+def make_rows(n: int, *, prompt: int, reply: int, seed: int, replies: int = 2) -> list[Row]:
+    """n prompts of random ids with some replies each; lengths log-normal around the medians."""
     draw = random.Random(seed)
 
     def ids(length: float) -> tuple[int, ...]:
@@ -99,7 +161,7 @@ def make_rows(n: int, *, prompt: int, reply: int, seed: int) -> list[Row]:
     results = []
     for _ in range(n):
         head = ids(prompt * draw.lognormvariate(0, SIGMA))
-        results.append([(*head, *ids(reply * draw.lognormvariate(0, SIGMA))) for _ in range(2)])
+        results.append([(*head, *ids(reply * draw.lognormvariate(0, SIGMA))) for _ in range(replies)])
     return results
 
 
@@ -163,6 +225,7 @@ def _arms(options: Any, device: Any, dtype: Any) -> dict[str, _Arm]:
     result = {"padded": _Arm(model, padded, lambda: _attention(model, "sdpa"))}
     if device.type == "cuda" and importlib.util.find_spec("flash_attn"):
         result["padded_flash"] = _Arm(model, padded, lambda: _attention(model, "flash_attention_2"))
+    result["packed"] = _Arm(model, packed, lambda: _apart(module))
     result["rows"] = _Arm(model, packed, lambda: _shared(model, flex=False))
     if device.type == "cuda":
         result["rmkit"] = _Arm(model, packed, lambda: _shared(model, flex=True))
@@ -182,6 +245,12 @@ def _shared(model: Any, *, flex: bool) -> Iterator[None]:
     model.set_attn_implementation(shared_attention.NAME)
     devices = shared_attention.FLEX_DEVICES if flex else frozenset()
     with mock.patch.object(shared_attention, "FLEX_DEVICES", devices):
+        yield
+
+
+@contextmanager
+def _apart(module: Any) -> Iterator[None]:
+    with _shared(module.classifier, flex=False), mock.patch.object(module, "share", False):
         yield
 
 
@@ -261,9 +330,20 @@ def table(summary: Mapping[str, Any]) -> str:
             f"{one['tokens']:.0f} | {100 * one['use']:.1f}% | {one['memory_gib']:.1f} | {one['loss']:.5f} |"
         )
     versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
+    scoring = ["| scoring | completions/s | x padded | memory GiB | gap |", "| --- | ---: | ---: | ---: | ---: |"]
+    scoring += [
+        f"| {one['way']}, {one['precision']} | {one['completions_per_s']:.1f} | {one['ratio']:.2f} | "
+        f"{one['memory_gib']:.1f} | {one['gap']:.1e} |"
+        for one in summary["scoring"]
+    ]
     return "\n".join(
         [
             *lines,
+            "",
+            *scoring,
+            "",
+            f"{spec['completions']} completions a prompt; their scores have a standard deviation of "
+            f"{summary['deviation']:.2g}.",
             "",
             f"{spec['size']}, {summary['parameters'] / 1e6:.0f}M parameters without embeddings, {spec['precision']}, "
             f"checkpointing {'on' if spec['checkpointing'] else 'off'}; {spec['pairs']} pairs a step, "

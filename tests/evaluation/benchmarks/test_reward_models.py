@@ -153,7 +153,7 @@ def test_a_step_packed_is_the_step_padded(capsys: pytest.CaptureFixture[str]) ->
 
     options = ["--size", "toy", "--pairs", "6", "--micro-batch", "3", "--max-batch-tokens", "300", "--prompt", "30"]
     status = benchmarks.main(
-        ["gpu-training", *options, "--reply", "9", "--precision", "fp32", "--repeats", "1", "--json"]
+        ["gpu-training", *options, "--reply=9", "--precision=fp32", "--completions=4", "--repeats=1", "--json"]
     )
     summary = json.loads(capsys.readouterr().out)
     assert status == 0
@@ -163,6 +163,12 @@ def test_a_step_packed_is_the_step_padded(capsys: pytest.CaptureFixture[str]) ->
     assert padded["tokens"] == sum(
         6 * max(len(ids) for row in drawn[start : start + 3] for ids in row) for start in (0, 3)
     )
+    packed = summary["arms"]["packed"]
+    assert packed["loss"] == pytest.approx(padded["loss"], abs=1e-5)
+    assert rows["tokens"] < packed["tokens"] == sum(len(ids) for row in drawn for ids in row)
+    gaps = {(one["way"], one["precision"]): one["gap"] for one in summary["scoring"]}
+    assert gaps["padded", "fp32"] == 0
+    assert gaps["rows", "fp32"] < 1e-5 < gaps["rows", "bf16"] < summary["deviation"]
     assert rows["tokens"] < 0.8 * padded["tokens"]
     assert 0 < rows["use"] < 1.5
     assert summary["peak_tflops"] > 0
