@@ -278,7 +278,11 @@ def main(argv: list[str]) -> int:
         examples=["sample", "sample data/ --pairs 5000 --seed 7"],
     )
     parser.add_argument(
-        "folder", nargs="?", type=Path, default=Path("sample"), help="where to write (default: sample/)"
+        "folder",
+        nargs="?",
+        type=arguments.output_path,
+        default=Path("sample"),
+        help="where to write (default: sample/)",
     )
     parser.add_argument("--pairs", type=int, default=SampleConfig.pairs)
     parser.add_seed(SampleConfig.seed)

@@ -20,7 +20,7 @@ from evaluation.suites.load import Loaded, load_items
 from evaluation.suites.results import EvalResult, ModelComparison, ModelResult
 from evaluation.suites.stored_scores import load_stored, stored_files
 from evaluation.suites.suite import Suite, load_suite
-from evaluation.suites.version import DEFAULT_SPLIT, with_split
+from evaluation.suites.version import DEFAULT_SPLIT, local_data, with_split
 from rmkit.data.export_folder import export_folder
 from rmkit.errors import UsageError
 from rmkit.judge.tally import report_of
@@ -98,7 +98,7 @@ def _source(data: Any, split: str) -> str | None:
     """The data as suites name it, its split with it where it is a dataset."""
     if data is None:
         return None
-    named = str(data) if isinstance(data, str | Path) else str(export_folder(data))
+    named = local_data(str(data)) if isinstance(data, str | Path) else str(export_folder(data))
     return with_split(named, split)
 
 

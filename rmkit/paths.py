@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 
@@ -19,8 +18,3 @@ def ledger_url() -> str:
 
 def warehouse_path() -> Path:
     return home() / "warehouse.duckdb"
-
-
-def is_address(text: str) -> bool:
-    """Whether it names a place by a scheme (`s3://bucket/key`); as a path it would make a folder `s3:`."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.postgres"]
+pytest_plugins = ["tests.object_storage", "tests.postgres"]
 
 SHARED_DATA = Path(os.environ.get("RMKIT_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from data_pipelines.ingest import preview, saved
 from data_pipelines.ingest import report as reports
-from data_pipelines.ingest.inputs import IN_MEMORY, Opened, open_inputs, rows_digest
+from data_pipelines.ingest.inputs import IN_MEMORY, SIDECAR, Opened, open_inputs, rows_digest
 from data_pipelines.ingest.reading import Reading
 from data_pipelines.ingest.rows import NothingUsableError, UnitStream
 from data_pipelines.sources.form import parse_map
@@ -20,13 +20,12 @@ from data_pipelines.sources.scales import scales_of
 from rmkit import config
 from rmkit.cli import arguments, display
 from rmkit.errors import DataError, UsageError
+from rmkit.storage.fetch import forget
 from rmkit.user import user_name
 from warehouse.store import open_warehouse
 from warehouse.write.load import LoadReport, SourceInfo, find_load, load_units
 
 __all__ = ["IN_MEMORY", "Origin", "Reading", "ingest", "load", "main", "rows_digest", "slug"]
-
-SIDECAR = ".source.toml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +90,7 @@ def load(
     stream = UnitStream(opened.shards, path=opened.path, rater=reading.rater)
     unusable: list[NothingUsableError] = []
     with open_warehouse(warehouse) as connection, display.progress(f"ingest {dataset}", opened.size) as advance:
-        if known := find_load(connection, info, dataset):
-            return known, stream
-        report = load_units(
+        report = find_load(connection, info, dataset) or load_units(
             connection,
             info,
             _watched(_usable(stream.batches(), unusable), opened.position, advance),
@@ -104,6 +101,8 @@ def load(
         )
     if unusable:
         raise DataError(f"{unusable[0]}; no row was stored; each with its reason: rmkit ingest --rejects {dataset}")
+    for path in opened.files:
+        forget(path)
     return report, stream
 
 
@@ -215,7 +214,7 @@ def _reading(options: Any) -> Reading:
         "roles": parse_map(options.map) if options.map else {},
         "values": options.values,
         "wide": _names(options.wide),
-        "items": tuple(options.items or ()),
+        "items": tuple(map(str, options.items or ())),
         "on": options.on,
         "rater_kind": options.rater_kind,
         "split_text": options.split_text,
@@ -263,6 +262,7 @@ def _parser() -> arguments.Parser:
             "ingest answers.csv --items texts.csv --on instance_id",
             "ingest exports/ 'more/*.jsonl' --name votes --keep-going",
             "ingest hf://org/name:train --license Apache-2.0",
+            "ingest 's3://bucket/dumps/*.jsonl.zst' --name votes",
             "ingest --rejects pairs",
         ],
     )
@@ -271,7 +271,7 @@ def _parser() -> arguments.Parser:
         nargs="*",
         help="files, folders, globs, archives (zip, tar), - for stdin: shards of one version; JSON, CSV, TSV, "
         "Parquet, Arrow, "
-        ".xlsx, also .gz .zst .bz2 .xz; or hf://ORG/NAME[/CONFIG][:SPLIT]",
+        ".xlsx, also .gz .zst .bz2 .xz; here or at s3://BUCKET/KEY; or hf://ORG/NAME[/CONFIG][:SPLIT]",
     )
     parser.add_argument("--name", metavar="DATASET", help="the dataset to make a version of (default: the file's name)")
     parser.add_argument(
@@ -288,7 +288,11 @@ def _parser() -> arguments.Parser:
         "--wide", metavar="COLUMNS", help="columns that hold one rater's label each; patterns like 'ann*'"
     )
     parser.add_argument(
-        "--items", metavar="FILE", action="append", help="texts of what was judged, joined by --on; repeatable"
+        "--items",
+        type=Path,
+        metavar="FILE",
+        action="append",
+        help="texts of what was judged, joined by --on; repeatable",
     )
     parser.add_argument("--on", metavar="COLUMNS", help="columns that join the rows with --items")
     parser.add_argument(
@@ -311,7 +315,10 @@ def _parser() -> arguments.Parser:
         "--keep-going", action="store_true", help="leave out files that cannot be read, and store the others"
     )
     parser.add_argument(
-        "--save-map", type=Path, metavar="TOML", help="write down how the file was read, for the next delivery"
+        "--save-map",
+        type=arguments.output_path,
+        metavar="TOML",
+        help="write down how the file was read, for the next delivery",
     )
     parser.add_argument(
         "--use-map", type=Path, metavar="TOML", help="read as a saved map says; refuses a file that drifted from it"

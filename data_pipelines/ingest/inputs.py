@@ -1,5 +1,5 @@
-"""What `rmkit ingest` is given, as shards: files, folders, globs, members of archives, stdin, hub datasets, rows in
-memory.
+"""What `rmkit ingest` is given, as shards: files, folders and globs, here or in object storage, members of archives,
+stdin, hub datasets, rows in memory.
 
 All targets of one load make one version. Every shard is recognized from a sample of its own; shards of unlike forms are
 refused unless `union` is set, a broken one unless `keep_going` is.
@@ -34,12 +34,15 @@ from data_pipelines.sources.recognize import Plan, recognize, with_form
 from data_pipelines.sources.unit_builder import split_name
 from rmkit.errors import DataError, UsageError
 from rmkit.ids import digest, file_sha256
-from rmkit.paths import is_address
+from rmkit.storage.address import is_address, is_web, redacted
+from rmkit.storage.fetch import fetch, fetch_matching
+from rmkit.storage.places import at_addresses
 
 log = logging.getLogger(__name__)
 SAMPLE_ROWS = 1_000
 SAMPLE_CELLS = 2_000_000
 MAX_COLUMNS = 10_000
+SIDECAR = ".source.toml"
 STORED_NOTHING = "; nothing was stored"
 NOBODY = ("all", "unknown")  # names of files of a form with a file a rater that are nobody's
 IN_MEMORY = "rows in memory"  # what stands for their path
@@ -94,7 +97,9 @@ def _are_targets(data: Any) -> bool:
 
 def _open_files(targets: Sequence[str], reading: Reading, items: Items | None) -> Opened:
     notes: list[str] = []
-    paths = [path for target in targets for path in _paths(target, notes)]
+    places = [place for target in targets for place in _places(target)]
+    paths = [path for place in places for path in _paths(place, notes)]
+    targets = [redacted(target) for target in targets]
     files = [one for path in paths for one in _files(path, reading, len(paths) > 1, notes)]
     if not files:
         raise DataError(f"{', '.join(targets)}: no file that can be read; {'; '.join(notes)}")
@@ -126,7 +131,7 @@ def _open_files(targets: Sequence[str], reading: Reading, items: Items | None) -
     sha256 = file_sha256(distinct[0]) if len(distinct) == 1 else digest([file_sha256(path) for path in distinct])
     if items is not None:
         sha256 = digest([sha256, items.sha256])
-    name = distinct[0].name if len(distinct) == 1 else _common_name(targets, distinct)
+    name = distinct[0].name if len(distinct) == 1 else _common_name(places, distinct)
     size = sum(path.stat().st_size for path in distinct)
     return Opened(
         name,
@@ -141,16 +146,22 @@ def _open_files(targets: Sequence[str], reading: Reading, items: Items | None) -
     )
 
 
-def _paths(target: str, notes: list[str]) -> list[Path]:
-    """The files that a target names."""
-    if target == "-":
-        return [_stdin()]
+def _places(target: str) -> list[str]:
+    """The paths of this machine that a target means; what lies at an address is fetched with the notes beside it."""
     if target.startswith("hf://"):
         raise UsageError(f"{target}: a hub dataset is ingested on its own, not together with other targets")
-    if is_address(target):
-        raise UsageError(
-            f"{target}: of addresses only hf:// is read; fetch the file first, or pipe it to: rmkit ingest -"
-        )
+    if not is_address(target):
+        return [target]
+    along = [f"{{name}}{SIDECAR}", dataset_info.NAME]
+    if glob.has_magic(target) and not is_web(target):
+        return [str(path) for path in fetch_matching(target, along=along)]
+    return [str(fetch(target, along=along))]
+
+
+def _paths(target: str, notes: list[str]) -> list[Path]:
+    """The files that a path means."""
+    if target == "-":
+        return [_stdin()]
     path = Path(target)
     if path.is_dir():
         if any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
@@ -165,7 +176,7 @@ def _paths(target: str, notes: list[str]) -> list[Path]:
         matches = sorted(Path(name) for name in glob.glob(target, recursive=True))
         if not matches:
             raise DataError(f"no file matches {target}")
-        return [one for one in matches if one.is_file() and not one.name.endswith(".source.toml")]
+        return [one for one in matches if one.is_file() and not one.name.endswith(SIDECAR)]
     return [path]
 
 
@@ -193,7 +204,8 @@ def _files(path: Path, reading: Reading, several: bool, notes: list[str]) -> lis
         return []
     if len(inner) == 1 and not several:
         return [_File(inner[0].name if inner[0].name != path.name else path.name, path, inner[0])]
-    return [_File(str(path) if len(inner) == 1 else f"{path}: {one.name}", path, one) for one in inner]
+    name = at_addresses(str(path))
+    return [_File(name if len(inner) == 1 else f"{name}: {one.name}", path, one) for one in inner]
 
 
 def _shard(
@@ -301,10 +313,10 @@ def _check_alike(shards: Sequence[Shard], reading: Reading) -> None:
     )
 
 
-def _common_name(targets: Sequence[str], paths: Sequence[Path]) -> str:
+def _common_name(places: Sequence[str], paths: Sequence[Path]) -> str:
     """A name for several files: their folder's, or what their names begin with alike."""
-    if len(targets) == 1 and Path(targets[0]).is_dir():
-        return Path(targets[0]).resolve().name
+    if len(places) == 1 and Path(places[0]).is_dir():
+        return Path(places[0]).resolve().name
     names = [path.name for path in paths]
     prefix = names[0]
     for name in names[1:]:

@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     parser.add_data(help="the version to start from")
     parser.add_argument("--out", metavar="NAME", help="dataset of the rounds' versions (default: the folder's name)")
     parser.add_argument("--max-usd", type=float, metavar="USD", help="what all calls of the loop may cost together")
-    parser.add_output("folder of the rounds: artifacts, and loop.md with all numbers")
+    parser.add_output("folder of the rounds: artifacts, and loop.md with all numbers", type=arguments.local_path)
     parser.add_config()
     if argv and not argv[0].startswith("-") and {"-h", "--help"} & set(argv):
         print(_help(read_loop(argv[0])))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import random
-import shlex
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -49,7 +48,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--threads", type=int, help="threads of torch (default: all)")
     parser.add_page()
     options = parser.parse_args(argv)
-    summary = run(options) | {"command": f"rmkit bench uncertainty {shlex.join(argv)}".strip()}
+    summary = run(options) | {"command": arguments.command_line("bench uncertainty", argv)}
     if options.page:
         options.page.write_text(page(summary))
     display.emit(summary, as_json=options.json, text=_text(summary))

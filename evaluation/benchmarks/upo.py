@@ -9,7 +9,6 @@ front.
 from __future__ import annotations
 
 import os
-import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,7 +75,7 @@ def main(argv: list[str]) -> int:
         for seed in range(options.seeds):
             runs.append(one_seed(Path(temporary) / str(seed), seed, pairs=options.pairs, rounds=options.rounds))
             advance(1)
-    result = {"command": f"rmkit bench upo {shlex.join(argv)}".strip(), "rounds": options.rounds, "runs": runs}
+    result = {"command": arguments.command_line("bench upo", argv), "rounds": options.rounds, "runs": runs}
     text = page(result)
     if options.page:
         options.page.write_text(text)

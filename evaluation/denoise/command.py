@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 from rmkit.cli import arguments, display
 from rmkit.cli.verbs import Command, Verbs
 
@@ -50,7 +48,7 @@ def bench(argv: list[str]) -> int:
         prior=options.prior,
         workers=options.workers,
     )
-    result = denoise_report.result_of(data, results, command=f"rmkit denoise bench {shlex.join(argv)}")
+    result = denoise_report.result_of(data, results, command=arguments.command_line("denoise bench", argv))
     if options.output:
         denoise_report.write(result, options.output)
     display.emit(result, as_json=options.json, text=denoise_report.text(result))

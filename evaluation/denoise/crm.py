@@ -92,7 +92,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--config", type=Path, metavar="TOML", help="settings of `rmkit train explicit`")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting (repeatable)")
     parser.add_seed()
-    parser.add_output("folder of the models")
+    parser.add_output("folder of the models", type=arguments.local_path)
     options = parser.parse_args(argv)
     if (options.policy is None) != (options.test_reward is None):
         parser.error("--policy and --test-reward go together")

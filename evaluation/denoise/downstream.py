@@ -8,7 +8,6 @@ over all tests of the table). The domains' totals are RM-Bench's own: means of h
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -74,7 +73,7 @@ def main(argv: list[str]) -> int:
         "digest": data.digest,
         "facts": dict(data.facts),
         "seeds": options.seeds,
-        "command": f"rmkit denoise downstream {shlex.join(argv)}",
+        "command": arguments.command_line("denoise downstream", argv),
         "lines": compared(suite, results, items),
     }
     if options.output:

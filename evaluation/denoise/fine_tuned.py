@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import random
-import shlex
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -69,7 +68,7 @@ def main(argv: list[str]) -> int:
     parser.add_output("also write the table as Markdown")
     options = parser.parse_args(argv)
     seeds = [_one(options, seed) for seed in range(options.seeds)]
-    result = {"command": f"rmkit denoise fine-tuned {shlex.join(argv)}".strip(), "rate": options.rate, "seeds": seeds}
+    result = {"command": arguments.command_line("denoise fine-tuned", argv), "rate": options.rate, "seeds": seeds}
     text = markdown(result)
     if options.output:
         write_text(options.output, text + "\n")

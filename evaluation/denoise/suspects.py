@@ -11,7 +11,6 @@ probability that the label is wrong, sigmoid(-margin). The same row is queued on
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -222,7 +221,7 @@ def answers_main(argv: list[str]) -> int:
             out=options.out,
             encoder=EncoderConfig(encoder=options.encoder),
         )
-    result |= {"command": f"rmkit denoise adjudicated {shlex.join(argv)}"}
+    result |= {"command": arguments.command_line("denoise adjudicated", argv)}
     display.emit(result, as_json=options.json, text=_effect_text(result))
     return 0
 

@@ -15,7 +15,6 @@ errors of the difference; 5% two-sided).
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -79,7 +78,7 @@ def main(argv: list[str]) -> int:
         head=HeadConfig(epochs=options.epochs),
         encoder=EncoderConfig(encoder=options.encoder),
         workers=options.workers,
-    ) | {"command": f"rmkit denoise votes {shlex.join(argv)}"}
+    ) | {"command": arguments.command_line("denoise votes", argv)}
     if options.output:
         write_text(options.output, markdown(result) + "\n")
     display.emit(result, as_json=options.json, text=markdown(result))

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,7 +54,7 @@ def perturb(argv: list[str]) -> int:
         "suite_hash": suite.hash(loaded.digests),
         "model": model.info.name,
         "fingerprint": model.info.fingerprint,
-        "command": f"rmkit probe perturb {shlex.join(argv)}",
+        "command": arguments.command_line("probe perturb", argv),
         "judging": report_of(model),
         **results,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -46,7 +45,7 @@ def main(argv: list[str]) -> int:
     requests = select(several, options.limit)
     results = cycles({item.id: item.candidates for item in requests if item.candidates}, model)
     facts = {"suite": suite.name, "suite_hash": suite.hash(loaded.digests), "model": model.info.name}
-    facts |= {"fingerprint": model.info.fingerprint, "command": f"rmkit probe cycles {shlex.join(argv)}"}
+    facts |= {"fingerprint": model.info.fingerprint, "command": arguments.command_line("probe cycles", argv)}
     result = facts | results | {"judging": report_of(model)}
     if options.output:
         write_json(options.output, without_nan(result))

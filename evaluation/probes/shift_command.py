@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,7 @@ def main(argv: list[str]) -> int:
         parse_cells(options.cell),
         ties=options.ties,
         tie_width=options.tie_width,
-        command=f"rmkit probe shift {shlex.join(argv)}",
+        command=arguments.command_line("probe shift", argv),
     )
     if options.output:
         write_json(options.output, result)

@@ -12,7 +12,6 @@ Lin et al. 2024 (arXiv:2409.03650). Trained models stay in the folder; the same 
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,7 +92,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--config", type=Path, metavar="TOML", help="settings that both kinds of `rmkit train` share")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one of these (repeatable)")
     parser.add_page()
-    parser.add_output("folder of the models")
+    parser.add_output("folder of the models", type=arguments.local_path)
     options = parser.parse_args(argv)
     values = (read_toml(options.config) if options.config else {}) | assignments(options.set)
     result = study(
@@ -104,7 +103,7 @@ def main(argv: list[str]) -> int:
         rates=options.rates,
         betas=options.betas,
         settings=values | {"model": options.model},
-        command=f"rmkit probe implicit {shlex.join(argv)}",
+        command=arguments.command_line("probe implicit", argv),
     )
     if options.page:
         write_text(options.page, page(result))

@@ -249,7 +249,7 @@ def _card(argv: list[str]) -> int:
         "Write the model card anew, with every finished suite result of this very model.",
         examples=["models card models/hh-seed1", "models card hh@prod"],
     )
-    parser.add_model(help=arguments.ARTIFACT)
+    parser.add_model(help=arguments.ARTIFACT, type=arguments.local_name)
     options = parser.parse_args(argv)
     folder = find_model(options.model)
     entries = evaluations(folder)

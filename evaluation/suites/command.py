@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from evaluation.front import evaluate
@@ -49,7 +48,7 @@ def main(argv: list[str]) -> int:
         limit=options.limit,
         allow_changed=options.allow_changed,
         fresh=options.fresh,
-        command=f"rmkit eval {shlex.join(argv)}",
+        command=arguments.command_line("eval", argv),
     ).as_json()
     if options.output:
         from evaluation.reports.suite import write_report

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 from evaluation.front import compare
 from evaluation.suites.command import add_evaluation
 from evaluation.suites.results import compared_table
@@ -30,7 +28,7 @@ def main(argv: list[str]) -> int:
         split=options.split,
         ties=options.ties,
         allow_changed=options.allow_changed,
-        command=f"rmkit compare {shlex.join(argv)}",
+        command=arguments.command_line("compare", argv),
     ).as_json()
     display.emit(result, as_json=options.json, text=compared_table(result))
     return 0

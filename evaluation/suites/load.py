@@ -24,7 +24,7 @@ from evaluation.suites.forms import read_items
 from evaluation.suites.items import Item, subset_digests
 from evaluation.suites.suite import Suite
 from evaluation.suites.units import read_units
-from evaluation.suites.version import names_version, version_items
+from evaluation.suites.version import local_data, names_version, version_items
 from rmkit.cli import display
 from rmkit.data.parquet import MAX_ROW_BYTES, OVER_LIMIT, bounded_tables
 from rmkit.errors import DataError, MissingExtraError, UsageError
@@ -50,6 +50,7 @@ class Loaded:
 
 def load_items(suite: Suite, data: str | None = None, *, allow_changed: bool = False) -> Loaded:
     """The suite's items. Raises DataError where they are not found, not of the form, or not what the suite declares."""
+    data = data and local_data(data)
     if data and names_version(data):
         read = version_items(suite, data)
         loaded = check(suite, read.items, source=read.source, local=True, allow_changed=allow_changed)

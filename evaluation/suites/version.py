@@ -24,11 +24,21 @@ from rmkit.data.export_folder import dataset_of, examples_of, export_folder
 from rmkit.data.pairs import Pair, read_pairs
 from rmkit.errors import DataError, UsageError
 from rmkit.paths import warehouse_path
+from rmkit.storage.address import is_address
+from rmkit.storage.fetch import fetch
 from warehouse.store import open_warehouse
 from warehouse.versions.checkout import checkout
 from warehouse.versions.versions import get, resolve
 
 DEFAULT_SPLIT = "test"
+
+
+def local_data(data: str) -> str:
+    """`data` with the path of what was fetched where it is an address; the split behind it stays."""
+    if not is_address(data):
+        return data
+    address, _ = split_of(data)
+    return f"{fetch(address)}{data[len(address) :]}"
 
 
 def names_version(data: str) -> bool:

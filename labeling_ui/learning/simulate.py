@@ -184,7 +184,7 @@ def _simulate(argv: list[str]) -> int:
     parser.add_argument("--batch", type=int, default=defaults.batch, help="labels a round")
     parser.add_argument("--rounds", type=int, default=defaults.rounds, help="rounds of labeling")
     parser.add_argument("--seeds", type=int, default=defaults.seeds, help="repetitions")
-    parser.add_argument("--plot", type=Path, help="PNG or SVG of accuracy over labels spent")
+    parser.add_argument("--plot", type=arguments.output_path, help="PNG or SVG of accuracy over labels spent")
     options = parser.parse_args(argv)
     values: dict[str, Any] = {name: getattr(options, name) for name in ("start", "batch", "rounds", "seeds")}
     settings = config.build(SimulationConfig, values, where="queue simulate")

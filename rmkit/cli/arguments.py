@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextvars
 import math
+import shlex
 import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,9 @@ from typing import Any, NoReturn, TypeVar
 
 from rmkit import config
 from rmkit.errors import UsageError, unknown
-from rmkit.paths import is_address
+from rmkit.storage.address import is_address, redacted
+from rmkit.storage.fetch import fetch
+from rmkit.storage.staged import staged
 
 MODEL = (
     "artifact folder, judge's TOML or judge:FOLDER?prompt=pairwise, stored name, NAME@ALIAS, a kind without a folder "
@@ -71,11 +74,12 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument("--allow-changed", action="store_true", help="accept other counts or contents than declared")
 
-    def add_output(self, help: str, **options: Any) -> None:
-        self.add_argument("-o", "--output", type=Path, metavar="PATH", help=help, **options)
+    def add_output(self, help: str, *, type: Callable[[str], Path] | None = None, **options: Any) -> None:
+        """`-o PATH`, a file or a folder that is written once; what is gone on with wants type=local_path."""
+        self.add_argument("-o", "--output", type=type or output_path, metavar="PATH", help=help, **options)
 
     def add_page(self, *, help: str = "write the results page (Markdown)") -> None:
-        self.add_argument("--page", type=Path, metavar="PATH", help=help)
+        self.add_argument("--page", type=output_path, metavar="PATH", help=help)
 
     def add_seed(self, default: int | None = 0, *, help: str = "of everything random") -> None:
         self.add_argument("--seed", type=int, default=default, metavar="N", help=help)
@@ -193,7 +197,7 @@ def parser(name: str, summary: str, *, examples: Sequence[str]) -> Parser:
     )
     result.register("type", int, whole_number)  # for every option with type=int or float, of every command
     result.register("type", float, finite_number)
-    result.register("type", Path, local_path)
+    result.register("type", Path, input_path)
     result.add_argument("--json", action="store_true", help="print the result as one JSON object, for programs")
     return result
 
@@ -245,13 +249,38 @@ def whole_number(text: str) -> int:
     return number
 
 
+def input_path(text: str) -> Path:
+    """A file or folder that is read. What lies at an address (s3://bucket/key) is fetched."""
+    return fetch(text) if is_address(text) else Path(text)
+
+
+def output_path(text: str) -> Path:
+    """A file or folder that is written. For an address it is made here, and published at the end of the command."""
+    return staged(text) if is_address(text) else Path(text)
+
+
+def repeatable_output_path(text: str) -> Path:
+    """The same where writing again gives the same folder: one that is there is refused only if it is another one."""
+    return staged(text, again=True) if is_address(text) else Path(text)
+
+
 def local_path(text: str) -> Path:
-    """An option's file or folder. Addresses are refused."""
+    """A file or folder that a command works in. Addresses are refused."""
+    return Path(local_name(text))
+
+
+def local_name(text: str) -> str:
+    """The same for a model that a command writes beside."""
     if is_address(text):
         raise argparse.ArgumentTypeError(
-            f"{text[:80]} is an address, and only files and folders of this machine do here"
+            f"{redacted(text)[:80]} is an address, and only files and folders of this machine do here"
         )
-    return Path(text)
+    return text
+
+
+def command_line(name: str, argv: Sequence[str]) -> str:
+    """The command as results record it, without what may be a secret in the addresses that it names."""
+    return redacted(f"rmkit {name} {shlex.join(argv)}".rstrip())
 
 
 def finite_number(text: str) -> float:

@@ -6,6 +6,7 @@ stdout is for results; logs, progress and errors go to stderr.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import dataclasses
 import json
 import logging
@@ -17,14 +18,40 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rmkit.storage.places import at_addresses
+
+_HELD: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("held", default=None)
+
 
 def emit(result: Any, *, as_json: bool, text: str | None = None) -> None:
     """Print a command's result, a mapping or a dataclass: one JSON object, or the text (default: `fields`)."""
     if as_json:
         document = result if isinstance(result, Mapping) else _jsonable(result)
-        print(_UNSEEN.sub(_json_escape, json.dumps(document, default=_jsonable, ensure_ascii=False)))
+        shown = _UNSEEN.sub(_json_escape, json.dumps(document, default=_jsonable, ensure_ascii=False))
     else:
-        print(printable(fields(result) if text is None else text))
+        shown = printable(fields(result) if text is None else text)
+    if (held := _HELD.get()) is None:
+        print(at_addresses(shown))
+    else:
+        held.append(at_addresses(shown))
+
+
+@contextlib.contextmanager
+def holding_results() -> Iterator[None]:
+    """Within it, and after `hold_results`, what `emit` is given is printed at the end, unless the block raises."""
+    token = _HELD.set(None)
+    try:
+        yield
+        for text in _HELD.get() or ():
+            print(text)
+    finally:
+        _HELD.reset(token)
+
+
+def hold_results() -> None:
+    """From now on results speak of what is not at its address yet."""
+    if _HELD.get() is None:
+        _HELD.set([])
 
 
 def fields(result: Any) -> str:
@@ -115,7 +142,7 @@ class LineFormatter(logging.Formatter):
     """A log line that no text within it can end, forge or color; the traceback below it keeps its own lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        return printable(super().formatMessage(record), lines=False)
+        return printable(at_addresses(super().formatMessage(record)), lines=False)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         return printable(super().formatException(ei))
@@ -129,10 +156,14 @@ def _jsonable(value: Any) -> object:
     return value.item() if hasattr(value, "item") else str(value)
 
 
+_TELL_HEADERS = ("aiobotocore", "boto", "s3fs", "urllib3")  # debug lines with the headers that hold tokens
+
+
 def log_to_stderr(level: int) -> None:
     """Log to stderr from this level on, unless the process logs elsewhere already."""
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter("%(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(lambda record: record.levelno > logging.DEBUG or not record.name.startswith(_TELL_HEADERS))
     logging.basicConfig(level=level, handlers=[handler])
 
 

@@ -13,6 +13,8 @@ from rmkit.cli.display import log_to_stderr, printable
 from rmkit.cli.verbs import Command, find, listing
 from rmkit.errors import RmkitError, UsageError, machine_fault, missing_extra, one_line
 from rmkit.plugins import ROOT
+from rmkit.storage.places import at_addresses
+from rmkit.storage.staged import publishing
 
 SWEPT_LEVELS = 4  # $RMKIT_HOME/runs/eval/KEY is the deepest place with drafts
 
@@ -125,7 +127,8 @@ def call(name: str, arguments: Sequence[str]) -> int:
     """
     command = find(commands(), name, what="command")
     try:
-        return command.load()(list(arguments))
+        with publishing():
+            return command.load()(list(arguments))
     except ModuleNotFoundError as error:
         if ".benchmarks" in (error.name or ""):
             raise UsageError(f"rmkit {name} runs in a checkout: the wheel has no benchmarks") from None
@@ -184,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RmkitError as error:
         if debug:
             raise
-        print(printable(f"rmkit: {one_line(str(error))}"), file=sys.stderr)
+        print(printable(f"rmkit: {at_addresses(one_line(str(error)))}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("rmkit: interrupted; finished parts are kept, run the same command again to go on", file=sys.stderr)
@@ -194,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # a full disk, say: the machine's fault, so the traceback helps nobody
         if debug or (fault := machine_fault(error)) is None:
             raise
-        print(printable(f"rmkit: {one_line(fault)}"), file=sys.stderr)
+        print(printable(f"rmkit: {at_addresses(one_line(fault))}"), file=sys.stderr)
         return 2
 
 

@@ -65,7 +65,9 @@ def main(argv: list[str]) -> int:
         "--from", dest="source", metavar="FILE", help="your preference data, in any format ingest knows"
     )
     parser.add_argument("--max-rows", type=int, default=MAX_ROWS, help="rows to keep, 0 for all")
-    parser.add_argument("-o", "--report", type=Path, help="the HTML page (default $RMKIT_HOME/reports/VERSION.html)")
+    parser.add_argument(
+        "-o", "--report", type=arguments.output_path, help="the HTML page (default $RMKIT_HOME/reports/VERSION.html)"
+    )
     options = parser.parse_args(argv)
     if options.max_rows < 0:
         raise UsageError(f"--max-rows takes 0 (all rows) or more, got {options.max_rows}")

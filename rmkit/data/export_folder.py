@@ -1,5 +1,5 @@
-"""From what a user names to an export folder: NAME@VERSION is exported first, a folder is taken as it is, rows in
-memory go to a temporary one.
+"""From what a user names to an export folder: NAME@VERSION is exported first, a folder is taken as it is, or fetched
+from its address, rows in memory go to a temporary one.
 
 The exporter is reached by name: the kernel imports no warehouse, and a bare GPU box that holds only the folder never
 needs one.
@@ -17,6 +17,8 @@ from rmkit.data.pairs import Pair, read_pairs
 from rmkit.data.reasons import check_enough
 from rmkit.errors import DataError
 from rmkit.plugins import upper
+from rmkit.storage.address import is_address
+from rmkit.storage.fetch import fetch
 
 Data = str | Path | Iterable[Any]  # NAME@VERSION or a folder, or rows: a frame, a Hugging Face dataset, an iterable
 SPLIT_NAMES = {"validation": ("validation", "dev")}  # what the split step and the importers call it
@@ -27,10 +29,10 @@ def export_folder(data: Data) -> Path:
     that it holds: a frame, a Hugging Face dataset, an iterable (data_pipelines.ingest.export_data)."""
     if not isinstance(data, str | Path):
         return Path(upper("export_data")(data))
-    folder = Path(data)
+    folder = fetch(str(data)) if is_address(str(data)) else Path(data)
     if (folder / MANIFEST).is_file():
         return folder
-    if folder.is_dir() or str(data).startswith((".", "/")):
+    if folder.is_dir() or str(data).startswith((".", "/")) or is_address(str(data)):
         read_manifest(folder)  # raises, saying what an export folder is
     return Path(upper("export_folder")(str(data)))
 

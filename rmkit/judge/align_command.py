@@ -114,7 +114,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--against", type=Path, help="an earlier report (JSON): ask its pairs again")
     parser.add_seed()
     parser.add_paid_calls()
-    parser.add_argument("-o", "--output", type=Path, help="write the chosen judge as NAME.toml, its prompt and report")
+    parser.add_argument(
+        "-o", "--output", type=arguments.output_path, help="write the chosen judge as NAME.toml, its prompt and report"
+    )
     options = parser.parse_args(argv)
     result = align(
         options.judge,

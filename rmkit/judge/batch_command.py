@@ -41,7 +41,7 @@ def _write(argv: list[str]) -> int:
     parser.add_data("data")
     parser.add_split()
     parser.add_limit()
-    parser.add_output("folder of the batch", required=True)
+    parser.add_output("folder of the batch", required=True, type=arguments.local_path)
     parser.add_argument("--max-usd", type=float, metavar="USD", help="leave out what could cost more, at half price")
     parser.add_argument("--max-lines", type=arguments.positive, default=batch_files.MOST_LINES, help="lines of a file")
     parser.add_argument("--max-bytes", type=arguments.positive, default=batch_files.MOST_BYTES, help="bytes of a file")
@@ -117,7 +117,7 @@ def _collect(argv: list[str]) -> int:
 
 def _parser(verb: str, summary: str) -> Any:
     parser = arguments.parser(f"judge batch {verb}", summary, examples=[f"judge batch {verb} batches/hh"])
-    parser.add_argument("folder", type=Path, help="folder of the batch")
+    parser.add_argument("folder", type=arguments.local_path, help="folder of the batch")
     return parser
 
 

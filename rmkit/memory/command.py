@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 from rmkit.atomic import draft_file
 from rmkit.cli import arguments, display
@@ -26,7 +25,9 @@ def _add(argv: list[str]) -> int:
         "convert requests), else in its own prompt, with the rating that says what came of it.",
         examples=["memory add preferences.jsonl answered", "memory add cases.jsonl rollouts --aspect correct"],
     )
-    parser.add_argument("memory", type=Path, help="the memory, a file of JSON lines; made where it is not there")
+    parser.add_argument(
+        "memory", type=arguments.local_path, help="the memory, a file of JSON lines; made where it is not there"
+    )
     parser.add_data("data")
     parser.add_split()
     parser.add_argument("--aspect", default="correct", help="the rating that is the outcome of a case")
@@ -67,7 +68,7 @@ def _search(argv: list[str]) -> int:
         "The entries of a memory whose contexts are nearest to a text.",
         examples=['memory search preferences.jsonl "write a mail to the landlord" -k 3'],
     )
-    parser.add_argument("memory", type=Path, help="the memory, a file of JSON lines")
+    parser.add_argument("memory", type=arguments.local_path, help="the memory, a file of JSON lines")
     parser.add_argument("text", help="the context")
     parser.add_argument("-k", type=arguments.positive, default=3, help="entries")
     parser.add_argument("--encoder", default="", help="frozen encoder: minilm or a folder; words are counted without")
@@ -97,7 +98,9 @@ def _lessons(argv: list[str]) -> int:
         "Apply the operations in the replies of a dataset version (requests with ask = lesson) to a list of lessons.",
         examples=["memory lessons lessons.json answered"],
     )
-    parser.add_argument("lessons", type=Path, help="a JSON object of lessons by id; made where it is not there")
+    parser.add_argument(
+        "lessons", type=arguments.local_path, help="a JSON object of lessons by id; made where it is not there"
+    )
     parser.add_data("data")
     parser.add_split()
     options = parser.parse_args(argv)

@@ -17,6 +17,8 @@ from rmkit.models.adopted.source import is_foreign, is_hub_id
 from rmkit.models.artifact.folder import CARD, open_artifact
 from rmkit.models.artifact.model_card import CALIBRATION
 from rmkit.models.wrappers.calibrated import CalibratedModel, read_calibration
+from rmkit.storage.address import is_address
+from rmkit.storage.fetch import fetch
 from rmkit.types import RewardModel
 
 
@@ -26,7 +28,8 @@ def load_model(name: str | Path | RewardModel, *, check: bool = True, **options:
     A name is, in this order: the .toml of a judge, or one in a line (judge:FOLDER?prompt=pairwise); the folder of an
     artifact, its name under $RMKIT_HOME/models, or an alias NAME@ALIAS; a kind that needs no folder (`length`, a
     plug-in's name, "module:object"); a verifier with its defaults (`exact_match`); the URL of a running reward service;
-    a folder or a Hub id ORG/NAME[@REVISION] of somebody else's model, which is adopted.
+    a folder or a Hub id ORG/NAME[@REVISION] of somebody else's model, which is adopted. What lies at an address of
+    object storage (s3://bucket/key) is fetched first.
 
     Where calibration.json lies beside an artifact, its mappings apply. `options` go to the kind of model that takes
     them (transformers: precision, max_batch_tokens, device; frozen ones: precision); UsageError where it takes none,
@@ -40,6 +43,8 @@ def load_model(name: str | Path | RewardModel, *, check: bool = True, **options:
         from rmkit.serve.clients.reward_client import client_named
 
         return client_named(str(name))
+    if is_address(str(name)):
+        name = fetch(str(name))
     if str(name).endswith(".toml"):
         return _judge(Path(name))
     if str(name).startswith("judge:"):
@@ -121,11 +126,14 @@ def _judge(path: Path) -> RewardModel:
 
 def find_model(name: str | Path, *, adopt: bool = True) -> Path:
     """The artifact folder of a path, of a name under $RMKIT_HOME/models, or of an alias NAME@ALIAS; with `adopt` also
-    the one that is made, once, of somebody else's folder or Hub id.
+    what is fetched from an address (s3://bucket/key), and the one that is made, once, of somebody else's folder or Hub
+    id.
 
     A path that exists wins. Raises ModelError where there is no such model, or where an alias points to one that is
     no longer there.
     """
+    if adopt and is_address(str(name)):
+        name = fetch(str(name))
     path, stored = Path(name), paths.home() / "models" / str(name)
     for folder in (path, stored):
         if (folder / CARD).is_file():

@@ -12,7 +12,6 @@ clustered by family; "change" is the paired difference from the model's own prob
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -70,7 +69,7 @@ def normalize_main(argv: list[str]) -> int:
 
 def _parser(name: str, summary: str, *, examples: Sequence[str]) -> arguments.Parser:
     parser = arguments.parser(name, summary, examples=examples)
-    parser.add_model(help=arguments.ARTIFACT)
+    parser.add_model(help=arguments.ARTIFACT, type=arguments.local_name)
     parser.add_data()
     parser.add_split("validation")
     return parser
@@ -88,7 +87,7 @@ def _run(
     model = load_raw(folder)
     if not model.info.pointwise:
         raise UsageError(f"{model.info.name} scores responses relative to each other, which has no scale to calibrate")
-    result = fit(folder, model, **options, command=f"{parser.prog} {shlex.join(argv)}")
+    result = fit(folder, model, **options, command=arguments.command_line(parser.prog.removeprefix("rmkit "), argv))
     display.emit(result, as_json=as_json, text=text(result))
     return 0
 

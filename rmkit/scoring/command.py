@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -57,7 +56,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     source = open_source(options.data, split=options.split)
     model = _model(options)
-    header = _header(model, source, options, command=f"rmkit score {shlex.join(argv)}")
+    header = _header(model, source, options, command=arguments.command_line("score", argv))
     done = score_to(model, source, options.output, header=header, window=options.window, fresh=options.fresh)
     result = _result(done, header, options.output)
     display.emit(result, as_json=options.json, text=_text(result))

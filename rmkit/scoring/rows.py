@@ -32,6 +32,8 @@ from rmkit.data.export_folder import dataset_of, export_folder
 from rmkit.data.parquet import MAX_ROW_BYTES, OVER_LIMIT, bounded_tables
 from rmkit.errors import DataError, UsageError
 from rmkit.ids import file_sha256
+from rmkit.storage.address import is_address, redacted
+from rmkit.storage.fetch import fetch
 from rmkit.types import Candidates
 
 PAIRS = (("chosen", "rejected"), ("response_a", "response_b"))
@@ -59,7 +61,7 @@ class Source:
 
 def open_source(name: str, *, split: str = "all") -> Source:
     """What `name` is: a file, an export folder or NAME@VERSION. Raises DataError where there is nothing to read."""
-    path = Path(name)
+    path = fetch(name) if is_address(name) else Path(name)
     if path.is_file():
         if split != "all":
             raise UsageError("--split belongs to a dataset version or an export; a file is scored whole")
@@ -67,8 +69,8 @@ def open_source(name: str, *, split: str = "all") -> Source:
         with path.open("rb") as file:
             magic = file.read(4)
         if magic == b"PAR1":
-            return Source(name, digest, lambda: _parquet([path]), _rows_in([path]))
-        return Source(name, digest, lambda: _json_lines(path))
+            return Source(redacted(name), digest, lambda: _parquet([path]), _rows_in([path]))
+        return Source(redacted(name), digest, lambda: _json_lines(path))
     if not path.is_dir() and path.suffix in (".jsonl", ".gz", ".json", ".parquet"):
         raise DataError(f"no such file: {path}")
     return _export(name, split)

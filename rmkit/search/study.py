@@ -215,7 +215,7 @@ def main(argv: list[str]) -> int:
         examples=["search study --model models/steps --generator policy.toml --prompts problems.jsonl -o study"],
     )
     add_arguments(parser)
-    parser.add_output("folder of the results", required=True)
+    parser.add_output("folder of the results", required=True, type=arguments.local_path)
     parser.add_argument("--budgets", default="1,4,16", help="solutions' worth of steps, with commas")
     parser.add_argument("--searches", default="beam,puct", help=f"of {', '.join(SEARCHES)}, with commas; none: ''")
     parser.add_argument(

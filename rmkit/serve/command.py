@@ -79,7 +79,9 @@ def _options(argv: list[str]) -> Namespace:
         "--log-text", action="store_true", default=None, help="log the texts too, which drift can then queue"
     )
     parser.add_argument("--no-log", action="store_true", help="keep no reward in the ledger")
-    parser.add_argument("--token-file", type=Path, help="file with one more token that may do everything")
+    parser.add_argument(
+        "--token-file", type=arguments.local_path, help="file with one more token that may do everything"
+    )
     parser.add_argument(
         "--no-auth", action="store_true", help="ask for no token although there are some (loopback only)"
     )
@@ -87,7 +89,7 @@ def _options(argv: list[str]) -> Namespace:
         "--swap-root",
         action="append",
         default=[],
-        type=Path,
+        type=arguments.local_path,
         metavar="FOLDER",
         help="models under it may be swapped in over HTTP, as those of $RMKIT_HOME/models may (repeatable)",
     )

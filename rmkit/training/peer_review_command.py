@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
     parser.epilog = f"and those of rmkit train explicit (or, with --kind implicit, implicit)\n\n{parser.epilog}"
     parser.add_config(ReviewConfig)
     parser.add_seed(None, help="as --set seed=N")
-    parser.add_output("folder of models A and B and the audit")
+    parser.add_output("folder of models A and B and the audit", type=arguments.local_path)
     parser.add_resume()
     parser.add_allow_benchmark()
     options = parser.parse_args(argv)

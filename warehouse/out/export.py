@@ -27,6 +27,7 @@ from rmkit.errors import BusyError, DataError, StoreError, UsageError
 from rmkit.ids import content_hash, file_sha256
 from rmkit.ledger import open_ledger
 from rmkit.paths import home
+from rmkit.storage.places import at_addresses
 from warehouse.lineage.source_facts import SourceFacts, read_facts
 from warehouse.out.card import card
 from warehouse.out.croissant import NAME as CROISSANT
@@ -256,7 +257,7 @@ _NOTED = "FROM export WHERE version_id = $1 AND format = $2 AND path = $3 AND ma
 
 
 def _note(version_id: int, folder: Path, form: str) -> list[object]:
-    return [version_id, form, str(folder.resolve()), (folder / MANIFEST).read_text(encoding="utf-8")]
+    return [version_id, form, at_addresses(str(folder.resolve())), (folder / MANIFEST).read_text(encoding="utf-8")]
 
 
 def main(argv: list[str]) -> int:
@@ -267,7 +268,10 @@ def main(argv: list[str]) -> int:
         examples=["export hh", "export hh@v2 -o out/hh --format trl --split train", "export hh@gold --target release"],
     )
     parser.add_argument("ref", metavar="NAME@VERSION", nargs="?", help="a version, tag, branch or digest prefix")
-    parser.add_output("folder (default: $RMKIT_HOME/exports/NAME-vN-DIGEST)")
+    parser.add_output(
+        "folder, or s3://BUCKET/KEY (default: $RMKIT_HOME/exports/NAME-vN-DIGEST)",
+        type=arguments.repeatable_output_path,
+    )
     parser.add_argument("--format", choices=FORMS, default="native", help="form of the rows")
     parser.add_argument("--split", help="only this split")
     parser.add_argument(

@@ -116,7 +116,7 @@ def main(argv: list[str]) -> int:
     """`rmkit backup`."""
     summary = "Copy ledger and warehouse, consistently, while both are in use. Bring it back with: rmkit restore."
     parser = arguments.parser("backup", summary, examples=["backup /backups/monday", "backup $(date +%F) --json"])
-    parser.add_argument("destination", type=Path, help="a new folder")
+    parser.add_argument("destination", type=arguments.output_path, help="a new folder, or s3://BUCKET/KEY")
     options = parser.parse_args(argv)
     manifest = backup(options.destination)
     display.emit(

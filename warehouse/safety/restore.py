@@ -27,6 +27,7 @@ from rmkit.errors import BusyError, DataError, StoreError
 from rmkit.ledger import open_ledger
 from rmkit.ledger.transfer import copy_ledger
 from rmkit.paths import ledger_url, warehouse_path
+from rmkit.storage.fetch import forget
 from warehouse.migrate import check_schema
 from warehouse.safety.backup import FORMAT, LEDGER, MANIFEST, WAREHOUSE, described, parts
 from warehouse.sql import run
@@ -189,12 +190,13 @@ def main(argv: list[str]) -> int:
     summary = "Bring a backup's ledger and warehouse into $RMKIT_HOME, verified before anything is touched."
     examples = ["restore /backups/monday", "restore /backups/monday --force"]
     parser = arguments.parser("restore", summary, examples=examples)
-    parser.add_argument("source", type=Path, help="a folder written by rmkit backup")
+    parser.add_argument("source", type=Path, help="what rmkit backup wrote, a folder or s3://BUCKET/KEY")
     parser.add_argument(
         "--force", action="store_true", help="keep present files as *.replaced-TIME and take their place"
     )
     options = parser.parse_args(argv)
     result = restore(options.source, force=options.force)
+    forget(options.source)
     display.emit(result, as_json=options.json, text=_text(result))
     return 0
 

@@ -20,7 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rmkit.data.example import MANIFEST, Example, read_manifest, read_table
+from rmkit.data.export_folder import export_folder
 from rmkit.errors import DataError, MissingExtraError
+from rmkit.storage.address import is_address
 from warehouse.out.forms import MESSAGES, trl_table
 from warehouse.store import open_warehouse
 from warehouse.versions.checkout import checkout
@@ -108,7 +110,7 @@ def load_dataset(data: str | Path, *, split: str | None = None) -> Dataset:
     Rows whose text was erased are left out. Raises StoreError without a warehouse, VersionError for an unknown version,
     DataError for a split without rows.
     """
-    folder = Path(data)
+    folder = export_folder(data) if is_address(str(data)) else Path(data)
     if (folder / MANIFEST).is_file():
         manifest = read_manifest(folder)
         whole = Dataset(manifest.get("ref") or folder.name, manifest.get("digest") or "", read_table(folder))

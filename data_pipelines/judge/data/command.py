@@ -131,7 +131,7 @@ def _parser(stage: str) -> arguments.Parser:
 
 
 def _of_rubrics(options: argparse.Namespace) -> int:
-    built, dataset = read_rubrics(Path(options.data), part=options.part)
+    built, dataset = read_rubrics(arguments.input_path(options.data), part=options.part)
     prompt = WRITER_PROMPT if options.part == "writer" else None
     facts = {
         "dataset": {"ref": dataset},

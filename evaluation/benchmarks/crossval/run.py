@@ -76,7 +76,7 @@ def _parser() -> arguments.Parser:
     parser.add_encoder()
     parser.add_argument("--folds", type=int, default=5)
     parser.add_seed(help="of folds and heads")
-    parser.add_argument("--plot", type=Path, help="write the accuracies as a chart (SVG or PNG)")
+    parser.add_argument("--plot", type=arguments.output_path, help="write the accuracies as a chart (SVG or PNG)")
     parser.add_page()
     return parser
 

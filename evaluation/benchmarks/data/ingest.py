@@ -190,7 +190,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--pairs", type=int, default=1_000_000, help="how many (default: 1000000)")
     parser.add_seed(help="of the generator")
     parser.add_argument(
-        "--out", type=Path, help="work in this folder and keep it (default: a temporary one; about 3 GB)"
+        "--out",
+        type=arguments.local_path,
+        help="work in this folder and keep it (default: a temporary one; about 3 GB)",
     )
     args = parser.parse_args(argv)
     if args.pairs < 1:

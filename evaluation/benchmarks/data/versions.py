@@ -87,7 +87,9 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--rows", type=int, default=1_000_000, help="generated pairs (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="timed repeats, the median counts (%(default)s)")
-    parser.add_argument("--folder", type=Path, help="where the warehouse file is built (default: a temp folder)")
+    parser.add_argument(
+        "--folder", type=arguments.local_path, help="where the warehouse file is built (default: a temp folder)"
+    )
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         result = measure(Path(folder) / "warehouse.duckdb", rows=options.rows, repeats=options.repeats)

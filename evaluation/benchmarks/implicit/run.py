@@ -17,7 +17,6 @@ with the difference in length.
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
@@ -76,7 +75,7 @@ def main(argv: list[str]) -> int:
             runs.append(one_seed(seed, pairs=inputs.pairs, steps=inputs.steps, language_steps=inputs.language_steps))
             advance(1)
     result = {
-        "command": f"rmkit bench implicit {shlex.join(argv)}".strip(),
+        "command": arguments.command_line("bench implicit", argv),
         "analytic": [analytic(seed) for seed in range(inputs.seeds)],
         "runs": runs,
         "cells": {cell: together([run["cells"][cell] for run in runs]) for cell in ("train", *WORDINGS_OF)},

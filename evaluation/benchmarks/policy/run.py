@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=4000, help="preference pairs for the reward model")
     parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=list(TRAINERS))
-    parser.add_argument("--plot", type=Path, help="write the curves (PNG or SVG)")
+    parser.add_argument("--plot", type=arguments.output_path, help="write the curves (PNG or SVG)")
     parser.add_page()
     options = parser.parse_args(argv)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here is on a hub

@@ -22,7 +22,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -81,7 +80,7 @@ def main(argv: list[str]) -> int:
     files = {
         path.name: run(path, config, folds=inputs.folds, seed=inputs.seed, limit=inputs.limit) for path in inputs.data
     }
-    result = {"command": f"rmkit bench process {shlex.join(argv)}", "seed": inputs.seed, "folds": inputs.folds}
+    result = {"command": arguments.command_line("bench process", argv), "seed": inputs.seed, "folds": inputs.folds}
     result |= {"encoder": inputs.encoder, "files": files}
     if inputs.page:
         inputs.page.write_text(page(result))

@@ -74,7 +74,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--overload-s", type=float, default=20.0, help="ten times the clients, for so long; 0: not")
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--hidden", type=int, default=320)
-    parser.add_argument("--plot", type=Path, help="write the chart (SVG or PNG)")
+    parser.add_argument("--plot", type=arguments.output_path, help="write the chart (SVG or PNG)")
     parser.add_page()
     options = parser.parse_args(argv)
     if options.chain and options.mode != "groups":

@@ -100,9 +100,11 @@ def _parser() -> arguments.Parser:
     parser.add_argument("--repeats", type=int, default=5, help="times that every arm runs (default 5)")
     parser.add_argument("--arms", default=",".join((*PEERS, *OURS)), help="comma-separated (default: all)")
     parser.add_argument(
-        "--results", type=Path, help="JSONL of what each arm measured; the same command goes on after what stands there"
+        "--results",
+        type=arguments.local_path,
+        help="JSONL of what each arm measured; the same command goes on after what stands there",
     )
-    parser.add_argument("--plot", type=Path, help="write a bar chart (SVG or PNG)")
+    parser.add_argument("--plot", type=arguments.output_path, help="write a bar chart (SVG or PNG)")
     parser.add_page()
     return parser
 

@@ -64,7 +64,9 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--no-kills", action="store_true", help="let it run through")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
-    parser.add_output("folder of the story (default: story); one that is there is gone on with")
+    parser.add_output(
+        "folder of the story (default: story); one that is there is gone on with", type=arguments.local_path
+    )
     parser.add_argument("--worker", action="store_true", help="run the stages in this process, nothing is killed")
     options = parser.parse_args(argv)
     import trl  # noqa: F401 - refused at once where it is missing

@@ -23,6 +23,9 @@ from rmkit import paths
 from rmkit.errors import ModelError, UsageError
 from rmkit.ledger import Ledger, Recorded, open_ledger
 from rmkit.models.artifact.folder import CARD
+from rmkit.storage.address import is_address
+from rmkit.storage.fetch import fetch
+from rmkit.storage.places import at_addresses
 from rmkit.types import Event
 from rmkit.user import user_name
 
@@ -120,7 +123,7 @@ def resolve(alias: str) -> Path:
 
 def locate(promotion: Promotion) -> Path:
     """Where the promoted model lies now. Raises ModelError where no folder holds its fingerprint."""
-    recorded = Path(promotion.path)
+    recorded = fetch(promotion.path) if is_address(promotion.path) else Path(promotion.path)
     recorded = recorded if recorded.is_absolute() else paths.home() / "models" / recorded
     for folder in (recorded, *artifacts()):
         if card_of(folder).get("fingerprint") == promotion.fingerprint:
@@ -147,6 +150,9 @@ def card_of(folder: Path) -> dict[str, Any]:
 
 
 def _portable(folder: Path) -> str:
-    """Relative to $RMKIT_HOME/models where it lies there, so that a moved home keeps its aliases."""
+    """Relative to $RMKIT_HOME/models where it lies there, so that a moved home keeps its aliases; the address where it
+    was fetched from one."""
+    if is_address(address := at_addresses(str(folder))):
+        return address
     resolved, home = folder.resolve(), paths.home() / "models"
     return str(resolved.relative_to(home) if resolved.is_relative_to(home) else resolved)

@@ -1,0 +1,226 @@
+"""Commands whose inputs and outputs lie in a bucket: the same results as with local files, through faults and kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_pipelines import sample
+from rmkit.cli import main as cli
+from rmkit.errors import DataError
+from rmkit.storage import files as filing
+from rmkit.storage.fetch import fetch
+from rmkit.storage.marks import UNFINISHED
+from tests.object_storage import SECRET, Bucket
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setattr(filing, "LONGEST_WAIT_S", 0.01)
+
+
+def rmkit(capsys: pytest.CaptureFixture[str], line: str) -> dict[str, Any]:
+    """The JSON of a command that must succeed."""
+    status = cli.main([*line.split(), "--json"])
+    out, err = capsys.readouterr()
+    assert status == 0, err
+    assert SECRET not in out + err
+    result: dict[str, Any] = json.loads(out)
+    return result
+
+
+def fails(capsys: pytest.CaptureFixture[str], line: str) -> str:
+    """The one line of a command that must fail."""
+    assert cli.main(line.split()) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert SECRET not in err
+    return err
+
+
+def put_pairs(bucket: Bucket, n: int = 40) -> list[dict[str, str]]:
+    rows = [{"prompt": f"What is {k}?", "chosen": f"It is {k}.", "rejected": f"{k}, I guess, or so."} for k in range(n)]
+    for half in (0, 1):
+        text = "".join(json.dumps(row) + "\n" for row in rows[half::2])
+        bucket.client.pipe_file(f"{bucket.address}/dumps/part{half}.jsonl", text.encode())
+    bucket.client.pipe_file(f"{bucket.address}/dumps/part0.jsonl.source.toml", b'license = "MIT"')
+    return rows
+
+
+def test_ingest_and_export_by_address_are_those_by_path(
+    bucket: Bucket, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_pairs(bucket)
+    bucket.client.get(f"{bucket.address}/dumps/", str(tmp_path / "dumps"), recursive=True)
+    bucket.faults.plan += [("cut", "GET", "part0.jsonl$"), ("503", "GET", "part1"), ("short", "GET", "part1")]
+    pattern = f"{bucket.address}/dumps/*.jsonl"
+    [facts] = rmkit(capsys, f"ingest {pattern} --name d")["files"]
+    assert (facts["path"], facts["accepted"], facts["license"]) == (pattern, 40, "MIT")
+    assert bucket.faults.struck == ["cut", "503", "short"]
+    assert not [path for path in (home / "fetched").iterdir() if path.is_dir()]  # ingested files are not kept
+    [again] = rmkit(capsys, f"ingest {pattern} --name d")["files"]
+    assert again["version"] == facts["version"]
+    rmkit(capsys, f"ingest {bucket.address}/dumps/part0.jsonl --name e")
+    exported = rmkit(capsys, f"export d -o {bucket.address}/exports/d")
+    assert exported["path"] == f"{bucket.address}/exports/d"
+    assert rmkit(capsys, f"export d -o {bucket.address}/exports/d") == exported
+    assert list((home / "staged").iterdir()) == []
+    refused = fails(capsys, f"export e -o {bucket.address}/exports/d")
+    assert f"never replaced; name another address; what was to be published lies in {home}/staged/" in refused
+    monkeypatch.setenv("RMKIT_HOME", str(tmp_path / "other"))
+    rmkit(capsys, f"ingest {tmp_path}/dumps/*.jsonl --name d")
+    local = rmkit(capsys, f"export d -o {tmp_path}/exported")
+    assert local | {"path": ""} == exported | {"path": ""}
+    fetched = fetch(f"{bucket.address}/exports/d")
+    names = sorted(path.name for path in fetched.iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "exported").iterdir())
+    for name in set(names) - {"manifest.json", "README.md", "croissant.json"}:  # these name the sources
+        assert (fetched / name).read_bytes() == (tmp_path / "exported" / name).read_bytes()
+    verified = rmkit(capsys, f"export --verify {bucket.address}/exports/d")
+    assert verified["digest"] == local["digest"]
+
+
+def test_a_finished_scores_file_is_given_back_and_never_replaced(
+    bucket: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_pairs(bucket)
+    data, out = f"{bucket.address}/dumps/part0.jsonl", f"{bucket.address}/scores/a.jsonl"
+    first = rmkit(capsys, f"score length {data} -o {out}")
+    assert bucket.names("scores") == ["a.jsonl", "a.jsonl.run.json"]
+    again = rmkit(capsys, f"score length {data} -o {out}")
+    assert (first["path"], again["resumed"]) == (out, 20)
+    assert out in fails(capsys, f"score length {bucket.address}/dumps/part1.jsonl -o {out}")
+
+
+def test_results_wait_for_the_publication(bucket: Bucket, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put_pairs(bucket)
+    data, out = f"{bucket.address}/dumps/part0.jsonl", f"{bucket.address}/scores/b.jsonl"
+    bucket.faults.plan += [("500", "PUT", "scores")] * 30
+    assert cli.main(f"score length {data} -o {out}".split()) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"rmkit: {bucket.address}/scores/b.jsonl.run.json: ")
+    assert bucket.names("scores") == []
+    bucket.faults.plan.clear()
+    assert rmkit(capsys, f"score length {data} -o {out}")["resumed"] == 20  # what was scored is only published
+
+
+def test_addresses_that_do_not_fit_are_one_line(bucket: Bucket, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here = "is an address, and only files and folders of this machine do here"
+    assert here in fails(capsys, f"calibrate {bucket.address}/m --data d")
+    assert here in fails(capsys, f"memory add {bucket.address}/m.jsonl d")
+    assert here in fails(capsys, f"serve length --swap-root {bucket.address}/m")
+    assert "unknown scheme 'foo://'" in fails(capsys, "export d -o foo://bucket/x")
+    assert "gcsfs is not installed" in fails(capsys, "ingest gs://bucket/x.jsonl")
+    assert f"{bucket.address}/none: nothing is there" in fails(capsys, f"verify {bucket.address}/none")
+    secret = fails(capsys, f"ingest s3://me:{SECRET}@bucket/x.jsonl")
+    assert "s3://***@bucket/x.jsonl: an address holds no account" in secret
+    assert [path for path in home.rglob("*") if path.is_file()] == []
+
+
+def test_a_signed_web_address_is_ingested_and_its_signature_kept_nowhere(
+    bucket: Bucket, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_pairs(bucket)
+    plain = f"{os.environ['AWS_ENDPOINT_URL']}/{bucket.address.removeprefix('s3://')}/dumps/part0.jsonl"
+    [facts] = rmkit(capsys, f"ingest {plain}?X-Amz-Signature={SECRET}")["files"]
+    assert (facts["path"], facts["dataset"], facts["accepted"]) == (f"{plain}?***", "part0", 20)
+    assert not any(SECRET.encode() in path.read_bytes() for path in home.rglob("*") if path.is_file())
+
+
+@pytest.mark.slow
+def test_no_log_line_tells_a_token(
+    bucket: Bucket, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = os.environ | {"AWS_SESSION_TOKEN": SECRET, "RMKIT_HOME": str(home)}
+    put_pairs(bucket)
+    ended = subprocess.run(
+        [sys.executable, "-m", "rmkit", "--debug", "ingest", f"{bucket.address}/dumps/part0.jsonl"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "DEBUG" in ended.stderr
+    assert SECRET not in ended.stdout + ended.stderr
+    assert not any(SECRET.encode() in path.read_bytes() for path in home.rglob("*") if path.is_file())
+
+
+@pytest.mark.slow
+def test_round_trip_under_faults(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ingest, clean, export, train, score, evaluate, back up and restore in a bucket, each with 500s, slow, cut and
+    wrong answers on the way, and the same on local files: equal digests, scores and fingerprints."""
+    data, _ = sample.write(tmp_path / "sample", sample.SampleConfig(pairs=400))
+    bucket.client.put_file(str(data), f"{bucket.address}/in/sample.jsonl")
+    kinds = ("500", "503", "reset", "slow")
+
+    def command(line: str) -> dict[str, Any]:
+        bucket.faults.plan[:] = [(kind, method, "") for kind in kinds for method in ("GET", "PUT", "HEAD", "POST")]
+        contents = r"\.(jsonl|parquet|npz|duckdb|sqlite)$"
+        bucket.faults.plan += [(kind, "GET", contents) for kind in ("cut", "short", "spoil")]
+        return rmkit(capsys, line)
+
+    def chain(where: str, source: str) -> dict[str, Any]:
+        monkeypatch.setenv("RMKIT_HOME", str(tmp_path / ("s3" if "://" in where else "local")))
+        command(f"ingest {source} --name d --license MIT")
+        command("run clean --data d")
+        export = command(f"export d -o {where}/export")
+        model = command(f"train lexical --data {where}/export -o {where}/models/lex")
+        command(f"score {where}/models/lex {where}/export --split test -o {where}/scores.jsonl")
+        result = command(f"eval {where}/models/lex --data {where}/export -o {where}/reports/eval.json")
+        command(f"verify {where}/models/lex")
+        command(f"backup {where}/backups/one")
+        monkeypatch.setenv("RMKIT_HOME", str(tmp_path / f"{Path(os.environ['RMKIT_HOME']).name}-back"))
+        command(f"restore {where}/backups/one")
+        [restored] = command("datasets")["datasets"]
+        facts = {"export": export["rows_digest"], "model": model["fingerprint"], "restored": restored["digest"]}
+        return facts | {"eval": result["models"][0]["measures"]}
+
+    far, near = chain(bucket.address, f"{bucket.address}/in/sample.jsonl"), chain(str(tmp_path / "out"), str(data))
+    assert {*kinds, "cut", "short", "spoil"} <= {*bucket.faults.struck}
+    assert far == near
+    scores = fetch(f"{bucket.address}/scores.jsonl").read_bytes()
+    assert scores == (tmp_path / "out" / "scores.jsonl").read_bytes()
+    assert not [key for key in bucket.names() if UNFINISHED in key]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", range(8))
+def test_a_killed_publication_shows_nothing_or_all(
+    point: int, bucket: Bucket, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An export of six files is killed at the request that would make change `point` of eight."""
+    put_pairs(bucket)
+    rmkit(capsys, f"ingest {bucket.address}/dumps/part0.jsonl --name d")
+    address = f"{bucket.address}/exports/d"
+    changes = [("kill", method, "exports") for method in ("PUT", "DELETE", "POST")]
+    for _ in range(2):  # the second goes on from what the first left
+        running = subprocess.Popen([sys.executable, "-m", "rmkit", "export", "d", "-o", address])
+        bucket.faults.pid = running.pid
+        before = sum(method != "GET" and method != "HEAD" for method, _ in bucket.faults.requests)
+        while running.poll() is None:
+            done = sum(method != "GET" and method != "HEAD" for method, _ in bucket.faults.requests) - before
+            if done >= point and not bucket.faults.plan:
+                bucket.faults.plan += changes
+            time.sleep(0.0005)
+        bucket.faults.plan.clear()
+        keys = bucket.names("exports/d")
+        if running.returncode != 0:
+            assert running.returncode == -9
+        if "manifest.json" in keys:
+            assert rmkit(capsys, f"export --verify {address}")["n_rows"] == 20
+        else:
+            with pytest.raises(DataError, match=r"nothing is there|is not finished"):
+                fetch(address)
+    rmkit(capsys, f"export d -o {address}")
+    assert rmkit(capsys, f"export --verify {address}")["n_rows"] == 20
+    assert UNFINISHED not in bucket.names("exports/d")
