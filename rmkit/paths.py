@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def home() -> Path:
-    """The data folder (not created here): ledger.sqlite, warehouse.duckdb, features/, models/, runs/, exports/."""
+    """The data folder (not created here): ledger.sqlite, warehouse.duckdb, features/, models/, runs/, exports/ ..."""
     return Path(os.environ.get("RMKIT_HOME") or ".rmkit").expanduser().resolve()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rmkit.cli import arguments
 from rmkit.cli.arguments import parser_of
 from rmkit.cli.main import COMMANDS, call, commands, usage
 from rmkit.cli.verbs import Command, Run, Verbs
@@ -93,7 +94,9 @@ def _lines(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_in_the_docs_are_taken_by_their_parsers(page: Path) -> None:
+def test_commands_in_the_docs_are_taken_by_their_parsers(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arguments, "fetch", Path)
+    monkeypatch.setattr(arguments, "staged", lambda address, **_: Path(address))
     blocks = re.findall(r"```(?:sh|console|bash)\n(.*?)```", page.read_text(), re.DOTALL)
     for line in (line.removeprefix("$ ") for block in blocks for line in _lines(block)):
         if line.startswith("rmkit "):

@@ -16,6 +16,7 @@ import shlex
 import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -74,7 +75,7 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument("--allow-changed", action="store_true", help="accept other counts or contents than declared")
 
-    def add_output(self, help: str, *, type: Callable[[str], Path] | None = None, **options: Any) -> None:
+    def add_output(self, help: str, *, type: Callable[[str], Path | _Address] | None = None, **options: Any) -> None:
         """`-o PATH`, a file or a folder that is written once; what is gone on with wants type=local_path."""
         self.add_argument("-o", "--output", type=type or output_path, metavar="PATH", help=help, **options)
 
@@ -136,6 +137,12 @@ class Parser(argparse.ArgumentParser):
         options, rest = self.parse_known_args(args, namespace)
         if rest:
             self.error(self._unexpected(rest[0]))
+        resumes = getattr(options, "resume", False) == "auto"
+        for name, value in vars(options).items():  # after all else was found right: this asks the storage
+            if isinstance(value, _Address):
+                setattr(options, name, value.path(resumes=resumes))
+            elif isinstance(value, list):
+                setattr(options, name, [one.path() if isinstance(one, _Address) else one for one in value])
         return options
 
     def words(self) -> tuple[list[str], dict[str, list[str]]]:
@@ -249,19 +256,33 @@ def whole_number(text: str) -> int:
     return number
 
 
-def input_path(text: str) -> Path:
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """What an option names by an address, until `parse_args` gives it a path on this machine."""
+
+    address: str
+    is_output: bool = False
+    is_repeatable: bool = False
+
+    def path(self, *, resumes: bool = False) -> Path:
+        if self.is_output:
+            return staged(self.address, again=self.is_repeatable, resumes=resumes)
+        return fetch(self.address)
+
+
+def input_path(text: str) -> Path | _Address:
     """A file or folder that is read. What lies at an address (s3://bucket/key) is fetched."""
-    return fetch(text) if is_address(text) else Path(text)
+    return _Address(text) if is_address(text) else Path(text)
 
 
-def output_path(text: str) -> Path:
+def output_path(text: str) -> Path | _Address:
     """A file or folder that is written. For an address it is made here, and published at the end of the command."""
-    return staged(text) if is_address(text) else Path(text)
+    return _Address(text, is_output=True) if is_address(text) else Path(text)
 
 
-def repeatable_output_path(text: str) -> Path:
+def repeatable_output_path(text: str) -> Path | _Address:
     """The same where writing again gives the same folder: one that is there is refused only if it is another one."""
-    return staged(text, again=True) if is_address(text) else Path(text)
+    return _Address(text, is_output=True, is_repeatable=True) if is_address(text) else Path(text)
 
 
 def local_path(text: str) -> Path:

@@ -23,6 +23,7 @@ from rmkit.ids import digest
 from rmkit.storage.address import is_web, name_of, redacted
 from rmkit.storage.fetch import fetch, forget
 from rmkit.storage.files import open_place
+from rmkit.storage.marks import is_unfinished
 from rmkit.storage.places import remember, staged_root
 from rmkit.storage.publish import check_free, publish_file, publish_folder
 
@@ -42,11 +43,12 @@ class _Command:
 _COMMAND: contextvars.ContextVar[_Command | None] = contextvars.ContextVar("command", default=None)
 
 
-def staged(address: str, *, again: bool = False) -> Path:
-    """The path to write to for what shall lie at the address. A file that is there already is there at the path, too.
+def staged(address: str, *, again: bool = False, resumes: bool = False) -> Path:
+    """The path to write to for what shall lie at the address. A file that is there already is there at the path, too;
+    so is a folder for a command that `resumes`.
 
-    Raises StoreError at once where a folder is published there already; with `again` at the end, and only where it is
-    another one. BusyError where another process writes for this address, UsageError outside of a command.
+    Raises StoreError at once where a folder is published there already; with `again` or `resumes` at the end, and only
+    where it is another one. BusyError where another process writes for this address, UsageError outside of a command.
     """
     if (command := _COMMAND.get()) is None:
         raise UsageError(f"{redacted(address)}: from Python write to a folder, and copy it there when it is complete")
@@ -59,7 +61,7 @@ def staged(address: str, *, again: bool = False) -> Path:
     if os.environ.get("RANK", "0") != "0":  # of several processes (torchrun) the first writes
         return path
     objects = place.objects(first=True)
-    if not again:
+    if not again and not resumes:
         check_free(place, objects)
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder.with_suffix(".lock").open("w")
@@ -70,7 +72,7 @@ def staged(address: str, *, again: bool = False) -> Path:
     command.locks.append(lock)
     if path.is_dir() and not (path / MODEL).is_file():  # training goes on from its model; all others begin anew
         shutil.rmtree(path)
-    if "" in objects and not any(folder.iterdir()):
+    if ("" in objects or (resumes and objects)) and not any(folder.iterdir()) and not is_unfinished(objects):
         fetched = fetch(address, along=BESIDE)
         shutil.copytree(fetched.parent, folder, dirs_exist_ok=True)
         forget(fetched)

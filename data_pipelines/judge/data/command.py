@@ -40,6 +40,8 @@ from rmkit.errors import DataError, UsageError
 from rmkit.generate.estimate import estimate
 from rmkit.judge import Judge, judging_lines, load_judge
 from rmkit.ledger import Ledger, open_ledger
+from rmkit.storage.address import is_address
+from rmkit.storage.fetch import fetch
 from rubrics.rubric_rm import WRITER_PROMPT
 
 STAGES = {
@@ -131,7 +133,9 @@ def _parser(stage: str) -> arguments.Parser:
 
 
 def _of_rubrics(options: argparse.Namespace) -> int:
-    built, dataset = read_rubrics(arguments.input_path(options.data), part=options.part)
+    built, dataset = read_rubrics(
+        fetch(options.data) if is_address(options.data) else Path(options.data), part=options.part
+    )
     prompt = WRITER_PROMPT if options.part == "writer" else None
     facts = {
         "dataset": {"ref": dataset},

@@ -65,6 +65,7 @@ CALLS: list[tuple[str, int | str]] = [
     ("quickstart --from {data} --max-rows 0", "report"),
     ("sample {tmp}/more --pairs 60", 0),
     ("ingest {data} --name again --license MIT", 0),
+    ("ingest s3://bucket/dump.jsonl", "cloud"),
     ("run clean --data sample", 0),
     ("run denoise --data sample", "train"),
     ("noise sample@v2 --rate 0.2 --out noisy", 0),

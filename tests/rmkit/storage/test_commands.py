@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -224,3 +225,27 @@ def test_a_killed_publication_shows_nothing_or_all(
     rmkit(capsys, f"export d -o {address}")
     assert rmkit(capsys, f"export --verify {address}")["n_rows"] == 20
     assert UNFINISHED not in bucket.names("exports/d")
+
+
+def test_an_option_that_is_wrong_is_told_before_the_storage_is_asked(
+    bucket: Bucket, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "--split" in fails(capsys, f"export d -o {bucket.address}/x --splits train")
+    assert "--seed" in fails(capsys, f"train lexical --data {bucket.address}/x -o {bucket.address}/y --seed none")
+    assert (bucket.faults.requests, list(home.glob("*"))) == ([], [])
+
+
+def test_a_published_model_is_promoted_by_its_address(
+    bucket: Bucket, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_pairs(bucket, 600)
+    rmkit(capsys, f"ingest {bucket.address}/dumps/part0.jsonl --name d")
+    rmkit(capsys, "run clean --data d")
+    address = f"{bucket.address}/models/lex"
+    assert rmkit(capsys, f"train lexical --data d -o {address}")["path"] == address
+    assert "a published folder is never replaced" in fails(capsys, f"train lexical --data d -o {address}")
+    assert rmkit(capsys, f"models promote {address} hh@prod")["path"] == address
+    shutil.rmtree(home / "fetched")
+    assert rmkit(capsys, "verify hh@prod")["fingerprint"]
+    bucket.client.rm(address, recursive=True)
+    assert "nothing is there" in fails(capsys, "verify hh@prod")
