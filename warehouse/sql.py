@@ -19,7 +19,9 @@ SORT_BYTES = 256 << 20  # of texts sorted in memory
 SORT_ROWS = 65_536  # handed over at once
 
 
-def run(connection: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
+def run(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any] | dict[str, Any] | None = None
+) -> list[tuple[Any, ...]]:
     """All rows of a statement, so that no unfinished result stays on the connection."""
     return connection.execute(sql, parameters or []).fetchall()
 
@@ -72,18 +74,25 @@ def setting(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> Ite
             run(connection, f"SET {name} = '{before}'")
 
 
+@contextlib.contextmanager
+def scratch() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database of its own for the length of a block, on disk where it is large."""
+    with contextlib.closing(duckdb.connect()) as result, tempfile.TemporaryDirectory(prefix="rmkit-sort-") as folder:
+        result.execute(f"SET memory_limit = '1GB'; SET temp_directory = '{folder}'").fetchall()
+        yield result
+
+
 def sorted_places(texts: TextFile, at: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The order (positions in `at`) that sorts the texts at these places by their bytes; large ones on disk."""
     if texts.n_bytes[at].sum() < SORT_BYTES:
         order = np.asarray(pc.array_sort_indices(texts.array().take(pa.array(at))), np.int64)
         texts.release()
         return order
-    with contextlib.closing(duckdb.connect()) as scratch, tempfile.TemporaryDirectory(prefix="rmkit-sort-") as folder:
-        scratch.execute(f"SET memory_limit = '1GB'; SET temp_directory = '{folder}'")
-        scratch.execute("CREATE TABLE line (n BIGINT, text VARCHAR)")
+    with scratch() as connection:
+        connection.execute("CREATE TABLE line (n BIGINT, text VARCHAR)")
         for start in range(0, len(at), SORT_ROWS):
             some = texts.array().take(pa.array(at[start : start + SORT_ROWS]))
             texts.release()
-            with registered(scratch, "piece", pa.table({"n": np.arange(start, start + len(some)), "text": some})):
-                scratch.execute("INSERT INTO line SELECT n, text FROM piece")
-        return scratch.execute("SELECT n FROM line ORDER BY text").fetchnumpy()["n"].astype(np.int64)
+            with registered(connection, "piece", pa.table({"n": np.arange(start, start + len(some)), "text": some})):
+                connection.execute("INSERT INTO line SELECT n, text FROM piece")
+        return connection.execute("SELECT n FROM line ORDER BY text").fetchnumpy()["n"].astype(np.int64)

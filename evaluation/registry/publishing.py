@@ -190,7 +190,6 @@ def _license_on_hub(base: str) -> str:
 def _of_data(ref: str) -> tuple[dict[str, int], tuple[str, ...]]:
     """Licenses with their rows, and the Hub's datasets, behind a dataset version; unknown where it is not here."""
     from warehouse.out.manifest import describe
-    from warehouse.versions.checkout import checkout
 
     if not warehouse_path().exists():
         return {UNKNOWN: 0}, ()
@@ -199,7 +198,7 @@ def _of_data(ref: str) -> tuple[dict[str, int], tuple[str, ...]]:
             version = resolve(connection, ref)
         except (UsageError, StoreError, DataError):
             return {UNKNOWN: 0}, ()
-        manifest = describe(connection, version, checkout(connection, version), form="native")
+        manifest = describe(connection, version)
     matches = (_ON_HUB.match(str(one["url"] or one["name"])) for one in manifest["sources"])
     return dict(manifest["stated_licenses"]), tuple(dict.fromkeys(match[1] for match in matches if match))
 

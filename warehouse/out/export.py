@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ import pyarrow.parquet as pq
 from rmkit.atomic import draft_folder, put
 from rmkit.cli import arguments, display
 from rmkit.config import read_object
-from rmkit.data.example import MANIFEST, read_manifest
+from rmkit.data.example import EXAMPLE_SCHEMA, MANIFEST, read_manifest
 from rmkit.errors import BusyError, DataError, StoreError, UsageError
 from rmkit.ids import content_hash, file_sha256
 from rmkit.ledger import open_ledger
@@ -32,14 +34,14 @@ from warehouse.lineage.source_facts import SourceFacts, read_facts
 from warehouse.out.card import card
 from warehouse.out.croissant import NAME as CROISSANT
 from warehouse.out.croissant import croissant
-from warehouse.out.forms import FORMS, LINES, Form, json_lines, sft_rows, trl_table
-from warehouse.out.manifest import PARQUET, describe, identities, verify_export
+from warehouse.out.forms import FORMS, LINES, MARKS, Form, json_lines, of_form, trl_fields
+from warehouse.out.manifest import PARQUET, describe, rows_of_files, verify_export
 from warehouse.out.targets import TARGETS, Target, refused_licenses
 from warehouse.sql import run
 from warehouse.store import open_warehouse
-from warehouse.versions.checkout import checkout
-from warehouse.versions.digest import digest_rows
-from warehouse.versions.versions import get, resolve
+from warehouse.versions.digest import digest_pieces
+from warehouse.versions.stream import PIECE_ROWS, pieces, stream
+from warehouse.versions.versions import resolve
 
 ROWS_PER_FILE = 262_144
 NOTE_WAIT_S = 600.0  # an ingest may write for minutes; erasing must know of every export
@@ -74,71 +76,40 @@ def export_version(
     Raises VersionError for an unknown version, UsageError for a split without rows, DataError where the target
     may not have a license, a benchmark or a source without consent, StoreError where the folder holds something else.
     """
-    table = checkout(connection, version_id, split=split)
-    if split is not None and not table.num_rows:
-        raise UsageError(f"{get(connection, version_id).ref} has no rows in split {split!r}")
     with open_ledger(read_only=True) as ledger:
         facts = read_facts(ledger)
-    table, n_removed = _without_removed(connection, table, [sha256 for sha256, one in facts.items() if one.removed])
-    manifest = describe(connection, version_id, table, form=form)
+    removed = [sha256 for sha256, one in facts.items() if one.removed]
+    manifest = describe(connection, version_id, form=form, split=split, removed=removed)
+    if split is not None and not run(connection, "SELECT 1 FROM exported LIMIT 1") and not manifest["removed_rows"]:
+        raise UsageError(f"{manifest['ref']} has no rows in split {split!r}")
     for source in manifest["sources"]:
         own = facts.get(source["sha256"], SourceFacts())
         source |= {"consent": own.consent, "collected": own.collected, "removal": own.removal}
-    manifest["removed_rows"] = n_removed
     if target != "local":
-        _check_target(connection, manifest, table, facts, target, allow_licenses, allow_benchmark)
+        _check_target(connection, manifest, facts, target, allow_licenses, allow_benchmark)
     folder = folder or home() / "exports" / _default_name(manifest, split)
     manifest |= {"languages": list(languages)} if languages else {}
     manifest |= {"tasks": list(tasks)} if tasks else {}
-    manifest["complete"] = split is None and not manifest["erased_rows"] and not n_removed
+    manifest["complete"] = split is None and not manifest["erased_rows"] and not manifest["removed_rows"]
     with draft_folder(folder) as draft:
-        _write(draft, table, manifest)
+        _write(connection, version_id, draft, manifest)
         if not _is_there(folder, draft, manifest):
             put(draft, folder, replace=True)
     return folder
 
 
-def _without_removed(
-    connection: duckdb.DuckDBPyConnection, table: pa.Table, removed: Sequence[str]
-) -> tuple[pa.Table, int]:
-    """The table without the rows of which any source is one of these files, and how many those are."""
-    gone = _of_sources(connection, table, removed)
-    if not gone:
-        return table, 0
-    return table.filter(pc.invert(pc.is_in(table["id"], pa.array(sorted(gone))))), len(gone)
-
-
-def _of_sources(connection: duckdb.DuckDBPyConnection, table: pa.Table, files: Sequence[str]) -> set[str]:
-    """Ids of the rows that come from any of these files, whatever else they come from."""
-    if not files:
-        return set()
-    connection.register("exported", table.select(["id"]))
-    try:
-        rows = run(
-            connection,
-            "SELECT DISTINCT x.id FROM exported x JOIN example e ON e.h = x.id::UUID "
-            "JOIN unit_source us USING (unit_id) JOIN source s USING (source_id) "
-            "WHERE list_contains(?, s.file_sha256)",
-            [list(files)],
-        )
-    finally:
-        connection.unregister("exported")
-    return {row_id for (row_id,) in rows}
-
-
 def _check_target(
     connection: duckdb.DuckDBPyConnection,
     manifest: dict[str, Any],
-    table: pa.Table,
     facts: Mapping[str, SourceFacts],
     target: Target,
     allow_licenses: Collection[str],
     allow_benchmark: bool,
 ) -> None:
-    without = _of_sources(connection, table, [sha256 for sha256, one in facts.items() if one.consent == "refused"])
+    without = rows_of_files(connection, [sha256 for sha256, one in facts.items() if one.consent == "refused"])
     if without:
         raise DataError(
-            f"{manifest['ref']} may not be released: consent was refused for the source of {len(without)} rows; drop "
+            f"{manifest['ref']} may not be released: consent was refused for the source of {without} rows; drop "
             f"them with a recipe (rmkit provenance show {manifest['ref']} names the source)"
         )
     if bad := refused_licenses(manifest["stated_licenses"], target, allow_licenses):
@@ -168,18 +139,46 @@ def _file_stem(split: str | None) -> str:
     return split if re.fullmatch(r"\w[\w.]*", split) and split != _UNSPLIT else f"split-{content_hash(split)[:8]}"
 
 
-def _write(folder: Path, table: pa.Table, manifest: dict[str, Any]) -> None:
-    rows, left_out = _of_form(table, manifest["form"])
-    rows = rows.replace_schema_metadata(None)
-    manifest["left_out"] = left_out
+def _write(connection: duckdb.DuckDBPyConnection, version_id: int, folder: Path, manifest: dict[str, Any]) -> None:
+    """The files of the rows in `exported`, a row group at a time, and what describes them."""
+    form = manifest["form"]
+    schema = _trl_schema(connection) if form == "trl" else EXAMPLE_SCHEMA
+    left_out: Counter[str] = Counter()
+    splits: dict[str | None, _Split] = {}
+    [(n_rows,)] = run(connection, "SELECT count(*) FROM exported")
+    with ExitStack() as stack, display.progress("writing", n_rows) as advance:
+
+        def written() -> Iterator[pa.Table]:
+            """Each piece, once it is on the way to its files."""
+            for piece in stream(connection, version_id, among="exported"):
+                rows, reasons = of_form(piece, form, schema)
+                left_out.update(reasons)
+                for split in pc.unique(rows["split"]).to_pylist():
+                    if split not in splits:
+                        splits[split] = stack.enter_context(closing(_Split(folder, split, form, schema)))
+                    chosen = pc.is_null(rows["split"]) if split is None else pc.equal(rows["split"], split)
+                    splits[split].add(rows.filter(chosen))
+                yield rows
+                advance(len(piece))
+
+        manifest["rows_digest"] = digest_pieces(written())  # which takes all of them
+        if not splits:  # an empty version is one empty file, not none
+            splits[None] = stack.enter_context(closing(_Split(folder, None, form, schema)))
+        for one in splits.values():
+            one.finish()
+    manifest["left_out"] = dict(sorted(left_out.items()))
     manifest["complete"] = manifest["complete"] and not left_out
-    manifest["n_rows"] = rows.num_rows
-    manifest["schema"] = {field.name: str(field.type) for field in rows.schema}
-    manifest["rows_digest"] = digest_rows(set(identities(rows)))
-    manifest["files"], manifest["splits"] = {}, {}
-    for split, part in _by_split(rows):
-        names = list(_write_split(folder, split, part, manifest))
-        manifest["splits"][_file_stem(split) if split is None else split] = {"rows": part.num_rows, "files": names}
+    manifest["n_rows"] = sum(one.n_rows for one in splits.values())
+    manifest["schema"] = {field.name: str(field.type) for field in schema}
+    manifest["files"] = {
+        name: {"sha256": file_sha256(folder / name), "rows": n}
+        for one in splits.values()
+        for name, n in one.files.items()
+    }
+    manifest["splits"] = {
+        _file_stem(split) if split is None else split: {"rows": one.n_rows, "files": list(one.files)}
+        for split, one in sorted(splits.items(), key=lambda item: (item[0] is None, item[0]))
+    }
     (folder / "README.md").write_text(card(manifest), encoding="utf-8")
     (folder / CROISSANT).write_text(croissant(manifest), encoding="utf-8")
     for name in ("README.md", CROISSANT):
@@ -188,36 +187,66 @@ def _write(folder: Path, table: pa.Table, manifest: dict[str, Any]) -> None:
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
-def _of_form(table: pa.Table, form: Form) -> tuple[pa.Table, dict[str, int]]:
-    """The rows that a form holds, and how many examples it has no row for, by reason."""
-    match form:
-        case "trl":
-            return trl_table(table)
-        case "sft":
-            return sft_rows(table)
-        case _:
-            return table, {}
+def _trl_schema(connection: duckdb.DuckDBPyConnection) -> pa.Schema:
+    """TRL's columns with a place for what any message of `exported` holds, read where the warehouse keeps the texts."""
+    texts = (
+        "SELECT messages FROM exported JOIN unit USING (unit_id) JOIN prompt USING (prompt_id) UNION ALL "
+        "SELECT messages FROM (SELECT unnest(resp_ids) AS resp_id FROM exported JOIN unit USING (unit_id)) "
+        "JOIN response USING (resp_id)"
+    )
+    marks = ", ".join(f"coalesce(bool_or(contains(messages, '{mark}')), false)" for mark in MARKS.values())
+    [held] = run(connection, f"SELECT {marks} FROM ({texts})")
+    [(tools,)] = run(connection, "SELECT count(tools) > 0 FROM exported JOIN unit USING (unit_id)")
+    return trl_fields([name for name, one in zip(MARKS, held, strict=True) if one], tools=tools)
 
 
-def _by_split(rows: pa.Table) -> Iterator[tuple[str | None, pa.Table]]:
-    splits = pc.unique(rows["split"]).to_pylist() or [None]  # an empty version is one empty file, not none
-    for split in sorted(splits, key=lambda name: (name is None, name)):
-        chosen = pc.is_null(rows["split"]) if split is None else pc.equal(rows["split"], split)
-        yield split, rows.filter(chosen)
+class _Split:
+    """The files of one split; `files` says how many rows each has."""
 
+    def __init__(self, folder: Path, split: str | None, form: Form, schema: pa.Schema) -> None:
+        self.folder, self.stem, self.form, self.schema = folder, _file_stem(split), form, schema
+        self.files: dict[str, int] = {}
+        self.n_rows = 0
+        self._held: list[pa.RecordBatch] = []
+        self._open = ExitStack()
+        self._write: Callable[[pa.Table], None] | None = None
 
-def _write_split(folder: Path, split: str | None, part: pa.Table, manifest: dict[str, Any]) -> Iterator[str]:
-    lines = manifest["form"] in LINES
-    for number, start in enumerate(range(0, max(part.num_rows, 1), ROWS_PER_FILE)):
-        piece = part.slice(start, ROWS_PER_FILE)
-        name = f"{_file_stem(split)}-{number:05d}.{'jsonl' if lines else 'parquet'}"
-        if lines:
-            with (folder / name).open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(json_lines(piece, manifest["form"]))
-        else:
-            pq.write_table(piece, folder / name, **PARQUET)
-        manifest["files"][name] = {"sha256": file_sha256(folder / name), "rows": piece.num_rows}
-        yield name
+    def add(self, rows: pa.Table) -> None:
+        """Take the rows, and write what fills row groups."""
+        self._held += rows.to_batches()
+        groups = list(pieces(self._held, PIECE_ROWS))
+        self._held = groups.pop().to_batches() if groups and len(groups[-1]) < PIECE_ROWS else []
+        for group in groups:
+            self._put(group)
+
+    def finish(self) -> None:
+        """Write the rest; a split without rows has one empty file."""
+        if self._held or not self.files:
+            self._put(pa.Table.from_batches(self._held, schema=self.schema))
+        self.close()
+
+    def close(self) -> None:
+        self._open.close()
+
+    def _put(self, group: pa.Table) -> None:
+        number, begun = divmod(self.n_rows, ROWS_PER_FILE)
+        name = f"{self.stem}-{number:05d}.{'jsonl' if self.form in LINES else 'parquet'}"
+        if self._write is None or not begun:
+            self._write = self._opened(self.folder / name)
+        self._write(group)
+        self.n_rows += len(group)
+        self.files[name] = self.files.get(name, 0) + len(group)
+
+    def _opened(self, path: Path) -> Callable[[pa.Table], None]:
+        self.close()
+        if self.form in LINES:
+            file = self._open.enter_context(path.open("w", encoding="utf-8", newline="\n"))
+            return lambda group: file.writelines(json_lines(group, self.form))
+        options = {name: value for name, value in PARQUET.items() if name != "row_group_size"}
+        write: Callable[[pa.Table], None] = self._open.enter_context(
+            pq.ParquetWriter(path, self.schema, **options)
+        ).write
+        return write
 
 
 def _is_there(folder: Path, draft: Path, manifest: dict[str, Any]) -> bool:

@@ -46,6 +46,9 @@ MORE_OF_MESSAGES = pa.schema(
     ]
 )
 _STORED_NAMES = {"reasoning_content": "reasoning"}
+MARKS = {  # what stands in the JSON of messages that hold such a field
+    name: f'"{_STORED_NAMES.get(name, name)}":' for name in MORE_OF_MESSAGES.names
+}
 TRL_SCHEMA = pa.schema(
     [
         ("prompt", MESSAGES),
@@ -60,10 +63,22 @@ TRL_SCHEMA = pa.schema(
 _BATCH_ROWS = 4096
 
 
-def trl_table(table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
-    """A native table as TRL rows, and how many examples gave none, by reason."""
+def of_form(table: pa.Table, form: Form, schema: pa.Schema) -> tuple[pa.Table, dict[str, int]]:
+    """The rows that a form holds of a native table, and how many examples it has no row for, by reason."""
+    match form:
+        case "trl":
+            return trl_table(table, schema)
+        case "sft":
+            return sft_rows(table)
+        case _:
+            return table, {}
+
+
+def trl_table(table: pa.Table, schema: pa.Schema | None = None) -> tuple[pa.Table, dict[str, int]]:
+    """A native table as TRL rows (by default with a place for what its messages hold), and how many examples gave none,
+    by reason."""
     left_out: Counter[str] = Counter()
-    schema = _trl_schema(table)
+    schema = schema or _trl_schema(table)
     batches = [
         pa.RecordBatch.from_pylist(list(_trl_rows(batch.to_pylist(), left_out)), schema=schema)
         for batch in table.to_batches(max_chunksize=_BATCH_ROWS)
@@ -72,20 +87,18 @@ def trl_table(table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
 
 
 def _trl_schema(table: pa.Table) -> pa.Schema:
-    """TRL_SCHEMA, with a place for what some message of the table holds beside role and content, and for tools."""
     texts = pa.chunked_array([*table["prompt"].chunks, *(part.flatten() for part in table["responses"].chunks)])
-    extra = [
-        field
-        for field in MORE_OF_MESSAGES
-        if pc.any(
-            pc.match_substring(texts.cast(pa.string()), f'"{_STORED_NAMES.get(field.name, field.name)}":')
-        ).as_py()
-    ]
+    texts = texts.cast(pa.string())
+    held = [name for name, mark in MARKS.items() if pc.any(pc.match_substring(texts, mark)).as_py()]
+    return trl_fields(held, tools=table["tools"].null_count < len(table))
+
+
+def trl_fields(held: Sequence[str], *, tools: bool) -> pa.Schema:
+    """TRL_SCHEMA, with a place for the fields of MORE_OF_MESSAGES that messages hold, and for tools."""
+    extra = [field for field in MORE_OF_MESSAGES if field.name in held]
     messages = pa.list_(pa.struct([*MESSAGES.value_type, *extra]))
     columns = [field.with_type(messages) if field.type == MESSAGES else field for field in TRL_SCHEMA]
-    if table["tools"].null_count < len(table):
-        columns.append(pa.field("tools", pa.string()))
-    return pa.schema(columns)
+    return pa.schema([*columns, pa.field("tools", pa.string())] if tools else columns)
 
 
 def _trl_rows(rows: Sequence[Mapping[str, Any]], left_out: Counter[str]) -> Iterator[dict[str, object]]:

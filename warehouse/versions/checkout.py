@@ -113,9 +113,20 @@ _NARROW = {
 }
 
 
-def narrow_sql(connection: duckdb.DuckDBPyConnection, version_id: int, names: Sequence[str], *, full: bool) -> str:
+VISIBLE = """($split IS NULL OR m.split = $split) AND p.messages IS NOT NULL
+        AND NOT list_has_any(u.resp_ids, (SELECT coalesce(list(resp_id), []) FROM response WHERE messages IS NULL))"""
+
+
+def narrow_sql(
+    connection: duckdb.DuckDBPyConnection,
+    version_id: int,
+    names: Sequence[str],
+    *,
+    full: bool,
+    among: str | None = None,
+) -> str:
     """A query for prompt_id, resp_ids and those of the columns that hold no text, by example hash; of the split
-    `$split` where that is not null."""
+    `$split` where that is not null, and of the examples that the temp table `among` has."""
     target = [f"{_NARROW[name]} AS {name}" for name in names if name in _NARROW]
     held = held_sources(connection, version_id)
     return f"""
@@ -123,10 +134,10 @@ def narrow_sql(connection: duckdb.DuckDBPyConnection, version_id: int, names: Se
         v AS ({votes_sql(held, full=full)})
         SELECT {", ".join(["u.prompt_id", "u.resp_ids", *target])}
         FROM {members(connection, version_id)} m JOIN example e USING (example_id) JOIN unit u USING (unit_id)
+        {f"SEMI JOIN {among} USING (example_id)" if among else ""}
         JOIN prompt p USING (prompt_id) LEFT JOIN s USING (unit_id) LEFT JOIN rubric USING (rubric_id)
         {"LEFT JOIN v USING (unit_id)" if "votes" in names else ""}
-        WHERE ($split IS NULL OR m.split = $split) AND p.messages IS NOT NULL
-        AND NOT list_has_any(u.resp_ids, (SELECT coalesce(list(resp_id), []) FROM response WHERE messages IS NULL))
+        WHERE {VISIBLE}
         ORDER BY e.h"""
 
 

@@ -13,6 +13,9 @@ import hashlib
 from collections.abc import Iterable
 
 import duckdb
+import pyarrow as pa
+
+from warehouse.sql import registered, scratch
 
 
 def row_digest(connection: duckdb.DuckDBPyConnection) -> str:
@@ -25,6 +28,18 @@ def row_digest(connection: duckdb.DuckDBPyConnection) -> str:
     for batch in lines.to_arrow_reader(100_000):
         sha256.update("".join(batch.column(0).to_pylist()).encode())
     return sha256.hexdigest()
+
+
+def digest_pieces(pieces: Iterable[pa.Table]) -> str:
+    """The digest of tables with the columns id (32 hex digits), split and weight, in any order and with repeats; sorted
+    on disk where they are many."""
+    with scratch() as connection:
+        connection.execute("CREATE TABLE row (h UUID, split VARCHAR, weight DOUBLE)")
+        for piece in pieces:
+            with registered(connection, "piece", piece.select(["id", "split", "weight"])):
+                connection.execute("INSERT INTO row SELECT DISTINCT id::UUID, split, weight FROM piece").fetchall()
+        connection.execute("CREATE TABLE next_rows AS SELECT DISTINCT * FROM row").fetchall()
+        return row_digest(connection)
 
 
 def digest_rows(rows: Iterable[tuple[str, str | None, float]]) -> str:

@@ -6,7 +6,7 @@ a file once, in the order in which the warehouse has them, and each piece takes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
 import duckdb
@@ -30,15 +30,17 @@ def stream(
     split: str | None = None,
     votes: Votes = False,
     columns: Sequence[str] | None = None,
+    among: str | None = None,
     rows: int = PIECE_ROWS,
 ) -> Iterator[pa.Table]:
-    """What `checkout` gives, in tables of `rows` rows (the last one has the rest; none where there is no row).
+    """What `checkout` gives, in tables of `rows` rows (the last one has the rest; none where there is no row), of the
+    examples that the temp table `among` has.
 
     The connection is busy until the last one was taken. Raises as `checkout`.
     """
     fields = example_fields(columns, votes)
     names = [field.name for field in fields]
-    query = narrow_sql(connection, version_id, names, full=votes == "full")
+    query = narrow_sql(connection, version_id, names, full=votes == "full", among=among)
     models = run(connection, "SELECT gen_id, model FROM generator")
     with ExitStack() as files, setting(connection, "memory_limit", MEMORY_LIMIT):
         texts = {
@@ -50,7 +52,7 @@ def stream(
             if name in names
         }
         reader = connection.sql(query, params={"split": split}).to_arrow_reader(rows)
-        for narrow in _pieces(reader, rows):
+        for narrow in pieces(reader, rows):
             parts = {name: narrow[name] for name in names if name in narrow.column_names}
             for name, (file, place) in texts.items():
                 ids = narrow["prompt_id" if name == "prompt" else "resp_ids"]
@@ -81,7 +83,7 @@ def _texts(
     return file, place
 
 
-def _pieces(reader: pa.RecordBatchReader, rows: int) -> Iterator[pa.Table]:
+def pieces(reader: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
     """The batches put together into tables of exactly `rows` rows, and the rest."""
     held: list[pa.RecordBatch] = []
     n_held = 0

@@ -230,7 +230,7 @@ def test_a_full_disk_leaves_nothing_half_done(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.pq, "write_table", full)
+    monkeypatch.setattr(module.pq, "ParquetWriter", full)
     with pytest.raises(StoreError, match=r"cannot write .*No space left on device; free space"):
         export_version(connection, version_id, tmp_path / "out")
     assert not (tmp_path / "out").exists()
