@@ -1,102 +1,236 @@
-"""`rmkit bench limits`: time a row and peak memory of the data commands as the rows grow.
+"""`rmkit bench limits`: time a row and memory of the data commands as the rows grow.
 
 For each number of rows, pairs of about 1 KB are generated (see `rmkit bench ingest`) and taken through
 
     ingest   rmkit ingest
+    reader   the same in another warehouse, beside a reader that runs `datasets` and `why` once a second until it ends
     clean    rmkit run clean
     export   rmkit export of what clean made
+    tokens   the token store of that export's train split, encoded by one process a core
     score    rmkit run with the step `score` and the model `length`, so that the stream counts and not a network
 
-each a command in a process of its own; memory is the largest resident size of that process. What costs more than a
-linear command shows as a ratio above 1 of the time a row at the largest number of rows to that at the smallest.
+each a command in a process of its own. `held` is the memory that it and its own processes have for themselves at most,
+`resident` also counts pages of mapped files, which the system takes back when it needs them; both are read twenty times
+a second. What costs more than a linear command shows as a ratio above 1 of the time a row at the largest number of rows
+to that at the smallest.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
-import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from evaluation.benchmarks.data.ingest import generate
 from rmkit.cli import arguments, display
-from rmkit.errors import RmkitError
+from rmkit.cli.main import call
+from rmkit.errors import RmkitError, UsageError, unknown
 
 SCORE = '[recipe]\nname = "scored"\n\n[[step]]\nuse = "score"\nmodel = "length"\n'
-COMMANDS = {
-    "ingest": "ingest {file} --name rows --yes",
-    "clean": "run clean --data rows --out clean",
-    "export": "export clean -o {folder}/export",
-    "score": "run {recipe} --data clean --out scored",
-}
-# The peak is that of the program that the last line starts: a shell's own would hide it.
-CHILD = """
+RMKIT = [sys.executable, "-m", "rmkit"]
+TOKENS = """
 import sys
-from evaluation.benchmarks.memory import peak_bytes
-from rmkit.cli.main import main
-status = main(sys.argv[1:])
-print(peak_bytes(), file=sys.stderr)
-sys.exit(status)
+from pathlib import Path
+from transformers import AutoTokenizer
+from rmkit.chat.encode import Chat, TruncationPolicy
+from rmkit.training.objectives.bradley_terry import BradleyTerry
+from rmkit.training.tokens.encode import stored_rows
+chat = Chat(AutoTokenizer.from_pretrained(sys.argv[2]), TruncationPolicy(max_length=4096))
+print(len(stored_rows(Path(sys.argv[1]), ("train",), chat, objective=BradleyTerry())))
 """
+STAGES: dict[str, Sequence[str]] = {
+    "ingest": [*RMKIT, "ingest", "{folder}/rows.parquet", "--name", "rows", "--yes"],
+    "reader": [*RMKIT, "ingest", "{folder}/rows.parquet", "--name", "rows", "--yes"],
+    "clean": [*RMKIT, "run", "clean", "--data", "rows", "--out", "clean"],
+    "export": [*RMKIT, "export", "clean", "-o", "{folder}/export"],
+    "tokens": [sys.executable, "-c", TOKENS, "{folder}/export", "{folder}/model"],
+    "score": [*RMKIT, "run", "{folder}/scored.toml", "--data", "clean", "--out", "scored"],
+}
+FEW = 1000  # rows that the reader's warehouse has before
 
 
 def main(argv: list[str]) -> int:
     """Entry point of `rmkit bench limits`. Raises RmkitError where a command fails."""
     parser = arguments.parser(
         "bench limits",
-        "Seconds, microseconds a row and peak memory of ingest, clean, export and score at several numbers of rows.",
-        examples=["bench limits", "bench limits --rows 20000,200000 --json"],
+        "Time a row and memory of ingest, clean, export, token store and score at several numbers of rows.",
+        examples=["bench limits", "bench limits --rows 20000,200000 --stages ingest,reader --json"],
     )
     parser.add_argument(
         "--rows", type=arguments.numbers, default=[100_000, 1_000_000], metavar="N,...", help="how many"
     )
     parser.add_argument(
-        "--stages", default=",".join(COMMANDS), metavar="NAME,...", help="only these; each needs those before it"
+        "--stages", default=",".join(STAGES), metavar="NAME,...", help="only these; each needs those before it"
+    )
+    parser.add_argument(
+        "--results", type=Path, metavar="JSONL", help="write each stage as it ends; sizes that are whole there count"
     )
     parser.add_seed(help="of the generator")
     options = parser.parse_args(argv)
-    stages = [name for name in COMMANDS if name in options.stages.split(",")]
-    results = [run(int(rows), stages, seed=options.seed) for rows in sorted(options.rows)]
+    stages = options.stages.split(",")
+    if extra := set(stages) - STAGES.keys():
+        raise UsageError(unknown("stage", min(extra), STAGES))
+    results = _results(options.results)
+    for rows in map(int, sorted(options.rows)):
+        if not set(stages) <= results.get(rows, {}).keys():
+            results[rows] = run(rows, stages, seed=options.seed, file=options.results)
     display.emit({"sizes": results}, as_json=options.json, text=_text(results))
     return 0
 
 
-def run(rows: int, stages: list[str], *, seed: int) -> dict[str, Any]:
-    """wall_s, us_per_row and peak_gb of each stage."""
-    with tempfile.TemporaryDirectory(prefix="rmkit-limits-") as scratch:
-        folder = Path(scratch)
-        generate(folder / "rows.parquet", rows, seed=seed)
-        (folder / "scored.toml").write_text(SCORE)
-        names = {"file": folder / "rows.parquet", "folder": folder, "recipe": folder / "scored.toml"}
-        result: dict[str, Any] = {"rows": rows}
-        for name in stages:
-            start = time.perf_counter()
-            command = [sys.executable, "-c", CHILD, *COMMANDS[name].format(**names).split(), "--json"]
-            done = subprocess.run(
-                command, env=os.environ | {"RMKIT_HOME": str(folder / "home")}, capture_output=True, text=True
-            )
-            lines = done.stderr.strip().splitlines() or ["no message"]
-            if done.returncode:
-                raise RmkitError(f"{name} of {rows} rows failed: {lines[-2:]}")
-            seconds = time.perf_counter() - start
-            result[name] = {
-                "wall_s": round(seconds, 1),
-                "us_per_row": round(seconds / rows * 1e6, 1),
-                "peak_gb": round(int(lines[-1]) / 1e9, 2),
-            }
-        shutil.rmtree(folder / "home")
+def _results(file: Path | None) -> dict[int, dict[str, Any]]:
+    results: dict[int, dict[str, Any]] = {}
+    if file is not None and file.exists():
+        for line in map(json.loads, file.read_text().splitlines()):
+            results.setdefault(line["rows"], {})[line["stage"]] = line["result"]
+    return results
+
+
+def run(rows: int, stages: Sequence[str], *, seed: int, file: Path | None = None) -> dict[str, Any]:
+    """wall_s, us_per_row, held_gb and resident_gb of each stage; of `reader` also what the reader saw."""
+    result: dict[str, Any] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="rmkit-limits-") as folder,
+        display.progress("stages", len(stages)) as advance,
+    ):
+        place = Path(folder)
+        generate(place / "rows.parquet", rows, seed=seed)
+        (place / "scored.toml").write_text(SCORE)
+        for name in [stage for stage in STAGES if stage in stages]:
+            command = [word.replace("{folder}", folder) for word in STAGES[name]]
+            match name:
+                case "reader":
+                    with tempfile.TemporaryDirectory(dir=folder) as home:
+                        result[name] = _beside_a_reader(command, Path(home), rows=rows, seed=seed)
+                case "tokens":
+                    _tokenizer(place)
+                    result[name] = _measured(command, place / "home", rows=rows)
+                case _:
+                    result[name] = _measured(command, place / "home", rows=rows)
+            if file is not None:
+                with file.open("a") as out:
+                    out.write(json.dumps({"rows": rows, "stage": name, "result": result[name]}) + "\n")
+            advance(1)
     return result
 
 
-def _text(results: list[dict[str, Any]]) -> str:
-    lines = [("stage", *(f"{one['rows']:,} rows: s, us a row, GB" for one in results), "last / first a row")]
-    for name in [stage for stage in COMMANDS if stage in results[0]]:
-        cells = [f"{one[name]['wall_s']}, {one[name]['us_per_row']}, {one[name]['peak_gb']}" for one in results]
-        ratio = results[-1][name]["us_per_row"] / results[0][name]["us_per_row"]
-        lines.append((name, *cells, f"{ratio:.2f}"))
-    head, *rest = lines
-    return display.table(head, rest)
+def _measured(
+    command: Sequence[str], home: Path, *, rows: int, meanwhile: Callable[[], None] | None = None
+) -> dict[str, float]:
+    """Seconds and memory of a command; `meanwhile` is called again and again until it ends."""
+    held = resident = 0
+    start = time.perf_counter()
+    with tempfile.TemporaryFile() as told:
+        process = subprocess.Popen(
+            command, env=os.environ | {"RMKIT_HOME": str(home)}, stdout=subprocess.DEVNULL, stderr=told
+        )
+        while process.poll() is None:
+            own, everything = _memory(process.pid)
+            held, resident = max(held, own), max(resident, everything)
+            if meanwhile is not None:
+                meanwhile()
+            time.sleep(0.05)
+        seconds = time.perf_counter() - start
+        if process.returncode:
+            told.seek(0)
+            raise RmkitError(f"{' '.join(command)} failed: {told.read().decode(errors='replace')[-500:]}")
+    return {
+        "wall_s": round(seconds, 1),
+        "us_per_row": round(seconds / rows * 1e6, 1),
+        "held_gb": round(held / 1e9, 2),
+        "resident_gb": round(resident / 1e9, 2),
+    }
+
+
+def _memory(pid: int) -> tuple[int, int]:
+    """(bytes that are its own, bytes resident) of a process and those that it started."""
+    own = everything = 0
+    with contextlib.suppress(OSError, ValueError):  # it may end meanwhile
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        sizes = {
+            name: 1024 * int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem", "VmRSS") if name in fields
+        }
+        own, everything = sizes.get("RssAnon", 0) + sizes.get("RssShmem", 0), sizes.get("VmRSS", 0)
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            more = _memory(int(child))
+            own, everything = own + more[0], everything + more[1]
+    return own, everything
+
+
+def _beside_a_reader(command: Sequence[str], home: Path, *, rows: int, seed: int) -> dict[str, Any]:
+    generate(home / "few.parquet", FEW, seed=seed + 1)
+    _measured([*RMKIT, "ingest", str(home / "few.parquet"), "--name", "few", "--yes"], home, rows=FEW)
+    _measured([*RMKIT, "export", "few", "-o", str(home / "few"), "--format", "jsonl"], home, rows=FEW)
+    row = json.loads(next(iter(sorted((home / "few").glob("*.jsonl")))).read_text().partition("\n")[0])["id"]
+    waits: list[float] = []
+    faults: list[str] = []
+    due = time.perf_counter()
+
+    def look() -> None:
+        nonlocal due
+        if time.perf_counter() < due:
+            return
+        start = time.perf_counter()
+        for words in (["datasets"], ["why", row]):
+            with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
+                status = call(words[0], [*words[1:], "--json"])
+            if status or not out.getvalue():
+                faults.append(f"{words[0]}: {status} {error.getvalue()[-200:]}")
+        waits.append(time.perf_counter() - start)
+        due = max(start + 1, time.perf_counter())
+
+    before = os.environ.get("RMKIT_HOME")
+    os.environ["RMKIT_HOME"] = str(home)
+    try:
+        result: dict[str, Any] = _measured(command, home, rows=rows, meanwhile=look)
+    finally:
+        os.environ.pop("RMKIT_HOME") if before is None else os.environ.update(RMKIT_HOME=before)
+    return result | {
+        "reads": 2 * len(waits),
+        "faults": faults,
+        "median_s": round(statistics.median(waits), 2),
+        "worst_s": round(max(waits), 2),
+    }
+
+
+def _tokenizer(place: Path) -> None:
+    """One that is trained on some of the rows."""
+    import pyarrow.parquet as pq
+
+    from evaluation.benchmarks.training.run import write_tokenizer
+
+    some = next(pq.ParquetFile(place / "rows.parquet").iter_batches(2000, columns=["prompt"]))
+    write_tokenizer(place / "model", map(str, some["prompt"].to_pylist()))
+
+
+def _text(results: Mapping[int, Mapping[str, Any]]) -> str:
+    lines = [("stage", *(f"{rows:,} rows: s, us a row, GB held, resident" for rows in results), "last / first a row")]
+    sizes = list(results.values())
+    for name in STAGES:
+        cells = [
+            ", ".join(str(one[name][key]) for key in ("wall_s", "us_per_row", "held_gb", "resident_gb"))
+            if name in one
+            else "-"
+            for one in sizes
+        ]
+        measured = [one[name]["us_per_row"] for one in sizes if name in one]
+        if measured:
+            lines.append((name, *cells, f"{measured[-1] / measured[0]:.2f}"))
+    text = display.table(*(lambda head, *rest: (head, rest))(*lines))
+    for rows, one in results.items():
+        if "reader" in one:
+            seen = one["reader"]
+            text += (
+                f"\nbeside the ingest of {rows:,} rows: {seen['reads']} reads, {len(seen['faults'])} errors, a pair "
+                f"of reads took {seen['median_s']} s in the median and {seen['worst_s']} s at most"
+            )
+    return text
