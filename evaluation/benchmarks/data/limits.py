@@ -225,7 +225,8 @@ def _text(results: Mapping[int, Mapping[str, Any]]) -> str:
         measured = [one[name]["us_per_row"] for one in sizes if name in one]
         if measured:
             lines.append((name, *cells, f"{measured[-1] / measured[0]:.2f}"))
-    text = display.table(*(lambda head, *rest: (head, rest))(*lines))
+    head, *rest = lines
+    text = display.table(head, rest)
     for rows, one in results.items():
         if "reader" in one:
             seen = one["reader"]
