@@ -27,7 +27,11 @@ main = Verbs(
         ),
         "limits": Command(
             partial(_run, "evaluation.benchmarks.data.limits"),
-            "ingest, clean, export and score as the rows grow: time a row and peak memory",
+            "ingest, clean, export, token store and score as the rows grow: time a row and memory",
+        ),
+        "engines": Command(
+            partial(_run, "evaluation.benchmarks.data.engines"),
+            "recipes on Ray's actors beside one process, the same digest though workers are killed",
         ),
         "versions": Command(
             partial(_run, "evaluation.benchmarks.data.versions"),
