@@ -4,6 +4,7 @@
 
     500, 503        the server's error instead of an answer (503 as S3's SlowDown)
     reset           the connection ends without an answer
+    lost            the request is carried out, and the connection ends without an answer
     cut             the answer ends halfway, though its head promises all of it
     short           a whole answer that holds fewer bytes than the object has
     spoil           a whole answer of the right length with other bytes
@@ -85,6 +86,9 @@ def proxy(upstream: tuple[str, int], faults: Faults) -> ThreadingHTTPServer:
             content = answer.read()
             heads = {k: v for k, v in answer.getheaders() if k.lower() not in ("connection", "transfer-encoding")}
             connection.close()
+            if fault == "lost":
+                self.close_connection = True
+                return
             if fault == "short":
                 content = content[:-3]
                 heads = {k: v for k, v in heads.items() if k.lower() not in ("content-length", "content-range")}

@@ -56,9 +56,9 @@ def fetch(address: str, *, along: Sequence[str] = ()) -> Path:
     name = name_of(address)
     wanted = {name if not key else f"{name}/{key}": remote for key, remote in objects.items() if key != UNFINISHED}
     if "" in objects and not is_web(address):
-        folder = open_place(address.rstrip("/").rpartition("/")[0])
-        beside = {one.format(name=name) for one in along}
-        wanted |= {one: remote for one in sorted(beside) if (remote := _beside(folder, one))}
+        folder = address.rstrip("/").rpartition("/")[0]
+        beside = sorted(one.format(name=name) for one in along)
+        wanted |= {one: remote for one in beside if (remote := open_place(f"{folder}/{one}").objects().get(""))}
     return _cached(place, objects, wanted) / name
 
 
@@ -90,21 +90,18 @@ def _is_along(name: str, along: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name.rpartition("/")[2], one.format(name="*")) for one in along)
 
 
-def _beside(folder: Place, name: str) -> Remote | None:
-    return open_place(f"{folder.address}/{name}").objects().get("")
-
-
 def _cached(place: Place, objects: Mapping[str, Remote], wanted: Mapping[str, Remote]) -> Path:
     """The folder under `fetched` that holds the `wanted` ones of a place's objects by these names, fetched where it is
     not there yet. Raises StoreError where they change meanwhile."""
     facts = [f"{name}\0{remote.size}\0{remote.mark}" for name, remote in sorted(wanted.items())]
     target = fetched_root() / digest([place.address, *facts])[:32]
     remember(target / name_of(place.address), place.address)
-    with _locked(target):
+    with locked(target.parent / f"{target.name[:2]}.lock"):  # 256 locks serve all keys
         if not target.is_dir():
             with draft_folder(target) as draft:
                 remember(draft / name_of(place.address), place.address)
                 _download(place, {draft / name: remote for name, remote in wanted.items()})
+                # What has no checksum of its own may be made of two states of its object.
                 if not {*objects.values()} & {*wanted.values()} <= {*place.objects().values()}:
                     raise StoreError(f"{redacted(place.address)} changed while it was read; run the same command again")
                 _check_listed(draft / name_of(place.address))
@@ -113,24 +110,28 @@ def _cached(place: Place, objects: Mapping[str, Remote], wanted: Mapping[str, Re
 
 
 @contextlib.contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    """One process fetches, the others wait for it. 256 locks serve all keys."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / f"{target.name[:2]}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the process
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """One process at a time within it; without `wait` BlockingIOError where another one is. Ends with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
 
 
 def _check_listed(folder: Path) -> None:
-    """Raises DataError unless the files of an export or a model are those that its manifest names."""
-    manifests = [folder / name for name in LAST if (folder / name).is_file()]
-    for manifest in manifests[:1]:
-        listed = read_object(manifest, raises=DataError, hint="publish it again").get("files")
+    """Raises DataError unless the files of an export or a model are those that its manifest names; other people's
+    manifests say nothing."""
+    for manifest in [folder / name for name in LAST if (folder / name).is_file()]:
+        try:
+            listed = read_object(manifest, raises=DataError, hint="").get("files")
+        except DataError:
+            continue
         for name, facts in listed.items() if isinstance(listed, dict) else ():
             stated = facts.get("sha256") if isinstance(facts, dict) else facts
-            path = file_in(folder, name, raises=DataError)
-            if not path.is_file() or file_sha256(path) != stated:
-                raise DataError(f"{path} is missing or not what {manifest.name} says of it; publish it again")
+            if isinstance(stated, str) and re.fullmatch(r"[0-9a-f]{64}", stated):
+                path = file_in(folder, name, raises=DataError)
+                if not path.is_file() or file_sha256(path) != stated:
+                    raise DataError(f"{path} is missing or not what {manifest.name} says of it; publish it again")
 
 
 def _download(place: Place, wanted: Mapping[Path, Remote]) -> None:

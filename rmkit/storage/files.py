@@ -21,8 +21,10 @@ from rmkit.storage.address import is_web, redacted, scheme_of
 ATTEMPTS = 6  # on top of those that s3fs and botocore make of each part
 FIRST_ATTEMPTS = 2  # where nothing listens: a wrong endpoint should be told before work begins, and soon
 LONGEST_WAIT_S = 8.0
-# s3fs holds so many parts of 50 MB of each file in memory while it uploads.
-_OPTIONS: Mapping[str, Mapping[str, Any]] = {"s3": {"max_concurrency": 2}}
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "s3": {"max_concurrency": 2},  # so many parts of 50 MB of each file are in memory while it is uploaded
+    "file": {"auto_mkdir": True},
+}
 _COMMON = ("s3", "gs", "az", "https", "hf")
 _MARKS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime")  # what changes when an object does
 # Errors that come again however often the call is repeated; of botocore's only names, as it may not be installed.

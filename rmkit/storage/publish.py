@@ -25,11 +25,11 @@ THREADS = 4
 READ_BYTES = 256 << 20
 
 
-def check_free(place: Place, objects: Mapping[str, Remote]) -> None:
+def check_free(address: str, objects: Mapping[str, Remote]) -> None:
     """Raises StoreError where the objects at an address are a finished folder."""
     if objects and "" not in objects and not is_unfinished(objects):
         raise StoreError(
-            f"{redacted(place.address)} holds {_counted(len(objects))} already, and a published folder is never "
+            f"{redacted(address)} holds {_counted(len(objects))} already, and a published folder is never "
             "replaced; name another address"
         )
 
@@ -50,7 +50,7 @@ def publish_folder(folder: Path, address: str) -> None:
     unfinished = is_unfinished(objects)
     if objects and not unfinished:
         if objects.keys() - {UNFINISHED} != files.keys() or _differing(place, files, objects):
-            check_free(place, objects)
+            check_free(address, objects)
         _remove(place, [UNFINISHED] if UNFINISHED in objects else [])
         return
     stale = _listed(place) if unfinished else set()

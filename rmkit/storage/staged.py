@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import fcntl
 import logging
 import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
+from rmkit.atomic import draft_folder, put
 from rmkit.cli import display
 from rmkit.errors import BusyError, RmkitError, StoreError, UsageError
 from rmkit.ids import digest
 from rmkit.storage.address import is_web, name_of, redacted
-from rmkit.storage.fetch import fetch, forget
+from rmkit.storage.fetch import fetch, forget, locked
 from rmkit.storage.files import open_place
 from rmkit.storage.marks import is_unfinished
 from rmkit.storage.places import remember, staged_root
@@ -29,6 +28,7 @@ from rmkit.storage.publish import check_free, publish_file, publish_folder
 
 log = logging.getLogger(__name__)
 MODEL = "reward_model.json"
+PUBLISHED = ".published"  # beside a folder that is a copy of what is at the address
 BESIDE = ("{name}.run.json",)  # of a file of scores
 
 
@@ -37,7 +37,7 @@ class _Command:
     """What the running command writes for addresses (path -> address)."""
 
     places: dict[Path, str] = field(default_factory=dict)
-    locks: list[IO[str]] = field(default_factory=list)
+    locks: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
 
 _COMMAND: contextvars.ContextVar[_Command | None] = contextvars.ContextVar("command", default=None)
@@ -54,31 +54,61 @@ def staged(address: str, *, again: bool = False, resumes: bool = False) -> Path:
         raise UsageError(f"{redacted(address)}: from Python write to a folder, and copy it there when it is complete")
     if is_web(address):
         raise UsageError(f"{redacted(address)} can be read, not written to; name a place like s3://BUCKET/KEY")
-    place = open_place(address)
     folder = staged_root() / digest([address.rstrip("/")])[:32]
+    if (rank := os.environ.get("RANK", "0")) != "0":  # of several processes (torchrun) the first writes and publishes
+        return _looked_at(address, folder, rank, command) if resumes else folder / name_of(address)
+    objects = open_place(address).objects(first=True)
+    if not again and not resumes:
+        check_free(address, objects)
     path = folder / name_of(address)
     remember(path, address)
-    if os.environ.get("RANK", "0") != "0":  # of several processes (torchrun) the first writes
-        return path
-    objects = place.objects(first=True)
-    if not again and not resumes:
-        check_free(place, objects)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = folder.with_suffix(".lock").open("w")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process
-    except OSError as error:
-        raise BusyError(f"another rmkit process writes for {redacted(address)}; wait until it has ended") from error
-    command.locks.append(lock)
-    if path.is_dir() and not (path / MODEL).is_file():  # training goes on from its model; all others begin anew
-        shutil.rmtree(path)
-    if ("" in objects or (resumes and objects)) and not any(folder.iterdir()) and not is_unfinished(objects):
-        fetched = fetch(address, along=BESIDE)
-        shutil.copytree(fetched.parent, folder, dirs_exist_ok=True)
-        forget(fetched)
+        command.locks.enter_context(locked(folder.with_suffix(".lock"), wait=False))
+    except BlockingIOError as error:
+        raise BusyError(f"another rmkit process writes for {redacted(address)}; wait for its end") from error
     command.places[path] = address
     display.hold_results()
+    if path.is_dir() and not (path / MODEL).is_file():  # training goes on from its model; all others begin anew
+        shutil.rmtree(path)
+    if not objects:
+        (folder / PUBLISHED).unlink(missing_ok=True)
+    is_wanted = "" in objects or (resumes and objects and not is_unfinished(objects))
+    if is_wanted and not any(folder.iterdir()):
+        fetched = fetch(address, along=BESIDE)
+        with draft_folder(folder) as draft:
+            shutil.copytree(fetched.parent, draft, dirs_exist_ok=True)
+            if fetched.is_dir():
+                (draft / PUBLISHED).touch()
+            put(draft, folder)
+        forget(fetched)
     return path
+
+
+def _looked_at(address: str, folder: Path, rank: str, command: _Command) -> Path:
+    """A path of this process's own with the card of the model that the first process finds finished, if there is one.
+
+    The first one publishes what it finds and removes it, so this one looks there before it asks the storage.
+    """
+    own = folder.with_name(f"{folder.name}-{rank}")
+    command.locks.callback(shutil.rmtree, own, ignore_errors=True)
+    path = own / name_of(address)
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        card = (folder / path.name / MODEL).read_bytes()
+    except FileNotFoundError:
+        place = open_place(address)
+        if MODEL not in (objects := place.objects()):
+            return path
+        card = place.call(lambda: place.files.cat_file(objects[MODEL].path))
+    (path / MODEL).write_bytes(card)
+    return path
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises StoreError where another folder in place of this one could not be published."""
+    if (path.parent / PUBLISHED).is_file():
+        raise StoreError(f"{path} was published, which is never replaced; name another address")
 
 
 @contextlib.contextmanager
@@ -96,8 +126,7 @@ def publishing() -> Iterator[None]:
                     raise StoreError(f"{error}; what was to be published lies in {path.parent}") from error
     finally:
         _COMMAND.reset(token)
-        for lock in command.locks:
-            lock.close()
+        command.locks.close()
 
 
 def _publish(path: Path, address: str) -> None:

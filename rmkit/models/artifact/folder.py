@@ -29,6 +29,7 @@ from rmkit.atomic import draft_folder, put
 from rmkit.config import file_in, read_object
 from rmkit.errors import ModelError
 from rmkit.ids import canonical_json, digest, file_sha256
+from rmkit.storage.staged import check_replaceable
 from rmkit.types import ModelInfo
 
 CARD, WEIGHTS = "reward_model.json", "weights.npz"
@@ -96,6 +97,7 @@ def building(target: Path) -> Iterator[Path]:
     """
     if target.exists() and not (target / CARD).is_file() and not (target.is_dir() and not any(target.iterdir())):
         raise ModelError(f"{target} exists and is not a reward model; name another folder with -o")
+    check_replaceable(target)
     with draft_folder(target) as folder:
         yield folder
         put(folder, target, replace=True)

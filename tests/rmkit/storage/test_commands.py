@@ -15,11 +15,15 @@ import pytest
 
 from data_pipelines import sample
 from rmkit.cli import main as cli
-from rmkit.errors import DataError
+from rmkit.errors import DataError, ModelError
+from rmkit.models import load_model
+from rmkit.serve.plan import ServePlan, named_models
 from rmkit.storage import files as filing
 from rmkit.storage.fetch import fetch
 from rmkit.storage.marks import UNFINISHED
+from rmkit.storage.staged import publishing, staged
 from tests.object_storage import SECRET, Bucket
+from warehouse.versions.dataset import load_dataset
 
 
 @pytest.fixture(autouse=True)
@@ -55,11 +59,10 @@ def put_pairs(bucket: Bucket, n: int = 40) -> list[dict[str, str]]:
     return rows
 
 
-def test_ingest_and_export_by_address_are_those_by_path(
-    bucket: Bucket, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_ingest_by_pattern_keeps_the_address_and_nothing_else(
+    bucket: Bucket, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put_pairs(bucket)
-    bucket.client.get(f"{bucket.address}/dumps/", str(tmp_path / "dumps"), recursive=True)
     bucket.faults.plan += [("cut", "GET", "part0.jsonl$"), ("503", "GET", "part1"), ("short", "GET", "part1")]
     pattern = f"{bucket.address}/dumps/*.jsonl"
     [facts] = rmkit(capsys, f"ingest {pattern} --name d")["files"]
@@ -68,24 +71,31 @@ def test_ingest_and_export_by_address_are_those_by_path(
     assert not [path for path in (home / "fetched").iterdir() if path.is_dir()]  # ingested files are not kept
     [again] = rmkit(capsys, f"ingest {pattern} --name d")["files"]
     assert again["version"] == facts["version"]
-    rmkit(capsys, f"ingest {bucket.address}/dumps/part0.jsonl --name e")
+
+
+def test_an_export_to_an_address_is_the_one_to_a_folder(
+    bucket: Bucket, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_pairs(bucket)
+    bucket.client.get(f"{bucket.address}/dumps/", str(tmp_path / "dumps"), recursive=True)
+    rmkit(capsys, f"ingest {bucket.address}/dumps --name d")
     exported = rmkit(capsys, f"export d -o {bucket.address}/exports/d")
     assert exported["path"] == f"{bucket.address}/exports/d"
     assert rmkit(capsys, f"export d -o {bucket.address}/exports/d") == exported
     assert list((home / "staged").iterdir()) == []
-    refused = fails(capsys, f"export e -o {bucket.address}/exports/d")
+    refused = fails(capsys, f"export d --format trl -o {bucket.address}/exports/d")
     assert f"never replaced; name another address; what was to be published lies in {home}/staged/" in refused
+    verified = rmkit(capsys, f"export --verify {bucket.address}/exports/d")
     monkeypatch.setenv("RMKIT_HOME", str(tmp_path / "other"))
-    rmkit(capsys, f"ingest {tmp_path}/dumps/*.jsonl --name d")
+    rmkit(capsys, f"ingest {tmp_path}/dumps --name d")
     local = rmkit(capsys, f"export d -o {tmp_path}/exported")
-    assert local | {"path": ""} == exported | {"path": ""}
+    assert local | {"path": ""} == exported | {"path": ""} == verified | {"path": ""}
+    assert load_dataset(f"{bucket.address}/exports/d").digest == local["digest"]
     fetched = fetch(f"{bucket.address}/exports/d")
     names = sorted(path.name for path in fetched.iterdir())
     assert names == sorted(path.name for path in (tmp_path / "exported").iterdir())
     for name in set(names) - {"manifest.json", "README.md", "croissant.json"}:  # these name the sources
         assert (fetched / name).read_bytes() == (tmp_path / "exported" / name).read_bytes()
-    verified = rmkit(capsys, f"export --verify {bucket.address}/exports/d")
-    assert verified["digest"] == local["digest"]
 
 
 def test_a_finished_scores_file_is_given_back_and_never_replaced(
@@ -195,6 +205,19 @@ def test_round_trip_under_faults(
 
 
 @pytest.mark.slow
+def test_a_killed_fetch_leaves_nothing_behind(bucket: Bucket, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put_pairs(bucket, 2000)
+    bucket.faults.plan += [("slow", "GET", "part0.jsonl$"), ("kill", "GET", "part1.jsonl$")]
+    running = subprocess.Popen([sys.executable, "-m", "rmkit", "ingest", f"{bucket.address}/dumps", "--name", "d"])
+    bucket.faults.pid = running.pid
+    assert running.wait() == -9
+    assert [path.suffix for path in (home / "fetched").iterdir() if path.is_dir()] == [".rmkit-draft"]
+    rmkit(capsys, "suites")  # any command sweeps it away
+    assert not [path for path in (home / "fetched").iterdir() if path.is_dir()]
+    assert rmkit(capsys, f"ingest {bucket.address}/dumps --name d")["files"][0]["accepted"] == 2000
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("point", range(8))
 def test_a_killed_publication_shows_nothing_or_all(
     point: int, bucket: Bucket, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -227,6 +250,19 @@ def test_a_killed_publication_shows_nothing_or_all(
     assert UNFINISHED not in bucket.names("exports/d")
 
 
+def test_two_commands_do_not_write_for_one_address(
+    bucket: Bucket, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_pairs(bucket)
+    with publishing():
+        path = staged(f"{bucket.address}/page.html")
+        path.write_text("half a page")
+        busy = fails(capsys, f"score length {bucket.address}/dumps/part0.jsonl -o {bucket.address}/page.html")
+        assert f"another rmkit process writes for {bucket.address}/page.html" in busy
+        assert bucket.names() == ["dumps/part0.jsonl", "dumps/part0.jsonl.source.toml", "dumps/part1.jsonl"]
+    assert bucket.client.cat_file(f"{bucket.address}/page.html") == b"half a page"
+
+
 def test_an_option_that_is_wrong_is_told_before_the_storage_is_asked(
     bucket: Bucket, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,6 +271,7 @@ def test_an_option_that_is_wrong_is_told_before_the_storage_is_asked(
     assert (bucket.faults.requests, list(home.glob("*"))) == ([], [])
 
 
+@pytest.mark.slow
 def test_a_published_model_is_promoted_by_its_address(
     bucket: Bucket, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -247,5 +284,9 @@ def test_a_published_model_is_promoted_by_its_address(
     assert rmkit(capsys, f"models promote {address} hh@prod")["path"] == address
     shutil.rmtree(home / "fetched")
     assert rmkit(capsys, "verify hh@prod")["fingerprint"]
+    plan = ServePlan(models=named_models([address]))
+    assert plan.load("lex").info.fingerprint == load_model("hh@prod").info.fingerprint
+    with pytest.raises(ModelError, match="not a folder, not a name"):  # no request makes the service fetch
+        plan.load_swapped(address)
     bucket.client.rm(address, recursive=True)
     assert "nothing is there" in fails(capsys, "verify hh@prod")

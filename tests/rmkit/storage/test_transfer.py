@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from rmkit.errors import DataError, MissingExtraError, StoreError, UsageError
 from rmkit.storage import fetch as fetching
 from rmkit.storage import files as filing
+from rmkit.storage import publish as publishing
 from rmkit.storage.address import is_address, name_of, redacted, scheme_of
 from rmkit.storage.checksums import matches
 from rmkit.storage.fetch import fetch, fetch_matching, forget
@@ -123,7 +126,7 @@ def test_a_fault_that_stays_leaves_nothing(bucket: Bucket, home: Path) -> None:
     assert [path for path in (home / "fetched").rglob("*") if path.suffix != ".lock"] == []
 
 
-@pytest.mark.parametrize("fault", ["500", "503", "reset"])
+@pytest.mark.parametrize("fault", ["500", "503", "reset", "lost"])
 @pytest.mark.usefixtures("small_parts")
 def test_a_folder_goes_and_comes_through_faults(fault: str, bucket: Bucket, folder: Path, home: Path) -> None:
     address = f"{bucket.address}/models/hh"
@@ -251,6 +254,59 @@ def test_patterns_take_what_they_match_and_the_notes_beside_it(bucket: Bucket, h
         fetch_matching(f"{bucket.address}/d/*.parquet")
 
 
+@pytest.mark.usefixtures("small_parts")
+def test_a_folder_is_published_where_no_etag_is_an_md5(
+    bucket: Bucket, folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filing, "_mark", lambda facts: "0" * 32)
+    for _ in range(2):
+        publish_folder(folder, f"{bucket.address}/kms")
+    assert contents(fetch(f"{bucket.address}/kms")) == contents(folder)
+    (folder / "README.md").write_bytes(b"B card")
+    with pytest.raises(StoreError, match="never replaced"):
+        publish_folder(folder, f"{bucket.address}/kms")
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_of_two_publishers_at_most_one_finishes(
+    bucket: Bucket, folder: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second begins when the first has put its files, and all but the last of its own are there before the first
+    looks again."""
+    other, address = tmp_path / "other", f"{bucket.address}/contested"
+    shutil.copytree(folder, other)
+    (other / "weights.npz").write_bytes(noise(5000, seed=1))
+    check, turns = publishing._check, [0]
+
+    def contested(*args: Any) -> None:
+        turns[0] += 1
+        if turns[0] == 1:
+            with monkeypatch.context() as patch:
+                patch.setattr(publishing, "_check", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    publish_folder(other, address)
+        check(*args)
+
+    monkeypatch.setattr(publishing, "_check", contested)
+    with pytest.raises(StoreError, match=r"another process publishes to .* too"):
+        publish_folder(folder, address)
+    with pytest.raises(DataError, match="is not finished"):
+        fetch(address)
+
+
+def interrupted(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_several_that_fetch_at_once_read_each_part_once(bucket: Bucket, home: Path) -> None:
+    bucket.client.pipe_file(f"{bucket.address}/a.bin", noise(4500))
+    with ThreadPoolExecutor(4) as pool:
+        paths = set(pool.map(fetch, [f"{bucket.address}/a.bin"] * 4))
+    assert [path.read_bytes() for path in paths] == [noise(4500)]
+    assert sum(method == "GET" and url.endswith("a.bin") for method, url in bucket.faults.requests) == 5
+
+
 def test_a_file_takes_the_place_of_a_file(bucket: Bucket, tmp_path: Path, home: Path) -> None:
     (tmp_path / "page.html").write_text("one")
     publish_file(tmp_path / "page.html", f"{bucket.address}/page.html")
@@ -275,6 +331,18 @@ def test_what_cannot_be_opened_is_one_line(bucket: Bucket, home: Path, monkeypat
     filing.open_place("s3://x/y").files.clear_instance_cache()  # type: ignore[attr-defined]
     with pytest.raises(StoreError, match=r"Unable to locate credentials; set AWS_ACCESS_KEY_ID or AWS_PROFILE"):
         fetch(f"{bucket.address}/none")
+
+
+def test_folders_of_this_machine_have_addresses_too(folder: Path, tmp_path: Path, home: Path) -> None:
+    publish_folder(folder, f"file://{tmp_path}/there/m")
+    assert contents(tmp_path / "there/m") == contents(folder) == contents(fetch(f"file://{tmp_path}/there/m"))
+
+
+@pytest.mark.parametrize("text", ['{"files": {"a.txt": "1", "../b": {"size": 3}}}', "no JSON"])
+def test_a_manifest_of_others_says_nothing(text: str, tmp_path: Path, home: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/manifest.json").write_text(text)
+    assert contents(fetch(f"file://{tmp_path}/d")) == {"manifest.json": text.encode()}
 
 
 def test_a_missing_s3fs_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
