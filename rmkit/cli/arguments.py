@@ -27,12 +27,12 @@ from rmkit.storage.fetch import fetch
 from rmkit.storage.staged import staged
 
 MODEL = (
-    "artifact folder, judge's TOML or judge:FOLDER?prompt=pairwise, stored name, NAME@ALIAS, a kind without a folder "
-    "(`length`), a service's URL, or "
-    "somebody else's model: a Hub id ORG/NAME[@REVISION] or its folder"
+    "artifact folder (here or at s3://BUCKET/KEY), judge's TOML or judge:FOLDER?prompt=pairwise, stored name, "
+    "NAME@ALIAS, a kind without a folder (`length`), a service's URL, or somebody else's model: a Hub id "
+    "ORG/NAME[@REVISION] or its folder"
 )
 ARTIFACT = "artifact folder, name under $RMKIT_HOME/models, NAME@ALIAS, or somebody else's model (Hub id, folder)"
-DATA = "dataset version NAME@VERSION, or an export folder"
+DATA = "dataset version NAME@VERSION, or an export folder, here or at s3://BUCKET/KEY"
 
 Config = TypeVar("Config")
 

@@ -19,6 +19,7 @@ from rmkit import paths
 from rmkit.cli import arguments, display
 from rmkit.cli import main as cli
 from rmkit.errors import DataError, MissingExtraError, UsageError
+from rmkit.storage.places import at_addresses
 
 MAX_ROWS = 3000
 MODELS = ("lexical", "frozen")
@@ -48,7 +49,7 @@ class Chain:
 
     def note(self, line: str) -> None:
         if not self.quiet:
-            print(line, file=sys.stderr, flush=True)
+            print(at_addresses(line), file=sys.stderr, flush=True)
 
 
 def main(argv: list[str]) -> int:

@@ -31,6 +31,7 @@ from rmkit.storage.places import fetched_root, remember
 PART_BYTES = 16 << 20
 THREADS = 8
 ROUNDS = 4
+_IN_USE: dict[Path, int] = {}  # folders that this process has fetched, each with a descriptor that holds a shared lock
 
 
 class CutShortError(OSError):
@@ -80,10 +81,18 @@ def fetch_matching(pattern: str, *, along: Sequence[str] = ()) -> list[Path]:
 
 
 def forget(path: Path) -> None:
-    """Remove what was fetched as (or with) this path; any other path stays."""
+    """Remove what was fetched as (or with) this path, unless another process has fetched it, too; other paths stay."""
     root = fetched_root()
-    if path.is_relative_to(root):
-        shutil.rmtree(root / path.relative_to(root).parts[0], ignore_errors=True)
+    if not path.is_relative_to(root):
+        return
+    target = root / path.relative_to(root).parts[0]
+    with locked(_lock_of(target)), contextlib.suppress(FileNotFoundError, BlockingIOError):
+        descriptor = _IN_USE.pop(target, None) or os.open(target, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(target)
+        finally:
+            os.close(descriptor)
 
 
 def _is_along(name: str, along: Sequence[str]) -> bool:
@@ -96,7 +105,7 @@ def _cached(place: Place, objects: Mapping[str, Remote], wanted: Mapping[str, Re
     facts = [f"{name}\0{remote.size}\0{remote.mark}" for name, remote in sorted(wanted.items())]
     target = fetched_root() / digest([place.address, *facts])[:32]
     remember(target / name_of(place.address), place.address)
-    with locked(target.parent / f"{target.name[:2]}.lock"):  # 256 locks serve all keys
+    with locked(_lock_of(target)):
         if not target.is_dir():
             with draft_folder(target) as draft:
                 remember(draft / name_of(place.address), place.address)
@@ -106,7 +115,14 @@ def _cached(place: Place, objects: Mapping[str, Remote], wanted: Mapping[str, Re
                     raise StoreError(f"{redacted(place.address)} changed while it was read; run the same command again")
                 _check_listed(draft / name_of(place.address))
                 put(draft, target)
+        if target not in _IN_USE:  # until the process ends
+            _IN_USE[target] = os.open(target, os.O_RDONLY)
+            fcntl.flock(_IN_USE[target], fcntl.LOCK_SH)
     return target
+
+
+def _lock_of(target: Path) -> Path:
+    return target.parent / f"{target.name[:2]}.lock"  # 256 locks serve all keys
 
 
 @contextlib.contextmanager
@@ -159,7 +175,7 @@ def _read(place: Place, wanted: Mapping[Path, Remote]) -> None:
     parts: list[tuple[Path, Remote, int | None]] = []
     for target, remote in wanted.items():
         target.touch()
-        if remote.size is None:
+        if remote.size is None or is_web(place.address):  # many web servers give no ranges
             parts.append((target, remote, None))
         else:
             os.truncate(target, remote.size)
@@ -176,20 +192,20 @@ def _read(place: Place, wanted: Mapping[Path, Remote]) -> None:
 
 
 def _read_part(place: Place, target: Path, remote: Remote, start: int | None) -> int:
-    """Bytes of one part, read into its place of the file; the whole object where its size is unknown."""
-    if start is None or remote.size is None:
-        place.call(lambda: place.files.get_file(remote.path, str(target)))
-        return target.stat().st_size
-    end = min(start + PART_BYTES, remote.size)
+    """Bytes of one part, read into its place of the file; of the whole object where no part is named."""
+    size = remote.size if start is None or remote.size is None else min(PART_BYTES, remote.size - start)
 
-    def attempt() -> bytes:
-        data = place.files.cat_file(remote.path, start=start, end=end)
-        if len(data) != end - start:
-            raise CutShortError(f"{len(data)} bytes came where {end - start} were asked for")
-        return data
+    def attempt() -> int:
+        if start is None or size is None:
+            place.files.get_file(remote.path, str(target))
+            n = target.stat().st_size
+        else:
+            data = place.files.cat_file(remote.path, start=start, end=start + size)
+            with target.open("r+b") as file:
+                file.seek(start)
+                n = file.write(data)
+        if size not in (n, None):
+            raise CutShortError(f"{n} bytes came where {size} were asked for")
+        return n
 
-    data = place.call(attempt)
-    with target.open("r+b") as file:
-        file.seek(start)
-        file.write(data)
-    return len(data)
+    return place.call(attempt)

@@ -56,7 +56,9 @@ def test_a_count_that_is_off_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_unknown_benchmarks_and_sizes_are_named() -> None:
-    with pytest.raises(UsageError, match=r"unknown name of rmkit bench 'speed'.* Known: ingest, limits, engines, versions"):
+    with pytest.raises(
+        UsageError, match=r"unknown name of rmkit bench 'speed'.* Known: ingest, limits, engines, versions"
+    ):
         bench(["speed"])
     with pytest.raises(UsageError, match="at least 1, got 0"):
         bench(["ingest", "--pairs", "0"])

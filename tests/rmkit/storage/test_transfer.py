@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -296,6 +298,20 @@ def test_of_two_publishers_at_most_one_finishes(
 
 def interrupted(*_: Any) -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_what_another_process_has_fetched_too_stays(bucket: Bucket, home: Path) -> None:
+    bucket.client.pipe_file(f"{bucket.address}/a.bin", noise(4500))
+    path = fetch(f"{bucket.address}/a.bin")
+    reader = os.open(path.parent, os.O_RDONLY)  # as another process does
+    fcntl.flock(reader, fcntl.LOCK_SH)
+    forget(path)
+    assert path.read_bytes() == noise(4500)
+    os.close(reader)
+    forget(path)
+    assert not path.parent.exists()
+    assert fetch(f"{bucket.address}/a.bin").read_bytes() == noise(4500)
 
 
 @pytest.mark.usefixtures("small_parts")
