@@ -89,7 +89,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--limit", type=positive, default=default, metavar="N", help=help)
 
     def add_device(self) -> None:
-        self.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
+        self.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: $RMKIT_DEVICE, else a GPU if there is one)")
 
     def add_workers(self) -> None:
         self.add_argument("--workers", type=positive, metavar="N", help="processes (default: one a core)")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from rmkit.chat.template import as_template_dict
+from rmkit.devices import chosen
 from rmkit.errors import ModelError
 from rmkit.generate.batches import Batches, Outcome
 from rmkit.generate.request import KEPT_LOGPROBS, Prices, Refused, Request, Sample, TokenLogprobs
@@ -258,7 +259,7 @@ def load_local(
     tokenizer = load_tokenizer(folder, local_files_only=True)
     model = load_pretrained("AutoModelForCausalLM", folder, local_files_only=True).model
     identity = model_digest(Path(folder))[:16]
-    target = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    target = chosen(device)
     return LocalGenerator(
         model.to(target),
         tokenizer,

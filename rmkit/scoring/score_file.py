@@ -74,10 +74,10 @@ class ScoreFile:
         for row in rows:
             self.tally.add(row)
 
-    def finish(self) -> None:
-        """Give the file its own name."""
-        _write_run(self.path, self.header, self.tally, finished=True)
-        os.replace(_beside(self.path, PART), self.path)
+    def finish(self, **facts: object) -> None:
+        """Give the file its own name, with what else is known of it in its record."""
+        write_run(self.path, {**self.header, **facts}, self.tally, finished=True)
+        os.replace(beside(self.path, PART), self.path)
 
 
 def line_of(name: str, scores: Sequence[Score], fault: str | None = None) -> dict[str, object]:
@@ -108,7 +108,7 @@ def finished(path: Path, header: Mapping[str, Any], *, fresh: bool) -> Tally | N
     """
     if fresh:
         return None
-    run = _beside(path, RUN)
+    run = beside(path, RUN)
     if not run.is_file():
         if path.exists():
             raise UsageError(f"{path} exists and is no file of scores; name another one with -o, or use --fresh")
@@ -135,7 +135,7 @@ def open_scores(path: Path, header: Mapping[str, Any], *, window: int, fresh: bo
 
     Raises BusyError where another process writes it, StoreError where it cannot be written.
     """
-    part = _beside(path, PART)
+    part = beside(path, PART)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -146,11 +146,11 @@ def open_scores(path: Path, header: Mapping[str, Any], *, window: int, fresh: bo
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise BusyError(f"another process is writing {part}; wait for it to end") from error
-        if fresh or not _beside(path, RUN).is_file():
+        if fresh or not beside(path, RUN).is_file():
             os.ftruncate(descriptor, 0)
         tally, size = _whole_windows(part, window)
         os.ftruncate(descriptor, size)
-        _write_run(path, header, tally, finished=False)
+        write_run(path, header, tally, finished=False)
         yield ScoreFile(path, header, descriptor, tally, tally.items)
     finally:
         os.close(descriptor)
@@ -177,11 +177,11 @@ def _whole_windows(part: Path, window: int) -> tuple[Tally, int]:
     return tally, size
 
 
-def _write_run(path: Path, header: Mapping[str, Any], tally: Tally, *, finished: bool) -> None:
+def write_run(path: Path, header: Mapping[str, Any], tally: Tally, *, finished: bool) -> None:
     counts = {name: getattr(tally, name) for name in ("items", "responses", "scored")}
     summary = {**header, "finished": finished, "counts": counts | {"unscored": dict(tally.unscored)}}
-    write_text(_beside(path, RUN), json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    write_text(beside(path, RUN), json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rmkit.cli import arguments
+from rmkit.devices import VISIBLE, assigned
 from rmkit.errors import UsageError, require
 from rmkit.paths import home
 from rmkit.serve.settings import ServeSettings
@@ -38,6 +39,8 @@ def main(argv: list[str]) -> int:
         return run_replicas(plan, options.host, options.port, as_json=options.json)
     server.check_models(plan, as_json=options.json)
     if plan.workers == 1:
+        if plan.devices:
+            os.environ[VISIBLE] = plan.devices[0]
         return server.run_one(plan, options.host, options.port, drain_s=options.drain_s, as_json=options.json)
     with tempfile.TemporaryDirectory(prefix="rmkit-metrics-") as folder:
         return server.run_many(plan, options.host, options.port, metrics=folder, as_json=options.json)
@@ -50,6 +53,7 @@ def _options(argv: list[str]) -> Namespace:
         examples=[
             "serve models/helpful",
             "serve helpful=models/helpful@prod safe=models/safe --workers 2",
+            "serve models/helpful --devices auto                       # a worker on each GPU",
             "serve models/helpful --compat openrlhf --port 5000",
             "serve helpful=models/helpful --signal math.toml",
             "serve models/helpful --host 0.0.0.0      # asks for tokens: rmkit token create trainer",
@@ -66,7 +70,18 @@ def _options(argv: list[str]) -> Namespace:
     )
     parser.add_argument("--host", default=HOST, help=f"address to listen on (default {HOST}: this machine only)")
     parser.add_argument("--port", type=int, default=PORT, help="port, 0 for a free one")
-    parser.add_argument("--workers", type=arguments.positive, default=1, help="processes, each with the models")
+    parser.add_argument(
+        "--workers", type=arguments.positive, help="processes, each with the models (default: one a device, or 1)"
+    )
+    parser.add_argument(
+        "--devices", metavar="auto|0,1", help="GPUs that workers are spread over (auto: all); cpu: none of them"
+    )
+    parser.add_argument(
+        "--gpus",
+        type=float,
+        metavar="X",
+        help="under Ray: GPUs of each replica, or a share of one (default 1 if any)",
+    )
     parser.add_argument("--compat", metavar="NAME", help="dialect served at the root beside its own prefix")
     parser.add_argument("--policy-template", metavar="NAME", help="how trainers' text is read back (default auto)")
     parser.add_argument(
@@ -110,11 +125,18 @@ def _plan(options: Namespace) -> ServePlan:
     settings = arguments.settings(ServeSettings, options, where="serve", named=named)
     if options.backend and (options.backend[0] != "vllm-http" or len(options.models) != 1):
         raise UsageError("--backend takes the kind vllm-http, its URL, and one model whose template and limits apply")
+    if options.devices and options.engine == "ray":
+        raise UsageError("Ray gives each replica its GPUs: --gpus X says how many, --workers how many replicas")
+    if options.gpus is not None and options.engine != "ray":
+        raise UsageError("--gpus belongs to --engine ray; name the GPUs of workers with --devices")
+    environments = assigned(options.devices) if options.devices else []
     tokens = [operator_token(_token(options.token_file))] if options.token_file else []
     plan = ServePlan(
         models=named_models(options.models),
         settings=settings,
-        workers=options.workers,
+        workers=options.workers or max(1, len(environments)),
+        devices=tuple(one[VISIBLE] for one in environments),
+        gpus=options.gpus,
         operator_tokens=tuple(asdict(one) for one in tokens),
         log=not options.no_log,
         precision=options.precision,

@@ -28,7 +28,9 @@ class ServePlan:
 
     `auth` says whether tokens are asked for; `precision` goes to models that take one. `backend` is the URL of a
     vLLM-like server that holds the weights of the (single) model. `swap_roots` are the folders under which a model must
-    lie that a request puts in another's place. `signals` are TOML files (see `rmkit.signal.signal`).
+    lie that a request puts in another's place. `signals` are TOML files (see `rmkit.signal.signal`). `devices` are what
+    CUDA_VISIBLE_DEVICES is in each worker in turn, none leaves it as it is; `gpus` is the share of GPUs that each
+    replica takes under Ray.
     """
 
     models: dict[str, str]
@@ -41,6 +43,8 @@ class ServePlan:
     backend: str | None = None
     swap_roots: tuple[str, ...] = ()
     signals: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    gpus: float | None = None
 
     def read_signals(self) -> dict[str, Signal]:
         """The signals of the TOML files, by name, the first being the default. Raises ConfigError, UsageError."""
@@ -79,7 +83,7 @@ class ServePlan:
     def from_environment() -> ServePlan:
         values = json.loads(os.environ[VARIABLE])
         settings = build(ServeSettings, values.pop("settings"), where=VARIABLE)
-        lists = {name: tuple(values[name]) for name in ("operator_tokens", "swap_roots", "signals")}
+        lists = {name: tuple(values[name]) for name in ("operator_tokens", "swap_roots", "signals", "devices")}
         return ServePlan(settings=settings, **{**values, **lists})
 
     def principals(self, ledger: Ledger) -> list[ApiToken]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 from rmkit.cli import display
-from rmkit.errors import MissingExtraError
+from rmkit.errors import MissingExtraError, UsageError
 from rmkit.serve.plan import VARIABLE, ServePlan
 
 
@@ -27,12 +28,14 @@ def run_replicas(plan: ServePlan, host: str, port: int, *, as_json: bool) -> int
     plan.to_environment()
     ray.init(runtime_env={"env_vars": _environment()}, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": host, "port": port}, logging_config={"enable_access_log": False})
-    serve.run(_deployment(serve, plan), name="rmkit", route_prefix="/")
+    resources = replica_resources(plan, ray.cluster_resources())
+    serve.run(_deployment(serve, plan, resources), name="rmkit", route_prefix="/")
     summary = {
         "url": f"http://{host}:{port}",
         "models": list(plan.models),
         "tokens": plan.auth,
         "replicas": plan.workers,
+        "resources": resources,
     }
     display.emit(summary, as_json=as_json, text=f"serving {', '.join(plan.models)} on {summary['url']} with Ray")
     ended = threading.Event()
@@ -44,10 +47,23 @@ def run_replicas(plan: ServePlan, host: str, port: int, *, as_json: bool) -> int
     return 0
 
 
-def _deployment(serve: Any, plan: ServePlan) -> Any:
+def replica_resources(plan: ServePlan, cluster: Mapping[str, float]) -> dict[str, float]:
+    """What Ray sets apart for each replica. Raises UsageError where this machine has not enough GPUs for all of them; a
+    cluster (RAY_ADDRESS) may grow."""
+    here = cluster.get("GPU", 0.0)
+    gpus = (1.0 if here else 0.0) if plan.gpus is None else plan.gpus
+    if gpus * plan.workers > here and "RAY_ADDRESS" not in os.environ:
+        raise UsageError(
+            f"{plan.workers} replicas of {gpus:g} GPUs are more than the {here:g} here; lower --workers, or let "
+            "them share with --gpus 0.5"
+        )
+    return {"num_cpus": 0.5, "num_gpus": gpus}
+
+
+def _deployment(serve: Any, plan: ServePlan, resources: Mapping[str, float]) -> Any:
     from rmkit.serve.server import worker_app
 
-    @serve.deployment(num_replicas=plan.workers, ray_actor_options={"num_cpus": 0.5}, max_ongoing_requests=1024)
+    @serve.deployment(num_replicas=plan.workers, ray_actor_options=dict(resources), max_ongoing_requests=1024)
     @serve.ingress(worker_app)
     class Rewards:
         """One replica; the application does everything."""

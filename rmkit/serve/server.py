@@ -10,18 +10,21 @@ import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from rmkit.cli import display
+from rmkit.devices import VISIBLE
 from rmkit.errors import RmkitError, UsageError
 from rmkit.ledger import open_ledger
 from rmkit.serve.auth.tokens import Keyring
 from rmkit.serve.http.app import create_app
 from rmkit.serve.http.connections import Connection
 from rmkit.serve.parity_check import exactness
+from rmkit.serve.places import take
 from rmkit.serve.plan import ServePlan
 
 log = logging.getLogger(__name__)
@@ -53,6 +56,8 @@ def build_app(plan: ServePlan) -> FastAPI:
 def worker_app() -> FastAPI:
     """The application of one of several processes, which share the processor."""
     plan = ServePlan.from_environment()
+    if plan.devices:
+        os.environ[VISIBLE] = plan.devices[take(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]), len(plan.devices))]
     display.log_to_stderr(logging.WARNING)
     logging.getLogger("rmkit.serve").setLevel(os.environ.get("RMKIT_SERVE_LOG", "INFO"))
     _share_processor(plan.workers)
@@ -194,6 +199,7 @@ def _announce(plan: ServePlan, host: str, port: int, *, as_json: bool) -> None:
         "signals": signals,
         "tokens": plan.auth,
         "workers": plan.workers,
+        "devices": list(plan.devices),
     }
     served = [*plan.models, *(f"signal {name}" for name in signals)]
     text = f"serving {', '.join(served)} on {url} (API: {url}/docs)"

@@ -9,10 +9,11 @@ For each number of rows, pairs of about 1 KB are generated (see `rmkit bench ing
     tokens   the token store of that export's train split, encoded by one process a core
     score    rmkit run with the step `score` and the model `length`, so that the stream counts and not a network
 
-each a command in a process of its own. `held` is the memory that it and its own processes have for themselves at most,
-`resident` also counts pages of mapped files, which the system takes back when it needs them; both are read twenty times
-a second. What costs more than a linear command shows as a ratio above 1 of the time a row at the largest number of rows
-to that at the smallest.
+each a command in a process of its own. `CPU` is its processor time and that of its own processes, which other work
+touches less than the time that passed. `held` is the memory that they have for themselves at most, `resident` also
+counts pages of mapped files, which the system takes back when it needs them; both are read twenty times a second. What
+costs more than a linear command shows as a ratio above 1 of the time a row at the largest number of rows to that at the
+smallest, by the clock and by processor time.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import contextlib
 import io
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -55,6 +57,7 @@ STAGES: dict[str, Sequence[str]] = {
     "tokens": [sys.executable, "-c", TOKENS, "{folder}/export", "{folder}/model"],
     "score": [*RMKIT, "run", "{folder}/scored.toml", "--data", "clean", "--out", "scored"],
 }
+KEYS = ("wall_s", "us_per_row", "cpu_us_per_row", "held_gb", "resident_gb")
 FEW = 1000  # rows that the reader's warehouse has before
 
 
@@ -128,7 +131,7 @@ def _measured(
 ) -> dict[str, float]:
     """Seconds and memory of a command; `meanwhile` is called again and again until it ends."""
     held = resident = 0
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), _processor_time()
     with tempfile.TemporaryFile() as told:
         process = subprocess.Popen(
             command, env=os.environ | {"RMKIT_HOME": str(home)}, stdout=subprocess.DEVNULL, stderr=told
@@ -146,9 +149,16 @@ def _measured(
     return {
         "wall_s": round(seconds, 1),
         "us_per_row": round(seconds / rows * 1e6, 1),
+        "cpu_us_per_row": round((_processor_time() - cpu) / rows * 1e6, 1),
         "held_gb": round(held / 1e9, 2),
         "resident_gb": round(resident / 1e9, 2),
     }
+
+
+def _processor_time() -> float:
+    """Seconds of all processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _memory(pid: int) -> tuple[int, int]:
@@ -213,18 +223,15 @@ def _tokenizer(place: Path) -> None:
 
 
 def _text(results: Mapping[int, Mapping[str, Any]]) -> str:
-    lines = [("stage", *(f"{rows:,} rows: s, us a row, GB held, resident" for rows in results), "last / first a row")]
+    heads = (f"{rows:,} rows: s, us a row, CPU us a row, GB held, resident" for rows in results)
+    lines = [("stage", *heads, "last / first, clock", "CPU")]
     sizes = list(results.values())
     for name in STAGES:
-        cells = [
-            ", ".join(str(one[name][key]) for key in ("wall_s", "us_per_row", "held_gb", "resident_gb"))
-            if name in one
-            else "-"
-            for one in sizes
-        ]
-        measured = [one[name]["us_per_row"] for one in sizes if name in one]
+        cells = [", ".join(str(one[name][key]) for key in KEYS) if name in one else "-" for one in sizes]
+        measured = [one[name] for one in sizes if name in one]
         if measured:
-            lines.append((name, *cells, f"{measured[-1] / measured[0]:.2f}"))
+            growth = [measured[-1][key] / measured[0][key] for key in ("us_per_row", "cpu_us_per_row")]
+            lines.append((name, *cells, *(f"{one:.2f}" for one in growth)))
     head, *rest = lines
     text = display.table(head, rest)
     for rows, one in results.items():

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rmkit import config
+from rmkit.devices import chosen
 from rmkit.errors import ModelError
 from rmkit.models.adopted.head import build_head, named_tensors
 from rmkit.models.adopted.profile import Profile
@@ -162,7 +163,7 @@ def _ready(model: Any, loading: Loading, pad_id: int | None, device: str | None)
     for part in (model.config, model.config.get_text_config()):
         if getattr(part, "pad_token_id", None) is None:
             part.pad_token_id = 0  # what padding holds is masked; without an id rows cannot be padded
-    return Network(model.eval().to(where(device)), loading, pad_id)
+    return Network(model.eval().to(chosen(device)), loading, pad_id)
 
 
 def _merged(source: Source, profile: Profile, options: Mapping[str, Any], device: str | None) -> Network:
@@ -239,14 +240,9 @@ def head_labels(checkpoint: Checkpoint) -> int | None:
     return None
 
 
-def where(device: str | None) -> str:
-    """The device named, else a GPU where there is one."""
-    return device or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def _options(profile: Profile, device: str | None) -> dict[str, Any]:
     """On a CPU everything is fp32: products in bf16 round to what else is in a batch."""
-    if torch.device(where(device)).type == "cpu":
+    if torch.device(chosen(device)).type == "cpu":
         return {"dtype": torch.float32}
     return {"dtype": getattr(torch, profile.model.dtype) if profile.model.dtype else "auto"}
 

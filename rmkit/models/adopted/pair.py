@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rmkit.devices import chosen
 from rmkit.errors import ConfigError, DataError, ModelError, RmkitError
 from rmkit.models.adopted.head import build_head
 from rmkit.models.adopted.headed import Opening, longest
@@ -27,7 +28,6 @@ from rmkit.models.adopted.network import (
     open_tokenizer,
     open_trunk,
     pad_id_of,
-    where,
 )
 from rmkit.models.adopted.text import AdoptedChat, question_of
 from rmkit.models.transformer.checkpoint import Checkpoint, load_strictly
@@ -121,7 +121,7 @@ class MarkedPair(PairModel):
         self.head, of_head = build_head(opening.profile.head, checkpoint)
         options = {"dtype": torch.float32}
         trunk, self.loading = open_trunk(opening.profile, checkpoint, config, options, of_head=of_head)
-        self.module = RewardModule(HeadedTrunk(trunk, nn.Identity()).eval().to(where(opening.device))).eval()
+        self.module = RewardModule(HeadedTrunk(trunk, nn.Identity()).eval().to(chosen(opening.device))).eval()
         width = next(layer for layer in self.head.layers if isinstance(layer, nn.Linear)).weight.shape[1]
         if width != 2 * trunk.config.hidden_size:
             raise ModelError(
@@ -182,7 +182,7 @@ class FramedPair(PairModel):
         model, self.loading = load_strictly(
             getattr(transformers, auto), opening.source.folder, names=names, dtype=torch.float32
         )
-        self.model = model.eval().to(where(opening.device))
+        self.model = model.eval().to(chosen(opening.device))
         if not self.decoder:
             rows = model.get_output_embeddings()
             cap = getattr(config, "final_logit_softcapping", None)

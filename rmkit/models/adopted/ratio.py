@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from rmkit.chat.encode import Encoded
+from rmkit.devices import chosen
 from rmkit.models.adopted.headed import Opening, open_chat, score_of_steps
-from rmkit.models.adopted.network import CAUSAL, where
+from rmkit.models.adopted.network import CAUSAL
 from rmkit.models.adopted.source import Source, beside
 from rmkit.models.transformer.checkpoint import Checkpoint, load_strictly
 from rmkit.models.transformer.implicit import ImplicitRewardModel, LogProbs
@@ -64,4 +65,4 @@ def _causal(source: Source, device: str | None) -> Any:
 
     names = Checkpoint.of(source.folder).tensors
     model, _ = load_strictly(getattr(transformers, CAUSAL), source.folder, names=names, dtype=torch.float32)
-    return model.eval().to(where(device))
+    return model.eval().to(chosen(device))

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from rmkit.chat.encode import Encoded
+from rmkit.devices import chosen
 from rmkit.errors import ModelError
 from rmkit.models.adopted.headed import Opening, column_of, longest, scaling
-from rmkit.models.adopted.network import open_tokenizer, where
+from rmkit.models.adopted.network import open_tokenizer
 from rmkit.models.adopted.profile import Profile
 from rmkit.models.adopted.source import Source
 from rmkit.models.adopted.text import AdoptedChat
@@ -29,7 +30,7 @@ class RemoteModel(TransformerModel):
     def __init__(self, opening: Opening) -> None:
         profile, source = opening.profile, opening.source
         check_consent(source, profile)
-        self.model = _loaded(source).eval().to(where(opening.device))
+        self.model = _loaded(source).eval().to(chosen(opening.device))
         tokenizer = open_tokenizer(source)
         config = self.model.config
         pad_id = getattr(config, "pad_token_id", None)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rmkit.devices import chosen
 from rmkit.errors import MissingExtraError, ModelError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def complete(auto: str, source: str | Path, *, device: str | None = None, **opti
 
     On a CPU it computes in fp32, whatever the weights are stored in: products in bf16 round to what else is in a batch.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen(device)
     if torch.device(device).type == "cpu":
         options = {"dtype": torch.float32, **options}
     return load_pretrained(auto, source, **options).model.eval().to(device)

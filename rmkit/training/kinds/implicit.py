@@ -21,6 +21,7 @@ from torch import Tensor
 from rmkit import paths
 from rmkit.chat.encode import Chat
 from rmkit.cli import display
+from rmkit.devices import chosen
 from rmkit.errors import DataError, ModelError
 from rmkit.features.cache import FeatureCache
 from rmkit.models.transformer import implicit
@@ -198,8 +199,7 @@ def _reference_log_probs(rows: Mapping[str, Sequence[TrainingRow]], config: Impl
     """Of every response where it begins and its log-probability under the reference."""
     reference = reference_model(config)
     cache = FeatureCache(paths.home() / "features" / f"logprobs-{weights_digest(reference)[:32]}-{config.precision}")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    policy = PolicyModule(reference.to(device), share=config.share_prompts).eval()
+    policy = PolicyModule(reference.to(chosen()), share=config.share_prompts).eval()
     known, lost = ReferenceLogProbs(), 0
     with display.progress("reference", sum(map(len, rows.values()))) as advance:
         for part in rows.values():

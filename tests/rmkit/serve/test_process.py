@@ -173,6 +173,40 @@ def test_workers_share_the_port_and_end_together(start: Start) -> None:
     assert sorted(logged()) == sorted(load.answered)
 
 
+def places(folder: Path) -> dict[int, int]:
+    """The device, by its number, that each living worker took."""
+    taken = {int(path.name.split("-")[3]): int(path.name.split("-")[1]) for path in folder.glob("*/place-*")}
+    return {pid: device for pid, device in taken.items() if Path(f"/proc/{pid}").exists()}
+
+
+@pytest.mark.slow
+def test_each_device_has_a_worker_whatever_dies_or_is_replaced(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import rmkit.devices\nrmkit.devices.gpus = lambda: ['4', '7']\n")
+    env = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}", "TMPDIR": str(tmp_path)}
+    service = start("length", "--devices", "auto", "--quiet", env=env)
+    assert (service.told["workers"], service.told["devices"]) == (2, ["4", "7"])
+    wait_until_ready(service)
+
+    def settled(before: set[int]) -> dict[int, int]:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            now = places(tmp_path)
+            if len(now) == 2 and not before & now.keys():
+                return now
+            time.sleep(0.2)
+        raise AssertionError(f"workers are at {places(tmp_path)}")
+
+    first = settled(set())
+    assert sorted(first.values()) == [0, 1]
+    dead = next(pid for pid, device in first.items() if device == 1)
+    os.kill(dead, signal.SIGKILL)
+    second = settled({dead})
+    assert sorted(second.values()) == [0, 1]
+    service.process.send_signal(signal.SIGHUP)
+    assert sorted(settled(set(second)).values()) == [0, 1]
+    assert service.end() == 0
+
+
 @pytest.mark.slow
 def test_workers_end_when_their_supervisor_was_killed(start: Start) -> None:
     service = start("length", "--workers", "2", "--quiet")
