@@ -24,6 +24,7 @@ from rmkit.models.wrappers.calibrated import CalibratedModel
 from rmkit.scoring.rows import ScoreRow, Source, open_source
 from rmkit.scoring.score_file import RUN, ScoreFile, Tally, beside, finished, line_of, open_scores
 from rmkit.scoring.shards import Shard, merge, parts, shard
+from rmkit.storage.places import staged_root
 from rmkit.types import RewardModel
 
 
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> int:
     spread.add_argument(
         "--shard", type=shard, metavar="I/N", help="score this share, from 0/N to N-1/N; -o names the file of all"
     )
-    spread.add_argument("--merge", type=Path, metavar="OUT", help="put the shares of OUT that lie beside it together")
+    spread.add_argument("--merge", type=arguments.local_path, metavar="OUT", help="put the shares of OUT that lie beside it together")
     parser.add_argument("--dropout", type=float, metavar="RATE", help="mean and std over passes with MC dropout")
     parser.add_argument("--passes", type=int, default=10, help="passes of MC dropout")
     parser.add_argument("--dropout-in", choices=("head", "model"), default="head", help="what is thinned out")
@@ -74,6 +75,8 @@ def main(argv: list[str]) -> int:
         return _shown(ScoreRun(header["counts"], 0, 0.0), header, options.merge, as_json=options.json)
     if options.model is None or options.data is None or options.output is None:
         raise UsageError("rmkit score takes MODEL FILE -o OUT, or --merge OUT; see rmkit score --help")
+    if options.shard is not None and options.output.is_relative_to(staged_root()):
+        raise UsageError("shares are written to this machine; name a file of it with -o, and send what --merge makes")
     if options.devices:
         environments = devices.assigned(options.devices)
         if len(environments) > 1:
