@@ -63,7 +63,9 @@ def main(argv: list[str]) -> int:
     spread.add_argument(
         "--shard", type=shard, metavar="I/N", help="score this share, from 0/N to N-1/N; -o names the file of all"
     )
-    spread.add_argument("--merge", type=arguments.local_path, metavar="OUT", help="put the shares of OUT that lie beside it together")
+    spread.add_argument(
+        "--merge", type=arguments.local_path, metavar="OUT", help="put the shares of OUT that lie beside it together"
+    )
     parser.add_argument("--dropout", type=float, metavar="RATE", help="mean and std over passes with MC dropout")
     parser.add_argument("--passes", type=int, default=10, help="passes of MC dropout")
     parser.add_argument("--dropout-in", choices=("head", "model"), default="head", help="what is thinned out")
