@@ -124,6 +124,7 @@ def _prioritize(argv: list[str]) -> int:
     parser.add_argument("name", help="of the project")
     parser.add_argument("--strategy", choices=get_args(Strategy), default="uncertainty", help="what comes first")
     parser.add_models("--model", nargs="+", default=[], help="reward models; two or more to disagree")
+    parser.add_device()
     options = parser.parse_args(argv)
     from labeling_ui.learning.rank_items import prioritize
 
@@ -145,6 +146,7 @@ def _opinions(argv: list[str]) -> int:
     )
     parser.add_argument("name", help="of a project whose task is steps")
     parser.add_model("--model", required=True, help="a process model")
+    parser.add_device()
     options = parser.parse_args(argv)
     from labeling_ui.learning.step_opinions import ask_model
 
@@ -166,6 +168,7 @@ def _suggest(argv: list[str]) -> int:
     )
     parser.add_argument("name", help="of the project")
     parser.add_model("--model", help="reward model whose scores are suggested")
+    parser.add_device()
     parser.add_argument("--answers", metavar="PROJECT", help="project of the same kind whose answers are suggested")
     options = parser.parse_args(argv)
     from labeling_ui.learning.suggest import suggest_by_answers, suggest_by_model

@@ -34,6 +34,7 @@ def perturb(argv: list[str]) -> int:
         ],
     )
     parser.add_model()
+    parser.add_device()
     parser.add_suite(help="a suite whose first candidate is the better one")
     parser.add_limit(DEFAULT_LIMIT, help="replies to change")
     parser.add_output("also write the result as JSON")

@@ -32,6 +32,7 @@ def main(argv: list[str]) -> int:
         ],
     )
     parser.add_model()
+    parser.add_device()
     parser.add_suite(help="a suite with three replies a prompt or more")
     parser.add_limit(DEFAULT_LIMIT, help="prompts to ask")
     parser.add_output("also write the result as JSON")

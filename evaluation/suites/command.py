@@ -29,6 +29,7 @@ def main(argv: list[str]) -> int:
         ],
     )
     parser.add_models(nargs="*")
+    parser.add_device()
     add_evaluation(parser)
     parser.add_limit(help="only so many items, taken in turn from the subsets: a smoke run")
     parser.add_argument("--from-scores", type=Path, metavar="FILE|FOLDER", help="score what a run has stored")

@@ -19,6 +19,7 @@ def main(argv: list[str]) -> int:
         ],
     )
     parser.add_models(help="two or more models, or files of stored scores; the first is compared with the others")
+    parser.add_device()
     add_evaluation(parser)
     options = parser.parse_args(argv)
     result = compare(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextvars
 import math
+import os
 import shlex
 import shutil
 import textwrap
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from rmkit import config
+from rmkit.devices import DEVICE, chosen
 from rmkit.errors import UsageError, unknown
 from rmkit.storage.address import is_address, redacted
 from rmkit.storage.fetch import fetch
@@ -89,7 +91,12 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--limit", type=positive, default=default, metavar="N", help=help)
 
     def add_device(self) -> None:
-        self.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: $RMKIT_DEVICE, else a GPU if there is one)")
+        self.add_argument(
+            "--device",
+            type=device,
+            metavar="NAME",
+            help="that models compute on: cpu, cuda, cuda:1, mps (default: $RMKIT_DEVICE, else a GPU if there is one)",
+        )
 
     def add_workers(self) -> None:
         self.add_argument("--workers", type=positive, metavar="N", help="processes (default: one a core)")
@@ -283,6 +290,13 @@ def output_path(text: str) -> Path | _Address:
 def repeatable_output_path(text: str) -> Path | _Address:
     """The same where writing again gives the same folder: one that is there is refused only if it is another one."""
     return _Address(text, is_output=True, is_repeatable=True) if is_address(text) else Path(text)
+
+
+def device(text: str) -> str:
+    """The device of all models of this command, which `call` forgets at its end. Raises UsageError for one that is not
+    here."""
+    os.environ[DEVICE] = chosen(text)
+    return os.environ[DEVICE]
 
 
 def local_path(text: str) -> Path:

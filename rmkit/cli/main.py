@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from rmkit import __version__, atomic, paths
 from rmkit.cli.display import log_to_stderr, printable
 from rmkit.cli.verbs import Command, find, listing
+from rmkit.devices import DEVICE
 from rmkit.errors import RmkitError, UsageError, machine_fault, missing_extra, one_line
 from rmkit.plugins import ROOT
 from rmkit.storage.places import at_addresses
@@ -126,6 +127,7 @@ def call(name: str, arguments: Sequence[str]) -> int:
     Raises MissingExtraError wherever in the command an import fails for want of an extra; its help says so instead.
     """
     command = find(commands(), name, what="command")
+    before = os.environ.get(DEVICE)  # --device sets it for this command alone
     try:
         with publishing():
             return command.load()(list(arguments))
@@ -139,6 +141,11 @@ def call(name: str, arguments: Sequence[str]) -> int:
             raise missing from error
         print(f"rmkit {name}: {command.summary}\n\nIts options cannot be listed yet: {missing}")
         return 0
+    finally:
+        if before is None:
+            os.environ.pop(DEVICE, None)
+        else:
+            os.environ[DEVICE] = before
 
 
 def usage() -> str:

@@ -70,6 +70,7 @@ def normalize_main(argv: list[str]) -> int:
 def _parser(name: str, summary: str, *, examples: Sequence[str]) -> arguments.Parser:
     parser = arguments.parser(name, summary, examples=examples)
     parser.add_model(help=arguments.ARTIFACT, type=arguments.local_name)
+    parser.add_device()
     parser.add_data()
     parser.add_split("validation")
     return parser

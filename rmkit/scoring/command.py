@@ -133,7 +133,7 @@ def _on_devices(argv: Sequence[str], options: Any, environments: Sequence[Mappin
 
 
 def _model(options: Any) -> RewardModel:
-    named = {"precision": options.precision, "max_batch_tokens": options.max_batch_tokens, "device": options.device}
+    named = {"precision": options.precision, "max_batch_tokens": options.max_batch_tokens}
     model = load_model(options.model, **{key: value for key, value in named.items() if value is not None})
     if options.precision == "bf16" and model.info.pointwise:
         from rmkit.serve.parity_check import exactness

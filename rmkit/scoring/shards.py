@@ -66,7 +66,9 @@ def merge(output: Path) -> dict[str, Any]:
     """
     paths = parts(output)
     runs = [read_object(beside(path, RUN), raises=UsageError, hint="make this share again") for path in paths]
-    for path, one in zip(paths, runs, strict=True):
+    for index, (path, one) in enumerate(zip(paths, runs, strict=True)):
+        if (recorded := one["made_from"].get("shard")) != [index, len(paths)]:
+            raise UsageError(f"{path.name} holds share {'/'.join(map(str, recorded or ['none']))}; make it again")
         if not one.get("finished"):
             raise UsageError(f"{path.name} is not finished; run its command again")
         if differing := _differing(runs[0], one):
@@ -77,6 +79,10 @@ def merge(output: Path) -> dict[str, Any]:
         for line in _in_turn(paths, window):
             tally.add(json.loads(line))
             out.write(line)
+        for path, one in zip(paths, runs, strict=True):
+            with path.open("rb") as file:
+                if (n := sum(1 for _ in file)) != (expected := one["counts"]["items"]):
+                    raise UsageError(f"{path.name} holds {n} items, its record says {expected}; make it again")
         if tally.items != (n := runs[0]["data_items"]):
             raise UsageError(f"the shares hold {tally.items} items and their data {n}; make them again with --fresh")
     header = {key: value for key, value in runs[0].items() if key not in ("finished", "counts", "data_items")}

@@ -61,6 +61,7 @@ class Policy:
 def add_arguments(parser: Parser) -> None:
     """What both commands take: model, generator, prompts, and how the policy writes."""
     parser.add_model("--model", help="scores steps or whole answers; majority needs none")
+    parser.add_device()
     parser.add_argument("--generator", required=True, help="a TOML with [generator], or the folder of a local model")
     parser.add_argument("--prompts", type=Path, required=True, metavar="FILE", help="JSON lines: prompt, reference")
     parser.add_argument("--verifier", default="answer", help="what says whether an answer is right, by the reference")

@@ -60,6 +60,7 @@ def _options(argv: list[str]) -> Namespace:
         ],
     )
     parser.add_models(nargs="*", help=f"{arguments.MODEL}; or NAME=MODEL; none where a signal brings what is served")
+    parser.add_device()
     parser.add_argument(
         "--signal",
         action="append",

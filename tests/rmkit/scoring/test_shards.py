@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,7 +67,12 @@ def test_what_does_not_belong_together_is_named(tmp_path: Path) -> None:
     third = Shard(3, 4).path(out)
     lines = third.read_text().splitlines(keepends=True)
     third.write_text("".join(lines[:-1]))
-    with pytest.raises(UsageError, match="the shares hold 46 items and their data 47"):
+    with pytest.raises(UsageError, match=r"s\.3-of-4\.jsonl holds 10 items, its record says 11; make it again"):
+        merge(out)
+    for suffix in ("", ".run.json"):
+        first = Shard(0, 4).path(out)
+        shutil.copy(first.with_name(first.name + suffix), third.with_name(third.name + suffix))
+    with pytest.raises(UsageError, match=r"s\.3-of-4\.jsonl holds share 0/4; make it again"):
         merge(out)
     assert not out.exists()
     run(data, out, "--shard", "0/3")
