@@ -33,6 +33,7 @@ from warehouse.lineage.preview import transcript
 Form = Literal["native", "trl", "sft", "jsonl", "argilla", "label_studio"]
 FORMS: tuple[Form, ...] = ("native", "trl", "sft", "jsonl", "argilla", "label_studio")
 LINES: tuple[Form, ...] = ("sft", "jsonl", "argilla", "label_studio")
+WEIGHTLESS: tuple[Form, ...] = ("argilla", "label_studio")  # the rows' digest cannot be computed from their files
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _FUNCTION = pa.struct([("name", pa.string()), ("arguments", pa.string())])

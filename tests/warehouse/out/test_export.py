@@ -27,7 +27,7 @@ from tests.warehouse.states import forget
 from warehouse.migrate import migrate
 from warehouse.out import export as module
 from warehouse.out.export import export_version, record_export
-from warehouse.out.forms import FORMS, TRL_SCHEMA, trl_table
+from warehouse.out.forms import FORMS, TRL_SCHEMA, Form, trl_table
 from warehouse.out.licenses import restriction
 from warehouse.out.manifest import verify_export
 from warehouse.versions.checkout import checkout
@@ -165,6 +165,16 @@ def test_jsonl_is_readable_without_rmkit(connection: duckdb.DuckDBPyConnection, 
     row = json.loads(line)
     assert row["prompt"] == [{"role": "user", "content": "zwei ä|ö"}]
     assert {response[0]["content"] for response in row["responses"]} == {"c", "d"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_verified(connection: duckdb.DuckDBPyConnection, version_id: int, form: Form) -> None:
+    folder = export_version(connection, version_id, form=form)
+    assert verify_export(folder)["form"] == form
+    file = sorted(path for path in folder.iterdir() if path.suffix in (".parquet", ".jsonl"))[0]
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(DataError, match=rf"{file.name} has sha256 .*export it again"):
+        verify_export(folder)
 
 
 def test_the_card_is_hugging_faces(connection: duckdb.DuckDBPyConnection, version_id: int) -> None:
