@@ -46,11 +46,16 @@ class Faults:
     requests: list[tuple[str, str]] = field(default_factory=list)
     struck: list[str] = field(default_factory=list)
     pid: int = 0
+    kill_at: int = 0  # the change (PUT, POST, DELETE) from now on at which `pid` is killed
     lock: Any = field(default_factory=threading.Lock)
 
     def next(self, method: str, path: str) -> str:
         with self.lock:
             self.requests.append((method, path))
+            if method not in ("GET", "HEAD") and self.kill_at:
+                self.kill_at -= 1
+                if not self.kill_at:
+                    return "kill"
             for rule in self.plan:
                 if rule[1] == method and re.search(rule[2], path):
                     self.plan.remove(rule)

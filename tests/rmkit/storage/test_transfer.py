@@ -211,6 +211,27 @@ OPEN = filing.open_place
 
 
 @pytest.mark.usefixtures("small_parts")
+def test_who_reads_all_the_time_sees_nothing_a_beginning_or_all(bucket: Bucket, folder: Path, home: Path) -> None:
+    address, seen = f"{bucket.address}/m", list[str]()
+
+    def read() -> str:
+        try:
+            return "all" if contents(fetch(address)) == contents(folder) else "half"
+        except DataError as error:
+            return "nothing" if "nothing is there" in str(error) else str(error).partition("is not ")[2][:8]
+
+    bucket.faults.plan += [("slow", "PUT", "")] * 5
+    seen.append(read())
+    with ThreadPoolExecutor(1) as pool:
+        publication = pool.submit(publish_folder, folder, address)
+        while not publication.done():
+            seen.append(read())
+        publication.result()
+    seen.append(read())
+    assert list(dict.fromkeys(seen)) == ["nothing", "finished", "all"]
+
+
+@pytest.mark.usefixtures("small_parts")
 def test_what_others_put_there_is_never_overwritten(bucket: Bucket, folder: Path, home: Path) -> None:
     address = f"{bucket.address}/theirs"
     bucket.client.pipe_file(f"{address}/README.md", b"theirs")
