@@ -75,7 +75,10 @@ def main(argv: list[str]) -> int:
         "--stages", default=",".join(STAGES), metavar="NAME,...", help="only these; each needs those before it"
     )
     parser.add_argument(
-        "--results", type=Path, metavar="JSONL", help="write each stage as it ends; sizes that are whole there count"
+        "--results",
+        type=arguments.local_path,
+        metavar="JSONL",
+        help="write each stage as it ends; sizes that are whole there count",
     )
     parser.add_seed(help="of the generator")
     options = parser.parse_args(argv)
