@@ -17,6 +17,7 @@ from typing import Any
 
 from rmkit.ids import content_hash
 from rmkit.ledger import Ledger
+from rmkit.types import Event
 
 KIND = "assignment"
 
@@ -150,13 +151,19 @@ class Leases:
 
     def store(self, hold: Lease) -> Lease:
         """Write the hold over what this process last saw there. Raises ConflictError where another was faster."""
-        value = {name: getattr(hold, name) for name in Lease.__slots__ if name not in ("item", "slot")}
-        expect = self._versions.get(hold.key, 0)
-        version = self._ledger.put(
-            KIND, f"{self._project}/{hold.key}", value | {"order": list(hold.order)}, expect=expect
-        )
-        self._remember(hold, version)
+        self._remember(hold, self._ledger.put(KIND, *self._place(hold), expect=self._versions.get(hold.key, 0)))
         return hold
+
+    def store_with(self, event: Event, hold: Lease) -> Lease:
+        """`store`, and the event in the same commit. Where the hold is refused, the event is in the ledger."""
+        expect = self._versions.get(hold.key, 0)
+        self._remember(hold, self._ledger.append_and_put(event, KIND, *self._place(hold), expect=expect)[1])
+        return hold
+
+    def _place(self, hold: Lease) -> tuple[str, dict[str, object]]:
+        """The key and the value of its record."""
+        value = {name: getattr(hold, name) for name in Lease.__slots__ if name not in ("item", "slot")}
+        return f"{self._project}/{hold.key}", value | {"order": list(hold.order)}
 
     def assume(self, hold: Lease) -> None:
         """Count the hold as this, although the ledger does not say so yet."""

@@ -8,11 +8,6 @@ claims is believed up to the time since the item was given out (`Desk.submit`).
 from __future__ import annotations
 
 import json
-from functools import cache
-from pathlib import Path
-from typing import Any
-
-import streamlit as st
 
 from labeling_ui.desk.leases import Lease
 
@@ -21,11 +16,10 @@ PATH = "/activity/{project}/{id}"
 MAX_BODY = 200  # bytes
 
 
-def watch(project: str, hold: Lease) -> None:
-    """From now on, count the work on this item."""
-    which = f"{hold.id}-{hold.revision}"
+def watched(project: str, hold: Lease) -> dict[str, object]:
+    """What the browser must know to count the work on this item (`assets/activity.js`)."""
     path = PATH.format(project=project, id=hold.id)
-    _component()(data={"id": which, "path": path, "idle_s": IDLE_S}, key="activity", height=1)
+    return {"id": f"{hold.id}-{hold.revision}", "path": path, "idle_s": IDLE_S}
 
 
 def read_report(body: bytes) -> int | None:
@@ -35,9 +29,3 @@ def read_report(body: bytes) -> int | None:
     except (ValueError, AttributeError, RecursionError):
         return None
     return value if type(value) is int and value >= 0 else None
-
-
-@cache
-def _component() -> Any:
-    js = (Path(__file__).parent / "assets" / "activity.js").read_text("utf-8")
-    return st.components.v2.component("rmkit_activity", js=js)

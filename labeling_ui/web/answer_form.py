@@ -40,11 +40,12 @@ def show_form(
     announcement: str,
     refused: str | None,
     send: Callable[[Any], None],
+    work: Mapping[str, object] | None = None,
 ) -> None:
     """Draw the form; `send` gets what the browser hands back for this `id`.
 
     Drafts go to `path`, nowhere where it is None. `refused` says why the last try was no answer; `announcement` is read
-    out to those who do not see the page.
+    out to those who do not see the page. `work` says how the time on the item is counted, None where it is not.
     """
     attempts = st.session_state.setdefault("answer-attempts", 0) + (refused is not None)
     st.session_state["answer-attempts"] = attempts
@@ -60,6 +61,7 @@ def show_form(
         "path": path,
         "draft": dict(draft),
         "announce": announcement,
+        "work": work,
         "refused": refused,
         "form": form.data,
         "keys": PAGE_KEYS,
@@ -77,6 +79,6 @@ def preview_form(form: Form, *, id: str) -> None:
 def _component() -> Any:
     """Registered at first use: importing the module must not need a running studio."""
     css = (_ASSETS / "answer.css").read_text("utf-8")
-    js = "\n".join((_ASSETS / name).read_text("utf-8") for name in ("answer.js", "spans.js"))
+    js = "\n".join((_ASSETS / name).read_text("utf-8") for name in ("answer.js", "spans.js", "activity.js"))
     html = '<div class="rmkit-answer" role="group" tabindex="-1"></div>'
     return st.components.v2.component("rmkit_answer", html=html, css=css, js=js, isolate_styles=False)

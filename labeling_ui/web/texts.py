@@ -41,7 +41,11 @@ def show_text(text: str, *, key: str, plain: bool = False) -> None:
 
 def show_conversation(turns: Conversation, *, key: str, plain: bool = False) -> None:
     """The turns with their roles; system and tool turns are folded."""
-    _show("".join(_turn(turn, plain=plain) for turn in turns), key=key)
+    _show(_conversation(turns, plain=plain), key=key)
+
+
+def _conversation(turns: Conversation, *, plain: bool) -> str:
+    return "".join(_turn(turn, plain=plain) for turn in turns)
 
 
 def show_response(turns: Conversation, *, key: str, plain: bool = False) -> None:
@@ -49,10 +53,18 @@ def show_response(turns: Conversation, *, key: str, plain: bool = False) -> None
     show_responses([turns], key=key, plain=plain)
 
 
-def show_responses(responses: Sequence[Conversation], *, key: str, plain: bool = False, whole: bool = False) -> None:
+def show_responses(
+    responses: Sequence[Conversation],
+    *,
+    key: str,
+    prompt: Conversation = (),
+    plain: bool = False,
+    whole: bool = False,
+) -> None:
     """Responses side by side, each a region under its letter; in at most three columns, fewer where it is narrow.
 
-    `whole` has all of a very long text on the page at once, not only its beginning.
+    `prompt` stands before them, in the same message to the browser. `whole` has all of a very long text of a response
+    on the page at once, not only its beginning.
     """
     parts = []
     for place, (name, turns) in enumerate(zip(NAMES, responses, strict=False)):
@@ -63,7 +75,8 @@ def show_responses(responses: Sequence[Conversation], *, key: str, plain: bool =
         )
         parts.append(f'<section class="response" data-column="{place}" aria-label="{label}">{heading}{body}</section>')
     columns = len(parts) if len(parts) < 4 else 2 + len(parts) % 2
-    _show(f'<div class="responses" style="--columns: {columns}">{"".join(parts)}</div>', key=key)
+    result = f'<div class="responses" style="--columns: {columns}">{"".join(parts)}</div>'
+    _show(_conversation(prompt, plain=plain) + result, key=key)
 
 
 def show_turns(turns: Conversation, *, key: str, plain: bool = False) -> None:

@@ -92,6 +92,15 @@ class Ledger(Protocol):
         """
         ...
 
+    def append_and_put(
+        self, event: Event, kind: str, key: str, value: Mapping[str, Any], *, expect: int | None = None
+    ) -> tuple[int, int]:
+        """`append` and `put` in one commit, so that the disk is waited for once; the event's seq, the record's version.
+
+        Each may be refused as it would be alone, and then the other is stored all the same.
+        """
+        ...
+
     def put_many(self, kind: str, records: Iterable[Record]) -> None:
         """Create or replace records, whatever is there, with their versions; version 0 counts on from what is there.
 

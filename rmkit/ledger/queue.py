@@ -19,7 +19,9 @@ from rmkit.types import Event
 
 Request = Sequence[Row] | Put  # events to append together, or one record to put
 
-MAX_GROUP = 1000  # requests per commit
+Waiting = tuple[Request, Future[list[int]]]
+
+MAX_GROUP = 1000  # requests after which a commit takes no more
 
 
 def divided(requests: Sequence[Request]) -> tuple[list[Sequence[Row]], list[Put]]:
@@ -42,7 +44,7 @@ class WriterQueue:
     def __init__(self, commit: Callable[[Sequence[Request]], list[Outcome]], close: Callable[[], None]) -> None:
         self._commit = commit
         self._close = close
-        self._waiting: queue.SimpleQueue[tuple[Request, Future[list[int]]] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[list[Waiting] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # between the check that the queue is open and the put
         self._open = True
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
@@ -53,19 +55,20 @@ class WriterQueue:
         return self.submit_all([request])[0]
 
     def submit_all(self, requests: Sequence[Request]) -> list[list[int]]:
-        """As `submit` for several requests, which share commits but are answered (and refused) one by one.
+        """As `submit` for several requests, which share a commit (MAX_GROUP of them) but are answered, and refused,
+        one by one.
 
         Raises the first refusal, after all have been answered.
         """
-        answers: list[Future[list[int]]] = [Future() for _ in requests]
+        asked: list[Waiting] = [(request, Future()) for request in requests]
         with self._lock:
             # A fork copies the queue but not its thread: waiting there would never end.
             if not self._open or not self._thread.is_alive():
                 raise StoreError("the ledger is closed (or was opened before a fork); open it again in this process")
-            for request, answer in zip(requests, answers, strict=True):
-                self._waiting.put((request, answer))
-        wait(answers)
-        return [answer.result() for answer in answers]
+            for first in range(0, len(asked), MAX_GROUP):
+                self._waiting.put(asked[first : first + MAX_GROUP])
+        wait(answer for _, answer in asked)
+        return [answer.result() for _, answer in asked]
 
     def close(self) -> None:
         """Commit what waits, then end the thread."""
@@ -91,15 +94,15 @@ class WriterQueue:
                     answer.set_result(outcome)
         self._close()
 
-    def _next_group(self) -> tuple[list[tuple[Request, Future[list[int]]]], bool]:
-        """Blocks for one request, then takes what else waits; False when the queue closes after this group."""
-        group = []
-        request = self._waiting.get()
-        while request is not None:
-            group.append(request)
-            if len(group) == MAX_GROUP or self._waiting.empty():
+    def _next_group(self) -> tuple[list[Waiting], bool]:
+        """Blocks for requests, then takes what else waits; False when the queue closes after this group."""
+        group: list[Waiting] = []
+        asked = self._waiting.get()
+        while asked is not None:
+            group += asked
+            if len(group) >= MAX_GROUP or self._waiting.empty():
                 return group, True
-            request = self._waiting.get()
+            asked = self._waiting.get()
         return group, False
 
 
@@ -117,6 +120,12 @@ class QueuedWrites:
 
     def put(self, kind: str, key: str, value: Mapping[str, Any], *, expect: int | None = None) -> int:
         return self._queue.submit(encode_put(kind, key, value, expect=expect))[0]
+
+    def append_and_put(
+        self, event: Event, kind: str, key: str, value: Mapping[str, Any], *, expect: int | None = None
+    ) -> tuple[int, int]:
+        (seq,), (version,) = self._queue.submit_all([[encode(event)], encode_put(kind, key, value, expect=expect)])
+        return seq, version
 
     def put_many(self, kind: str, records: Iterable[Record]) -> None:
         self._queue.submit_all([encode_put(kind, r.key, r.value, version=r.version or None) for r in records])

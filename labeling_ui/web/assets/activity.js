@@ -4,10 +4,10 @@
 const SIGNS = ["keydown", "pointerdown", "pointermove", "wheel", "scroll", "touchmove", "visibilitychange"];
 const EVERY_MS = 10_000;
 
-export default function ({ data }) {
-  if (window.rmkitWork?.id === data.id) return;
+function countWork(work) {
+  if (window.rmkitWork?.id === work.id) return;
   window.rmkitWork?.stop();
-  window.rmkitWork = watch(data);
+  window.rmkitWork = watch(work);
 }
 
 function watch({ id, path, idle_s }) {

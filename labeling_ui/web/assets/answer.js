@@ -5,6 +5,7 @@ const KEEP_AFTER_MS = 300;
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".rmkit-answer");
   const sheet = root.sheet;
+  if (data.work) countWork(data.work);
   if (sheet?.id === data.id && sheet.attempt === data.attempt) {
     root.removeAttribute("aria-busy");
     sheet.sent = false; // the server has run and the item is the same: what was sent did not arrive, or was refused

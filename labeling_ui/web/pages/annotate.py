@@ -17,7 +17,7 @@ from labeling_ui.desk.desk import Desk
 from labeling_ui.desk.leases import Lease
 from labeling_ui.projects.people import Person, by_name
 from labeling_ui.web import studio
-from labeling_ui.web.activity import IDLE_S, watch
+from labeling_ui.web.activity import IDLE_S, watched
 from labeling_ui.web.answer_form import PATH as DRAFTS
 from labeling_ui.web.answer_form import show_form
 from labeling_ui.web.evidence import votes_on
@@ -101,7 +101,6 @@ def _item(desk: Desk, person: Person, hold: Lease) -> None:
     plain = exact_only or bool(st.session_state.get("is_plain"))
     draft = desk.draft(person, hold.id)
     _wall_s(hold)
-    watch(desk.project, hold)
     st.subheader(task.question, anchor=False)
     if returned := desk.returned(hold):
         st.info(harmless(f"Returned by {returned.lead}: {returned.comment}"), icon=":material/undo:")
@@ -133,6 +132,7 @@ def _item(desk: Desk, person: Person, hold: Lease) -> None:
             draft={} if is_faulty else draft,
             announcement=f"Item {desk.n_answered(person) + 1}. {task.question}",
             refused=st.session_state.pop("refused", None),
+            work=watched(desk.project, hold),
             send=send,
         )
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -157,13 +157,15 @@ def _show_item(desk: Desk, hold: Lease, *, plain: bool) -> None:
     if task.kind == "turns":
         show_turns((*item.prompt, *shown[0]), key="turns", plain=plain)
         return
-    show_conversation(item.prompt, key="prompt", plain=plain)
-    if task.kind == "steps":
-        show_steps(item.steps, key="steps", plain=plain)
-    elif len(shown) == 2 and st.session_state.get("is_compared") and task.kind != "spans":
-        show_differences(*shown, names=("A", "B"))
-    elif shown:
-        show_responses(shown, key="responses", plain=plain, whole=task.kind == "spans")
+    is_compared = len(shown) == 2 and st.session_state.get("is_compared") and task.kind != "spans"
+    if shown and task.kind != "steps" and not is_compared:
+        show_responses(shown, prompt=item.prompt, key="responses", plain=plain, whole=task.kind == "spans")
+    else:
+        show_conversation(item.prompt, key="prompt", plain=plain)
+        if task.kind == "steps":
+            show_steps(item.steps, key="steps", plain=plain)
+        elif is_compared:
+            show_differences(*shown, names=("A", "B"))
     if task.kind == "adjudication":
         _votes(desk, hold)
 
