@@ -22,6 +22,7 @@ from data_pipelines.steps.agreement import ORDER, Level, alpha_interval
 from labeling_ui.projects.work import counted
 
 Z = NormalDist().inv_cdf(0.975)
+_CELLS = 1_000_000  # draws times distinct rows that are fitted side by side
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +226,8 @@ def skill_intervals(work: pl.DataFrame, *, draws: int = 100, seed: int = 0) -> d
     distinct, weight_R = shared.distinct()
     n = int(weight_R.sum())
     drawn = np.random.default_rng(seed).multinomial(n, weight_R / weight_R.sum(), size=draws)
-    right = np.array([dawid_skene.accuracy(*dawid_skene.fit(distinct, weight_R=one)) for one in drawn])
+    parts = max(draws * len(weight_R) // _CELLS, 1)  # all draws at once may take more memory than a page should
+    right = np.concatenate([dawid_skene.accuracy_of_draws(distinct, one) for one in np.array_split(drawn, parts)])
     low, high = np.percentile(right, [2.5, 97.5], axis=0)
     judged = {int(one) for one in shared.rater}
     return {name: (float(low[at]), float(high[at])) for at, name in enumerate(votes.raters) if at in judged}

@@ -52,6 +52,45 @@ def fit(
     return _maximize(votes, truth, rows, weight_R, symmetric=symmetric, smoothing=smoothing)
 
 
+def accuracy_of_draws(
+    votes: Votes,
+    weight_DR: NDArray[np.int64],
+    *,
+    smoothing: float = 4.0,
+    iterations: int = 200,
+    tolerance: float = 1e-7,
+) -> NDArray[np.float64]:
+    """[draws, raters] `accuracy` of a symmetric `fit` for each row of weights, all fitted side by side: a hundred fits
+    of a few hundred distinct rows are then a few matrix products a round. Every row must have a vote.
+    """
+    from scipy.sparse import csr_array
+
+    D, J = len(weight_DR), len(votes.raters)
+    said = csr_array((np.ones(len(votes.row)), (votes.row, 3 * votes.rater + votes.verdict)), (votes.n_rows, 3 * J))
+    weight_RD = weight_DR.T[:, :, None]
+
+    def maximize(truth_RDz: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        weighted = truth_RDz * weight_RD
+        counts = (said.T @ weighted.reshape(-1, 3 * D)).reshape(J, 3, D, 3).transpose(2, 0, 3, 1)
+        prior = weighted.sum(0) / weight_RD.sum(0)
+        counts, prior = (counts + counts[:, :, MIRROR][..., MIRROR]) / 2, (prior + prior[:, MIRROR]) / 2
+        pooled = counts.sum(1, keepdims=True)
+        counts = counts + smoothing * pooled / (pooled.sum(3, keepdims=True) + _TINY)
+        return prior, (counts + _TINY) / (counts + _TINY).sum(3, keepdims=True)
+
+    truth = np.repeat(np.nan_to_num(vote_shares(votes))[:, None], D, axis=1)
+    for _ in range(iterations):
+        prior, confusion_DJzl = maximize(truth)
+        log_answers = np.log(confusion_DJzl + _TINY).transpose(1, 3, 0, 2).reshape(3 * J, 3 * D)
+        log = np.log(prior + _TINY) + (said @ log_answers).reshape(-1, D, 3)
+        before, truth = truth, np.exp(log - log.max(2, keepdims=True))
+        truth /= truth.sum(2, keepdims=True)
+        if np.abs(truth - before).max(initial=0) < tolerance:
+            break
+    prior, confusion_DJzl = maximize(truth)
+    return np.asarray(np.einsum("dz,djzz->dj", prior, confusion_DJzl))
+
+
 def posterior(votes: Votes, prior: NDArray[np.float64], confusion: NDArray[np.float64]) -> NDArray[np.float64]:
     """[R, 3] probabilities of each true verdict; the prior where a row has no vote."""
     log = np.tile(np.log(prior + _TINY), (votes.n_rows, 1))

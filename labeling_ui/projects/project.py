@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections import Counter
@@ -22,7 +23,7 @@ from labeling_ui.projects.definition import TaskDefinition, parse_definition
 from labeling_ui.projects.findings import queued_rows, store_findings, waiting
 from labeling_ui.projects.groups import reserved
 from rmkit import paths
-from rmkit.errors import ConflictError, DataError, UsageError
+from rmkit.errors import ConfigError, ConflictError, DataError, UsageError
 from rmkit.ids import parse_messages
 from rmkit.ledger import Ledger
 from rmkit.user import user_name
@@ -163,8 +164,21 @@ def open_project(ledger: Ledger, name: str) -> Project:
 
 
 def projects(ledger: Ledger) -> Iterator[Project]:
-    """All projects by name."""
-    return (_project(record.key, record.value) for record in ledger.records(KIND))
+    """All projects by name, without those that cannot be read (`broken_projects`)."""
+    for record in ledger.records(KIND):
+        with contextlib.suppress(DataError):
+            yield _project(record.key, record.value)
+
+
+def broken_projects(ledger: Ledger) -> dict[str, str]:
+    """Why each project that cannot be read cannot, by name: an older rmkit may have written it, or a newer one."""
+    result = {}
+    for record in ledger.records(KIND):
+        try:
+            _project(record.key, record.value)
+        except DataError as error:
+            result[record.key] = str(error)
+    return result
 
 
 def add_queued(ledger: Ledger, project: Project) -> Added:
@@ -191,8 +205,11 @@ def _findings(ledger: Ledger, name: str, task: TaskDefinition) -> tuple[list[Map
 
 
 def _project(name: str, stored: Mapping[str, Any]) -> Project:
-    task = parse_definition(stored["task"], where=f"project {name}")
-    return Project(name, **{**stored, "task": task})
+    try:
+        task = parse_definition(stored["task"], where="its task")
+        return Project(name, **{**stored, "task": task})
+    except (ConfigError, LookupError, TypeError, AttributeError) as error:
+        raise DataError(f"project {name} cannot be read by this rmkit: {error}") from error
 
 
 def _rows(ref: str) -> tuple[list[dict[str, Any]], str, str]:

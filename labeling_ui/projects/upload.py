@@ -21,6 +21,7 @@ from data_pipelines.ingest.reading import Reading
 from data_pipelines.sources.reading.containers import members
 from data_pipelines.sources.reading.lines import open_member
 from data_pipelines.sources.reading.streams import Parsed
+from data_pipelines.sources.reading.unpacked import check_unpacked
 from labeling_ui.projects.people import Person
 from rmkit import paths
 from rmkit.atomic import draft_file
@@ -28,6 +29,7 @@ from rmkit.errors import DataError, RmkitError, UsageError
 from warehouse.write.load import LoadReport
 
 MAX_MB = 50
+MAX_UNPACKED_MB = 1024
 SUFFIXES = (
     "csv",
     "tsv",
@@ -64,7 +66,11 @@ class Look:
 
 
 def keep_upload(lead: Person, name: str, content: bytes) -> Path:
-    """Where the file lies now. Raises ForbiddenError for an annotator, UsageError for a file too large or empty."""
+    """Where the file lies now.
+
+    Raises ForbiddenError for an annotator, UsageError for a file too large or empty, DataError for one that unpacks to
+    more than MAX_UNPACKED_MB.
+    """
     lead.require("lead", "upload data")
     if not content:
         raise UsageError(f"{name} is empty")
@@ -76,6 +82,7 @@ def keep_upload(lead: Person, name: str, content: bytes) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with draft_file(target) as draft:
             draft.write_bytes(content)
+            check_unpacked(draft, max_bytes=MAX_UNPACKED_MB << 20, name=plain)
     return target
 
 

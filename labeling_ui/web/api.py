@@ -29,7 +29,7 @@ from starlette.routing import Route
 from labeling_ui.desk.answers import Answer, read_answer
 from labeling_ui.projects.members import takes_part
 from labeling_ui.projects.people import ForbiddenError, Person, by_token
-from labeling_ui.projects.project import projects
+from labeling_ui.projects.project import broken_projects, projects
 from labeling_ui.web import activity, answer_form, studio
 from labeling_ui.web.lead_api import OPERATIONS, Body, Operation, call
 from labeling_ui.web.openapi import document
@@ -169,13 +169,23 @@ async def _unknown(request: Request) -> Response:
 
 
 def _projects(request: Request, person: Person, values: dict[str, Any]) -> object:
+    """Leads see the broken ones too, by name with the reason; nobody else could do anything about them."""
     here = studio.current()
-    return [
-        {"name": project.name, "title": project.task.title, "kind": project.task.kind, "data": project.data}
-        | {"progress": studio.visible_progress(here.desk(project.name), person)}
-        for project in projects(here.ledger)
-        if takes_part(here.ledger, project.name, project.task, person)
-    ]
+    result: list[dict[str, object]] = []
+    broken = broken_projects(here.ledger)
+    for project in projects(here.ledger):
+        if not takes_part(here.ledger, project.name, project.task, person):
+            continue
+        try:
+            progress = studio.visible_progress(here.desk(project.name), person)
+        except (DataError, OSError) as error:
+            broken[project.name] = str(error)
+            continue
+        about = {"name": project.name, "title": project.task.title, "kind": project.task.kind, "data": project.data}
+        result.append({**about, "progress": progress})
+    if person.may("lead"):
+        result += [{"name": name, "broken": reason} for name, reason in broken.items()]
+    return result
 
 
 def _next(request: Request, person: Person, values: dict[str, Any]) -> object:

@@ -100,10 +100,16 @@ def _answers(task: TaskDefinition, key: str) -> dict[str, Any]:
         values["grades"] = _words_of("Grades of a turn, from the worst to the best", task.grades, f"{key}-grades")
     if task.kind == "live":
         served = studio.current().models.names
-        if not served:
-            st.caption(f"No model is served here. Whoever starts the studio says which there are: `{HOW}`")
         before = [name for name in task.models if name in served]
-        values["models"] = st.multiselect("Two served models", served, before, key=f"{key}-models", max_selections=2)
+        chosen = st.multiselect("Two served models", served, before, key=f"{key}-models", max_selections=2)
+        if len(chosen) != 2:
+            gone = [name for name in task.models if name not in served]
+            raise ConfigError(
+                f"A live chat is with two models, and {len(chosen)} of the served ones are chosen."
+                + (f" Not served any more: {', '.join(gone)}." if gone else "")
+                + ("" if len(served) > 1 else f" Fewer than two are served here: ask whoever starts it ({HOW}).")
+            )
+        values["models"] = chosen
     if task.kind == "spans":
         values["span_labels"] = _words_of("Labels of passages", task.span_labels, f"{key}-spans")
     if modes := [mode for mode, kinds in SUGGESTED.items() if task.kind in kinds]:

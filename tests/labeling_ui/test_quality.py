@@ -13,6 +13,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from data_pipelines.algorithms import dawid_skene
+from data_pipelines.algorithms.votes import Votes
 from labeling_ui.agreement import ItemAgreement, by_item, by_label, by_question, over_time
 from labeling_ui.desk.answers import Answer
 from labeling_ui.projects.project import Project
@@ -252,3 +254,12 @@ def test_agreement_over_time_goes_by_the_last_answer_to_an_item() -> None:
     work = work.with_columns(time=pl.Series([datetime(2026, 1, day, tzinfo=UTC) for day in days.values()]))
     assert [share for _, share in over_time(work)] == [Share(1, 1), Share(1, 2)]
     assert over_time(work.head(1)) == []
+
+
+def test_fits_side_by_side_are_the_fits_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    row, rater = np.repeat(np.arange(80), 3), np.tile(np.arange(3), 80)
+    votes = Votes(row, rater, rng.integers(0, 3, 240), np.full(240, -1), ("a", "b", "c"), 80)
+    drawn = rng.multinomial(80, np.full(80, 1 / 80), size=4)
+    alone = [dawid_skene.accuracy(*dawid_skene.fit(votes, weight_R=one)) for one in drawn]
+    np.testing.assert_allclose(dawid_skene.accuracy_of_draws(votes, drawn), alone, atol=1e-5)

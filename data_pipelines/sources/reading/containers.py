@@ -49,6 +49,12 @@ _REFUSED = (
     (b"version https://git-lfs", "a pointer of Git LFS, not the data; fetch it with git lfs pull"),
     (b"\x93NUMPY", "a NumPy array; write its rows as JSON lines or Parquet"),
 )
+
+
+class TooLargeError(DataError):
+    """More bytes came out of a file, or were to come out of it, than are let out."""
+
+
 Opener: TypeAlias = Callable[[], io.BufferedReader]
 _COMPRESSED = ("gzip", "zstd", "bz2", "xz", "lz4")
 _SUFFIXES = (".gz", ".zst", ".zstd", ".bz2", ".xz", ".lz4")
@@ -84,9 +90,10 @@ class Member:
     position: Callable[[], int] = lambda: 0
 
 
-def members(path: Path, *, member: str | None = None) -> list[Member]:
+def members(path: Path, *, member: str | None = None, max_bytes: int = MAX_BYTES) -> list[Member]:
     """The files of rows in a file: itself, or the members of an archive (the one named). Raises DataError for a file
-    that cannot be read, is empty, is of a kind that is not read, or is an archive over the limits.
+    that cannot be read, is empty, is of a kind that is not read, or is an archive over the limits. No more than
+    `max_bytes` come out of any compressed stream.
     """
     raws: list[io.BufferedReader] = []
 
@@ -97,7 +104,7 @@ def members(path: Path, *, member: str | None = None) -> list[Member]:
     magic = _peek(opened())
     if not magic:
         raise DataError(f"{path} is empty: 0 bytes, nothing to ingest")
-    result = _members(opened, magic, path.name, str(path), path.stat().st_size)
+    result = _members(opened, magic, path.name, str(path), path.stat().st_size, max_bytes)
     if member is not None:
         named = [one for one in result if one.name == member or PurePosixPath(one.name).name == member]
         if not named:
@@ -146,26 +153,26 @@ def _peek(stream: io.BufferedReader, size: int = 512) -> bytes:
         return b""
 
 
-def _members(opened: Opener, magic: bytes, name: str, where: str, size: int) -> list[Member]:
+def _members(opened: Opener, magic: bytes, name: str, where: str, size: int, limit: int) -> list[Member]:
     if (reason := refusal(magic)) is not None:
         raise DataError(f"{where} is {reason}")
     kind = kind_of(magic)
     if kind == "zip":
-        return _zip_members(opened, where)
+        return _zip_members(opened, where, limit)
     if kind == "tar":
-        return _tar_members(opened, where, packed=size)
+        return _tar_members(opened, where, packed=size, limit=limit)
     if kind not in _COMPRESSED:
         return [Member(name, kind, opened)]
 
     def unpacked() -> io.BufferedReader:
-        return decompressed(opened(), kind, where)
+        return decompressed(opened(), kind, where, limit)
 
     inner = _peek(unpacked())
     if (reason := refusal(inner)) is not None:
         raise DataError(f"{where} is {reason}")
     inner_kind = kind_of(inner)
     if inner_kind == "tar":
-        return _tar_members(unpacked, where, packed=size)
+        return _tar_members(unpacked, where, packed=size, limit=limit)
     if inner_kind == "zip" or inner_kind in _COMPRESSED:
         raise DataError(f"{where} is an archive inside a compressed file; unpack it once")
     return [Member(_without_suffix(name), inner_kind, unpacked)]
@@ -178,8 +185,8 @@ def _without_suffix(name: str) -> str:
     return name
 
 
-def decompressed(raw: IO[bytes], kind: str, where: str) -> io.BufferedReader:
-    """The plain bytes of a compressed stream; more of them than the limits allow is a DataError while reading."""
+def decompressed(raw: IO[bytes], kind: str, where: str, limit: int = MAX_BYTES) -> io.BufferedReader:
+    """The plain bytes of a compressed stream; more than `limit`, or far more than went in, is a DataError."""
     source: Any
     match kind:
         case "gzip":
@@ -192,7 +199,7 @@ def decompressed(raw: IO[bytes], kind: str, where: str) -> io.BufferedReader:
             import pyarrow as pa
 
             source = pa.CompressedInputStream(raw, kind)
-    return io.BufferedReader(_Counted(source, where, raw), buffer_size=1 << 16)
+    return io.BufferedReader(_Counted(source, where, raw, limit=limit), buffer_size=1 << 16)
 
 
 class _Counted(io.RawIOBase):
@@ -217,7 +224,7 @@ class _Counted(io.RawIOBase):
         self._read += len(data)
         packed = self._packed.tell() if self._packed is not None and self._packed.seekable() else 0
         if self._read > self._limit or (packed and self._read > FREE_BYTES and self._read > MAX_RATIO * packed):
-            raise DataError(
+            raise TooLargeError(
                 f"{self._where}: {self._read >> 20:,} MB came out of {packed >> 10:,} KB, over the limit; nothing was "
                 f"stored"
             )
@@ -225,21 +232,21 @@ class _Counted(io.RawIOBase):
         return len(data)
 
 
-def _zip_members(opened: Opener, where: str) -> list[Member]:
+def _zip_members(opened: Opener, where: str, limit: int) -> list[Member]:
     try:
         archive = zipfile.ZipFile(opened())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise DataError(f"{where} is a zip file that cannot be opened: {error}") from error
     entries = archive.infolist()
     names = {entry.filename for entry in entries}
+    packed = sum(entry.compress_size for entry in entries)
+    _check_sizes(where, len(entries), sum(entry.file_size for entry in entries), packed, limit)
     if "xl/workbook.xml" in names:
         return [Member(Path(where).name, "xlsx", opened)]
     if "mimetype" in names and any(name.endswith("content.xml") for name in names):
         raise DataError(f"{where} is an OpenDocument sheet; save it as .xlsx or CSV")
     if any(name.endswith("data.pkl") for name in names):
         raise DataError(f"{where} is a PyTorch file, which runs code when it is read; write its rows as JSON lines")
-    packed = sum(entry.compress_size for entry in entries)
-    _check_sizes(where, len(entries), sum(entry.file_size for entry in entries), packed)
     result = []
     for entry in entries:
         if entry.is_dir() or not holds_data(entry.filename):
@@ -256,11 +263,11 @@ def _zip_members(opened: Opener, where: str) -> list[Member]:
                 raise DataError(f"{where}: the member {entry.filename!r} cannot be read: {error}") from error
             return io.BufferedReader(_Counted(stream, where, None, limit=entry.file_size), buffer_size=1 << 16)
 
-        result.append(_inner(entry.filename, unpacked, where))
+        result.append(_inner(entry.filename, unpacked, where, limit))
     return _some(result, where)
 
 
-def _tar_members(opened: Opener, where: str, *, packed: int) -> list[Member]:
+def _tar_members(opened: Opener, where: str, *, packed: int, limit: int) -> list[Member]:
     """Members of a tar, plain or inside of a compressed stream: each is read from the beginning of the archive on."""
     entries: list[Any] = []
     total = 0
@@ -268,7 +275,7 @@ def _tar_members(opened: Opener, where: str, *, packed: int) -> list[Member]:
         with tarfile.open(fileobj=opened(), mode="r|") as archive:
             for entry in archive:
                 total += entry.size
-                _check_sizes(where, len(entries) + 1, total, packed)
+                _check_sizes(where, len(entries) + 1, total, packed, limit)
                 if entry.isfile() and holds_data(entry.name):
                     entries.append(entry)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
@@ -285,7 +292,7 @@ def _tar_members(opened: Opener, where: str, *, packed: int) -> list[Member]:
                     )
             raise DataError(f"{where} has no member {name!r} any more")
 
-        result.append(_inner(entry.name, unpacked, where))
+        result.append(_inner(entry.name, unpacked, where, limit))
     return _some(result, where)
 
 
@@ -297,7 +304,7 @@ class _Held:
         self.read1 = getattr(content, "read1", content.read)
 
 
-def _inner(name: str, unpacked: Callable[[], io.BufferedReader], where: str) -> Member:
+def _inner(name: str, unpacked: Callable[[], io.BufferedReader], where: str, limit: int) -> Member:
     """A member, itself compressed perhaps."""
     magic = _peek(unpacked())
     kind = kind_of(magic)
@@ -307,7 +314,7 @@ def _inner(name: str, unpacked: Callable[[], io.BufferedReader], where: str) -> 
         packed = kind
 
         def plain() -> io.BufferedReader:
-            return decompressed(unpacked(), packed, f"{where}: {name}")
+            return decompressed(unpacked(), packed, f"{where}: {name}", limit)
 
         return Member(_without_suffix(name), kind_of(_peek(plain())), plain)
     if kind in ("zip", "tar"):
@@ -321,11 +328,11 @@ def _some(result: list[Member], where: str) -> list[Member]:
     return sorted(result, key=lambda one: one.name)
 
 
-def _check_sizes(where: str, n: int, declared: int, packed: int) -> None:
+def _check_sizes(where: str, n: int, declared: int, packed: int, limit: int) -> None:
     if n > MAX_MEMBERS:
         raise DataError(f"{where} has more than {MAX_MEMBERS:,} members; unpack it and name a folder")
-    if declared > MAX_BYTES or (declared > FREE_BYTES and declared > MAX_RATIO * max(packed, 1)):
-        raise DataError(
+    if declared > limit or (declared > FREE_BYTES and declared > MAX_RATIO * max(packed, 1)):
+        raise TooLargeError(
             f"{where} declares {declared >> 20:,} MB in {packed >> 10:,} KB, over the limit; nothing was stored"
         )
 

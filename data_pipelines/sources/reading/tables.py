@@ -176,23 +176,28 @@ def sheet_items(stream: Any, where: str, *, sheet: str | None, header_rows: int)
 
 def arrow_rows(source: Any, where: str) -> Iterator[Item]:
     """Rows of an Arrow file or stream, or of Feather. Raises DataError where it is damaged."""
+    line = 0
+    for batch in arrow_batches(source, where):
+        yield from batch_rows(batch, line)
+        line += len(batch)
+
+
+def arrow_batches(source: Any, where: str) -> Iterator[Any]:
+    """Its record batches. Raises DataError where it is damaged."""
     import pyarrow as pa
     from pyarrow import feather, ipc
 
-    line = 0
     try:
         start = source.read(6)
         source.seek(0)
         if start[:4] == b"FEA1":
-            batches = iter(feather.read_table(source).to_batches())
+            yield from feather.read_table(source).to_batches()
         elif start[:6] == b"ARROW1":
             file = ipc.open_file(source)
-            batches = (file.get_batch(at) for at in range(file.num_record_batches))
+            for at in range(file.num_record_batches):
+                yield file.get_batch(at)
         else:
-            batches = iter(ipc.open_stream(source))
-        for batch in batches:
-            yield from batch_rows(batch, line)
-            line += len(batch)
+            yield from ipc.open_stream(source)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{where} is damaged: {str(error).splitlines()[0]}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ def page() -> None:
 
 def _choose(project: Project, desk: Desk, person: Person) -> None:
     st.subheader("Choose rows", anchor=False)
-    labels = _labels(project)
+    labels = _labels(project.data, project.digest)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input("Prompt contains", key="known-text")
         agreed = st.toggle("Only where all votes of the data agree", key="known-agreed")
@@ -67,18 +67,20 @@ def _choose(project: Project, desk: Desk, person: Person) -> None:
         matches = pc.match_substring(desk.items.column("prompt"), canonical_json(text)[1:-1], ignore_case=True)
         numbers = np.intersect1d(numbers, pc.indices_nonzero(matches).to_numpy())
     if agreed:
-        units = desk.items.column("unit").to_pylist()
-        numbers = np.array([one for one in numbers if labels.get(units[one], {}).get("agreed")], np.int64)
+        units = pl.Series(desk.items.column("unit")).cast(pl.String)
+        numbers = numbers[units[numbers].is_in(_agreed(labels).implode()).to_numpy()]
     st.caption(f"{len(numbers):,} items that nobody has opened yet")
-    for one in numbers[(number - 1) * PAGE_ITEMS : number * PAGE_ITEMS].tolist():
-        item = desk.items[one]
-        _candidate(project, person, item, labels.get(item.unit, {}))
+    items = [desk.items[one] for one in numbers[(number - 1) * PAGE_ITEMS : number * PAGE_ITEMS].tolist()]
+    rows = labels.filter(pl.col("unit").is_in([item.unit for item in items])).to_dicts()
+    said = {row["unit"]: _said(row) for row in rows}
+    for item in items:
+        _candidate(project, person, item, said.get(item.unit))
 
 
-def _candidate(project: Project, person: Person, item: Item, label: Mapping[str, Any]) -> None:
+def _candidate(project: Project, person: Person, item: Item, label: str | None) -> None:
     """One item with a button for each answer it may have."""
     with st.container(border=True):
-        st.caption(f"item {item.number}" + (f"; the data says: {label['text']}" if label else ""))
+        st.caption(f"item {item.number}" + (f"; the data says: {label}" if label else ""))
         show_conversation(item.prompt, key=f"known-prompt-{item.number}")
         if item.step_ends:
             for at, step in enumerate(item.steps, start=1):
@@ -102,28 +104,29 @@ def _choices(project: Project, item: Item) -> list[tuple[str, dict[str, list[Any
     return [("A is right", {"ranks": [0, 1]}), ("B is right", {"ranks": [1, 0]}), *tie]
 
 
-def _labels(project: Project) -> dict[str, dict[str, Any]]:
-    """What the project's data says of each unit, read once a session."""
-    known = st.session_state.get("known-labels")
-    if known is None or known[0] != project.digest:
-        with reading() as connection:
-            columns = ("unit", "p", "ranks", "n_votes", "step_labels")
-            table = checkout(connection, resolve(connection, project.data), columns=columns)
-        rows = pl.DataFrame(pl.from_arrow(table)).to_dicts()
-        known = (project.digest, {row["unit"]: summary for row in rows if (summary := _summary(row))})
-        st.session_state["known-labels"] = known
-    return known[1]
+@lru_cache(maxsize=2)
+def _labels(data: str, digest: str) -> pl.DataFrame:
+    """What a dataset version says of each unit. One frame for all sessions: rows as dictionaries would cost each of
+    them hundreds of bytes a row for as long as it lasts."""
+    with reading() as connection:
+        columns = ("unit", "p", "ranks", "n_votes", "step_labels")
+        return pl.DataFrame(pl.from_arrow(checkout(connection, resolve(connection, data), columns=columns)))
 
 
-def _summary(row: Mapping[str, Any]) -> dict[str, Any] | None:
+def _agreed(labels: pl.DataFrame) -> pl.Series:
+    """The units on whose pair two or more votes agree."""
+    is_pair = (pl.col("p").list.len() == 2) & (pl.col("step_labels").list.len().fill_null(0) == 0)
+    return labels.filter(is_pair & (pl.col("n_votes") >= 2) & (pl.col("p").list.max() > 1 - 1e-9))["unit"]
+
+
+def _said(row: Mapping[str, Any]) -> str | None:
     if row["step_labels"]:
         wrong = next((at for at, one in enumerate(row["step_labels"], start=1) if one == 0), None)
-        return {"text": "all steps right" if wrong is None else f"step {wrong} wrong first", "agreed": False}
+        return "all steps right" if wrong is None else f"step {wrong} wrong first"
     if not row["p"] or len(row["p"]) != 2:
         return None
     side = "a tie" if row["p"][0] == row["p"][1] else "A" if row["p"][0] > row["p"][1] else "B"
-    agreed = row["n_votes"] >= 2 and max(row["p"]) > 1 - 1e-9
-    return {"text": f"{side} ({row['n_votes']} votes, {100 * max(row['p']):.0f}% for it)", "agreed": agreed}
+    return f"{side} ({row['n_votes']} votes, {100 * max(row['p']):.0f}% for it)"
 
 
 def _import(project: Project, person: Person) -> None:

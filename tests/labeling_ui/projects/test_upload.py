@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
 from data_pipelines.ingest.reading import Reading
 from labeling_ui.projects import upload
@@ -62,3 +71,45 @@ def test_what_the_lead_must_say_first_is_said_with_the_columns(home: Path) -> No
     assert seen.result is not None
     assert dict(seen.result.labels) == {"a": 16, "b": 8}
     assert look(keep_upload(LEA, "x.pdf", b"%PDF-1.4"), Reading()).columns == {}
+
+
+BIG = b'{"text": "' + b"a" * (3 << 20) + b'"}\n'
+
+
+def _archive(kind: str) -> bytes:
+    """Three megabytes of one letter, packed into a few kilobytes."""
+    target = io.BytesIO()
+    table = pa.table({"text": ["a" * (64 << 10)] * 48})
+    match kind:
+        case "gz" | "bz2" | "xz":
+            return {"gz": gzip, "bz2": bz2, "xz": lzma}[kind].compress(BIG)
+        case "zst" | "lz4":
+            return bytes(pa.compress(BIG, {"zst": "zstd", "lz4": "lz4"}[kind], asbytes=True))
+        case "zip" | "xlsx":
+            with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr("xl/workbook.xml" if kind == "xlsx" else "rows.jsonl", BIG)
+        case "tar.gz":
+            with tarfile.open(fileobj=target, mode="w:gz") as archive:
+                entry = tarfile.TarInfo("rows.jsonl")
+                entry.size = len(BIG)
+                archive.addfile(entry, io.BytesIO(BIG))
+        case "parquet":
+            pq.write_table(table, target)  # type: ignore[no-untyped-call]
+        case "feather":
+            feather.write_feather(table, target, compression="zstd")
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zst", "lz4", "zip", "xlsx", "tar.gz", "parquet", "feather"])
+def test_a_small_file_that_is_large_once_unpacked_is_not_kept(
+    home: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    content = _archive(kind)
+    assert len(content) < 100_000
+    monkeypatch.setattr(upload, "MAX_UNPACKED_MB", 1)
+    with pytest.raises(DataError) as refused:
+        keep_upload(LEA, f"rows.{kind}", content)
+    assert str(refused.value) == f"rows.{kind} unpacks to more than 1 MB; read it with: rmkit ingest"
+    assert not [path for path in (home / "uploads").rglob("*") if path.is_file()]
+    monkeypatch.setattr(upload, "MAX_UNPACKED_MB", 16)
+    assert keep_upload(LEA, f"rows.{kind}", content).is_file()

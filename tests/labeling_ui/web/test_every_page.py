@@ -100,7 +100,9 @@ def _pages(studio: tuple[str, dict[str, str]], scheme: str, width: int) -> Itera
         browser.close()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "dark"), (800, "light"), (390, "light")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1400, "light"), (1400, "dark"), (800, "light"), (390, "light"), (800, "dark"), (390, "dark")]
+)
 def test_every_page_stands_complete_fits_and_has_no_serious_violation(
     studio: tuple[str, dict[str, str]], scheme: str, width: int
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from labeling_ui.command import main as label
 from labeling_ui.desk.served_models import ServedModels, read_served
 from labeling_ui.playground import play
 from labeling_ui.projects.definition import TaskDefinition, read_definition
@@ -164,3 +165,36 @@ def test_the_models_file_says_what_is_wrong_and_a_model_that_has_gone_says_no_na
     with pytest.raises(EndpointError, match="not served here") as error:
         ServedModels().ask(LIVE)((Message("user", "hi"),))
     assert "one" not in str(error.value).split()
+
+
+def test_one_broken_project_is_listed_as_broken_and_the_others_work(
+    send: Post, app: TestClient, ledger: Ledger, make_project: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A live task as it was written before models were names alone, and a project whose folder is gone."""
+    make_project()
+    whole = ledger.record("project", "sums")
+    assert whole is not None
+    old = {**whole.value["task"], "kind": "live", "models": [{"model": "one", "base_url": URL}] * 2}
+    ledger.put("project", "old", {**whole.value, "task": old})
+    ledger.put("project", "gone", dict(whole.value))
+    status, every = send("GET", "/api/projects", None)
+    assert (status, [one["name"] for one in every]) == (200, ["sums", "old", "gone"])
+    assert every[1]["broken"].startswith("project old cannot be read by this rmkit: its task: ")
+    assert "has no items" in every[2]["broken"]
+    status, refused = send("GET", "/api/projects/old", None)
+    assert (status, "cannot be read" in refused["error"]) == (400, True)
+    assert label(["list"]) == 0
+    shown = capsys.readouterr().out
+    assert "0 of 24" in shown
+    assert "broken: old: project old cannot be read" in shown
+    page = _opened(ledger, "annotate", LEA)
+    (said,) = page.sidebar.warning
+    assert said.value.startswith("old is broken\\: project old cannot be read by this rmkit\\: its task\\: models\\: ")
+
+
+def test_a_live_task_whose_models_are_not_served_says_so_in_a_sentence(app: TestClient, ledger: Ledger) -> None:
+    studio.use(Studio(ledger))
+    create_project(ledger, "chat", task=LIVE, data="sums@v1")
+    (said,) = _opened(ledger, "task_page", LEA).error
+    assert said.value.startswith("A live chat is with two models\\, and 0 of the served ones are chosen")
+    assert "Not served any more\\: one\\, other" in said.value
