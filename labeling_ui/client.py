@@ -11,7 +11,7 @@ Each call is one of the REST API (`GET /api/openapi.json` describes them all), u
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import httpx
@@ -131,6 +131,23 @@ class StudioClient:
     def invite(self, name: str) -> str:
         """The token of a new annotator."""
         return str(self.call("POST", "/people", {"name": name})["token"])
+
+    def webhooks(self, name: str) -> list[dict[str, Any]]:
+        """Those of a project, and how their deliveries are."""
+        return list(self.call("GET", f"/projects/{name}/webhooks"))
+
+    def add_webhook(self, name: str, url: str, *, events: Sequence[str] | None = None) -> dict[str, Any]:
+        """A new webhook, for all events where none is named; its `secret` is shown this once."""
+        body = {"url": url} | ({} if events is None else {"events": list(events)})
+        return dict(self.call("POST", f"/projects/{name}/webhooks", body))
+
+    def remove_webhook(self, name: str, id: str) -> None:
+        """Nothing is sent there any more."""
+        self.call("POST", f"/projects/{name}/webhooks/remove", {"id": id})
+
+    def resume_webhook(self, name: str, id: str) -> None:
+        """Try again now."""
+        self.call("POST", f"/projects/{name}/webhooks/resume", {"id": id})
 
     # For annotators
 

@@ -9,10 +9,10 @@ from typing import get_args
 from labeling_ui.projects.definition import Strategy, read_definition, shipped
 from labeling_ui.projects.members import add_member, members, remove_member
 from labeling_ui.projects.people import Person, add_person, people, remove_person
-from labeling_ui.projects.project import add_queued, create_project, open_project, projects
+from labeling_ui.projects.project import add_queued, broken_projects, create_project, open_project, projects
 from rmkit.cli import arguments, display
 from rmkit.cli.verbs import Command, Verbs
-from rmkit.errors import UsageError
+from rmkit.errors import RmkitError, UsageError
 from rmkit.ledger import open_ledger
 from rmkit.user import user_name
 
@@ -48,6 +48,13 @@ def _serve(argv: list[str], *, token: str | None = None) -> int:
     parser.add_argument(
         "--models", type=Path, metavar="FILE", help="TOML file of the models of live chats: where each is and its key"
     )
+    parser.add_argument(
+        "--allow-webhook",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="host of a private network to which leads may send webhooks, by http too (repeatable)",
+    )
     options = parser.parse_args(argv)
     from labeling_ui.desk.served_models import ServedModels, read_served
     from labeling_ui.web.server import serve
@@ -64,7 +71,15 @@ def _serve(argv: list[str], *, token: str | None = None) -> int:
             display.emit({"url": url}, as_json=options.json, text=text)
             sys.stdout.flush()
 
-        serve(ledger, host=options.host, port=options.port, hosts=options.allow_host, models=models, ready=ready)
+        serve(
+            ledger,
+            host=options.host,
+            port=options.port,
+            hosts=options.allow_host,
+            models=models,
+            webhook_hosts=options.allow_webhook,
+            ready=ready,
+        )
     return 0
 
 
@@ -311,15 +326,19 @@ def _people_remove(argv: list[str]) -> int:
 def _list(argv: list[str]) -> int:
     options = arguments.parser("label list", "Projects and how far they are.", examples=["label"]).parse_args(argv)
     with open_ledger(read_only=True) as ledger:
-        rows = [
-            {"name": project.name, "task": project.task.name, "data": project.data}
-            | project.desk(ledger, read_only=True).progress()
-            for project in projects(ledger)
-        ]
+        rows, broken = [], broken_projects(ledger)
+        for project in projects(ledger):
+            try:
+                progress = project.desk(ledger, read_only=True).progress()
+            except (RmkitError, OSError) as error:
+                broken[project.name] = str(error)
+                continue
+            rows.append({"name": project.name, "task": project.task.name, "data": project.data, **progress})
     cells = [[row["name"], row["task"], f"{row['answered']} of {row['wanted']}"] for row in rows]
     nothing = "no projects yet; make one with: rmkit label create NAME --data DATASET@VERSION"
-    text = display.table(("project", "task", "answers"), cells) if rows else nothing
-    display.emit({"projects": rows}, as_json=options.json, text=text)
+    lines = [display.table(("project", "task", "answers"), cells)] if rows else []
+    lines += [f"broken: {name}: {reason}" for name, reason in broken.items()]
+    display.emit({"projects": rows, "broken": broken}, as_json=options.json, text="\n".join(lines) or nothing)
     return 0
 
 

@@ -131,13 +131,14 @@ class Desk:
             wall_ms = None if wall_ms is None else min(wall_ms, longest)
             active_ms = None if active_ms is None else min(active_ms, longest if wall_ms is None else wall_ms)
             event = self._event(hold, answer, active_ms=active_ms, wall_ms=wall_ms)
+            closed = replace(hold, event=str(event.id), verdict=answer.verdict)
             if stored := self._ledger.get([event.id]):
                 if _content(stored[0].event) != _content(event):
                     raise UsageError(f"item {hold.item} is answered already; undo it first")
+                if hold.event is None:
+                    self._holds.store(closed)
             else:
-                self._ledger.append(event)
-            if hold.event is None:
-                self._holds.store(replace(hold, event=str(event.id), verdict=answer.verdict))
+                self._holds.store_with(event, closed)
             self._active_ms.pop(hold.id, None)
         return event.id
 
@@ -212,12 +213,11 @@ class Desk:
             id=_undo_id(hold.event),
             supersedes=uuid.UUID(hold.event),
         )
-        if not self._ledger.get([undone.id]):
-            self._ledger.append(undone)
         now = time.time()
         until = now + held_s
         reopened = replace(hold, event=None, verdict="ok", revision=hold.revision + 1, opened=now, until=until)
-        return self._holds.store(reopened)
+        is_written = bool(self._ledger.get([undone.id]))
+        return self._holds.store(reopened) if is_written else self._holds.store_with(undone, reopened)
 
     def return_answer(self, lead: Person, event: str, *, comment: str) -> Lease:
         """Return an answer, by its event, to who gave it: it is superseded, and the item comes first to them, with the
@@ -560,6 +560,11 @@ class Desk:
 
     def _draft_key(self, hold: Lease) -> str:
         return f"{self.project}/{hold.key}/{hold.rater}"
+
+
+def is_undo(event: Event) -> bool:
+    """Whether it only takes an answer back."""
+    return event.supersedes is not None and event.id == _undo_id(str(event.supersedes))
 
 
 def _undo_id(event: str) -> uuid.UUID:

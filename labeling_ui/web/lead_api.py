@@ -17,6 +17,7 @@ from labeling_ui.agreement import by_item, by_label, by_question
 from labeling_ui.anchoring import anchoring
 from labeling_ui.desk.items import Items
 from labeling_ui.desk.suggestions import Suggestions
+from labeling_ui.hooks.webhooks import EVENTS, EventType, remove_webhook, resume_webhook, state_of, webhooks
 from labeling_ui.learning.suggest import suggest_by_answers, suggest_by_model
 from labeling_ui.projects.definition import parse_definition, shipped_definition
 from labeling_ui.projects.disputes import create_adjudication
@@ -117,6 +118,15 @@ class Adjudication(Body):
 
 class Invitation(Body):
     name: str
+
+
+class NewWebhook(Body):
+    url: str
+    events: list[EventType] = Field(default_factory=lambda: list(EVENTS))
+
+
+class WebhookOf(Body):
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +365,31 @@ def _whole(value: str, name: str, *, most: int) -> int:
     return int(value)
 
 
+def _webhooks(request: Request, person: Person, body: None) -> object:
+    ledger = studio.current().ledger
+    rows = []
+    for hook in webhooks(ledger, _name(request)):
+        state = state_of(ledger, hook)[0]
+        rows.append({**asdict(hook), "delivered": state.delivered, "failures": state.tries, "error": state.error})
+        rows[-1] |= {"is_stopped": state.is_stopped}
+    return rows
+
+
+def _add_webhook(request: Request, person: Person, body: NewWebhook) -> object:
+    hook, secret = studio.current().add_webhook(person, _name(request), body.url, body.events)
+    return {**asdict(hook), "secret": secret}
+
+
+def _remove_webhook(request: Request, person: Person, body: WebhookOf) -> object:
+    remove_webhook(studio.current().ledger, person, _name(request), body.id)
+    return {}
+
+
+def _resume_webhook(request: Request, person: Person, body: WebhookOf) -> object:
+    resume_webhook(studio.current().ledger, person, _name(request), body.id)
+    return {}
+
+
 _FILTERS = {
     "rater": "answers of this person",
     "verdict": "ok, skip or bad_item",
@@ -379,6 +414,10 @@ OPERATIONS = (
     Operation("POST", f"{_PROJECT}/pause", "Pause or resume a person", _pause, Pause),
     Operation("POST", f"{_PROJECT}/commit", "Commit the labels as a dataset version", _commit, Commit),
     Operation("POST", f"{_PROJECT}/adjudicate", "Make a project of what people disagree on", _adjudicate, Adjudication),
+    Operation("GET", f"{_PROJECT}/webhooks", "See webhooks and how their deliveries are", _webhooks),
+    Operation("POST", f"{_PROJECT}/webhooks", "Add a webhook; its secret is shown once", _add_webhook, NewWebhook),
+    Operation("POST", f"{_PROJECT}/webhooks/remove", "Remove a webhook", _remove_webhook, WebhookOf),
+    Operation("POST", f"{_PROJECT}/webhooks/resume", "Try a webhook again now", _resume_webhook, WebhookOf),
     Operation("PUT", "/api/groups", "Change a group of people", _group, Group),
     Operation("POST", "/api/people", "Invite an annotator", _invite, Invitation),
 )

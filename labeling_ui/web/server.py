@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labeling_ui.desk.served_models import ServedModels
+from labeling_ui.hooks.deliver import Sender, sending
 from labeling_ui.projects.project import projects
 from labeling_ui.web import pages, studio
 from labeling_ui.web.guard import Guard
@@ -31,8 +32,15 @@ MERGE_EVERY_S = 20.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def application(ledger: Ledger, *, hosts: Collection[str] | None = None, models: ServedModels | None = None) -> ASGIApp:
-    """The ASGI application over this ledger; `hosts` as in `Guard`, `models` are those of live chats.
+def application(
+    ledger: Ledger,
+    *,
+    hosts: Collection[str] | None = None,
+    models: ServedModels | None = None,
+    webhook_hosts: Collection[str] = (),
+) -> ASGIApp:
+    """The ASGI application over this ledger; `hosts` as in `Guard`, `models` are those of live chats, `webhook_hosts`
+    as in `Studio`.
 
     Raises MissingExtraError without Streamlit.
     """
@@ -45,7 +53,7 @@ def application(ledger: Ledger, *, hosts: Collection[str] | None = None, models:
     from labeling_ui.web.api import routes
 
     configure()
-    studio.use(Studio(ledger, models))
+    studio.use(Studio(ledger, models, webhook_hosts=webhook_hosts))
     return App(SCRIPT, routes=routes(), middleware=[Middleware(Guard, hosts=hosts)])
 
 
@@ -117,6 +125,7 @@ def serve(
     port: int = 8501,
     hosts: Collection[str] = (),
     models: ServedModels | None = None,
+    webhook_hosts: Collection[str] = (),
     ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until interrupted; on loopback, under its own names and `hosts`. `ready` is called once the port answers.
@@ -130,8 +139,10 @@ def serve(
     if host not in LOOPBACK and not any(True for _ in people(ledger)):
         raise UsageError(f"{host} is open to others and there is no account yet; first: rmkit label people add NAME")
     logging.getLogger("streamlit").setLevel(logging.WARNING)
-    app = application(ledger, hosts=hosts if host in LOOPBACK else None, models=models)
-    threading.Thread(target=warm, args=(studio.current(),), name="label-warm", daemon=True).start()
+    app = application(ledger, hosts=hosts if host in LOOPBACK else None, models=models, webhook_hosts=webhook_hosts)
+    here = studio.current()
+    threading.Thread(target=warm, args=(here,), name="label-warm", daemon=True).start()
+    sender = Sender(ledger, lambda name: here.desk(name).progress(), allowed=webhook_hosts)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:
@@ -139,5 +150,5 @@ def serve(
             if not self.should_exit:
                 ready()
 
-    with merging(ledger):
+    with merging(ledger), sending(sender):
         Server(uvicorn.Config(app, host=host, port=port, log_level="warning")).run()

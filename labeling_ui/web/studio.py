@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 
 from labeling_ui.desk.desk import Desk
 from labeling_ui.desk.leases import Lease
 from labeling_ui.desk.served_models import ServedModels
+from labeling_ui.hooks.webhooks import Webhook, add_webhook, is_complete
 from labeling_ui.projects.people import Person
 from labeling_ui.projects.project import Project, change_number, open_project
 from labeling_ui.projects.work import Work
@@ -19,8 +20,12 @@ from rmkit.types import Conversation
 class Studio:
     """Desks are opened at first use and shared among threads; what was changed, here or elsewhere, is opened anew."""
 
-    def __init__(self, ledger: Ledger, models: ServedModels | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, models: ServedModels | None = None, *, webhook_hosts: Collection[str] = ()
+    ) -> None:
+        """`webhook_hosts` are those of private networks to which webhooks may be sent."""
         self.ledger = ledger
+        self.webhook_hosts = frozenset(webhook_hosts)
         self.models = models or ServedModels()
         self._lock = threading.Lock()
         self._open: dict[str, tuple[Project, Desk, Work]] = {}
@@ -42,6 +47,12 @@ class Studio:
     def work(self, name: str) -> Work:
         """Its answers, as a frame that follows the ledger."""
         return self._opened(name)[2]
+
+    def add_webhook(self, lead: Person, name: str, url: str, events: Sequence[str]) -> tuple[Webhook, str]:
+        """A new webhook of a project and its secret. Errors as `labeling_ui.hooks.webhooks.add_webhook`."""
+        is_over = is_complete(self.desk(name).progress())  # what was over before is no news
+        allowed = self.webhook_hosts
+        return add_webhook(self.ledger, lead, name, url=url, events=events, allowed=allowed, was_complete=is_over)
 
     def _opened(self, name: str) -> tuple[Project, Desk, Work]:
         with self._lock:

@@ -19,6 +19,7 @@ from labeling_ui.projects.people import Person
 from labeling_ui.projects.project import Project, add_queued
 from labeling_ui.web import studio
 from labeling_ui.web.pages.choose import choose_project
+from labeling_ui.web.pages.webhooks_part import show_webhooks
 from labeling_ui.web.texts import harmless
 from rmkit.errors import RmkitError
 from warehouse.out.forms import FORMS
@@ -48,6 +49,7 @@ def page() -> None:
         if task.kind == "pairwise":
             _queue(project, desk, person, work)
     _labels(project, desk, person, work)
+    show_webhooks(name, person)
 
 
 def _progress(desk: Desk, work: pl.DataFrame) -> None:

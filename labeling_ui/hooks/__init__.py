@@ -1,0 +1,1 @@
+"""Webhooks: what happens in a project, sent to another system's address."""
