@@ -44,6 +44,8 @@ def edit_task(task: TaskDefinition, *, key: str) -> TaskDefinition | None:
             values |= _quiz(task, key)
         with limits:
             values |= _limits(task, key)
+        if task.kind == "live":
+            _require_two(values["models"], task)
         return parse_definition({**asdict(task), **values}, where="this task")
     except RmkitError as error:
         st.error(harmless(str(error)))
@@ -101,15 +103,7 @@ def _answers(task: TaskDefinition, key: str) -> dict[str, Any]:
     if task.kind == "live":
         served = studio.current().models.names
         before = [name for name in task.models if name in served]
-        chosen = st.multiselect("Two served models", served, before, key=f"{key}-models", max_selections=2)
-        if len(chosen) != 2:
-            gone = [name for name in task.models if name not in served]
-            raise ConfigError(
-                f"A live chat is with two models, and {len(chosen)} of the served ones are chosen."
-                + (f" Not served any more: {', '.join(gone)}." if gone else "")
-                + ("" if len(served) > 1 else f" Fewer than two are served here: ask whoever starts it ({HOW}).")
-            )
-        values["models"] = chosen
+        values["models"] = st.multiselect("Two served models", served, before, key=f"{key}-models", max_selections=2)
     if task.kind == "spans":
         values["span_labels"] = _words_of("Labels of passages", task.span_labels, f"{key}-spans")
     if modes := [mode for mode, kinds in SUGGESTED.items() if task.kind in kinds]:
@@ -124,6 +118,18 @@ def _answers(task: TaskDefinition, key: str) -> dict[str, Any]:
     values["bad_item_reasons"] = _words_of("What may be wrong with an item", task.bad_item_reasons, f"{key}-bad")
     values["ask_rationale"] = st.toggle("Ask why", task.ask_rationale, key=f"{key}-why")
     return values
+
+
+def _require_two(chosen: list[str], task: TaskDefinition) -> None:
+    if len(chosen) == 2:
+        return
+    served = studio.current().models.names
+    gone = [name for name in task.models if name not in served]
+    raise ConfigError(
+        f"A live chat is with two models, and {len(chosen)} of the served ones are chosen."
+        + (f" Not served any more: {', '.join(gone)}." if gone else "")
+        + ("" if len(served) > 1 else f" Fewer than two are served here: ask whoever starts it ({HOW}).")
+    )
 
 
 def _aspect_cells(aspect: Mapping[str, Any]) -> list[Any]:
