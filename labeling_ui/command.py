@@ -77,7 +77,7 @@ def _serve(argv: list[str], *, token: str | None = None) -> int:
             port=options.port,
             hosts=options.allow_host,
             models=models,
-            webhook_hosts=options.allow_webhook,
+            webhook_hosts=[host.lower() for host in options.allow_webhook],
             ready=ready,
         )
     return 0

@@ -58,8 +58,9 @@ class Sender:
 
     def turn(self) -> None:
         """One look at every webhook."""
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(self._one, webhooks(self._ledger)))
+        if hooks := list(webhooks(self._ledger)):
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                list(pool.map(self._one, hooks))
 
     def _one(self, hook: Webhook) -> None:
         try:
