@@ -7,11 +7,13 @@ refused unless `union` is set, a broken one unless `keep_going` is.
 
 from __future__ import annotations
 
+import atexit
 import glob
 import itertools
 import json
 import logging
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -183,6 +185,7 @@ def _paths(target: str, notes: list[str]) -> list[Path]:
 def _stdin() -> Path:
     """What comes in, in a file that lasts as long as this process: it is read twice."""
     folder = tempfile.mkdtemp(prefix="rmkit-stdin-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = Path(folder) / "stdin"
     with path.open("wb") as file:
         while part := sys.stdin.buffer.read(1 << 20):
