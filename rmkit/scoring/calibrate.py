@@ -81,7 +81,7 @@ def _run(
 ) -> int:
     """Fit to the model that the arguments name; what stands in them besides goes to `fit`."""
     options = vars(parser.parse_args(argv))
-    name, as_json = options.pop("model"), options.pop("json")
+    name, as_json, _ = (options.pop(name) for name in ("model", "json", "device"))
     if name == "length":
         raise UsageError("the length rule is no artifact; there is no place to store anything beside it")
     folder = find_model(name)

@@ -117,6 +117,10 @@ VISIBLE = """($split IS NULL OR m.split = $split) AND p.messages IS NOT NULL
         AND NOT list_has_any(u.resp_ids, (SELECT coalesce(list(resp_id), []) FROM response WHERE messages IS NULL))"""
 
 
+_RANGE = "h BETWEEN $low::UUID AND $high::UUID"
+_IN_RANGE = f"unit_id IN (SELECT unit_id FROM example WHERE {_RANGE})"
+
+
 def narrow_sql(
     connection: duckdb.DuckDBPyConnection,
     version_id: int,
@@ -124,20 +128,22 @@ def narrow_sql(
     *,
     full: bool,
     among: str | None = None,
+    ranged: bool = False,
 ) -> str:
     """A query for prompt_id, resp_ids and those of the columns that hold no text, by example hash; of the split
-    `$split` where that is not null, and of the examples that the temp table `among` has."""
+    `$split` where that is not null, of the examples that the temp table `among` has, and with `ranged` of hashes from
+    `$low` to `$high`."""
     target = [f"{_NARROW[name]} AS {name}" for name in names if name in _NARROW]
     held = held_sources(connection, version_id)
     return f"""
         WITH s AS ({sources_sql(held)}),
-        v AS ({votes_sql(held, full=full)})
+        v AS ({votes_sql(held, full=full, among=_IN_RANGE if ranged else "")})
         SELECT {", ".join(["u.prompt_id", "u.resp_ids", *target])}
         FROM {members(connection, version_id)} m JOIN example e USING (example_id) JOIN unit u USING (unit_id)
         {f"SEMI JOIN {among} USING (example_id)" if among else ""}
         JOIN prompt p USING (prompt_id) LEFT JOIN s USING (unit_id) LEFT JOIN rubric USING (rubric_id)
         {"LEFT JOIN v USING (unit_id)" if "votes" in names else ""}
-        WHERE {VISIBLE}
+        WHERE {VISIBLE} {f"AND e.{_RANGE}" if ranged else ""}
         ORDER BY e.h"""
 
 

@@ -6,6 +6,8 @@ a file once, in the order in which the warehouse has them, and each piece takes 
 
 from __future__ import annotations
 
+import itertools
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
@@ -17,10 +19,11 @@ import pyarrow as pa
 from rmkit.data.text_file import TextFile
 from warehouse.sql import run, setting
 from warehouse.versions.checkout import FEW, Votes, example_fields, gather_texts, named_generators, narrow_sql
-from warehouse.versions.versions import members
+from warehouse.versions.versions import get, members
 
 PIECE_ROWS = 16_384
 MEMORY_LIMIT = "1GB"  # for DuckDB; a piece and its texts come on top
+VOTED_ROWS = 250_000  # whose lists of votes DuckDB makes at once; it cannot put them on disk
 
 
 def stream(
@@ -40,7 +43,8 @@ def stream(
     """
     fields = example_fields(columns, votes)
     names = [field.name for field in fields]
-    query = narrow_sql(connection, version_id, names, full=votes == "full", among=among)
+    query = narrow_sql(connection, version_id, names, full=votes == "full", among=among, ranged=bool(votes))
+    ranges = list(_hash_ranges(get(connection, version_id).n_rows)) if votes else [{}]
     models = run(connection, "SELECT gen_id, model FROM generator")
     with ExitStack() as files, setting(connection, "memory_limit", MEMORY_LIMIT):
         texts = {
@@ -51,8 +55,8 @@ def stream(
             )
             if name in names
         }
-        reader = connection.sql(query, params={"split": split}).to_arrow_reader(rows)
-        for narrow in pieces(reader, rows):
+        readers = (connection.sql(query, params={"split": split, **one}).to_arrow_reader(rows) for one in ranges)
+        for narrow in pieces(itertools.chain.from_iterable(readers), rows):
             parts = {name: narrow[name] for name in names if name in narrow.column_names}
             for name, (file, place) in texts.items():
                 ids = narrow["prompt_id" if name == "prompt" else "resp_ids"]
@@ -61,6 +65,14 @@ def stream(
             if "generators" in parts:
                 parts["generators"] = named_generators(models, parts["generators"])
             yield pa.table([parts[field.name].cast(field.type) for field in fields], schema=pa.schema(fields))
+
+
+def _hash_ranges(n_rows: int) -> Iterator[dict[str, str]]:
+    """Ranges of hashes, in order, that hold about VOTED_ROWS of so many rows: hashes are spread evenly."""
+    n = max(1, -(-n_rows // VOTED_ROWS))
+    ends = [number * 2**128 // n for number in range(n + 1)]
+    for low, high in itertools.pairwise(ends):
+        yield {"low": str(uuid.UUID(int=low)), "high": str(uuid.UUID(int=high - 1))}
 
 
 def _texts(

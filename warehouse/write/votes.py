@@ -59,13 +59,14 @@ FROM valid v JOIN origin o ON o.origin_id = v.unit_id
 """
 
 
-def votes_sql(sources: str, *, full: bool = False) -> str:
+def votes_sql(sources: str, *, full: bool = False, among: str = "") -> str:
     """A query for (unit_id, votes): a list of VOTE_STRUCT (or FULL_VOTE_STRUCT), oldest first, for units with a valid
     judgment.
 
     Valid are judgments whose verdict is ok, that no other supersedes, and that are from the ledger or said by one of
     the `sources` (a query for source ids, see `versions.held_sources`). Of what files say, the newest answer of one
-    rater counts (see newest); in the ledger an answer is replaced by one that names it.
+    rater counts (see newest); in the ledger an answer is replaced by one that names it. `among` is a condition on
+    unit_id: DuckDB holds the lists of all units in memory at once.
     """
     fields = [field.name for field in (FULL_VOTE_STRUCT if full else VOTE_STRUCT)][2:]
     packed = ", ".join(f'"{name}"' for name in fields)
@@ -82,4 +83,5 @@ def votes_sql(sources: str, *, full: bool = False) -> str:
         imported AS (FROM judged WHERE source_id IS NOT NULL)
         SELECT unit_id,
             list(struct_pack(rater := name, rater_kind := kind, {packed}) ORDER BY "time", event_id) AS votes
-        FROM judged JOIN rater USING (rater_id) WHERE event_id NOT IN ({replaced_sql("imported")}) GROUP BY unit_id"""
+        FROM judged JOIN rater USING (rater_id) WHERE event_id NOT IN ({replaced_sql("imported")})
+        {f"AND {among}" if among else ""} GROUP BY unit_id"""

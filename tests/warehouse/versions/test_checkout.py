@@ -179,6 +179,7 @@ def test_a_stream_gives_the_checkout_in_pieces(
     connection: duckdb.DuckDBPyConnection, version_id: int, rows: int, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("warehouse.versions.stream.FEW", few)  # all texts are read, or those that are needed
+    monkeypatch.setattr("warehouse.versions.stream.VOTED_ROWS", rows)  # whose lists of votes are made at once
     whole = checkout(connection, version_id, votes=True)
     pieces = list(stream(connection, version_id, votes=True, rows=rows))
     assert [piece.num_rows for piece in pieces] == [min(rows, 3 - at) for at in range(0, 3, rows)]
