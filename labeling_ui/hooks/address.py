@@ -62,10 +62,10 @@ def _address(parts: SplitResult, allowed: Collection[str]) -> str:
     """The address to connect to."""
     host = str(parts.hostname)
     try:
-        found = socket.getaddrinfo(host, parts.port or parts.scheme, type=socket.SOCK_STREAM)
+        answers = socket.getaddrinfo(host, parts.port or parts.scheme, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise DataError(f"{host} cannot be resolved to an address") from error
-    addresses = [str(one[4][0]) for one in found]
+    addresses = [str(one[4][0]) for one in answers]
     if host not in allowed and not all(_is_public(one) for one in addresses):
         raise DataError(f"{host} is not on the internet but in a private network; allow it with: {HOW}")
     return addresses[0]

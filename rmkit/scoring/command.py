@@ -114,14 +114,14 @@ def _on_devices(argv: Sequence[str], options: Any, environments: Sequence[Mappin
     with ExitStack() as stack, display.progress(f"scoring on {n} devices", n) as advance:
         processes = []
         for number, environment in enumerate(environments):
-            told = stack.enter_context(tempfile.TemporaryFile("w+"))
+            output = stack.enter_context(tempfile.TemporaryFile("w+"))
             command = [sys.executable, "-m", "rmkit", "score", *rest, "--shard", f"{number}/{n}"]
-            process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=told, stderr=told)
-            processes.append((process, told, environment))
-        for process, told, environment in processes:
+            process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=output, stderr=output)
+            processes.append((process, output, environment))
+        for process, output, environment in processes:
             if process.wait():
-                told.seek(0)
-                faults.append(f"on {devices.named(environment)}: {told.read().strip()[-500:]}")
+                output.seek(0)
+                faults.append(f"on {devices.named(environment)}: {output.read().strip()[-500:]}")
             advance(1)
     if faults:
         raise RmkitError(faults[0])

@@ -33,9 +33,9 @@ def scheme_of(address: str) -> str:
             f"{redacted(address)}: an address holds no account; credentials come from the environment "
             "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile)"
         )
-    found = _SCHEME.match(address)
-    assert found, address
-    return found[1].lower()
+    scheme = _SCHEME.match(address)
+    assert scheme, address
+    return scheme[1].lower()
 
 
 def name_of(address: str) -> str:

@@ -135,9 +135,9 @@ def _measured(
     """Seconds and memory of a command; `meanwhile` is called again and again until it ends."""
     held = resident = 0
     start, cpu = time.perf_counter(), _processor_time()
-    with tempfile.TemporaryFile() as told:
+    with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            command, env=os.environ | {"RMKIT_HOME": str(home)}, stdout=subprocess.DEVNULL, stderr=told
+            command, env=os.environ | {"RMKIT_HOME": str(home)}, stdout=subprocess.DEVNULL, stderr=errors
         )
         while process.poll() is None:
             own, everything = _memory(process.pid)
@@ -147,8 +147,8 @@ def _measured(
             time.sleep(0.05)
         seconds = time.perf_counter() - start
         if process.returncode:
-            told.seek(0)
-            raise RmkitError(f"{' '.join(command)} failed: {told.read().decode(errors='replace')[-500:]}")
+            errors.seek(0)
+            raise RmkitError(f"{' '.join(command)} failed: {errors.read().decode(errors='replace')[-500:]}")
     return {
         "wall_s": round(seconds, 1),
         "us_per_row": round(seconds / rows * 1e6, 1),

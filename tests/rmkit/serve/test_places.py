@@ -16,22 +16,22 @@ from rmkit.serve.plan import ServePlan
 from rmkit.serve.ray_engine import replica_resources
 
 
-def hold(folder: Path, n: int, told: multiprocessing.SimpleQueue[int], end: multiprocessing.synchronize.Event) -> None:
-    told.put(take(folder, n))
+def hold(folder: Path, n: int, taken: multiprocessing.SimpleQueue[int], end: multiprocessing.synchronize.Event) -> None:
+    taken.put(take(folder, n))
     end.wait()
 
 
 def test_the_device_with_the_fewest_and_then_the_oldest(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    told = context.SimpleQueue()
+    taken = context.SimpleQueue()
     workers = []
 
     def start() -> int:
         end = context.Event()
-        process = context.Process(target=hold, args=(tmp_path, 3, told, end), daemon=True)
+        process = context.Process(target=hold, args=(tmp_path, 3, taken, end), daemon=True)
         process.start()
         workers.append((process, end))
-        return told.get()
+        return taken.get()
 
     def stop(number: int) -> None:
         process, end = workers[number]
