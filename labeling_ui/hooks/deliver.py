@@ -10,23 +10,23 @@ Signed as Standard Webhooks does (standardwebhooks.com): base64(HMAC-SHA256(secr
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import hmac
 import json
 import logging
 import random
-import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
+from labeling_ui.background import repeated
 from labeling_ui.desk.desk import is_undo
 from labeling_ui.hooks.address import TIMEOUT_S, post
 from labeling_ui.hooks.webhooks import State, Webhook, is_complete, put_state, secret_of, state_of, webhooks
@@ -54,7 +54,7 @@ class Sender:
     def __init__(self, ledger: Ledger, progress: Progress, *, allowed: Collection[str] = ()) -> None:
         self._ledger, self._progress, self._allowed = ledger, progress, allowed
         self._name = uuid.uuid4().hex
-        self._told: dict[str, int] = {}  # per webhook: up to here of the ledger nothing is left to tell
+        self._settled: dict[str, int] = {}  # per webhook: up to here of the ledger nothing is left to tell
 
     def turn(self) -> None:
         """One look at every webhook."""
@@ -78,9 +78,9 @@ class Sender:
         state = replace(state, error="")  # of the try before; from here on it is this turn's
         if state.due is not None:
             state, version = self._tell(hook, state, version, state.due, seq=state.seq)
-        elif last == self._told.get(hook.id):
+        elif last == self._settled.get(hook.id):
             return
-        for recorded in self._ledger.events(max(state.seq, self._told.get(hook.id, 0)), kinds=(*KINDS, REVIEW)):
+        for recorded in self._ledger.events(max(state.seq, self._settled.get(hook.id, 0)), kinds=(*KINDS, REVIEW)):
             if state.error or time.monotonic() > give_up:
                 return
             if (delivery := _delivery(hook, recorded)) is not None:
@@ -88,7 +88,7 @@ class Sender:
         if not state.error and "project.completed" in hook.events:
             state = self._tell_end(hook, state, version)
         if not state.error:
-            self._told[hook.id] = last
+            self._settled[hook.id] = last
 
     def _tell_end(self, hook: Webhook, state: State, version: int) -> State:
         """That every item has its answers, once; again where more came to be wanted and then were given."""
@@ -179,22 +179,13 @@ def _body(id: uuid.UUID, kind: str, project: str, at: datetime, values: Mapping[
     return {"id": str(id), "type": kind, "project": project, "timestamp": moment, "data": dict(values)}
 
 
-@contextlib.contextmanager
-def sending(sender: Sender, *, every_s: float = EVERY_S) -> Iterator[None]:
+def sending(sender: Sender, *, every_s: float = EVERY_S) -> AbstractContextManager[None]:
     """While the block runs, webhooks are told of what happens."""
-    ended = threading.Event()
 
-    def work() -> None:
-        while not ended.wait(every_s):
-            try:
-                sender.turn()
-            except (RmkitError, OSError) as error:
-                log.warning("webhooks: %s", error)
+    def turn() -> None:
+        try:
+            sender.turn()
+        except (RmkitError, OSError) as error:
+            log.warning("webhooks: %s", error)
 
-    thread = threading.Thread(target=work, name="label-webhooks", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join(timeout=30)
+    return repeated(turn, every_s=every_s, name="label-webhooks")

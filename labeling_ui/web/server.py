@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import logging
 import pkgutil
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labeling_ui.background import repeated
 from labeling_ui.desk.served_models import ServedModels
 from labeling_ui.hooks.deliver import Sender, sending
 from labeling_ui.projects.project import projects
@@ -84,27 +85,19 @@ def _merge(ledger: Ledger) -> int:
             return -1 if report.n_waiting else report.cursor
 
 
-@contextlib.contextmanager
-def merging(ledger: Ledger, *, every_s: float = MERGE_EVERY_S) -> Iterator[None]:
+def merging(ledger: Ledger, *, every_s: float = MERGE_EVERY_S) -> AbstractContextManager[None]:
     """While the block runs, new events go to the warehouse now and then; a busy warehouse gets them the next time."""
-    ended = threading.Event()
+    settled = -1
 
-    def work() -> None:
-        settled = -1
-        while not ended.wait(every_s):
-            try:
-                if ledger.last_seq() != settled:
-                    settled = _merge(ledger)
-            except RmkitError as error:
-                log.info("not merged this time: %s", error)
+    def turn() -> None:
+        nonlocal settled
+        try:
+            if ledger.last_seq() != settled:
+                settled = _merge(ledger)
+        except RmkitError as error:
+            log.info("not merged this time: %s", error)
 
-    thread = threading.Thread(target=work, name="label-merge", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join(timeout=30)
+    return repeated(turn, every_s=every_s, name="label-merge")
 
 
 def warm(here: Studio) -> None:

@@ -60,15 +60,15 @@ class WriterQueue:
 
         Raises the first refusal, after all have been answered.
         """
-        asked: list[Waiting] = [(request, Future()) for request in requests]
+        waiting: list[Waiting] = [(request, Future()) for request in requests]
         with self._lock:
             # A fork copies the queue but not its thread: waiting there would never end.
             if not self._open or not self._thread.is_alive():
                 raise StoreError("the ledger is closed (or was opened before a fork); open it again in this process")
-            for first in range(0, len(asked), MAX_GROUP):
-                self._waiting.put(asked[first : first + MAX_GROUP])
-        wait(answer for _, answer in asked)
-        return [answer.result() for _, answer in asked]
+            for first in range(0, len(waiting), MAX_GROUP):
+                self._waiting.put(waiting[first : first + MAX_GROUP])
+        wait(answer for _, answer in waiting)
+        return [answer.result() for _, answer in waiting]
 
     def close(self) -> None:
         """Commit what waits, then end the thread."""
@@ -97,12 +97,12 @@ class WriterQueue:
     def _next_group(self) -> tuple[list[Waiting], bool]:
         """Blocks for requests, then takes what else waits; False when the queue closes after this group."""
         group: list[Waiting] = []
-        asked = self._waiting.get()
-        while asked is not None:
-            group += asked
+        more = self._waiting.get()
+        while more is not None:
+            group += more
             if len(group) >= MAX_GROUP or self._waiting.empty():
                 return group, True
-            asked = self._waiting.get()
+            more = self._waiting.get()
         return group, False
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -73,16 +74,15 @@ def merge(output: Path) -> dict[str, Any]:
             raise UsageError(f"{path.name} is not finished; run its command again")
         if differing := _differing(runs[0], one):
             raise UsageError(f"{path.name} differs from {paths[0].name} in {', '.join(differing)}; make it again")
-    window = runs[0]["made_from"]["window"]
-    tally = Tally()
+    tally, n_lines = Tally(), Counter[Path]()
     with draft_file(output) as draft, draft.open("wb") as out:
-        for line in _in_turn(paths, window):
+        for path, line in _in_turn(paths, runs[0]["made_from"]["window"]):
+            n_lines[path] += 1
             tally.add(json.loads(line))
             out.write(line)
         for path, one in zip(paths, runs, strict=True):
-            with path.open("rb") as file:
-                if (n := sum(1 for _ in file)) != (expected := one["counts"]["items"]):
-                    raise UsageError(f"{path.name} holds {n} items, its record says {expected}; make it again")
+            if (n := n_lines[path]) != (expected := one["counts"]["items"]):
+                raise UsageError(f"{path.name} holds {n} items, its record says {expected}; make it again")
         if tally.items != (n := runs[0]["data_items"]):
             raise UsageError(f"the shares hold {tally.items} items and their data {n}; make them again with --fresh")
     header = {key: value for key, value in runs[0].items() if key not in ("finished", "counts", "data_items")}
@@ -96,9 +96,9 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return sorted(key for key in ours if key != "shard" and ours[key] != theirs.get(key))
 
 
-def _in_turn(paths: Sequence[Path], window: int) -> Iterator[bytes]:
-    """A window of lines of each file in turn, until all are at their end."""
+def _in_turn(paths: Sequence[Path], window: int) -> Iterator[tuple[Path, bytes]]:
+    """A window of lines of each file in turn, until all are at their end; each with its file."""
     with ExitStack() as stack:
-        files = [stack.enter_context(path.open("rb")) for path in paths]
-        while some := [line for file in files for line in islice(file, window)]:
+        files = [(path, stack.enter_context(path.open("rb"))) for path in paths]
+        while some := [(path, line) for path, file in files for line in islice(file, window)]:
             yield from some

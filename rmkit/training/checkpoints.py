@@ -19,15 +19,18 @@ from rmkit.errors import ModelError
 
 def trained(module: nn.Module, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The entries of a state dict that are trained."""
-    names = {name for name, weight in module.named_parameters() if weight.requires_grad}
+    names = _trained_names(module)
     return {name: weight for name, weight in state.items() if name in names}
 
 
 def require_trained(module: nn.Module, result: Any) -> None:
     """Raises ModelError where load_state_dict's result says that a trained weight was missing, or one was unknown."""
-    names = {name for name, weight in module.named_parameters() if weight.requires_grad}
-    if wrong := sorted(names & {*result.missing_keys}) + sorted(result.unexpected_keys):
+    if wrong := sorted(_trained_names(module) & {*result.missing_keys}) + sorted(result.unexpected_keys):
         raise ModelError(f"the checkpoint is of another model: {len(wrong)} weights do not fit, {', '.join(wrong[:4])}")
+
+
+def _trained_names(module: nn.Module) -> set[str]:
+    return {name for name, weight in module.named_parameters() if weight.requires_grad}
 
 
 def save_shares(module: nn.Module, optimizer: torch.optim.Optimizer, folder: str) -> None:

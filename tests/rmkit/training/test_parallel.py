@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ pytest.importorskip("accelerate")
 from rmkit.errors import ConfigError  # noqa: E402
 from rmkit.models.transformer.reward_module import RewardModule  # noqa: E402
 from rmkit.training import explicit  # noqa: E402
+from rmkit.training.config import TrainingConfig  # noqa: E402
 from rmkit.training.kinds.explicit import build  # noqa: E402
 from rmkit.training.launch import config_file  # noqa: E402
 from rmkit.training.run import arguments as trainer_arguments  # noqa: E402
@@ -158,6 +160,17 @@ def torchrun(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     return done
 
 
+def trained_by_two(
+    config: TrainingConfig, rows: Path, *, home: Path, folder: Path, launch: Sequence[str] = ("-m", "rmkit"), **env: str
+) -> dict[str, Any]:
+    """What `rmkit train explicit` says of a model that two processes trained, `folder`/both."""
+    (toml := folder / "explicit.toml").write_text(as_toml(config))
+    arguments = ["--data", str(rows), "--config", str(toml), "-o", str(folder / "both"), "--json"]
+    done = torchrun(*launch, "train", "explicit", *arguments, RMKIT_HOME=str(home), **env)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
 @pytest.mark.slow
 def test_a_learned_tie_width_is_the_same_in_two_processes(
     base_model: Make,  # noqa: F811
@@ -169,10 +182,7 @@ def test_a_learned_tie_width_is_the_same_in_two_processes(
     config = settings(base_model("llama"), num_train_epochs=1.0, objective="ties", learning_rate=3e-2)
     alone = explicit.train(str(data), config, output=tmp_path / "alone")
     assert abs(alone["log_nu"]) > 0.01
-    toml = tmp_path / "explicit.toml"
-    toml.write_text(as_toml(config))
-    arguments = ["--data", str(data), "--config", str(toml), "-o", str(tmp_path / "both"), "--json"]
-    both = json.loads(torchrun("-m", "rmkit", "train", "explicit", *arguments, RMKIT_HOME=str(home)).stdout)
+    both = trained_by_two(config, data, home=home, folder=tmp_path)
     assert both["training"]["processes"] == 2
     assert both["training"]["loss"] == pytest.approx(alone["training"]["loss"], abs=1e-5)
     assert both["log_nu"] == pytest.approx(alone["log_nu"], abs=1e-4)
@@ -194,10 +204,7 @@ def test_two_processes_with_shares_of_the_weights_train_like_one(
     """FSDP2 through the Trainer, over gloo; with several micro-batches a step, whose gradients are accumulated."""
     config = settings(base_model("llama"), num_train_epochs=1.0, max_batch_tokens=300)
     alone = explicit.train(str(data), config, output=tmp_path / "alone")
-    toml = tmp_path / "explicit.toml"
-    toml.write_text(as_toml(replace(config, sharding="fsdp2")))
-    arguments = ["--data", str(data), "--config", str(toml), "-o", str(tmp_path / "both"), "--json"]
-    both = json.loads(torchrun("-m", "rmkit", "train", "explicit", *arguments, RMKIT_HOME=str(home)).stdout)
+    both = trained_by_two(replace(config, sharding="fsdp2"), data, home=home, folder=tmp_path)
     assert (both["training"]["processes"], both["training"]["sharded"]) == (2, True)
     assert both["training"]["loss"] == pytest.approx(alone["training"]["loss"], abs=1e-5)
     assert both["validation"]["log_loss"] == pytest.approx(alone["validation"]["log_loss"], abs=1e-5)
@@ -227,12 +234,9 @@ def test_a_model_that_no_device_holds_is_validated_by_shares(
     config = settings(base_model("llama"), num_train_epochs=1.0)
     alone = explicit.train(str(data), config, output=tmp_path / "alone")
     (tmp_path / "too_large.py").write_text(TOO_LARGE)
-    toml = tmp_path / "explicit.toml"
-    toml.write_text(as_toml(replace(config, sharding="fsdp2")))
-    arguments = ["--data", str(data), "--config", str(toml), "-o", str(tmp_path / "both"), "--json"]
     root = str(Path(explicit.__file__).parents[2])
-    launch = [str(tmp_path / "too_large.py"), "train", "explicit", *arguments]
-    both = json.loads(torchrun(*launch, RMKIT_HOME=str(home), PYTHONPATH=root).stdout)
+    sharded, launch = replace(config, sharding="fsdp2"), [str(tmp_path / "too_large.py")]
+    both = trained_by_two(sharded, data, home=home, folder=tmp_path, launch=launch, PYTHONPATH=root)
     assert both["training"]["validated"] == "by shares, before rounding"
     assert alone["training"]["validated"] == "as stored"
     assert both["validation"]["log_loss"] == pytest.approx(alone["validation"]["log_loss"], abs=1e-4)
