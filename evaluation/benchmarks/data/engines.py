@@ -2,7 +2,7 @@
 
 Generated pairs (see `rmkit bench ingest`) are ingested once; then `clean`, and a recipe with the step `score` (model
 `length`), run with `--engine local` and with `--engine ray`, each in a copy of that warehouse. With `--kills` so many
-processes that run Ray's actors die by SIGKILL meanwhile. The run fails unless both engines give one digest and the same
+processes that run Ray's actors die by SIGKILL meanwhile, spread over the time that one process took. The run fails unless both engines give one digest and the same
 counts in every step.
 """
 
@@ -24,7 +24,7 @@ from evaluation.benchmarks.data.limits import RMKIT, SCORE
 from rmkit.cli import arguments, display
 from rmkit.errors import RmkitError
 
-PAUSE_S = 2.0  # between kills: long enough that Ray has started another actor
+PAUSE_S = 2.0  # between kills at least: long enough that Ray has started another actor
 
 
 def main(argv: list[str]) -> int:
@@ -48,18 +48,17 @@ def main(argv: list[str]) -> int:
         _finished([*RMKIT, "ingest", str(place / "rows.parquet"), "--name", "rows", "--yes"], place / "home")
         for name in options.recipes.split(","):
             recipe = name if name == "clean" else str(place / f"{name}.toml")
-            engines = {"local": ["--engine", "local"], "ray": ["--engine", "ray", "--workers", str(options.workers)]}
-            runs = {
-                engine: _run(place, [*RMKIT, "run", recipe, "--data", "rows@v1", *more, "--json"], n_kills=n_kills)
-                for (engine, more), n_kills in zip(engines.items(), (0, options.kills), strict=True)
-            }
-            results.append({"recipe": name, "rows": options.rows, **_compared(name, runs)})
+            command = [*RMKIT, "run", recipe, "--data", "rows@v1", "--json"]
+            local = _run(place, [*command, "--engine", "local"])
+            under_ray = [*command, "--engine", "ray", "--workers", str(options.workers)]
+            pause = max(PAUSE_S, local["seconds"] / (options.kills + 2))
+            ray = _run(place, under_ray, n_kills=options.kills, pause=pause)
+            results.append({"recipe": name, "rows": options.rows, **_compared(name, local, ray)})
     display.emit({"runs": results, "workers": options.workers}, as_json=options.json, text=_text(results))
     return 0
 
 
-def _compared(name: str, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    local, ray = runs["local"], runs["ray"]
+def _compared(name: str, local: Mapping[str, Any], ray: Mapping[str, Any]) -> dict[str, Any]:
     counts = [[{key: step[key] for key in ("step", "n_in", "n_kept")} for step in one["steps"]] for one in (local, ray)]
     if local["digest"] != ray["digest"] or counts[0] != counts[1]:
         raise RmkitError(f"{name}: one process gives {local['digest']}, Ray {ray['digest']}; steps {counts}")
@@ -73,26 +72,29 @@ def _compared(name: str, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
     }
 
 
-def _run(place: Path, command: Sequence[str], *, n_kills: int) -> dict[str, Any]:
+def _run(place: Path, command: Sequence[str], *, n_kills: int = 0, pause: float = PAUSE_S) -> dict[str, Any]:
     """The command's own result, its seconds, and how many of its workers were killed."""
     with tempfile.TemporaryDirectory(dir=place) as folder:
         home = Path(folder) / "home"
         shutil.copytree(place / "home", home)
         start = time.perf_counter()
-        out, kills = _finished(command, home, n_kills=n_kills)
+        out, kills = _finished(command, home, n_kills=n_kills, pause=pause)
         result: dict[str, Any] = json.loads(out)
         return result | {"seconds": round(time.perf_counter() - start, 1), "kills": kills}
 
 
-def _finished(command: Sequence[str], home: Path, *, n_kills: int = 0) -> tuple[str, int]:
+def _finished(command: Sequence[str], home: Path, *, n_kills: int = 0, pause: float = PAUSE_S) -> tuple[str, int]:
     kills = 0
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
         process = subprocess.Popen(
             command, env=os.environ | {"RMKIT_HOME": str(home)}, stdout=out, stderr=error, text=True
         )
+        start, last = time.perf_counter(), 0.0
         while process.poll() is None:
-            time.sleep(PAUSE_S if n_kills else 0.05)
-            kills += kills < n_kills and _kill_an_actor(process.pid)
+            time.sleep(0.05)
+            now = time.perf_counter() - start
+            if kills < n_kills and now - last >= pause and _kill_an_actor(process.pid):
+                kills, last = kills + 1, now
         for file in (out, error):
             file.seek(0)
         if process.returncode:
