@@ -18,6 +18,7 @@ upper one by `resolve`. Whatever a name stands for is imported when it is asked 
     rules           an evaluation.scoring.rule.Rule, or credits(suite, items, answers, kind) -> list[Credit] alone
     forms           rows of a benchmark as items: form(rows, where) -> list[evaluation.suites.items.Item]
     dialects        an object with a fastapi `router`, mounted under /NAME; its `bare`, if any, answers POST /NAME
+    backends        a rmkit.serve.backends.model.Server class: what `rmkit serve --backend NAME URL` asks for numbers
     front_door      what `import rmkit` offers; types and signatures for checkers stand in rmkit/__init__.pyi
     upper           what a room needs of one above it
 
@@ -208,6 +209,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "sglang": "rmkit.serve.compat.sglang",
         "llama-factory": "rmkit.serve.compat.llama_factory",
         "nemo-gym": "rmkit.serve.compat.nemo_gym",
+    },
+    "backends": {
+        "vllm-http": "rmkit.serve.backends.vllm:VllmServer",
+        "sglang-http": "rmkit.serve.backends.sglang:SglangServer",
     },
     "sources": {  # of the forms that know most rows of a sample, the first is taken
         "pairs": "data_pipelines.sources.native:PAIRS",

@@ -10,9 +10,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rmkit import plugins
 from rmkit.cli import arguments
 from rmkit.devices import VISIBLE, assigned
-from rmkit.errors import UsageError, require
+from rmkit.errors import UsageError, require, unknown
 from rmkit.paths import home
 from rmkit.serve.settings import ServeSettings
 
@@ -111,7 +112,9 @@ def _options(argv: list[str]) -> Namespace:
     )
     parser.add_argument("--drain-s", type=float, default=0.0, help="serve on for so long after SIGTERM, not ready")
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: replicas under Ray Serve")
-    parser.add_argument("--backend", nargs=2, metavar=("KIND", "URL"), help="vllm-http URL: weights in a vLLM server")
+    parser.add_argument(
+        "--backend", nargs=2, metavar=("KIND", "URL"), help="vllm-http or sglang-http, and its URL: weights there"
+    )
     parser.add_argument("--quiet", action="store_true", help="no access log")
     options: Namespace = parser.parse_args(argv)
     return options
@@ -124,8 +127,10 @@ def _plan(options: Namespace) -> ServePlan:
 
     named = {name: getattr(options, name) for name in _SETTINGS}
     settings = arguments.settings(ServeSettings, options, where="serve", named=named)
-    if options.backend and (options.backend[0] != "vllm-http" or len(options.models) != 1):
-        raise UsageError("--backend takes the kind vllm-http, its URL, and one model whose template and limits apply")
+    if options.backend and len(options.models) != 1:
+        raise UsageError("--backend takes one model, whose template, limits and golden scores apply")
+    if options.backend and options.backend[0] not in (kinds := plugins.names("backends")):
+        raise UsageError(unknown("kind of server", options.backend[0], kinds))
     if options.devices and options.engine == "ray":
         raise UsageError("Ray gives each replica its GPUs: --gpus X says how many, --workers how many replicas")
     if options.gpus is not None and options.engine != "ray":
@@ -141,7 +146,7 @@ def _plan(options: Namespace) -> ServePlan:
         operator_tokens=tuple(asdict(one) for one in tokens),
         log=not options.no_log,
         precision=options.precision,
-        backend=options.backend[1] if options.backend else None,
+        backend=tuple(options.backend) if options.backend else None,
         swap_roots=tuple(str(root.resolve()) for root in (home() / "models", *options.swap_root)),
         signals=tuple(str(Path(one).resolve()) for one in options.signal),
     )

@@ -26,10 +26,10 @@ VARIABLE = "RMKIT_SERVE_PLAN"
 class ServePlan:
     """`models` maps served names to what `load_model` takes. `operator_tokens` are tokens (hashed) from a file.
 
-    `auth` says whether tokens are asked for; `precision` goes to models that take one. `backend` is the URL of a
-    vLLM-like server that holds the weights of the (single) model. `swap_roots` are the folders under which a model must
-    lie that a request puts in another's place. `signals` are TOML files (see `rmkit.signal.signal`). `devices` are what
-    CUDA_VISIBLE_DEVICES is in each worker in turn, none leaves it as it is; `gpus` is the share of GPUs that each
+    `auth` says whether tokens are asked for; `precision` goes to models that take one. `backend` is the kind and
+    the URL of a server that holds the weights of the (single) model. `swap_roots` are the folders under which a model
+    must lie that a request puts in another's place. `signals` are TOML files (see `rmkit.signal.signal`). `devices` are
+    what CUDA_VISIBLE_DEVICES is in each worker in turn, none leaves it as it is; `gpus` is the share of GPUs that each
     replica takes under Ray.
     """
 
@@ -40,7 +40,7 @@ class ServePlan:
     operator_tokens: tuple[dict[str, Any], ...] = ()
     log: bool = True
     precision: str | None = None
-    backend: str | None = None
+    backend: tuple[str, str] | None = None
     swap_roots: tuple[str, ...] = ()
     signals: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
@@ -54,9 +54,9 @@ class ServePlan:
         """The model to serve under a name, its golden scores replayed. Raises RmkitError."""
         source = self.models[name]
         if self.backend is not None:
-            from rmkit.serve.vllm_backend import VllmModel
+            from rmkit.serve.backends.model import BackendModel
 
-            return VllmModel.connect(source, self.backend)
+            return BackendModel.connect(source, *self.backend, **self._options)
         return load_model(source, **self._options)
 
     def load_swapped(self, name: str) -> RewardModel:
@@ -84,7 +84,8 @@ class ServePlan:
         values = json.loads(os.environ[VARIABLE])
         settings = build(ServeSettings, values.pop("settings"), where=VARIABLE)
         lists = {name: tuple(values[name]) for name in ("operator_tokens", "swap_roots", "signals", "devices")}
-        return ServePlan(settings=settings, **{**values, **lists})
+        backend = values["backend"] and tuple(values["backend"])
+        return ServePlan(settings=settings, **{**values, **lists, "backend": backend})
 
     def principals(self, ledger: Ledger) -> list[ApiToken]:
         """All tokens that count: those of the file and those of the ledger, read anew."""

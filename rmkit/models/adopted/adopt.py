@@ -187,7 +187,7 @@ def _seen(model: Any) -> dict[str, Any]:
             "eos": tokenizer.eos_token_id,
             "pad": chat.pad_id,
         }
-    loading = getattr(getattr(model, "network", model), "loading", None)
+    loading = getattr(model, "loading", None)
     if loading is not None:
         seen["loading"] = {"tensors": loading.tensors, "bytes": loading.n_bytes, "left_aside": list(loading.left_aside)}
     module = getattr(model, "module", None)

@@ -19,7 +19,7 @@ from rmkit.models.adopted.profile import Profile
 from rmkit.models.adopted.source import Source
 from rmkit.models.adopted.text import AdoptedChat
 from rmkit.models.scoring import finite_score
-from rmkit.models.transformer.checkpoint import Checkpoint
+from rmkit.models.transformer.checkpoint import Checkpoint, Loading
 from rmkit.models.transformer.engine import TransformerModel
 from rmkit.models.transformer.process import p_first_right
 from rmkit.models.transformer.reward_module import RewardModule
@@ -31,7 +31,10 @@ Number = Callable[[Rows], float]
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """What a reader needs to open a model: its files, how it is read, what its number is called."""
+    """What a reader needs to open a model: its files, how it is read, what its number is called.
+
+    `module` stands in for the network where its weights lie elsewhere.
+    """
 
     source: Source
     profile: Profile
@@ -39,16 +42,25 @@ class Opening:
     temperature: float = 1.0
     device: str | None = None
     options: Mapping[str, Any]
+    module: Any = None
 
 
 class HeadedModel(TransformerModel):
     """A network read at the tokens of `Encoded.step_index`; `number` makes one number of the rows read together."""
 
-    def __init__(self, network: Network, chat: AdoptedChat, opening: Opening, *, number: Number) -> None:
+    def __init__(
+        self,
+        module: RewardModule,
+        chat: AdoptedChat,
+        opening: Opening,
+        *,
+        number: Number,
+        loading: Loading | None = None,
+    ) -> None:
         super().__init__(chat, opening.info, temperature=opening.temperature, **opening.options)
-        self.network = network
+        self.loading = loading
         self.profile = opening.profile
-        self.module = RewardModule(network.model).eval()
+        self.module = module.eval()
         self.number = number
         self.scaled = scaling(opening.profile, opening.source)
         self.labels = _labels(opening.source)
@@ -88,8 +100,12 @@ class HeadedModel(TransformerModel):
 
 def open_headed(opening: Opening, number: Number) -> HeadedModel:
     """The model with its tokenizer. Raises ModelError where files, names and shapes do not agree with the profile."""
-    network = open_network(opening.source, opening.profile, device=opening.device)
-    return HeadedModel(network, open_chat(opening.source, opening.profile, network), opening, number=number)
+    source, profile = opening.source, opening.profile
+    if opening.module is not None:
+        return HeadedModel(opening.module, open_chat(source, profile), opening, number=number)
+    network = open_network(source, profile, device=opening.device)
+    chat = open_chat(source, profile, network)
+    return HeadedModel(RewardModule(network.model), chat, opening, number=number, loading=network.loading)
 
 
 def open_chat(source: Source, profile: Profile, network: Network | None = None) -> AdoptedChat:

@@ -55,16 +55,15 @@ def open_model(
     info: ModelInfo,
     *,
     card: Mapping[str, Any],
-    device: str | None,
-    options: Mapping[str, Any],
+    device: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    module: Any = None,
 ) -> Any:
-    """What the profile's reader makes of the source."""
+    """What the profile's reader makes of the source, with the network in `module` where one is given."""
     reader: Callable[[Opening], Any] = plugins.resolve("readers", profile.read.kind)
     temperature = float(card.get("temperature", 1.0))
-    opening = Opening(
-        source=source, profile=profile, info=info, temperature=temperature, device=device, options=options
-    )
-    return reader(opening)
+    named = {"device": device, "options": options or {}, "module": module}
+    return reader(Opening(source=source, profile=profile, info=info, temperature=temperature, **named))
 
 
 def profile_in(opened: Artifact) -> Profile:

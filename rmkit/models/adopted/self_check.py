@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from rmkit.chat.encode import Encoded
 from rmkit.models.adopted.headed import HeadedModel
 from rmkit.models.adopted.network import HeadedTrunk
+from rmkit.models.adopted.text import AdoptedChat
 from rmkit.types import Candidates
 
 SAME = 1e-4
@@ -100,7 +101,7 @@ def _forward(model: HeadedModel, texts: Sequence[Encoded], *, left: bool) -> lis
     """The same by the library's own forward over one padded batch."""
     classifier = model.module.classifier
     longest = max(len(one.ids) for one in texts)
-    pad = model.network.pad_id or 0
+    pad = cast(AdoptedChat, model.chat).pad_id or 0
     ids = torch.full((len(texts), longest), pad)
     mask = torch.zeros_like(ids)
     starts = [longest - len(one.ids) if left else 0 for one in texts]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rmkit.chat.encode import Chat, Encoded
+from rmkit.models.artifact.folder import Artifact
 from rmkit.models.scoring import finite_score
 from rmkit.models.transformer.artifact import open_with_chat, store, verified
 from rmkit.models.transformer.engine import TransformerModel
@@ -82,12 +83,18 @@ def load(folder: str | Path, *, check: bool = True, device: str | None = None, *
     `options` go to the model (max_batch_tokens, precision); `device` defaults to a GPU where there is one.
     """
     opened, chat = open_with_chat(Path(folder))
-    head = RatingHead.of(opened.card["config"]["head"]) if "head" in opened.card["config"] else None
-    classifier = complete(
-        CLASSIFIER, folder, device=device, dtype="float32", num_labels=len(head.aspects) if head else 1
-    )
+    head = _head(opened)
+    labels = len(head.aspects) if head else 1
+    classifier = complete(CLASSIFIER, folder, device=device, dtype="float32", num_labels=labels)
+    return verified(opened, around(opened, chat, RewardModule(classifier), **options), check=check)
+
+
+def around(opened: Artifact, chat: Chat, module: RewardModule, **options: Any) -> ExplicitRewardModel:
+    """The artifact's model with its network given."""
     temperature = opened.card.get("temperature", 1.0)
-    model = ExplicitRewardModel(
-        RewardModule(classifier), chat, opened.info, head=head, temperature=temperature, **options
-    )
-    return verified(opened, model, check=check)
+    return ExplicitRewardModel(module, chat, opened.info, head=_head(opened), temperature=temperature, **options)
+
+
+def _head(opened: Artifact) -> RatingHead | None:
+    stored = opened.card["config"].get("head")
+    return None if stored is None else RatingHead.of(stored)

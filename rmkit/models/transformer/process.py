@@ -28,6 +28,7 @@ from rmkit.chat.encode import Chat, Encoded
 from rmkit.chat.steps import in_steps
 from rmkit.errors import DataError
 from rmkit.losses.process import Reduction, reduce_steps
+from rmkit.models.artifact.folder import Artifact
 from rmkit.models.artifact.golden import PROBES
 from rmkit.models.transformer.artifact import open_with_chat, store, verified
 from rmkit.models.transformer.engine import TransformerModel
@@ -130,7 +131,11 @@ def load(folder: str | Path, *, check: bool = True, device: str | None = None, *
     `options` go to the model (max_batch_tokens, precision); `device` defaults to a GPU where there is one.
     """
     opened, chat = open_with_chat(Path(folder))
-    config = opened.card["config"]
     module = RewardModule(complete(CLASSIFIER, folder, device=device, dtype="float32", num_labels=1))
-    steps = {"reduction": config["reduction"], "step_separator": config["step_separator"]}
-    return verified(opened, ProcessRewardModel(module, chat, opened.info, **steps, **options), check=check)
+    return verified(opened, around(opened, chat, module, **options), check=check)
+
+
+def around(opened: Artifact, chat: Chat, module: RewardModule, **options: Any) -> ProcessRewardModel:
+    """The artifact's model with its network given."""
+    steps = {name: opened.card["config"][name] for name in ("reduction", "step_separator")}
+    return ProcessRewardModel(module, chat, opened.info, **steps, **options)

@@ -1,4 +1,4 @@
-"""Scores through the service are the model's own: whatever the batch mates, through another server, at every start."""
+"""Scores through the service are the model's own: whatever the batch mates, at every start."""
 
 from __future__ import annotations
 
@@ -13,18 +13,12 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("fastapi")
 
-import httpx  # noqa: E402
-
 from rmkit.chat.encode import Chat, TruncationPolicy  # noqa: E402
-from rmkit.errors import ModelError  # noqa: E402
 from rmkit.models import load_model  # noqa: E402
 from rmkit.models.transformer import explicit  # noqa: E402
-from rmkit.models.transformer.explicit import ExplicitRewardModel  # noqa: E402
-from rmkit.serve import vllm_backend  # noqa: E402
 from rmkit.serve.http.app import create_app  # noqa: E402
 from rmkit.serve.parity_check import exactness  # noqa: E402
 from rmkit.serve.settings import ServeSettings  # noqa: E402
-from rmkit.serve.vllm_backend import VllmModel  # noqa: E402
 from rmkit.types import Candidates, Completion, Message  # noqa: E402
 from tests.rmkit.serve.serving import client_of  # noqa: E402
 
@@ -110,64 +104,3 @@ def test_a_shortened_text_is_flagged(folder: Path) -> None:
 
     [[long], [short]] = asyncio.run(within())
     assert (long["truncated"], short["truncated"]) == (True, False)
-
-
-class Behind(httpx.BaseTransport):
-    """A vLLM-like server in this process: the raw logits of some weights, given ids."""
-
-    def __init__(self, model: ExplicitRewardModel, *, squash: bool = False) -> None:
-        self.model = model
-        self.squash = squash
-        self.asked: list[dict[str, Any]] = []
-        self.status = 200
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        import json
-
-        asked = json.loads(request.read())
-        self.asked.append(asked)
-        if self.status != 200:
-            return httpx.Response(self.status, json={"error": {"message": "busy"}})
-        logits = [self.model.module.outputs([[tuple(ids)]], max_batch_tokens=8192)[0][0][0] for ids in asked["input"]]
-        squash = self.squash or asked.get("use_activation", True)
-        rows = [{"index": n, "probs": [1 / (1 + 2.718281828**-x) if squash else x]} for n, x in enumerate(logits)]
-        return httpx.Response(200, json={"data": rows[::-1]})  # in any order
-
-
-@pytest.fixture
-def behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Behind:
-    model = load_model(folder)
-    assert isinstance(model, ExplicitRewardModel)
-    server = Behind(model)
-    real = httpx.Client
-    monkeypatch.setattr(vllm_backend.httpx, "Client", lambda **more: real(transport=server, **more))
-    return server
-
-
-def test_a_model_in_another_server_gives_the_same_scores(folder: Path, behind: Behind) -> None:
-    model = VllmModel.connect(str(folder), "http://vllm:8000/")
-    asked = [candidates(body) for body in bodies(20)]
-    wanted = load_model(folder).score(asked)
-    for row, expected in zip(model.score(asked), wanted, strict=True):
-        assert [score.value for score in row] == pytest.approx([score.value for score in expected], abs=1e-5)
-    assert model.info == load_model(folder).info
-    assert behind.asked[-1]["use_activation"] is False
-    assert model.compare([candidates(body) for body in bodies(20) if len(body["items"][0]["completions"]) == 2])
-
-
-def test_other_weights_or_squashed_scores_are_refused(folder: Path, behind: Behind) -> None:
-    behind.squash = True
-    with pytest.raises(ModelError, match="golden score differs"):
-        VllmModel.connect(str(folder), "http://vllm:8000")
-    behind.squash = False
-    with torch.no_grad():
-        behind.model.module.classifier.score.weight.mul_(1.01)
-    with pytest.raises(ModelError, match="golden score differs"):
-        VllmModel.connect(str(folder), "http://vllm:8000")
-
-
-def test_a_server_that_fails_leaves_its_items_unscored(folder: Path, behind: Behind) -> None:
-    model = VllmModel.connect(str(folder), "http://vllm:8000")
-    behind.status = 500
-    [[score]] = model.score([candidates({"items": [{"prompt": "p", "completions": ["yes"]}]})])
-    assert score.unscored == "the model's server gave no scores (HTTPStatusError)"
