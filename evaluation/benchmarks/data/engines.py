@@ -2,8 +2,8 @@
 
 Generated pairs (see `rmkit bench ingest`) are ingested once; then `clean`, and a recipe with the step `score` (model
 `length`), run with `--engine local` and with `--engine ray`, each in a copy of that warehouse. With `--kills` so many
-processes that run Ray's actors die by SIGKILL meanwhile, spread over the time that one process took. The run fails unless both engines give one digest and the same
-counts in every step.
+processes that run Ray's actors die by SIGKILL meanwhile, spread over the time that one process took. The run fails
+unless both engines give one digest and the same counts in every step.
 """
 
 from __future__ import annotations
