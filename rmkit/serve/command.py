@@ -146,7 +146,7 @@ def _plan(options: Namespace) -> ServePlan:
         operator_tokens=tuple(asdict(one) for one in tokens),
         log=not options.no_log,
         precision=options.precision,
-        backend=tuple(options.backend) if options.backend else None,
+        backend=tuple(options.backend or ()),
         swap_roots=tuple(str(root.resolve()) for root in (home() / "models", *options.swap_root)),
         signals=tuple(str(Path(one).resolve()) for one in options.signal),
     )

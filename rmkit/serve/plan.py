@@ -26,11 +26,11 @@ VARIABLE = "RMKIT_SERVE_PLAN"
 class ServePlan:
     """`models` maps served names to what `load_model` takes. `operator_tokens` are tokens (hashed) from a file.
 
-    `auth` says whether tokens are asked for; `precision` goes to models that take one. `backend` is the kind and
-    the URL of a server that holds the weights of the (single) model. `swap_roots` are the folders under which a model
-    must lie that a request puts in another's place. `signals` are TOML files (see `rmkit.signal.signal`). `devices` are
-    what CUDA_VISIBLE_DEVICES is in each worker in turn, none leaves it as it is; `gpus` is the share of GPUs that each
-    replica takes under Ray.
+    `auth` says whether tokens are asked for; `precision` goes to models that take one. `backend` is the kind and URL
+    of a server that holds the weights of the (single) model, if one does. `swap_roots` are the folders under which a
+    model must lie that a request puts in another's place. `signals` are TOML files (see `rmkit.signal.signal`).
+    `devices` are what CUDA_VISIBLE_DEVICES is in each worker in turn, none leaves it as it is; `gpus` is the share of
+    GPUs that each replica takes under Ray.
     """
 
     models: dict[str, str]
@@ -40,7 +40,7 @@ class ServePlan:
     operator_tokens: tuple[dict[str, Any], ...] = ()
     log: bool = True
     precision: str | None = None
-    backend: tuple[str, str] | None = None
+    backend: tuple[str, ...] = ()
     swap_roots: tuple[str, ...] = ()
     signals: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class ServePlan:
     def load(self, name: str) -> RewardModel:
         """The model to serve under a name, its golden scores replayed. Raises RmkitError."""
         source = self.models[name]
-        if self.backend is not None:
+        if self.backend:
             from rmkit.serve.backends.model import BackendModel
 
             return BackendModel.connect(source, *self.backend, **self._options)
@@ -68,7 +68,7 @@ class ServePlan:
                 f"{name} lies under none of the folders from which models are swapped in "
                 f"({', '.join(self.swap_roots) or 'none'}); name its folder at start: rmkit serve --swap-root FOLDER"
             )
-        if self.backend is not None:
+        if self.backend:
             raise ModelError("the weights sit in another server (--backend), which cannot change them; restart both")
         return load_stored(folder, **self._options)
 
@@ -83,9 +83,8 @@ class ServePlan:
     def from_environment() -> ServePlan:
         values = json.loads(os.environ[VARIABLE])
         settings = build(ServeSettings, values.pop("settings"), where=VARIABLE)
-        lists = {name: tuple(values[name]) for name in ("operator_tokens", "swap_roots", "signals", "devices")}
-        backend = values["backend"] and tuple(values["backend"])
-        return ServePlan(settings=settings, **{**values, **lists, "backend": backend})
+        names = ("operator_tokens", "backend", "swap_roots", "signals", "devices")
+        return ServePlan(settings=settings, **{**values, **{name: tuple(values[name]) for name in names}})
 
     def principals(self, ledger: Ledger) -> list[ApiToken]:
         """All tokens that count: those of the file and those of the ledger, read anew."""

@@ -24,6 +24,7 @@ from evaluation.benchmarks.data.limits import RMKIT, SCORE
 from rmkit.cli import arguments, display
 from rmkit.errors import RmkitError
 
+LOOK_S = 0.5  # between looks for an actor: a look walks through all processes below, beside what is measured
 PAUSE_S = 2.0  # between kills at least: long enough that Ray has started another actor
 
 
@@ -89,12 +90,11 @@ def _finished(command: Sequence[str], home: Path, *, n_kills: int = 0, pause: fl
         process = subprocess.Popen(
             command, env=os.environ | {"RMKIT_HOME": str(home)}, stdout=out, stderr=error, text=True
         )
-        start, last = time.perf_counter(), 0.0
+        last = time.perf_counter()
         while process.poll() is None:
-            time.sleep(0.05)
-            now = time.perf_counter() - start
-            if kills < n_kills and now - last >= pause and _kill_an_actor(process.pid):
-                kills, last = kills + 1, now
+            time.sleep(LOOK_S if kills < n_kills else 0.05)
+            if kills < n_kills and time.perf_counter() - last >= pause and _kill_an_actor(process.pid):
+                kills, last = kills + 1, time.perf_counter()
         for file in (out, error):
             file.seek(0)
         if process.returncode:

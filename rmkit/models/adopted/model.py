@@ -62,8 +62,16 @@ def open_model(
     """What the profile's reader makes of the source, with the network in `module` where one is given."""
     reader: Callable[[Opening], Any] = plugins.resolve("readers", profile.read.kind)
     temperature = float(card.get("temperature", 1.0))
-    named = {"device": device, "options": options or {}, "module": module}
-    return reader(Opening(source=source, profile=profile, info=info, temperature=temperature, **named))
+    opening = Opening(
+        source=source,
+        profile=profile,
+        info=info,
+        temperature=temperature,
+        device=device,
+        options=options or {},
+        module=module,
+    )
+    return reader(opening)
 
 
 def profile_in(opened: Artifact) -> Profile:

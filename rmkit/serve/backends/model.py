@@ -40,6 +40,8 @@ class Server(Protocol):
     """What holds the weights, made of an httpx client and `in_steps`: whether numbers are read at every step of a text
     or once, at its end."""
 
+    in_steps: bool
+
     def check(self) -> None:
         """Raises ModelError where it was started so that scores would be wrong unseen."""
 
@@ -54,9 +56,8 @@ class BackendError(RmkitError):
 class ServedModule:
     """What `RewardModule` is to a model, with the network in a server."""
 
-    def __init__(self, server: Server, *, in_steps: bool) -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
-        self._in_steps = in_steps
 
     def eval(self) -> ServedModule:
         """Itself: a server does not train."""
@@ -71,7 +72,7 @@ class ServedModule:
         """
         texts = [tuple(ids) for row in rows for ids in row]
         places = [(len(ids) - 1,) for ids in texts] if reads is None else [tuple(one) for row in reads for one in row]
-        if not self._in_steps:
+        if not self._server.in_steps:
             texts = [ids[: place[-1] + 1] for ids, place in zip(texts, places, strict=True)]
         results: list[list[Any]] = []
         for start, end in _requests([len(ids) for ids in texts]):
@@ -98,16 +99,15 @@ class BackendModel:
     def connect(cls, name: str, kind: str, url: str, *, precision: Precision = "fp32") -> BackendModel:
         """The model `name` behind `url`. Raises ModelError where that holds another one, or cannot hold this one."""
         artifact = open_artifact(find_model(name))
-        in_steps = artifact.info.kind == "process"
         make: Callable[..., Server] = plugins.resolve("backends", kind)
-        server = make(httpx.Client(base_url=url, timeout=TIMEOUT_S), in_steps=in_steps)
+        server = make(httpx.Client(base_url=url, timeout=TIMEOUT_S), in_steps=artifact.info.kind == "process")
         try:
             server.check()
         except (httpx.HTTPError, ValueError) as error:
             raise ModelError(
                 f"{url} does not say how it was started ({type(error).__name__}); is it {kind}?"
             ) from error
-        inner = _opened(artifact, ServedModule(server, in_steps=in_steps))
+        inner = _opened(artifact, ServedModule(server))
         verify_ids(artifact.folder, inner)
         model = cls(inner, precision=precision)
         verify(artifact, model)

@@ -25,7 +25,7 @@ class SglangServer:
 
     def __init__(self, client: httpx.Client, *, in_steps: bool) -> None:
         self._client = client
-        self._in_steps = in_steps
+        self.in_steps = in_steps
 
     def check(self) -> None:
         """Raises ModelError where the server was started so that it may read other tokens or other texts."""
@@ -33,17 +33,17 @@ class SglangServer:
         answer.raise_for_status()
         info = answer.json()
         wrong = ["without --allow-auto-truncate"] if info.get("allow_auto_truncate") else []
-        if self._in_steps and info.get("disable_radix_cache") is not True:
+        if self.in_steps and info.get("disable_radix_cache") is not True:
             wrong.append("with --disable-radix-cache")
-        if self._in_steps and info.get("chunked_prefill_size") != -1:
+        if self.in_steps and info.get("chunked_prefill_size") != -1:
             wrong.append("with --chunked-prefill-size -1")
         if wrong:
             raise ModelError(f"the SGLang server must be started {' and '.join(wrong)}, or it gives other scores")
 
     def rows(self, ids: Sequence[Ids], reads: Sequence[Ids]) -> list[list[list[float]]]:
         """[B][S] the raw outputs of the head at the tokens read of each text. Raises httpx.HTTPError, ValueError."""
-        places = {"token_indices_to_pool": [list(read) for read in reads]} if self._in_steps else {}
+        places = {"token_indices_to_pool": [list(read) for read in reads]} if self.in_steps else {}
         answer = self._client.post("/classify", json={"input_ids": [list(one) for one in ids], **places})
         answer.raise_for_status()
         outputs = [one["embedding"] for one in answer.json()]
-        return outputs if self._in_steps else [[output] for output in outputs]
+        return outputs if self.in_steps else [[output] for output in outputs]

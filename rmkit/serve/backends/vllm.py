@@ -24,14 +24,14 @@ class VllmServer:
 
     def __init__(self, client: httpx.Client, *, in_steps: bool) -> None:
         self._client = client
-        self._in_steps = in_steps
+        self.in_steps = in_steps
 
     def check(self) -> None:
         """Nothing that golden scores would not show can be wrong with the server."""
 
     def rows(self, ids: Sequence[Ids], reads: Sequence[Ids]) -> list[list[list[float]]]:
         """[B][S] the raw outputs of the head at the tokens read of each text. Raises httpx.HTTPError, ValueError."""
-        if not self._in_steps:
+        if not self.in_steps:
             return [[row["probs"]] for row in self._asked("/classify", ids)]
         answers = self._asked("/pooling", ids, task="token_classify")
         return [_picked(row["data"], one, read) for row, one, read in zip(answers, ids, reads, strict=True)]

@@ -24,33 +24,33 @@ class Holder(httpx.BaseTransport):
         self.status = 200
         self.step_id: int | None = None  # vLLM's step pooling: rows only at this token
         self.info: dict[str, Any] = {"disable_radix_cache": True, "chunked_prefill_size": -1}
-        self.asked: list[dict[str, Any]] = []
+        self.bodies: list[dict[str, Any]] = []
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/server_info":
             return httpx.Response(200, json=self.info)
-        asked = json.loads(request.read())
-        self.asked.append(asked)
+        body = json.loads(request.read())
+        self.bodies.append(body)
         if self.status != 200:
             return httpx.Response(self.status, json={"error": {"message": "busy"}})
-        if "input_ids" in asked:
+        if "input_ids" in body:
             assert request.url.path == "/classify"
-            return httpx.Response(200, json=self._sglang(asked))
-        rows = [self._vllm(request.url.path, asked, ids) | {"index": at} for at, ids in enumerate(asked["input"])]
+            return httpx.Response(200, json=self._sglang(body))
+        rows = [self._vllm(request.url.path, body, ids) | {"index": at} for at, ids in enumerate(body["input"])]
         return httpx.Response(200, json={"data": rows[::-1]})  # in any order
 
-    def _vllm(self, path: str, asked: dict[str, Any], ids: list[int]) -> dict[str, Any]:
-        raw = not self.squash and asked["use_activation"] is False
+    def _vllm(self, path: str, body: dict[str, Any], ids: list[int]) -> dict[str, Any]:
+        raw = not self.squash and body["use_activation"] is False
         rows = [[x if raw else 1 / (1 + math.exp(-x)) for x in row] for row in self.outputs(ids)]
         if path == "/classify":
             return {"probs": rows[-1], "num_classes": len(rows[-1])}
-        assert (path, asked["task"]) == ("/pooling", "token_classify")
+        assert (path, body["task"]) == ("/pooling", "token_classify")
         return {"data": [row for row, one in zip(rows, ids, strict=True) if self.step_id in (None, one)]}
 
-    def _sglang(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
-        places = asked.get("token_indices_to_pool")
+    def _sglang(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        places = body.get("token_indices_to_pool")
         answers: list[Any] = []
-        for at, ids in enumerate(asked["input_ids"]):
+        for at, ids in enumerate(body["input_ids"]):
             rows = self.outputs(ids)
             answers.append(rows[-1] if places is None else [rows[place] for place in places[at]])
         return [{"embedding": one, "meta_info": {}} for one in answers]

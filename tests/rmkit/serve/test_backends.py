@@ -72,8 +72,8 @@ def rows_of(model: Any, ids: list[int], *, precision: str = "fp32") -> list[list
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_and_steps_are_those_of_the_model_itself(artifact: Path, holder: Holder, kind: str) -> None:
     model = BackendModel.connect(str(artifact), kind, URL + "/")
-    wanted = load_model(artifact).score(ITEMS)
-    for row, expected in zip(model.score(ITEMS), wanted, strict=True):
+    own_scores = load_model(artifact).score(ITEMS)
+    for row, expected in zip(model.score(ITEMS), own_scores, strict=True):
         for got, one in zip(row, expected, strict=True):
             assert got.value == pytest.approx(one.value, abs=1e-5)
             assert got.steps == pytest.approx(one.steps, abs=1e-5)
@@ -139,9 +139,9 @@ def test_long_batches_go_in_requests_of_bounded_size(
     model = BackendModel.connect(str(artifact), "vllm-http", URL)
     whole = model.score(ITEMS)
     monkeypatch.setattr(backend, "MAX_TOKENS", 100)
-    holder.asked.clear()
+    holder.bodies.clear()
     assert model.score(ITEMS) == whole
-    sizes = [[len(ids) for ids in asked["input"]] for asked in holder.asked]
+    sizes = [[len(ids) for ids in body["input"]] for body in holder.bodies]
     assert len(sizes) > 1
     assert sum(map(len, sizes)) == 5
     assert all(len(one) == 1 or sum(one) <= 100 for one in sizes)

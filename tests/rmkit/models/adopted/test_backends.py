@@ -76,10 +76,10 @@ def test_ids_behind_the_token_read_are_not_sent(
     adoption = adopt(fake.folder, tables=tables, output=tmp_path / "model")
     holder = behind(fake, monkeypatch)
     model = BackendModel.connect(str(adoption.path), "vllm-http", URL)
-    holder.asked.clear()
+    holder.bodies.clear()
     [[first, second]] = model.score([item("the sky is", "blue", "two plus two")])
     assert first.value == second.value  # read at the header, before either answer
-    assert {ids[-1] for ids in holder.asked[0]["input"]} == {made.VOCABULARY["<|a|>"]}
+    assert {ids[-1] for ids in holder.bodies[0]["input"]} == {made.VOCABULARY["<|a|>"]}
 
 
 @pytest.mark.slow
